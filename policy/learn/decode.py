@@ -1,6 +1,6 @@
 """From values to a placement that fits: greedy by value a byte, then swaps as long as they pay."""
 
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heapreplace
 
 import numpy as np
 
@@ -28,8 +28,7 @@ def decode(
 
     Returns:
         Placement, (nodes, blocks), never worse than plain greedy; and the price of room at each node,
-        (nodes,), s a
-        byte: what the least useful cached byte saves, 0 where there is room left for all.
+        (nodes,), s a byte: what the least useful cached byte saves, 0 where there is room left for all.
     """
     nodes, sizes = capacity_bytes.size, np.asarray(sizes_bytes, dtype=np.float64)
     price = np.tile(sizes, (nodes, 1)) if before is None else np.where(before, 0.0, sizes)
@@ -42,36 +41,40 @@ def decode(
 
 
 def _greedy(table_s: Float, sizes: Float, capacity_bytes: Float, price: Float, budget_bytes: float) -> Int:
-    """What `policy.placing.greedy_placement` does, by a heap: sets of nodes as integers, (blocks,)."""
+    """What `policy.placing.greedy_placement` does, by a heap: sets of nodes as integers, (blocks,).
+
+    The heap holds the best copy of each block alone. Taking a block changes the worth of its own copies only,
+    and full nodes stay full, so an entry is at worst too high: it is looked at again when it comes up.
+    """
     nodes, blocks = price.shape
-    first = (table_s[:, :1] - table_s[:, 1 << np.arange(nodes)]) / sizes[:, None]
-    now = first.T.ravel().tolist()  # seconds a byte that each copy would save as things stand
-    heap = [(-worth, place) for place, worth in enumerate(now) if worth > 0]
-    heapify(heap)
     room, budget = capacity_bytes.tolist(), [budget_bytes] * nodes
-    table, size, cost, masks = table_s.tolist(), sizes.tolist(), price.ravel().tolist(), [0] * blocks
-    missed = 0
+    gain = (table_s[:, :1] - table_s[:, 1 << np.arange(nodes)]) / sizes[:, None]
+    best = gain.argmax(axis=1)
+    heap = [
+        (-worth, node * blocks + block)
+        for block, (node, worth) in enumerate(zip(best.tolist(), gain.max(axis=1).tolist(), strict=True))
+        if worth > 0
+    ]
+    heapify(heap)
+    table, size, cost, masks = table_s.tolist(), sizes.tolist(), price.tolist(), [0] * blocks
     while heap:
-        worth, place = heappop(heap)
-        node, block = divmod(place, blocks)
-        if -worth != now[place] or size[block] > room[node] or cost[place] > budget[node]:
-            missed += 1
-            if missed % 24 == 0:  # near the end hardly anything fits: drop the rest at once
-                heap = [item for item in heap if size[item[1] % blocks] <= room[item[1] // blocks]]
-                heapify(heap)
-            continue
-        room[node] -= size[block]
-        budget[node] -= cost[place]
-        masks[block] |= 1 << node
-        mask, row = masks[block], table[block]
+        node, block = divmod(heap[0][1], blocks)
+        bytes_, row = size[block], table[block]
+        if bytes_ <= room[node] and cost[node][block] <= budget[node]:
+            room[node] -= bytes_
+            budget[node] -= cost[node][block]
+            masks[block] |= 1 << node
+        mask, most, at = masks[block], 0.0, -1
         for other in range(nodes):
-            if mask >> other & 1:
-                now[other * blocks + block] = 0.0
+            if mask >> other & 1 or bytes_ > room[other] or cost[other][block] > budget[other]:
                 continue
-            gain = (row[mask] - row[mask | 1 << other]) / size[block]
-            now[other * blocks + block] = gain
-            if gain > 0:
-                heappush(heap, (-gain, other * blocks + block))
+            worth = (row[mask] - row[mask | 1 << other]) / bytes_
+            if worth > most:
+                most, at = worth, other
+        if at < 0:
+            heappop(heap)
+        else:
+            heapreplace(heap, (-most, at * blocks + block))
     return np.array(masks, dtype=np.int64)
 
 

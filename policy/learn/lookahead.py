@@ -53,10 +53,10 @@ class Lookahead:
             long_run: The same of a slot far ahead.
             prices: Worth of room at each node, s a bit, (nodes,).
         """
-        rent = self._bits @ prices
+        rent, change = self._bits @ prices, self.update.T[:, None, :]
         follow = np.zeros_like(forecast)
         for ahead in range(self.config.horizon, 0, -1):
             near = self.config.trust**ahead
             stay = near * forecast + (1 - near) * long_run + rent + self.config.discount * follow
-            follow = (stay[:, None, :] + self.update).min(axis=2)
+            follow = (stay.T[:, :, None] + change).min(axis=0)
         return np.asarray(forecast + self.config.discount * follow)

@@ -77,26 +77,30 @@ def class_times(asked: Int, air: Single, of: Classes, kept: Bool | None = None) 
         kept: Classes on each device, (users, classes); None: devices keep nothing.
 
     Returns:
-        (samples, classes, 2^nodes), s/bit; 0 where nobody misses the class.
+        (2^nodes, classes, samples), s/bit; 0 where nobody misses the class.
     """
     samples, users, sets = air.shape
     models, classes = of.members.shape
-    made = np.zeros((samples, classes, sets), dtype=np.float32)
-    if (
-        kept is None
-    ):  # users of one model miss the same: first the slowest user of each model, then of each class
-        slowest = np.zeros((samples, models + 1, sets), dtype=np.float32)
+    if kept is None:  # users of one model miss the same: the slowest user of each model, then of each class
+        slowest = np.zeros((models + 1, samples, sets), dtype=np.float32)
         rows = np.arange(samples)
         for user in range(users):
             model = asked[:, user]
-            slowest[rows, model] = np.maximum(slowest[rows, model], air[:, user])
-        slowest[:, models] = 0.0  # -1 landed there
-        for column in of.models_of.T:
-            np.maximum(made, slowest[:, column], out=made)
+            slowest[model, rows] = np.maximum(slowest[model, rows], air[:, user])
+        slowest[models] = 0.0  # -1 landed there
+        by_set = np.ascontiguousarray(slowest.transpose(2, 0, 1))
+        made = by_set[:, of.models_of[:, 0]]
+        for column in of.models_of.T[1:]:
+            np.maximum(made, by_set[:, column], out=made)
         return made
+    made = np.zeros((sets, classes, samples), dtype=np.float32)
     needs = np.vstack([of.members, np.zeros((1, classes), dtype=bool)])[asked] & ~kept
+    by_user, needed = (
+        np.ascontiguousarray(air.transpose(1, 2, 0)),
+        np.ascontiguousarray(needs.transpose(1, 2, 0)),
+    )
     for user in range(users):
-        np.maximum(made, needs[:, user, :, None] * air[:, user, None, :], out=made)
+        np.maximum(made, needed[user] * by_user[user, :, None], out=made)
     return made
 
 
@@ -115,21 +119,19 @@ def expected_table(air: Single, links: LinkConfig) -> Float:
     """Expected seconds a bit with the best migration, per class and set of caching nodes.
 
     Args:
-        air: See `class_times`, (samples, classes, 2^nodes); overwritten.
+        air: See `class_times`, (2^nodes, classes, samples); overwritten.
         links: Backhaul and cloud.
 
     Returns:
         (classes, 2^nodes), s/bit.
     """
-    samples, classes, sets = air.shape
-    wanted = air[:, :, -1] > 0
+    sets = air.shape[0]
+    wanted = air[-1] > 0
     hop = (wanted / links.backhaul_bit_s).astype(np.float32)
     nodes = sets.bit_length() - 1
-    singles = 1 << np.arange(nodes)
-    air[:, :, 0] = np.inf
+    air[0] = np.inf
     for node in range(nodes):
-        view = air.reshape(samples, classes, sets >> (node + 1), 2, 1 << node)
-        lower, upper = view[..., 0, :], view[..., 1, :]
-        np.minimum(lower, upper + hop[:, :, None, None], out=lower)
-    air[:, :, 0] = np.where(wanted, air[:, :, singles].min(axis=2) + 1 / links.cloud_bit_s, 0.0)
-    return np.asarray(air.mean(axis=0, dtype=np.float64))
+        view = air.reshape(sets >> (node + 1), 2, 1 << node, *wanted.shape)
+        np.minimum(view[:, 0], view[:, 1] + hop, out=view[:, 0])
+    air[0] = np.where(wanted, air[1 << np.arange(nodes)].min(axis=0) + 1 / links.cloud_bit_s, 0.0)
+    return np.ascontiguousarray(air.mean(axis=2, dtype=np.float64).T)
