@@ -53,10 +53,11 @@ class Lookahead:
             long_run: The same of a slot far ahead.
             prices: Worth of room at each node, s a bit, (nodes,).
         """
-        rent, change = self._bits @ prices, self.update.T[:, None, :]
-        follow = np.zeros_like(forecast)
+        near_s, far_s = np.ascontiguousarray(forecast.T), np.ascontiguousarray(long_run.T)
+        rent, change = (self._bits @ prices)[:, None], self.update.T[:, :, None]
+        follow = np.zeros_like(near_s)
         for ahead in range(self.config.horizon, 0, -1):
             near = self.config.trust**ahead
-            stay = near * forecast + (1 - near) * long_run + rent + self.config.discount * follow
-            follow = (stay.T[:, :, None] + change).min(axis=0)
-        return np.asarray(forecast + self.config.discount * follow)
+            stay = near * near_s + (1 - near) * far_s + rent + self.config.discount * follow
+            follow = (stay[:, None, :] + change).min(axis=0)  # over sets to change to
+        return np.ascontiguousarray((near_s + self.config.discount * follow).T)
