@@ -14,6 +14,7 @@ import numpy as np
 
 from policy.factored import greedy_holders
 from policy.interfaces import Bool, DelayModel, Float, Int
+from policy.placing import fill_by_score
 from policy.scenario import Scenario
 from policy.tables import ServiceRules
 
@@ -77,23 +78,18 @@ def place_by_votes(
     Returns:
         Placement, (nodes, blocks).
     """
-    nodes, blocks = votes.copy_s.shape
     sizes = np.asarray(sizes_bytes, dtype=np.float64)
     value = votes.copy_s.copy()
     if update_s is not None:
         price = np.where(before.any(axis=0), *update_s)
         value -= np.where(before, 0.0, price)
     first = value + votes.first_s
-    best = first.argmax(axis=0)
+    best, rows = first.argmax(axis=0), np.arange(sizes.size)
     density = value / sizes
-    density[best, np.arange(blocks)] = first[best, np.arange(blocks)] / sizes
-    room = np.array(capacity_bytes, dtype=np.float64)
-    budget = np.full(nodes, budget_bytes)
-    made = np.zeros((nodes, blocks), dtype=bool)
-    order = np.argsort(-density, axis=None, kind="stable")
-    order = order[density.ravel()[order] > 0]
-    for node, block in zip(*(part.tolist() for part in np.divmod(order, blocks)), strict=True):
-        _take(made, room, budget, before, sizes, node, block)
+    density[best, rows] = first[best, rows] / sizes
+    made = fill_by_score(density, sizes_bytes, capacity_bytes, before, budget_bytes, floor=0.0)
+    room = capacity_bytes - made @ sizes
+    budget = budget_bytes - (made & ~before) @ sizes
     _rescue(made, first, room, budget, before, sizes)
     return made
 

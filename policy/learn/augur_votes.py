@@ -1,22 +1,22 @@
 """Augur for any number of nodes: the same forecast, the value of a copy factored over nodes.
 
 Tables of all sets of nodes grow as 2^nodes; here sampled future slots are turned into votes for copies
-(`policy.votes`), which add up over nodes, so work grows as blocks x users x nodes.
+(`policy.votes`), which add up over nodes, so work grows as blocks x users x nodes. What a copy saves is its
+size times a number that depends only on which models need it, so votes are cast for classes of blocks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from policy.interfaces import Float
+from policy.interfaces import BlockCatalog, Float
 from policy.learn.augur import message_bytes
 from policy.learn.demand import DemandModel
 from policy.learn.forecast import Forecaster
-from policy.learn.value import draw_requests, spread_draws
+from policy.learn.value import classes_of, draw_requests, spread_draws
 from policy.rates import ProxyDelay, link_snr
 from policy.scenario import Scenario
 from policy.schemes.base import Observation, Placement
-from policy.tables import ServiceRules
 from policy.votes import Votes, place_by_votes, slot_votes
 
 
@@ -49,9 +49,14 @@ class AugurVotes:
         self._scenario, self._rng = scenario, rng
         self._config = config or AugurVotesConfig()
         self._forecaster = Forecaster(scenario, model)
-        self._members = np.vstack(
-            [scenario.catalog.members, np.zeros((1, scenario.catalog.num_blocks), bool)]
+        self._classes = classes_of(scenario.catalog.members)
+        self._first = np.unique(self._classes.of_block, return_index=True)[1]
+        members = self._classes.members
+        self._one_byte = Scenario(
+            replace(scenario.config, capacity_bytes=(1.0,)),
+            BlockCatalog(sizes_bytes=np.ones(self._first.size, dtype=np.int64), members=members),
         )
+        self._members = np.vstack([members, np.zeros((1, self._first.size), dtype=bool)])
         self._votes: Votes | None = None
 
     def decide(self, observation: Observation) -> Placement:
@@ -61,11 +66,12 @@ class AugurVotes:
         newest = self._sampled(observation, chance)
         weight = max(self._config.memory, 1 / (observation.slot + 1))
         self._votes = newest if self._votes is None else self._votes.blend(newest, weight)
-        price = (
-            self._config.update * config.update_weight * 8.0 * scenario.catalog.sizes_bytes.astype(np.float64)
-        )
+        sizes, of_block = scenario.catalog.sizes_bytes.astype(np.float64), self._classes.of_block
+        price = self._config.update * config.update_weight * 8.0 * sizes
         holds = place_by_votes(
-            self._votes,
+            Votes(
+                copy_s=self._votes.copy_s[:, of_block] * sizes, first_s=self._votes.first_s[of_block] * sizes
+            ),
             scenario.catalog.sizes_bytes,
             scenario.capacity_bytes,
             observation.placement,
@@ -75,7 +81,7 @@ class AugurVotes:
         return Placement(holds=holds, message_bytes=message_bytes(scenario))
 
     def _sampled(self, observation: Observation, chance: Float) -> Votes:
-        """Mean votes of sampled next slots."""
+        """Mean votes of sampled next slots for a byte of each class."""
         radio, node_xy = self._scenario.config.radio, observation.history.node_xy
         samples, users = self._config.samples, chance.shape[0]
         places = self._forecaster.places(self._rng, samples)
@@ -89,8 +95,8 @@ class AugurVotes:
         total: Votes | None = None
         for sample in range(samples):
             needs = self._members[asked[sample]]
-            needs = needs if kept is None else needs & ~kept
-            votes = slot_votes(self._scenario, delay, sample, needs, ServiceRules())
+            needs = needs if kept is None else needs & ~kept[:, self._first]
+            votes = slot_votes(self._one_byte, delay, sample, needs, observation.history.rules)
             total = votes if total is None else total.blend(votes, 1 / (sample + 1))
         if total is None:
             raise ValueError("no samples")

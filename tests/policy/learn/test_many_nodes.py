@@ -5,10 +5,13 @@ import pytest
 
 from policy.catalogs import synthetic_catalog
 from policy.config import FINDINGS
+from policy.interfaces import BlockCatalog
 from policy.learn.augur_votes import AugurVotesConfig
+from policy.learn.value import classes_of
 from policy.rollout import rollout
 from policy.scenario import Scenario
 from policy.schemes.learned import ENTRY
+from policy.votes import slot_votes
 
 
 def test_it_plays_with_more_nodes_than_tables_allow() -> None:
@@ -22,6 +25,30 @@ def test_it_plays_with_more_nodes_than_tables_allow() -> None:
     assert np.isfinite(first.cost_s).all()
     np.testing.assert_array_equal(first.cost_s, second.cost_s)
     assert first.placements[-1].any(axis=1).all()
+
+
+def test_blocks_of_a_class_are_worth_their_size() -> None:
+    catalog = synthetic_catalog(
+        np.random.default_rng(0), models=6, blocks_per_model=8, families=2, shared=0.5, size_sigma=1.0
+    )
+    config = replace(FINDINGS, num_nodes=9, num_users=10, num_slots=2, area_m=900.0, capacity_bytes=())
+    scenario, classes = Scenario(config, catalog), classes_of(catalog.members)
+    size = classes.members.shape[1]
+    one_byte = Scenario(
+        replace(config, capacity_bytes=(1.0,)),
+        BlockCatalog(sizes_bytes=np.ones(size, dtype=np.int64), members=classes.members),
+    )
+    world = scenario.world(2)
+    asked = world.trace.requests[1]
+    needs = classes.members[asked] & (asked >= 0)[:, None]
+
+    of_class = slot_votes(one_byte, world.delay, 1, needs)
+    of_block = slot_votes(scenario, world.delay, 1, world.needs(1))
+
+    sizes = catalog.sizes_bytes
+    assert size < sizes.size
+    np.testing.assert_allclose(of_class.copy_s[:, classes.of_block] * sizes, of_block.copy_s)
+    np.testing.assert_allclose(of_class.first_s[classes.of_block] * sizes, of_block.first_s)
 
 
 @pytest.mark.parametrize("changes", [{"samples": 0}, {"memory": 0.0}, {"update": -1.0}])
