@@ -1,10 +1,9 @@
 """From values to a placement that fits: greedy by value a byte, then swaps as long as they pay."""
 
-from heapq import heapify, heappop, heapreplace
-
 import numpy as np
 
 from policy.interfaces import Bool, Float, Int
+from policy.placing import greedy_masks
 from policy.tables import from_masks
 
 
@@ -15,6 +14,7 @@ def decode(
     before: Bool | None = None,
     budget_bytes: float = np.inf,
     swaps: int = 40,
+    joint: bool = False,
 ) -> tuple[Bool, Float]:
     """Choose which node caches which block.
 
@@ -25,6 +25,7 @@ def decode(
         before: Placement now; what a node keeps costs no budget. None: all empty.
         budget_bytes: Most bytes a node may add.
         swaps: Most swaps after the greedy start; 0 for plain greedy.
+        joint: Whether one greedy step may give a block to several nodes, see `greedy_masks`.
 
     Returns:
         Placement, (nodes, blocks), never worse than plain greedy; and the price of room at each node,
@@ -32,50 +33,12 @@ def decode(
     """
     nodes, sizes = capacity_bytes.size, np.asarray(sizes_bytes, dtype=np.float64)
     price = np.tile(sizes, (nodes, 1)) if before is None else np.where(before, 0.0, sizes)
-    masks = _greedy(table_s, sizes, capacity_bytes, price, budget_bytes)
+    masks = greedy_masks(table_s, sizes_bytes, capacity_bytes, before, budget_bytes, joint)
     search = _Swaps(table_s, sizes, masks, price, capacity_bytes, budget_bytes)
     for _ in range(swaps):
         if not search.step():
             break
     return from_masks(search.masks, nodes), search.prices()
-
-
-def _greedy(table_s: Float, sizes: Float, capacity_bytes: Float, price: Float, budget_bytes: float) -> Int:
-    """What `policy.placing.greedy_placement` does, by a heap: sets of nodes as integers, (blocks,).
-
-    The heap holds the best copy of each block alone. Taking a block changes the worth of its own copies only,
-    and full nodes stay full, so an entry is at worst too high: it is looked at again when it comes up.
-    """
-    nodes, blocks = price.shape
-    room, budget = capacity_bytes.tolist(), [budget_bytes] * nodes
-    gain = (table_s[:, :1] - table_s[:, 1 << np.arange(nodes)]) / sizes[:, None]
-    best = gain.argmax(axis=1)
-    heap = [
-        (-worth, node * blocks + block)
-        for block, (node, worth) in enumerate(zip(best.tolist(), gain.max(axis=1).tolist(), strict=True))
-        if worth > 0
-    ]
-    heapify(heap)
-    table, size, cost, masks = table_s.tolist(), sizes.tolist(), price.tolist(), [0] * blocks
-    while heap:
-        node, block = divmod(heap[0][1], blocks)
-        bytes_, row = size[block], table[block]
-        if bytes_ <= room[node] and cost[node][block] <= budget[node]:
-            room[node] -= bytes_
-            budget[node] -= cost[node][block]
-            masks[block] |= 1 << node
-        mask, most, at = masks[block], 0.0, -1
-        for other in range(nodes):
-            if mask >> other & 1 or bytes_ > room[other] or cost[other][block] > budget[other]:
-                continue
-            worth = (row[mask] - row[mask | 1 << other]) / bytes_
-            if worth > most:
-                most, at = worth, other
-        if at < 0:
-            heappop(heap)
-        else:
-            heapreplace(heap, (-most, at * blocks + block))
-    return np.array(masks, dtype=np.int64)
 
 
 class _Swaps:

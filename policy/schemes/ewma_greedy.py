@@ -6,7 +6,6 @@ from policy.placing import greedy_placement
 from policy.scenario import Scenario
 from policy.schemes.base import Observation, Placement, SchemeEntry
 from policy.schemes.estimates import AveragedTable, central_message_bytes
-from policy.set_greedy import greedy_sets
 
 
 class EwmaGreedy:
@@ -27,13 +26,13 @@ class EwmaGreedy:
         """Take in the last slot's table, then place greedily."""
         scenario = self._scenario
         self._table.observe(observation)
-        place = greedy_placement if observation.history.rules.migration else greedy_sets
-        holds = place(
+        holds = greedy_placement(
             self._table.with_update(observation.placement, self._update),
             scenario.catalog.sizes_bytes,
             scenario.capacity_bytes,
             observation.placement,
             scenario.config.update_budget_bytes,
+            joint=not observation.history.rules.migration,
         )
         return Placement(holds=holds, message_bytes=central_message_bytes(scenario))
 
