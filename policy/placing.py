@@ -7,7 +7,6 @@ import numpy as np
 from policy.interfaces import Bool, Float, Int
 from policy.tables import from_masks
 
-
 Moves = list[tuple[int, int]]
 """Sets of nodes that one step may add, and how many nodes each has."""
 

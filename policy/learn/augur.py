@@ -118,6 +118,7 @@ class Augur:
             before,
             scenario.config.update_budget_bytes,
             self._config.swaps,
+            joint=not observation.history.rules.migration,
         )
         self.reasons = Reasons(
             chance=chance,
@@ -149,8 +150,10 @@ class Augur:
         kept = observation.history.devices()
         if kept is not None:
             kept = kept[:, self._first]
+        rules = observation.history.rules
         air = seconds_per_bit(observation.history.node_xy, places, config.radio)
-        return expected_table(class_times(asked, air, self._classes, kept), config.links)
+        times = class_times(asked, air, self._classes, kept, rules)
+        return expected_table(times, config.links, rules.migration)
 
 
 def message_bytes(scenario: Scenario) -> int:

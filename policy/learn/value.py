@@ -14,7 +14,7 @@ from policy.config import LinkConfig, RadioProxyConfig
 from policy.interfaces import Bool, Float, Int
 from policy.learn.habits import Single
 from policy.rates import link_snr
-from policy.tables import mask_bits
+from policy.tables import ServiceRules, mask_bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,40 +67,70 @@ def seconds_per_bit(node_xy: Float, user_xy: Float, radio: RadioProxyConfig) -> 
     return np.asarray(np.minimum(made, 1e3), dtype=np.float32)
 
 
-def class_times(asked: Int, air: Single, of: Classes, kept: Bool | None = None) -> Single:
+def class_times(
+    asked: Int, air: Single, of: Classes, kept: Bool | None = None, rules: ServiceRules | None = None
+) -> Single:
     """Air time of one bit of each class in each sample: that of the slowest user who misses it.
+
+    As the ablations want it: of the best single node, and of all users one after another.
 
     Args:
         asked: Model of each user in each sample, -1 for none, (samples, users).
         air: See `seconds_per_bit`, (samples, users, 2^nodes).
         of: The classes.
         kept: Classes on each device, (users, classes); None: devices keep nothing.
+        rules: Ablations.
 
     Returns:
         (2^nodes, classes, samples), s/bit; 0 where nobody misses the class.
     """
+    rules = rules or ServiceRules()
+    if not (rules.comp or rules.share_air):  # every user alone has its best node
+        air = _best_single(air.transpose(2, 0, 1)).transpose(1, 2, 0)
+    times = _by_model(asked, air, of, rules) if kept is None else _by_user(asked, air, of, kept, rules)
+    return times if rules.comp or not rules.share_air else _best_single(times)
+
+
+def _by_model(asked: Int, air: Single, of: Classes, rules: ServiceRules) -> Single:
+    """Users of one model miss the same: first the time of each model, then of each class."""
     samples, users, sets = air.shape
-    models, classes = of.members.shape
-    if kept is None:  # users of one model miss the same: the slowest user of each model, then of each class
-        slowest = np.zeros((models + 1, samples, sets), dtype=np.float32)
-        rows = np.arange(samples)
-        for user in range(users):
-            model = asked[:, user]
-            slowest[model, rows] = np.maximum(slowest[model, rows], air[:, user])
-        slowest[models] = 0.0  # -1 landed there
-        by_set = np.ascontiguousarray(slowest.transpose(2, 0, 1))
-        made = by_set[:, of.models_of[:, 0]]
-        for column in of.models_of.T[1:]:
-            np.maximum(made, by_set[:, column], out=made)
-        return made
-    made = np.zeros((sets, classes, samples), dtype=np.float32)
-    needs = np.vstack([of.members, np.zeros((1, classes), dtype=bool)])[asked] & ~kept
-    by_user, needed = (
-        np.ascontiguousarray(air.transpose(1, 2, 0)),
-        np.ascontiguousarray(needs.transpose(1, 2, 0)),
-    )
+    join, models, rows = _join(rules), of.members.shape[0], np.arange(samples)
+    times = np.zeros((models + 1, samples, sets), dtype=np.float32)
     for user in range(users):
-        np.maximum(made, needed[user] * by_user[user, :, None], out=made)
+        model = asked[:, user]
+        times[model, rows] = join(times[model, rows], air[:, user])
+    times[models] = 0.0  # -1 landed there
+    by_set = np.ascontiguousarray(times.transpose(2, 0, 1))
+    made = by_set[:, of.models_of[:, 0]]
+    for column in of.models_of.T[1:]:
+        join(made, by_set[:, column], out=made)
+    return np.asarray(made)
+
+
+def _by_user(asked: Int, air: Single, of: Classes, kept: Bool, rules: ServiceRules) -> Single:
+    """Devices hold some blocks: users of one model may miss different ones."""
+    samples, users, sets = air.shape
+    join, classes = _join(rules), kept.shape[1]
+    needs = np.vstack([of.members, np.zeros((1, classes), dtype=bool)])[asked] & ~kept
+    needed, by_user = (np.ascontiguousarray(part.transpose(1, 2, 0)) for part in (needs, air))
+    made = np.zeros((sets, classes, samples), dtype=np.float32)
+    for user in range(users):
+        join(made, needed[user] * by_user[user, :, None], out=made)
+    return made
+
+
+def _join(rules: ServiceRules) -> np.ufunc:
+    """How the times of several users make one: the slowest counts, or all one after another."""
+    return np.maximum if rules.share_air else np.add
+
+
+def _best_single(times: Single) -> Single:
+    """Time of each set if its best node sends alone; sets along the first axis."""
+    made = times.copy()
+    for held in range(1, len(times)):
+        low = held & -held
+        if held != low:
+            made[held] = np.minimum(times[low], made[held ^ low])
     return made
 
 
@@ -115,12 +145,13 @@ def _padded_models(members: Bool) -> Int:
     return made
 
 
-def expected_table(air: Single, links: LinkConfig) -> Float:
+def expected_table(air: Single, links: LinkConfig, migration: bool = True) -> Float:
     """Expected seconds a bit with the best migration, per class and set of caching nodes.
 
     Args:
         air: See `class_times`, (2^nodes, classes, samples); overwritten.
         links: Backhaul and cloud.
+        migration: Whether nodes may fetch from one another.
 
     Returns:
         (classes, 2^nodes), s/bit.
@@ -130,7 +161,7 @@ def expected_table(air: Single, links: LinkConfig) -> Float:
     hop = (wanted / links.backhaul_bit_s).astype(np.float32)
     nodes = sets.bit_length() - 1
     air[0] = np.inf
-    for node in range(nodes):
+    for node in range(nodes if migration else 0):
         view = air.reshape(sets >> (node + 1), 2, 1 << node, *wanted.shape)
         np.minimum(view[:, 0], view[:, 1] + hop, out=view[:, 0])
     air[0] = np.where(wanted, air[1 << np.arange(nodes)].min(axis=0) + 1 / links.cloud_bit_s, 0.0)

@@ -23,9 +23,10 @@ LINKS = LinkConfig(backhaul_bit_s=1e9, cloud_bit_s=2.5e8)
     nodes=st.integers(1, 4),
     combining=st.sampled_from(["power-sum", "coherent"]),
     keep=st.booleans(),
+    rules=st.builds(ServiceRules, comp=st.booleans(), migration=st.booleans(), share_air=st.booleans()),
 )
 def test_the_expectation_is_the_mean_of_exact_tables(
-    seed: int, nodes: int, combining: str, keep: bool
+    seed: int, nodes: int, combining: str, keep: bool, rules: ServiceRules
 ) -> None:
     rng = np.random.default_rng(seed)
     samples, users, models, blocks = 3, 4, 3, 5
@@ -41,13 +42,12 @@ def test_the_expectation_is_the_mean_of_exact_tables(
     needs = needs if kept is None else needs & ~kept
     blocks = first.size
     one_byte = np.ones(blocks, dtype=np.int64)
-    exact = [
-        delay_table(delay, s, needs[s], one_byte, nodes, LINKS, ServiceRules()).cost_s for s in range(samples)
-    ]
+    exact = [delay_table(delay, s, needs[s], one_byte, nodes, LINKS, rules).cost_s for s in range(samples)]
 
-    times = class_times(asked, seconds_per_bit(node_xy, user_xy, radio), classes, kept)
+    times = class_times(asked, seconds_per_bit(node_xy, user_xy, radio), classes, kept, rules)
+    made = 8 * expected_table(times, LINKS, rules.migration)
 
-    np.testing.assert_allclose(8 * expected_table(times, LINKS), np.mean(exact, axis=0), rtol=1e-4)
+    np.testing.assert_allclose(made, np.mean(exact, axis=0), rtol=1e-4)
 
 
 @given(seed=st.integers(0, 2**32 - 1))
