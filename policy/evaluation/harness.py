@@ -3,17 +3,18 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from policy.evaluation.episodes import EpisodeResult, Job, WorldMaker, draw_world, names_of
+from policy.evaluation.episodes import EpisodeResult, Job, WorldMaker, draw_world, names_of, run_job
 from policy.evaluation.oracles import BOUNDS, HINDSIGHT_UPPER, bounds_for
 from policy.evaluation.results import ResultFolder, scenario_digest
 from policy.evaluation.sources import code_version
-from policy.evaluation.workers import run_jobs
 from policy.interfaces import Float
+from policy.parallel import spread
 from policy.scenario import Scenario, load_scenario
 from policy.schemes import find_scheme
 from policy.splits import Split, world_seed
@@ -143,7 +144,7 @@ def evaluate(
     ]
     jobs = [job for job in jobs if job.wanted]
     ready = len(ids) - len(jobs)
-    for results in run_jobs(made, jobs, make_world, workers, ray):
+    for results in spread(partial(run_job, made, make_world=make_world), jobs, workers, ray):
         done.update({(r.scheme, r.world, r.seed): r for r in results})
         if store:
             store.append(results)

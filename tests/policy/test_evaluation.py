@@ -1,8 +1,6 @@
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,13 +9,12 @@ import pytest
 import policy.evaluation.harness as harness
 from policy.catalogs import synthetic_catalog
 from policy.config import FINDINGS
-from policy.errors import PolicyError, SchemeError
+from policy.errors import SchemeError
 from policy.evaluation import evaluate
 from policy.evaluation.episodes import EpisodeResult, Job, run_job
 from policy.evaluation.oracles import BOUNDS, bounds_for, is_additive
 from policy.evaluation.results import ResultFolder, scenario_digest
 from policy.evaluation.sources import code_version, imported
-from policy.evaluation.workers import run_jobs
 from policy.rollout import rollout
 from policy.scenario import Scenario, World
 from policy.schemes import find_scheme
@@ -199,39 +196,10 @@ def test_the_report_is_json_with_the_agreed_fields() -> None:
 def test_bad_input_is_refused_before_anything_runs(
     changes: dict[str, object], error: type[Exception], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness, "run_jobs", no_play)
+    monkeypatch.setattr(harness, "spread", no_play)
 
     with pytest.raises(error, match=text):
         evaluate(**{"scenario": tiny(), "schemes": ["lru"], "worlds": 1, **changes})
-
-
-def test_ray_is_asked_for_by_name_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-
-    with pytest.raises(PolicyError, match=r"pip install 'pbcast\[ray\]'"):
-        list(run_jobs(tiny(), [Job(world=0, wanted=(("lru", 0),))], harness.draw_world, ray=True))
-
-
-def test_ray_gets_the_scenario_once_and_every_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against a stand-in with Ray's own names: what is remote runs at once, references are what they hold."""
-    puts: list[object] = []
-    fake = SimpleNamespace(
-        is_initialized=lambda: True,
-        put=lambda value: puts.append(value) or value,
-        remote=lambda function: SimpleNamespace(remote=function),
-        wait=lambda waiting: (waiting[:1], waiting[1:]),
-        get=lambda references: references,
-    )
-    monkeypatch.setitem(sys.modules, "ray", fake)
-    scenario = tiny()
-    jobs = [Job(world=seed, wanted=(("lru", 0), ("no-cache", 0))) for seed in (3, 4)]
-    on_ray = list(run_jobs(scenario, jobs, harness.draw_world, ray=True))
-
-    assert puts == [scenario]
-    assert [[r.world for r in results] for results in on_ray] == [[3, 3], [4, 4]]
-    assert [[r.cost_s for r in job] for job in on_ray] == [
-        [r.cost_s for r in job] for job in run_jobs(scenario, jobs, harness.draw_world)
-    ]
 
 
 def test_splits_never_overlap() -> None:

@@ -1,52 +1,60 @@
-"""Run jobs one after another, in processes, or on Ray."""
+"""The same work on many items: one after another, in processes, or on Ray."""
 
 import multiprocessing
 import os
 import secrets
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from functools import partial
+from typing import TypeVar
 
 from policy.errors import PolicyError
-from policy.evaluation.episodes import EpisodeResult, Job, WorldMaker, run_job
-from policy.scenario import Scenario
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Set to 1 in worker processes: the arrays are small."""
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-def run_jobs(
-    scenario: Scenario, jobs: Sequence[Job], make_world: WorldMaker, workers: int = 1, ray: bool = False
-) -> Iterator[list[EpisodeResult]]:
-    """Yield the results of each job as it ends, in any order.
+
+def spread(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int = 1, ray: bool = False
+) -> Iterator[Result]:
+    """Yield the result of each item as it ends, in any order.
+
+    Args:
+        work: Must be importable by name (or a partial of what is) unless there is one worker.
+        items: What to work on.
+        workers: Processes.
+        ray: Run on the cluster that `RAY_ADDRESS` names, or on one of our own.
 
     Raises:
         PolicyError: If Ray is asked for and not installed.
     """
-    work = partial(run_job, scenario, make_world=make_world)
     if ray:
-        yield from _on_ray(scenario, jobs, make_world)
-    elif workers == 1 or len(jobs) <= 1:
-        yield from map(work, jobs)
+        yield from _on_ray(work, items)
+    elif workers == 1 or len(items) <= 1:
+        yield from map(work, items)
     else:
-        yield from _in_processes(work, jobs, workers)
+        yield from _in_processes(work, items, workers)
 
 
-def _in_processes(
-    work: "partial[list[EpisodeResult]]", jobs: Sequence[Job], workers: int
-) -> Iterator[list[EpisodeResult]]:
+def _in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
     for name in THREAD_VARIABLES:  # inherited by the processes
         os.environ.setdefault(name, "1")
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context)
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(min(workers, len(items)), multiprocessing.get_context("spawn"))
     try:
         with _deaf_to_interrupts():
-            waiting = [pool.submit(work, job) for job in jobs]
+            waiting = [pool.submit(work, item) for item in items]
         for done in as_completed(waiting):
             yield done.result()
+    except BaseException:  # no result is waited for any more
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -64,7 +72,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _on_ray(scenario: Scenario, jobs: Sequence[Job], make_world: WorldMaker) -> Iterator[list[EpisodeResult]]:
+def _on_ray(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     cluster = os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if cluster is None:  # a cluster of our own: Ray listens on all interfaces, so only we may know the token
@@ -76,8 +84,12 @@ def _on_ray(scenario: Scenario, jobs: Sequence[Job], make_world: WorldMaker) -> 
         raise PolicyError("Ray is not installed: pip install 'pbcast[ray]', or leave --ray out") from None
     if not ray.is_initialized():
         ray.init(address=cluster or "local", log_to_driver=False)
-    remote, shared = ray.remote(run_job), ray.put(scenario)
-    waiting = [remote.remote(shared, job, make_world) for job in jobs]
+    remote, shared = ray.remote(_apply), ray.put(work)
+    waiting = [remote.remote(shared, item) for item in items]
     while waiting:
         done, waiting = ray.wait(waiting)
         yield from ray.get(done)
+
+
+def _apply(work: Callable[[Item], Result], item: Item) -> Result:
+    return work(item)
