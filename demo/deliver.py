@@ -29,6 +29,8 @@ def deliver(
     zoo: Sequence[ZooModel],
     folder: Path,
     progress: Progress,
+    *,
+    keep_stores: bool = False,
 ) -> list[DeliveryReport]:
     """Replay the first slots of the run's chosen scheme between real stores.
 
@@ -40,6 +42,7 @@ def deliver(
         zoo: The original models, to compare with.
         folder: Where the stores of nodes and devices are made; replaced.
         progress: Called with slots done and slots in all.
+        keep_stores: Leave the stores as they are after the last slot; they take gigabytes.
 
     Returns:
         One report for every request of these slots.
@@ -76,6 +79,8 @@ def deliver(
                 )
             )
         progress(slot + 1, config.emulated_slots)
+    if not keep_stores:
+        shutil.rmtree(folder)
     return found
 
 
@@ -104,5 +109,6 @@ class _Check:
         if name not in self._answers:
             self._answers[name] = infer(model.folder, model, base_folder=base.folder if base else None)
         answer = infer(made.folder, model, base_folder=made_base.folder if made_base else None)
+        device.discard_folders()
         sha256_ok = made.sha256_ok and (made_base is None or made_base.sha256_ok)
         return sha256_ok, answer.equals(self._answers[name]), answer.line

@@ -21,7 +21,9 @@ MARK = ".pbcast-run"
 """File that says that a folder's stores are a run's own and may be replaced."""
 
 
-def run_end_to_end(config: RunConfig, out: Path, *, progress: bool = True) -> RunReport:
+def run_end_to_end(
+    config: RunConfig, out: Path, *, keep_stores: bool = False, progress: bool = True
+) -> RunReport:
     """Run the main job; write `report.json` and two pictures into a folder.
 
     What was finished stays: the zoo in its cache, the cloud's store and every scheme's result in `out`. A
@@ -30,6 +32,7 @@ def run_end_to_end(config: RunConfig, out: Path, *, progress: bool = True) -> Ru
     Args:
         config: Settings.
         out: Folder of the run, made when missing.
+        keep_stores: Leave the emulated nodes' and devices' stores in `out/network`.
         progress: Tell on stderr what is done.
 
     Raises:
@@ -52,7 +55,9 @@ def run_end_to_end(config: RunConfig, out: Path, *, progress: bool = True) -> Ru
                 schemes[name] = simulate(config, world, name, out / "schemes")
                 step(done + 1, len(scheme_names()))
         with bars.task(f"replay {config.emulated_slots} slots of {config.emulated_scheme}") as step:
-            deliveries = deliver(config, cloud, offer, world, zoo, out / "network", step)
+            deliveries = deliver(
+                config, cloud, offer, world, zoo, out / "network", step, keep_stores=keep_stores
+            )
         report = RunReport(
             seed=config.seed,
             settings=_settings(config, world),

@@ -29,6 +29,9 @@ def run(
         float, typer.Option(min=0, help="Room of a device for earlier models, in sizes of the largest one.")
     ] = 0.0,
     scheme: Annotated[str, typer.Option(help="Scheme that is replayed with real bytes.")] = "learned",
+    keep_stores: Annotated[
+        bool, typer.Option("--keep-stores", help="Leave the stores of nodes and devices in OUT/network (GB).")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON document.")] = False,
 ) -> int:
     """Real models through the whole chain: stores, placement, CoMP broadcast, reassembly, inference."""
@@ -45,7 +48,7 @@ def run(
         device_models=device_models,
         emulated_scheme=scheme,
     )
-    report = run_end_to_end(config, out)
+    report = run_end_to_end(config, out, keep_stores=keep_stores)
     if as_json:
         print(json.dumps(asdict(report), indent=1))
     else:

@@ -59,6 +59,10 @@ class Device:
             self.store.checkout(manifest.name, folder)
         return Delivery(folder, file_hashes(folder) == file_hashes(source))
 
+    def discard_folders(self) -> None:
+        """Delete the rebuilt folders; the blocks stay."""
+        shutil.rmtree(self._models, ignore_errors=True)
+
     def keep(self, blocks: frozenset[BlockId]) -> None:
         """Make room: forget every model, its folder and all blocks but these and those that they need.
 
@@ -74,7 +78,7 @@ class Device:
         surplus = [info for block_id, info in held.items() if block_id not in wanted]
         for info in sorted(surplus, key=lambda info: not info.needs):  # deltas before their bases
             self.store.delete_block(info.block_id)
-        shutil.rmtree(self._models, ignore_errors=True)
+        self.discard_folders()
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

@@ -111,9 +111,11 @@ def test_an_adapter_is_delivered_with_its_base(report: RunReport) -> None:
 
 
 def test_the_same_seed_gives_the_same_run(report: RunReport, tmp_path: Path) -> None:
-    again = run_end_to_end(CONFIG, tmp_path, progress=False)
+    again = run_end_to_end(CONFIG, tmp_path, keep_stores=True, progress=False)
+    assert (tmp_path / "network" / "device0" / "store" / "STORE.json").exists()
     other = run_end_to_end(replace(CONFIG, seed=1, num_slots=1, emulated_slots=1), tmp_path, progress=False)
 
+    assert not (tmp_path / "network").exists()
     assert again.schemes == report.schemes
     assert again.deliveries == report.deliveries
     assert other.deliveries[0] not in report.deliveries
