@@ -3,146 +3,224 @@
     python -m policy.learn.report --split test --worlds 128 --seeds 10 --out policy/learn/results/augur.json
 
 EWMA-greedy is tuned for every scenario apart, on validation worlds; Augur is the same everywhere. Costs are
-looked up in delay tables, which for additive timing is exact.
+looked up in delay tables, which for additive timing is exact. An interrupted comparison goes on from what
+its output file holds.
 """
 
 import argparse
+import hashlib
 import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from itertools import product
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
 from policy.evaluation.oracles import PLANNER, bound_cost_s
+from policy.evaluation.sources import code_version
 from policy.interfaces import Float
 from policy.learn.checkpoint import versions
+from policy.learn.lookup import Played, ewma_settings, play_by_tables, tuning_cost_s
 from policy.learn.shifts import shifted_scenarios
-from policy.rollout import empty_placement
-from policy.scenario import Scenario, World
+from policy.parallel import spread
+from policy.scenario import Scenario
 from policy.schemes import find_scheme
-from policy.schemes.base import History, Observation, SchemeEntry
+from policy.schemes.base import SchemeEntry
+from policy.schemes.learned import start_with
 from policy.splits import Split, world_seed
 from policy.statistics import bootstrap, iqm, paired
-from policy.tables import to_masks
-from policy.updates import update_seconds
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = (0.05, 0.1, 0.2)
-"""Weights of the newest table that EWMA-greedy is tuned over."""
-UPDATES = (0.15, 0.3, 0.5, 1.0)
-"""Shares of the update cost that EWMA-greedy is tuned over."""
-TUNING_WORLDS = 12
-"""Validation worlds of the tuning."""
-FIRST_TUNING_WORLD = 3000
-"""Number of the first of them."""
 MAIN = "findings"
 """The scenario with all worlds and seeds and with the planner's bound; others get fewer."""
+SAVE_S = 5.0
+"""Time between two writes of what is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
-    """One episode."""
+class Part:
+    """One world of one scenario."""
 
-    cost_s: float
-    """Mean cost of a slot, s."""
-    decision_s: float
-    """CPU time of a decision, s."""
-
-
-def play_by_tables(world: World, entry: SchemeEntry, rng: np.random.Generator) -> Played:
-    """Play a scheme; cost by look-up.
-
-    Raises:
-        ValueError: If the scenario's cost is not additive over blocks.
-    """
-    config, sizes = world.scenario.config, world.scenario.catalog.sizes_bytes
-    if config.timing != "additive" or config.objective != "total":
-        raise ValueError("costs can be looked up for additive timing and the objective `total` alone")
-    scheme, placement, rows = entry.start(world.scenario, rng), empty_placement(world), np.arange(sizes.size)
-    cost = spent = 0.0
-    for slot in range(world.trace.num_slots):
-        seen = Observation(slot=slot, placement=placement, history=History(world, slot, entry.rules))
-        began = time.process_time()
-        chosen = scheme.decide(seen).holds
-        spent += time.process_time() - began
-        before, after = to_masks(placement), to_masks(chosen)
-        cost += float(world.table(slot, entry.rules).cost_s[rows, after].sum())
-        cost += config.update_weight * float(update_seconds(before, after, sizes, config.links).sum())
-        placement = chosen
-    slots = world.trace.num_slots
-    return Played(cost_s=cost / slots, decision_s=spent / slots)
+    scenario: str
+    world: int
+    seeds: int
+    ewma: str
+    """Setting of EWMA-greedy tuned for the scenario."""
+    plain: str
+    """The same of the plain one."""
+    planner: bool
+    """Whether the planner with true dynamics plays, too."""
+    weights: tuple[Path, ...]
+    """Checkpoints of Augur, used in turn by its seeds; empty: the shipped one."""
 
 
-def costs_of(scenario: Scenario, name: str, worlds: Sequence[int], seeds: int) -> tuple[Float, float]:
-    """Mean cost of each episode, (worlds, seeds), s, and the median CPU time of a decision, s."""
-    entry = find_scheme(name)
-    count = seeds if entry.random else 1
-    made: list[list[Played]] = []
-    for number in worlds:
-        world = scenario.world(number)
-        made.append([play_by_tables(world, entry, np.random.default_rng([number, s])) for s in range(count)])
-    costs = np.array([[item.cost_s for item in row] for row in made])
-    return costs, float(np.median([item.decision_s for row in made for item in row]))
+@cache
+def scenario_of(name: str) -> Scenario:
+    """One of `shifted_scenarios`, made once a process."""
+    return shifted_scenarios()[name]
 
 
-def tuned_ewma(scenario: Scenario, plain: bool = False) -> str:
-    """Name of the EWMA-greedy with the lowest cost on the tuning worlds of this scenario.
-
-    Plain: the one of the first prototype, which starts from nothing and charges updates in full.
-    """
-    worlds = [world_seed("validation", FIRST_TUNING_WORLD + i) for i in range(TUNING_WORLDS)]
-    drawn = [scenario.world(number) for number in worlds]
-    names = [f"ewma-greedy:weight={w};update={u}" for w, u in product(WEIGHTS, UPDATES)]
-    if plain:
-        names = [f"ewma-greedy:weight={w};update=1;prior=0" for w in WEIGHTS]
-
-    def mean_cost(name: str) -> float:
-        entry = find_scheme(name)
-        return float(np.mean([play_by_tables(w, entry, np.random.default_rng(0)).cost_s for w in drawn]))
-
-    return min(names, key=mean_cost)
+def learned_entry(weights: Path | None) -> SchemeEntry:
+    """Augur with the weights of a checkpoint; None: the shipped ones."""
+    entry = find_scheme("learned")
+    return entry if weights is None else replace(entry, start=partial(start_with, weights))
 
 
-def compare(scenario: Scenario, split: Split, worlds: int, seeds: int, bound_worlds: int) -> dict[str, Any]:
-    """Augur against the tuned EWMA-greedy, and both against the planner with true dynamics."""
-    numbers = [world_seed(split, i) for i in range(worlds)]
-    name = tuned_ewma(scenario)
-    theirs, _ = costs_of(scenario, name, numbers, 1)
-    ours, decision_s = costs_of(scenario, "learned", numbers, seeds)
-    draws = bootstrap(np.random.default_rng(0), worlds, seeds)
+def play_part(part: Part) -> dict[str, Any]:
+    """Play all that is compared on one world; costs in seconds a slot."""
+    scenario = scenario_of(part.scenario)
+    world = scenario.world(part.world)
+    weights = part.weights or (None,)
+
+    def played(entry: SchemeEntry, seed: int) -> Played:
+        return play_by_tables(world, entry, np.random.default_rng([part.world, seed]))
+
+    ours = [played(learned_entry(weights[seed % len(weights)]), seed) for seed in range(part.seeds)]
     made: dict[str, Any] = {
-        "ewma": name,
-        "ewma_s": float(theirs.mean()),
-        "learned_s": float(ours.mean()),
-        "ewma_iqm_s": iqm(theirs),
-        "learned_iqm_s": iqm(ours),
-        "reduction": asdict(paired(ours, theirs, draws)),
-        "decision_cpu_ms": 1e3 * decision_s,
+        "scenario": part.scenario,
+        "world": part.world,
+        "learned_s": [round(item.cost_s, 6) for item in ours],
+        "ewma_s": round(played(find_scheme(part.ewma), 0).cost_s, 6),
+        "plain_s": round(played(find_scheme(part.plain), 0).cost_s, 6),
+        "decision_cpu_ms": round(1e3 * float(np.median([item.decision_s for item in ours])), 3),
     }
-    plain = tuned_ewma(scenario, plain=True)
-    before, _ = costs_of(scenario, plain, numbers, 1)
-    made["plain_ewma"], made["plain_ewma_s"] = plain, float(before.mean())
-    made["plain_reduction"] = asdict(paired(ours, before, draws))
-    if bound_worlds:
-        rng = np.random.default_rng(1)
-        first = numbers[:bound_worlds]
-        bound = np.array([[bound_cost_s(scenario.world(n), PLANNER, rng)] for n in first])
-        part = bootstrap(np.random.default_rng(0), len(first), seeds)
-        made["planner_s"] = float(bound.mean())
-        made["above_planner"] = asdict(paired(ours[: len(first)], bound, part))
-        made["above_planner"]["reduction"] *= -1  # how much dearer than the planner
-        made["above_planner"]["ci95"] = [-x for x in reversed(made["above_planner"]["ci95"])]
+    if part.planner:
+        rng = np.random.default_rng([part.world, 1])
+        made["planner_s"] = round(bound_cost_s(world, PLANNER, rng), 6)
     return made
 
 
+def try_setting(item: tuple[str, str]) -> tuple[str, str, float]:
+    """Scenario and setting of EWMA-greedy, and its cost on the tuning worlds, s."""
+    return *item, tuning_cost_s(scenario_of(item[0]), item[1])
+
+
+def summary(rows: Sequence[dict[str, Any]], tunings: dict[str, str], weights: int) -> dict[str, Any]:
+    """Statistics of the worlds of one scenario.
+
+    Args:
+        rows: What `play_part` made of each world.
+        tunings: Settings chosen for EWMA-greedy.
+        weights: Training seeds of Augur.
+    """
+    ours, theirs, before = _columns(rows, "learned_s"), _columns(rows, "ewma_s"), _columns(rows, "plain_s")
+    draws = bootstrap(np.random.default_rng(0), *ours.shape)
+    by_weights = [float(ours[:, first::weights].mean()) for first in range(min(weights, ours.shape[1]))]
+    made: dict[str, Any] = {
+        "ewma": tunings["ewma"],
+        "ewma_s": float(theirs.mean()),
+        "learned_s": float(ours.mean()),
+        "learned_s_by_training_seed": by_weights,
+        "ewma_iqm_s": iqm(theirs),
+        "learned_iqm_s": iqm(ours),
+        "reduction": asdict(paired(ours, theirs, draws)),
+        "decision_cpu_ms": float(np.median([row["decision_cpu_ms"] for row in rows])),
+        "plain_ewma": tunings["plain"],
+        "plain_ewma_s": float(before.mean()),
+        "plain_reduction": asdict(paired(ours, before, draws)),
+    }
+    bounded = [row for row in rows if "planner_s" in row]
+    if bounded:
+        bound = _columns(bounded, "planner_s")
+        part = bootstrap(np.random.default_rng(0), len(bounded), ours.shape[1])
+        above = asdict(paired(_columns(bounded, "learned_s"), bound, part))
+        above["reduction"] *= -1  # how much dearer than the planner
+        above["ci95"] = [-x for x in reversed(above["ci95"])]
+        made |= {"planner_s": float(bound.mean()), "above_planner": above}
+    return made
+
+
+def _columns(rows: Sequence[dict[str, Any]], key: str) -> Float:
+    """One row a world, one column a seed."""
+    return np.array([np.atleast_1d(row[key]) for row in rows], dtype=np.float64)
+
+
+class Comparison:
+    """The output file: settings, tuned baselines, finished scenarios, finished worlds of the others."""
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self._path = path
+        self.done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        if self.done.setdefault("settings", settings) != settings:
+            raise ValueError(f"{path} was made with other settings or code: remove it, or name another --out")
+        for key in ("tried_s", "scenarios", "worlds"):
+            self.done.setdefault(key, {})
+        self._saved = time.monotonic()
+
+    def save(self, now: bool = True) -> None:
+        """Write the file, in one move; not `now`: only if the last time is long ago."""
+        if not now and time.monotonic() - self._saved < SAVE_S:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._path.with_suffix(".tmp")
+        fresh.write_text(json.dumps(self.done, indent=1) + "\n", encoding="utf-8")
+        fresh.replace(self._path)
+        self._saved = time.monotonic()
+
+    def tune(self, names: Sequence[str], workers: int) -> None:
+        """Try all settings of EWMA-greedy in scenarios where that was not done."""
+        tried = self.done["tried_s"]
+        settings = [*ewma_settings(), *ewma_settings(plain=True)]
+        wanted = [(n, s) for n in names for s in settings if s not in tried.setdefault(n, {})]
+        for name, setting, cost_s in spread(try_setting, wanted, workers):
+            tried[name][setting] = cost_s
+        self.save()
+
+    def chosen(self, name: str) -> dict[str, str]:
+        """Best settings of EWMA-greedy in a scenario."""
+        cost = self.done["tried_s"][name].__getitem__
+        return {
+            "ewma": min(ewma_settings(), key=cost),
+            "plain": min(ewma_settings(plain=True), key=cost),
+        }
+
+    def play(self, parts: Sequence[Part], workers: int, ray: bool) -> None:
+        """Play what is missing; a scenario whose worlds are all there is summed up, and its worlds go."""
+        worlds = self.done["worlds"]
+        missing = [p for p in parts if str(p.world) not in worlds.setdefault(p.scenario, {})]
+        wanted = {name: [p for p in parts if p.scenario == name] for name in worlds}
+        log.info("%d of %d worlds to play", len(missing), len(parts))
+        for row in spread(play_part, missing, workers, ray):
+            name = row["scenario"]
+            worlds[name][str(row["world"])] = row
+            if len(worlds[name]) == len(wanted[name]):
+                first = wanted[name][0]
+                rows = [worlds[name][str(part.world)] for part in wanted[name]]
+                self.done["scenarios"][name] = summary(rows, self.chosen(name), max(len(first.weights), 1))
+                del worlds[name]
+                log.info("%s: %s", name, self.done["scenarios"][name]["reduction"])
+            self.save(now=name not in worlds)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare in all scenarios; finished ones are found in the output file and skipped."""
+    """Compare in all scenarios; what is finished is found in the output file and skipped."""
+    given = _parser().parse_args(argv)
+    settings = {
+        "split": given.split,
+        "versions": versions(),
+        "worlds": [given.worlds, given.shifted_worlds, given.bound_worlds],
+        "seeds": [given.seeds, given.shifted_seeds],
+        "weights": [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in given.weights],
+        "code": {name: code_version(name)[:16] for name in ("learned", "ewma-greedy")},
+    }
+    made = Comparison(given.out, settings)
+    order = given.only or [MAIN, *(name for name in shifted_scenarios() if name != MAIN)]
+    names = [name for name in order if name not in made.done["scenarios"]]
+    try:
+        made.tune(names, given.workers)
+        made.play([part for name in names for part in _parts(name, given, made)], given.workers, given.ray)
+    finally:
+        made.save()
+    given.out.with_suffix(".md").write_text(markdown(made.done), encoding="utf-8")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--split", choices=get_args(Split), default="validation")
     parser.add_argument("--worlds", type=int, default=16, help="of the main scenario")
@@ -151,27 +229,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--shifted-seeds", type=int, default=2)
     parser.add_argument("--bound-worlds", type=int, default=24)
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument(
+        "--weights", type=Path, nargs="*", default=[], help="checkpoints, used in turn by seeds"
+    )
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--ray", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args(argv)
-    done: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {}
-    done.setdefault("settings", {"split": given.split, "versions": versions()})
-    scenarios = done.setdefault("scenarios", {})
-    for name, scenario in shifted_scenarios().items():
-        if name in scenarios or (given.only and name not in given.only):
-            continue
-        big = name == MAIN
-        scenarios[name] = compare(
-            scenario,
-            given.split,
-            given.worlds if big else given.shifted_worlds,
-            given.seeds if big else given.shifted_seeds,
-            given.bound_worlds if big else 0,
+    return parser
+
+
+def _parts(name: str, given: argparse.Namespace, made: Comparison) -> list[Part]:
+    main_one, chosen = name == MAIN, made.chosen(name)
+    return [
+        Part(
+            scenario=name,
+            world=world_seed(given.split, place),
+            seeds=given.seeds if main_one else given.shifted_seeds,
+            planner=main_one and place < given.bound_worlds,
+            weights=tuple(given.weights),
+            **chosen,
         )
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
-        log.info("%s: %s", name, scenarios[name]["reduction"])
-    given.out.with_suffix(".md").write_text(markdown(done), encoding="utf-8")
-    return 0
+        for place in range(given.worlds if main_one else given.shifted_worlds)
+    ]
 
 
 def markdown(done: dict[str, Any]) -> str:

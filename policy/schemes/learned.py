@@ -20,11 +20,15 @@ def model_from(path: Path | None = None) -> DemandModel:
     return DemandModel.from_tensors(load_checkpoint(path or SHIPPED / "augur.safetensors").tensors)
 
 
+def start_with(weights: Path | None, scenario: Scenario, rng: np.random.Generator) -> Scheme:
+    """Augur with the weights of a checkpoint (None: the shipped one): tables for few nodes, else votes."""
+    kind = AugurVotes if scenario.config.num_nodes > MAX_TABLE_NODES else Augur
+    return kind(scenario, rng, model_from(weights))
+
+
 def start(scenario: Scenario, rng: np.random.Generator) -> Scheme:
-    """Augur with the shipped weights: by tables for few nodes, by votes for many."""
-    if scenario.config.num_nodes > MAX_TABLE_NODES:
-        return AugurVotes(scenario, rng, model_from())
-    return Augur(scenario, rng, model_from())
+    """Augur with the shipped weights."""
+    return start_with(None, scenario, rng)
 
 
 ENTRY = SchemeEntry(

@@ -1,0 +1,96 @@
+"""Costs by look-up in delay tables, which for additive timing is exact, and EWMA-greedy tuned by them."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from policy.interfaces import Float
+from policy.rollout import empty_placement
+from policy.scenario import Scenario, World
+from policy.schemes import find_scheme
+from policy.schemes.base import History, Observation, SchemeEntry
+from policy.splits import world_seed
+from policy.tables import to_masks
+from policy.updates import update_seconds
+
+WEIGHTS = (0.02, 0.05, 0.1, 0.2)
+"""Weights of the newest table that EWMA-greedy is tuned over."""
+UPDATES = (0.07, 0.15, 0.3, 0.5, 1.0)
+"""Shares of the update cost that EWMA-greedy is tuned over."""
+PRIORS = (4, 8)
+"""Slots that the table of an unknown world counts for, that EWMA-greedy is tuned over."""
+TUNING_WORLDS = 12
+"""Validation worlds of the tuning."""
+FIRST_TUNING_WORLD = 3000
+"""Number of the first of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """One episode."""
+
+    cost_s: float
+    """Mean cost of a slot, s."""
+    decision_s: float
+    """CPU time of a decision, s."""
+
+
+def play_by_tables(world: World, entry: SchemeEntry, rng: np.random.Generator) -> Played:
+    """Play a scheme; cost by look-up.
+
+    Raises:
+        ValueError: If the scenario's cost is not additive over blocks.
+    """
+    config, sizes = world.scenario.config, world.scenario.catalog.sizes_bytes
+    if config.timing != "additive" or config.objective != "total":
+        raise ValueError("costs can be looked up for additive timing and the objective `total` alone")
+    scheme, placement, rows = entry.start(world.scenario, rng), empty_placement(world), np.arange(sizes.size)
+    cost = spent = 0.0
+    for slot in range(world.trace.num_slots):
+        seen = Observation(slot=slot, placement=placement, history=History(world, slot, entry.rules))
+        began = time.process_time()
+        chosen = scheme.decide(seen).holds
+        spent += time.process_time() - began
+        before, after = to_masks(placement), to_masks(chosen)
+        cost += float(world.table(slot, entry.rules).cost_s[rows, after].sum())
+        cost += config.update_weight * float(update_seconds(before, after, sizes, config.links).sum())
+        placement = chosen
+    slots = world.trace.num_slots
+    return Played(cost_s=cost / slots, decision_s=spent / slots)
+
+
+def costs_of(scenario: Scenario, name: str, worlds: Sequence[int], seeds: int) -> tuple[Float, float]:
+    """Mean cost of each episode, (worlds, seeds), s, and the median CPU time of a decision, s."""
+    entry = find_scheme(name)
+    count = seeds if entry.random else 1
+    made: list[list[Played]] = []
+    for number in worlds:
+        world = scenario.world(number)
+        made.append([play_by_tables(world, entry, np.random.default_rng([number, s])) for s in range(count)])
+    costs = np.array([[item.cost_s for item in row] for row in made])
+    return costs, float(np.median([item.decision_s for row in made for item in row]))
+
+
+def ewma_settings(plain: bool = False) -> list[str]:
+    """Names of the EWMA-greedys to choose from.
+
+    Plain: those of the first prototype, which start from nothing and charge updates in full.
+    """
+    if plain:
+        return [f"ewma-greedy:weight={w};update=1;prior=0" for w in WEIGHTS]
+    grid = product(WEIGHTS, UPDATES, PRIORS)
+    return [f"ewma-greedy:weight={w};update={u};prior={p}" for w, u, p in grid]
+
+
+def tuning_cost_s(scenario: Scenario, name: str) -> float:
+    """Mean cost of a scheme on the tuning worlds of a scenario, s."""
+    worlds = [world_seed("validation", FIRST_TUNING_WORLD + i) for i in range(TUNING_WORLDS)]
+    return float(costs_of(scenario, name, worlds, 1)[0].mean())
+
+
+def tuned_ewma(scenario: Scenario, plain: bool = False) -> str:
+    """Name of the EWMA-greedy with the lowest cost on the tuning worlds of this scenario."""
+    return min(ewma_settings(plain), key=lambda name: tuning_cost_s(scenario, name))
