@@ -1,6 +1,5 @@
 """Train the demand network: maximum likelihood in random worlds, early stop on other worlds."""
 
-import csv
 import hashlib
 import logging
 import time
@@ -12,14 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policy.learn.checkpoint import load_checkpoint, save_checkpoint, versions
+from policy.learn.checkpoint import load_checkpoint, part_of, save_checkpoint, versions, write_log
 from policy.learn.habits import Habits
 from policy.learn.network import DemandNet
+from policy.learn.state import load_optimizer, optimizer_state
 from policy.learn.worlds import Batch, draw_batches
 
 log = logging.getLogger(__name__)
-
-LOG_FIELDS = ("step", "env_steps", "cpu_s", "train_loss", "validation_loss")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +148,7 @@ class Trainer:
                 `best.safetensors`.
             report: Called after every look at the validation worlds.
         """
-        config, running = self.config, 0.0
+        config, running = self.config, self.history[-1].train_loss if self.history else 0.0
         while self._step < config.steps and self._since < config.patience:
             began = time.process_time()
             running += 0.05 * (self._update() - running) if self._step else self._update()
@@ -226,8 +224,8 @@ class Trainer:
         tensors = {name: value.numpy() for name, value in self._best_weights.items()}
         if path.stem != "best":
             tensors |= {f"current.{name}": value.numpy() for name, value in self.net.state_dict().items()}
-            for place, state in self._optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{place}.{name}": value.numpy() for name, value in state.items()}
+            state = optimizer_state(self._optimizer)
+            tensors |= {f"optimizer.{name}": value for name, value in state.items()}
         save_checkpoint(path, tensors, self.about())
 
     def resume(self, path: Path) -> None:
@@ -240,27 +238,11 @@ class Trainer:
         if made.about["config"] != asdict(self.config) or made.about["trace_hash"] != self.digest:
             raise ValueError(f"{path} was made with another config or from other worlds")
         as_torch = {name: torch.from_numpy(value.copy()) for name, value in made.tensors.items()}
-        self.net.load_state_dict(_under(as_torch, "current."))
+        self.net.load_state_dict(part_of(as_torch, "current."))
         self._best_weights = {name: as_torch[name] for name in self.net.state_dict()}
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in _under(as_torch, "optimizer.").items():
-            place, _, key = name.partition(".")
-            state.setdefault(int(place), {})[key] = value
-        self._optimizer.load_state_dict(self._optimizer.state_dict() | {"state": state})
+        load_optimizer(self._optimizer, part_of(made.tensors, "optimizer."))
         about = made.about
         self._step, self._env_steps = int(about["step"]), int(about["env_steps"])
         self._best, self._since = float(about["best_validation_loss"]), int(about["since_best"])
         self._cpu_s = float(about["cpu_s"])
         self.history = [Progress(**item) for item in about["history"]]
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def write_log(path: Path, history: Sequence[Progress]) -> None:
-    """All looks so far as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, LOG_FIELDS)
-        writer.writeheader()
-        writer.writerows(asdict(item) for item in history)

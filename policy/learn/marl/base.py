@@ -1,17 +1,21 @@
-"""What all learned baselines share: exploration, replay of past slots, the training loop, the judge."""
+"""What all learned baselines share: exploration, replay of past slots, the judge, a state to resume from."""
 
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from policy.learn.checkpoint import Arrays, part_of
 from policy.learn.marl.actors import gumbel_like
 from policy.learn.marl.arena import Arena
+from policy.learn.state import load_optimizer, optimizer_state
+
+Part = TypeVar("Part", nn.Module, torch.optim.Optimizer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +44,6 @@ class MarlConfig:
             raise ValueError("worlds, batch and memory must be >= 1")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurvePoint:
-    """One look at the validation worlds."""
-
-    env_steps: int
-    cpu_s: float
-    """CPU time of training, without the looks."""
-    cost_s: float
-    """Mean cost of a slot, s."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Slots:
     """Some slots that were played: where, from what, to what."""
@@ -66,26 +59,42 @@ class Memory:
 
     def __init__(self, size: int, blocks: int) -> None:
         self._index = torch.zeros((size, 2), dtype=torch.int64)
-        self._masks = torch.zeros((size, 2, blocks), dtype=torch.int64)
+        self._masks = torch.zeros((size, 2, blocks), dtype=torch.uint8)  # sets of at most 6 nodes
         self._next, self.count = 0, 0
 
     def add(self, slot: int, worlds: Tensor, before: Tensor, after: Tensor) -> None:
         """Remember one slot of some worlds."""
         rows = (self._next + torch.arange(worlds.numel())) % self._index.shape[0]
         self._index[rows, 0], self._index[rows, 1] = slot, worlds
-        self._masks[rows, 0], self._masks[rows, 1] = before, after
+        self._masks[rows, 0], self._masks[rows, 1] = before.byte(), after.byte()
         self._next = int(rows[-1] + 1) % self._index.shape[0]
         self.count = min(self.count + worlds.numel(), self._index.shape[0])
 
     def sample(self, size: int, generator: torch.Generator) -> Slots:
         """Draw with replacement."""
         rows = torch.randint(self.count, (size,), generator=generator)
-        index, masks = self._index[rows], self._masks[rows]
+        index, masks = self._index[rows], self._masks[rows].long()
         return Slots(slot=index[:, 0], world=index[:, 1], before=masks[:, 0], after=masks[:, 1])
+
+    def state(self) -> Arrays:
+        """What is remembered, to go on from."""
+        count = self.count
+        place = np.array([self._next, count])
+        return {
+            "place": place,
+            "index": self._index[:count].numpy(),
+            "masks": self._masks[:count].numpy(),
+        }
+
+    def load(self, state: Arrays) -> None:
+        """Inverse of `state`."""
+        self._next, self.count = map(int, state["place"])
+        self._index[: self.count] = torch.from_numpy(state["index"].copy())
+        self._masks[: self.count] = torch.from_numpy(state["masks"].copy())
 
 
 class Learner(ABC):
-    """A way to learn an actor. `run` alternates episodes and updates until its CPU time is spent."""
+    """A way to learn an actor."""
 
     name: str
     actor: nn.Module
@@ -125,28 +134,38 @@ class Learner(ABC):
             before = after
             self.update()
 
-    def run(self, cpu_s: float, judge: Arena, looks: int = 6) -> Iterator[CurvePoint]:
-        """Train until `cpu_s` of CPU time is spent; yields points of the curve, keeps the best actor."""
-        spent, best = 0.0, float("inf")
-        weights = deepcopy(self.actor.state_dict())
-        for look in range(looks + 1):
-            began = time.process_time()
-            while (now := spent + time.process_time() - began) < cpu_s * look / looks:
-                self._slow_down(now / cpu_s)
-                self.episode()
-            spent += time.process_time() - began
-            cost = play(judge, self.scores)
-            if cost < best:
-                best, weights = cost, deepcopy(self.actor.state_dict())
-            yield CurvePoint(env_steps=self.env_steps, cpu_s=round(spent, 2), cost_s=cost)
-        self.actor.load_state_dict(weights)
+    def slow_down(self, share: float) -> None:
+        """Let all learning rates fall as a cosine while the share of training that is done grows to 1."""
+        for _, optimizer in self._parts(torch.optim.Optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
-    def _slow_down(self, share: float) -> None:
-        """Let all learning rates fall as a cosine while the budget is spent."""
-        for value in vars(self).values():
-            if isinstance(value, torch.optim.Optimizer):
-                for group in value.param_groups:
-                    group["lr"] = self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+    def state(self) -> Arrays:
+        """Everything that training goes on from, but the arena and the config."""
+        made = {"generator": self.generator.get_state().numpy(), "env_steps": np.array(self.env_steps)}
+        made |= {f"memory.{key}": value for key, value in self.memory.state().items()}
+        for name, module in self._parts(nn.Module):
+            made |= {f"{name}.{key}": value.numpy() for key, value in module.state_dict().items()}
+        for name, optimizer in self._parts(torch.optim.Optimizer):
+            made |= {f"{name}.{key}": value for key, value in optimizer_state(optimizer).items()}
+        return made
+
+    def load(self, state: Arrays) -> None:
+        """Inverse of `state`."""
+        self.generator.set_state(torch.from_numpy(state["generator"].copy()))
+        self.env_steps = int(state["env_steps"])
+        self.memory.load(part_of(state, "memory."))
+        for name, module in self._parts(nn.Module):
+            own = part_of(state, f"{name}.")
+            module.load_state_dict({key: torch.from_numpy(own[key].copy()) for key in module.state_dict()})
+        for name, optimizer in self._parts(torch.optim.Optimizer):
+            load_optimizer(optimizer, part_of(state, f"{name}."))
+
+    def _parts(self, kind: type[Part]) -> Iterator[tuple[str, Part]]:
+        """Networks or optimisers of this learner with their names."""
+        for name, value in vars(self).items():
+            if isinstance(value, kind):
+                yield name, value
 
     def next_features(self, slots: Slots) -> tuple[Tensor, Tensor]:
         """Features of the slot after, and 1 where there is one, (samples,)."""

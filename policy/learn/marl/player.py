@@ -32,7 +32,7 @@ def load_actor(name: str, path: Path | None = None) -> nn.Module:
     """The shipped actor of a learner, or one of a checkpoint."""
     actor = ACTORS[name]()
     tensors = load_checkpoint(path or SHIPPED / f"{name}.safetensors").tensors
-    actor.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in tensors.items()})
+    actor.load_state_dict({key: torch.from_numpy(tensors[key].copy()) for key in actor.state_dict()})
     return actor.eval()
 
 

@@ -1,92 +1,189 @@
-"""Tune and train the learned baselines, all with the same budget; see README.md in the folder above.
+"""Tune and train all learners with the same budget, over training seeds; see README.md in the folder above.
 
-    python -m policy.learn.marl.run --tuning-s 6 --training-s 30 --out policy/learn/results/marl.json
+    python -m policy.learn.marl.run --training-s 45 --seeds 3 --out policy/learn/results/convergence.json
 
-Every learner has three settings to choose from, tried for `tuning-s` CPU seconds each; the best one on
-validation worlds is trained from nothing for `training-s`. Ablations of MAASN-DA get the same time.
+Every baseline has three settings to choose from, each tried for `tuning-s` CPU seconds; the best one on
+validation worlds is trained from nothing for `training-s`, once a seed. Ablations of MAASN-DA get the same
+time. A learner's CPU time an episode is measured once, then budgets are numbers of episodes, so that the same
+seed gives the same weights. Augur trains as it always does. What is finished is found in the output file
+and skipped.
 """
 
 import argparse
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from policy.learn.augur import Augur
 from policy.learn.checkpoint import SHIPPED, save_checkpoint, versions
-from policy.learn.marl.arena import Arena, make_arena
-from policy.learn.marl.base import Learner, MarlConfig
-from policy.learn.marl.maasn_da import MaasnConfig, MaasnDa
-from policy.learn.marl.maddpg import Maddpg
-from policy.learn.marl.mappo import Mappo
-from policy.learn.marl.qmix import Qmix
-from policy.learn.marl.vdn import Vdn
-from policy.scenario import load_scenario
+from policy.learn.demand import DemandModel
+from policy.learn.lookup import play_by_tables
+from policy.learn.marl.setups import ABLATIONS, BEST, CHOICES, Setup, ablated
+from policy.learn.marl.training import (
+    FIRST_VALIDATION_WORLD,
+    TRAINING_WORLDS,
+    VALIDATION_WORLDS,
+    CurvePoint,
+    MarlTrainConfig,
+    MarlTrainer,
+    arenas,
+)
+from policy.learn.train import Progress, TrainConfig, Trainer
+from policy.parallel import spread
+from policy.scenario import Scenario, load_scenario
+from policy.schemes.base import Scheme, SchemeEntry
 from policy.splits import world_seed
 
 log = logging.getLogger(__name__)
 
-FIRST_TRAINING_WORLD, FIRST_VALIDATION_WORLD = 200_000, 2_000
-"""Numbers of the first worlds in their splits."""
-TRAINING_WORLDS, VALIDATION_WORLDS = 96, 32
+AUGUR = "augur"
+LOOKS = 10
+"""Looks at the validation worlds in a curve, after the first."""
+AUGUR_LOOKS = (1, 2, 4, 8, 16)
+"""Looks of Augur's own training at which its cost is measured, too; and at its end."""
+MEASURED_EPISODES = 3
+"""Episodes that an episode's CPU time is measured over."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One setting of one learner."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One training run."""
 
-    text: str
-    make: Callable[[Arena, int], Learner]
-    """Of an arena and a seed."""
-
-
-def _maasn(text: str, own: MaasnConfig, rate: float = 1e-2, noise: float = 0.3) -> Choice:
-    def make(arena: Arena, seed: int) -> Learner:
-        config = MarlConfig(seed=seed, learning_rate=rate, noise=noise, worlds=16, batch=16)
-        return MaasnDa(arena, config, own)
-
-    return Choice(text, make)
+    name: str
+    """Row of the table."""
+    seed: int
+    setup: Setup | None = None
+    """None for Augur."""
+    episodes: int = 0
 
 
-def _other(learner: type[Learner], rate: float, noise: float, worlds: int = 24) -> Choice:
-    def make(arena: Arena, seed: int) -> Learner:
-        config = MarlConfig(seed=seed, learning_rate=rate, noise=noise, worlds=worlds, batch=32)
-        return learner(arena, config)
-
-    return Choice(f"learning rate {rate}, noise {noise}", make)
-
-
-CHOICES: dict[str, tuple[Choice, ...]] = {
-    "maasn-da": (
-        _maasn("temperature 0.5", MaasnConfig(temperature=0.5)),
-        _maasn("temperature 0.5, rate 0.005", MaasnConfig(temperature=0.5), rate=5e-3),
-        _maasn("temperature 0.5, synthetic 0.25", MaasnConfig(temperature=0.5, most_synthetic=0.25)),
-    ),
-    "maddpg": (_other(Maddpg, 1e-2, 0.3), _other(Maddpg, 3e-3, 0.3), _other(Maddpg, 3e-3, 1.0)),
-    "mappo": (_other(Mappo, 1e-2, 1.0), _other(Mappo, 3e-3, 1.0), _other(Mappo, 3e-2, 1.0)),
-    "qmix": (_other(Qmix, 1e-2, 0.3), _other(Qmix, 3e-3, 0.3), _other(Qmix, 3e-3, 1.0)),
-    "vdn": (_other(Vdn, 1e-2, 0.3), _other(Vdn, 3e-3, 0.3), _other(Vdn, 3e-3, 1.0)),
-}
-"""Settings tried for each learner."""
-
-ABLATIONS: dict[str, Choice] = {
-    "maasn-da without action semantics": _maasn("", MaasnConfig(temperature=0.5, semantics=False)),
-    "maasn-da without augmentation": _maasn("", MaasnConfig(temperature=0.5, augmentation=False)),
-    "maasn-da without decomposition": _maasn("", MaasnConfig(temperature=0.5, decomposition=False)),
-    "maasn-da, vdn critic": _maasn("", MaasnConfig(temperature=0.5, mixing="vdn")),
-    "maasn-da, qmix critic": _maasn("", MaasnConfig(temperature=0.5, mixing="qmix")),
-}
-"""MAASN-DA with one thing changed."""
+def train(job: Job) -> tuple[Job, list[dict[str, float]], dict[str, Any]]:
+    """One run: its job, its curve, and for the baselines the trainer's account with the best weights."""
+    torch.set_num_threads(1)
+    if job.setup is None:
+        return job, _augur_curve(job.seed), {}
+    every = -(-job.episodes // LOOKS)
+    config = MarlTrainConfig(
+        setup=job.setup, seed=job.seed, episodes=job.episodes, check_every=every, patience=LOOKS + 1
+    )
+    trainer = MarlTrainer(config)
+    trainer.run()
+    weights = {name: value.numpy() for name, value in trainer.learner.actor.state_dict().items()}
+    return job, [_plain(point) for point in trainer.history], {"about": trainer.about(), "weights": weights}
 
 
-def learn(choice: Choice, arena: Arena, judge: Arena, cpu_s: float, seed: int) -> tuple[Learner, list[Any]]:
-    """Train one learner; returns it and its curve."""
-    learner = choice.make(arena, seed)
-    curve = [asdict(point) for point in learner.run(cpu_s, judge)]
-    return learner, curve
+def _plain(point: CurvePoint) -> dict[str, float]:
+    return {"env_steps": point.env_steps, "cpu_s": point.cpu_s, "cost_s": round(point.cost_s, 3)}
+
+
+def _augur_curve(seed: int) -> list[dict[str, float]]:
+    """Cost of Augur with the weights of some looks of its training, on the baselines' validation worlds."""
+    trainer, scenario = Trainer(TrainConfig(seed=seed)), load_scenario("findings")
+    worlds = [
+        scenario.world(world_seed("validation", FIRST_VALIDATION_WORLD + i)) for i in range(VALIDATION_WORLDS)
+    ]
+    made: list[dict[str, float]] = []
+
+    def measure(env_steps: int, cpu_s: float) -> None:
+        model = DemandModel.from_tensors({k: v.numpy().copy() for k, v in trainer.net.state_dict().items()})
+
+        def start(scenario: Scenario, rng: np.random.Generator) -> Scheme:
+            return Augur(scenario, rng, model)
+
+        entry = SchemeEntry(name=AUGUR, start=start, paper="", random=True)
+        costs = [play_by_tables(world, entry, np.random.default_rng(0)).cost_s for world in worlds]
+        made.append({"env_steps": env_steps, "cpu_s": cpu_s, "cost_s": round(float(np.mean(costs)), 3)})
+
+    def look(now: Progress) -> None:
+        if len(trainer.history) in AUGUR_LOOKS:
+            measure(now.env_steps, now.cpu_s)
+
+    measure(0, round(float(trainer.about()["cpu_s"]), 2))  # type: ignore[arg-type]
+    trainer.run(report=look)
+    measure(trainer.history[-1].env_steps, trainer.history[-1].cpu_s)
+    return made
+
+
+def episode_s(setup: Setup) -> float:
+    """CPU time of an episode, s."""
+    arena = arenas("findings", TRAINING_WORLDS, VALIDATION_WORLDS)[0]
+    learner = setup.make(arena, 0)
+    learner.episode()
+    began = time.process_time()
+    for _ in range(MEASURED_EPISODES):
+        learner.episode()
+    return (time.process_time() - began) / MEASURED_EPISODES
+
+
+class Results:
+    """The output file: budget, CPU times of episodes, settings tried, curves."""
+
+    def __init__(self, path: Path, budget: dict[str, Any]) -> None:
+        self._path = path
+        self.done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        if self.done.setdefault("budget", budget) != budget:
+            raise ValueError(f"{path} has another budget: remove it, or name another --out")
+        for key in ("episode_s", "tried_s", "curves"):
+            self.done.setdefault(key, {})
+
+    def save(self) -> None:
+        """Write the file."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(self.done, indent=1) + "\n", encoding="utf-8")
+
+    def episodes(self, name: str, setup: Setup, cpu_s: float) -> int:
+        """Episodes that take so many CPU seconds."""
+        known: dict[str, float] = self.done["episode_s"]
+        if name not in known:
+            known[name] = round(episode_s(setup), 4)
+        return max(LOOKS, round(cpu_s / known[name]))
+
+    def tune(self, cpu_s: float, workers: int) -> None:
+        """Try the settings of each baseline that were not tried before."""
+        tried = self.done["tried_s"]
+        jobs = []
+        for scheme, choices in CHOICES.items():
+            for text, setup in choices.items():
+                if text not in tried.setdefault(scheme, {}):
+                    episodes = self.episodes(f"{scheme}, {text}", setup, cpu_s)
+                    jobs.append(Job(name=text, seed=0, setup=setup, episodes=episodes))
+        for job, curve, _ in spread(train, jobs, workers):
+            if job.setup is not None:
+                tried[job.setup.scheme][job.name] = lowest(curve)
+            self.save()
+
+    def run(self, cpu_s: float, seeds: int, workers: int, only: Sequence[str] = ()) -> None:
+        """Train what was not trained before; the best seed's weights become the package's."""
+        curves = self.done["curves"]
+        jobs = [
+            Job(name=name, seed=seed, setup=setup, episodes=self.episodes(name, setup, cpu_s) if setup else 0)
+            for name, setup in self._rows().items()
+            if not only or name in only
+            for seed in range(1, seeds + 1)
+            if str(seed) not in curves.setdefault(name, {})
+        ]
+        for job, curve, trained in spread(train, jobs, workers):
+            curves[job.name][str(job.seed)] = curve
+            self.save()
+            log.info("%s, seed %d: %.2f s", job.name, job.seed, lowest(curve))
+            if job.name in CHOICES and lowest(curve) == min(map(lowest, curves[job.name].values())):
+                save_checkpoint(SHIPPED / f"{job.name}.safetensors", trained["weights"], trained["about"])
+
+    def _rows(self) -> dict[str, Setup | None]:
+        """All that is trained: baselines as tuned, ablations, Augur."""
+        best = {name: min(tried, key=tried.__getitem__) for name, tried in self.done["tried_s"].items()}
+        if best != BEST:
+            log.warning("setups.BEST says %s, tuning says %s", BEST, best)
+        tuned: dict[str, Setup | None] = {name: CHOICES[name][text] for name, text in best.items()}
+        changed = {name: ablated(name, CHOICES["maasn-da"][best["maasn-da"]]) for name in ABLATIONS}
+        return tuned | changed | {AUGUR: None}
 
 
 def lowest(curve: Sequence[dict[str, float]]) -> float:
@@ -94,67 +191,48 @@ def lowest(curve: Sequence[dict[str, float]]) -> float:
     return min(point["cost_s"] for point in curve[1:])
 
 
-def tune_and_train(
-    name: str, arena: Arena, judge: Arena, tuning_s: float, training_s: float, seed: int
-) -> dict[str, Any]:
-    """Pick the best setting, train it, write its weights into the package."""
-    tried = {c.text: lowest(learn(c, arena, judge, tuning_s, seed)[1]) for c in CHOICES[name]}
-    best = min(CHOICES[name], key=lambda choice: tried[choice.text])
-    learner, curve = learn(best, arena, judge, training_s, seed + 1)
-    about = {
-        "kind": name,
-        "seed": seed + 1,
-        "versions": versions(),
-        "tried_s": tried,
-        "chosen": best.text,
-        "curve": curve,
-    }
-    tensors = {key: value.numpy() for key, value in learner.actor.state_dict().items()}
-    save_checkpoint(SHIPPED / f"{name}.safetensors", tensors, about)
-    return about
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train all learners and ablations; finished ones are found in the output file and skipped."""
+    """Tune, train, tabulate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--tuning-s", type=float, default=6)
-    parser.add_argument("--training-s", type=float, default=30)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--tuning-s", type=float, default=12)
+    parser.add_argument("--training-s", type=float, default=45)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--only", nargs="*", default=[], help="rows of the table")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
-    scenario = load_scenario("findings")
-    train = [world_seed("train", FIRST_TRAINING_WORLD + i) for i in range(TRAINING_WORLDS)]
-    checks = [world_seed("validation", FIRST_VALIDATION_WORLD + i) for i in range(VALIDATION_WORLDS)]
-    arena, judge = make_arena(scenario, train), make_arena(scenario, checks)
-    done: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {}
-    for name in (*CHOICES, *ABLATIONS):
-        if name in done or (given.only and name not in given.only):
-            continue
-        if name in CHOICES:
-            done[name] = tune_and_train(name, arena, judge, given.tuning_s, given.training_s, given.seed)
-        else:
-            curve = learn(ABLATIONS[name], arena, judge, given.training_s, given.seed + 1)[1]
-            done[name] = {"curve": curve}
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
-        log.info("%s: %.2f s", name, lowest(done[name]["curve"]))
-    given.out.with_suffix(".md").write_text(markdown(done), encoding="utf-8")
+    results = Results(
+        given.out, {"tuning_s": given.tuning_s, "training_s": given.training_s, "versions": versions()}
+    )
+    results.tune(given.tuning_s, given.workers)
+    results.run(given.training_s, given.seeds, given.workers, given.only)
+    results.save()
+    given.out.with_suffix(".md").write_text(markdown(results.done["curves"]), encoding="utf-8")
     return 0
 
 
-def markdown(done: dict[str, Any]) -> str:
-    """Curves as a table: cost on the validation worlds at each look, s a slot."""
-    looks = max(len(row["curve"]) for row in done.values())
-    head = ["learner", "env steps", "CPU s", *(f"look {i}" for i in range(looks)), "lowest"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for name, row in sorted(done.items(), key=lambda item: lowest(item[1]["curve"])):
-        curve = row["curve"]
-        costs = [f"{point['cost_s']:.1f}" for point in curve]
-        cells = [name, f"{curve[-1]['env_steps']:,}", f"{curve[-1]['cpu_s']:.0f}", *costs]
-        lines.append("| " + " | ".join([*cells, f"{lowest(curve):.2f}"]) + " |")
+def markdown(curves: dict[str, dict[str, list[dict[str, float]]]]) -> str:
+    """Learners as a table: lowest cost on the validation worlds, mean and range over training seeds."""
+    lines = [
+        "| learner | seeds | env steps | CPU s | at half the CPU time, s | lowest, s a slot | range |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    order = sorted(curves, key=lambda name: np.mean([lowest(curve) for curve in curves[name].values()]))
+    for name in order:
+        runs = list(curves[name].values())
+        best, half = [lowest(curve) for curve in runs], [_at_half(curve) for curve in runs]
+        steps, cpu_s = (float(np.mean([curve[-1][key] for curve in runs])) for key in ("env_steps", "cpu_s"))
+        lines.append(
+            f"| {name} | {len(runs)} | {steps:,.0f} | {cpu_s:.0f} | {np.mean(half):.2f} "
+            f"| {np.mean(best):.2f} | {min(best):.2f} to {max(best):.2f} |"
+        )
     return "\n".join(lines) + "\n"
+
+
+def _at_half(curve: Sequence[dict[str, float]]) -> float:
+    """Lowest cost within the first half of the CPU time, s."""
+    return min(point["cost_s"] for point in curve if point["cpu_s"] <= curve[-1]["cpu_s"] / 2 + 1e-9)
 
 
 if __name__ == "__main__":

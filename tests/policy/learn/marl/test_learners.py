@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from policy.learn.marl.maddpg import Maddpg
 from policy.learn.marl.mappo import Mappo
 from policy.learn.marl.player import ACTORS, ActorScheme
 from policy.learn.marl.qmix import Qmix
-from policy.learn.marl.run import ABLATIONS, CHOICES
+from policy.learn.marl.setups import ABLATIONS, BEST, CHOICES, ablated
 from policy.learn.marl.vdn import Vdn
 from policy.rollout import rollout
 from policy.scenario import Scenario
@@ -76,14 +76,6 @@ def test_a_popular_model_is_learnt_to_be_cached(name: str, arena: Arena) -> None
     assert learnt < blind - 0.6 * (blind - wanted)
 
 
-def test_the_curve_ends_with_the_best_actor(arena: Arena) -> None:
-    learner = LEARNERS["vdn"](arena, CONFIG)
-    curve = list(learner.run(0.3, arena, looks=3))
-
-    assert len(curve) == 4
-    assert play(arena, learner.scores) == pytest.approx(min(point.cost_s for point in curve))
-
-
 def test_costs_agree_with_the_batch(arena: Arena) -> None:
     draws = torch.Generator().manual_seed(0)
     worlds, slots = torch.arange(16), torch.full((16,), 3)
@@ -118,8 +110,17 @@ def test_an_actor_plays_and_fits(name: str) -> None:
 
 def test_every_learner_has_the_same_number_of_settings() -> None:
     assert {len(choices) for choices in CHOICES.values()} == {3}
-    assert set(CHOICES) == set(ACTORS)
-    assert len(ABLATIONS) >= 3
+    assert set(CHOICES) == set(ACTORS) == set(BEST)
+    assert all(BEST[name] in CHOICES[name] for name in CHOICES)
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_changes_one_thing(name: str) -> None:
+    best = CHOICES["maasn-da"][BEST["maasn-da"]]
+    before, after = asdict(best), asdict(ablated(name, best))
+
+    assert {key for key in before["own"] if before["own"][key] != after["own"][key]} == set(ABLATIONS[name])
+    assert before["config"] == after["config"]
 
 
 @pytest.mark.parametrize("field", ["learning_rate", "worlds", "discount"])

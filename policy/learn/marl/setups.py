@@ -1,0 +1,90 @@
+"""Settings of the learned baselines: those tried in tuning, the best, and MAASN-DA with one thing changed."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from policy.learn.marl.arena import Arena
+from policy.learn.marl.base import Learner, MarlConfig
+from policy.learn.marl.maasn_da import MaasnConfig, MaasnDa
+from policy.learn.marl.maddpg import Maddpg
+from policy.learn.marl.mappo import Mappo
+from policy.learn.marl.qmix import Qmix
+from policy.learn.marl.vdn import Vdn
+
+LEARNERS: dict[str, type[Learner]] = {
+    learner.name: learner for learner in (MaasnDa, Maddpg, Mappo, Qmix, Vdn)
+}
+"""By the name of their scheme."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """A learner and its settings."""
+
+    scheme: str
+    config: MarlConfig
+    own: MaasnConfig | None = None
+    """Of MAASN-DA alone."""
+
+    def make(self, arena: Arena, seed: int) -> Learner:
+        """A learner that has learnt nothing."""
+        config = replace(self.config, seed=seed)
+        if self.own is not None:
+            return MaasnDa(arena, config, self.own)
+        return LEARNERS[self.scheme](arena, config)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def _maasn(rate: float = 1e-2, **own: Any) -> Setup:  # noqa: ANN401 - fields of MaasnConfig
+    config = MarlConfig(learning_rate=rate, noise=0.3, worlds=16, batch=16)
+    return Setup(scheme="maasn-da", config=config, own=MaasnConfig(**{"temperature": 0.5, **own}))
+
+
+def _other(scheme: str, rate: float, noise: float) -> Setup:
+    return Setup(scheme=scheme, config=MarlConfig(learning_rate=rate, noise=noise, worlds=24, batch=32))
+
+
+CHOICES: dict[str, dict[str, Setup]] = {
+    "maasn-da": {
+        "temperature 0.5": _maasn(),
+        "temperature 0.5, rate 0.005": _maasn(rate=5e-3),
+        "temperature 0.5, synthetic 0.25": _maasn(most_synthetic=0.25),
+    },
+    "mappo": {f"rate {rate}": _other("mappo", rate, 1.0) for rate in (1e-2, 3e-3, 3e-2)},
+    **{
+        scheme: {
+            f"rate {rate}, noise {noise}": _other(scheme, rate, noise)
+            for rate, noise in ((1e-2, 0.3), (3e-3, 0.3), (3e-3, 1.0))
+        }
+        for scheme in ("maddpg", "qmix", "vdn")
+    },
+}
+"""Settings tried for each learner, by a name for the tables."""
+
+BEST: dict[str, str] = {
+    "maasn-da": "temperature 0.5",
+    "mappo": "rate 0.01",
+    "maddpg": "rate 0.01, noise 0.3",
+    "qmix": "rate 0.01, noise 0.3",
+    "vdn": "rate 0.01, noise 0.3",
+}
+"""The one that `policy.learn.marl.run` found best."""
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "maasn-da without action semantics": {"semantics": False},
+    "maasn-da without augmentation": {"augmentation": False},
+    "maasn-da without decomposition": {"decomposition": False},
+    "maasn-da, vdn critic": {"mixing": "vdn"},
+    "maasn-da, qmix critic": {"mixing": "qmix"},
+}
+"""What differs from the best MAASN-DA."""
+
+
+def ablated(name: str, best: Setup) -> Setup:
+    """MAASN-DA with one thing changed."""
+    if best.own is None:
+        raise ValueError(f"{best.scheme} has no ablations")
+    return replace(best, own=replace(best.own, **ABLATIONS[name]))
