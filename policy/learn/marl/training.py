@@ -94,7 +94,7 @@ class MarlTrainer:
         self.learner = config.setup.make(self._arena, config.seed)
         self._best_weights = deepcopy(self.learner.actor.state_dict())
         self.history: list[CurvePoint] = []
-        self._episode, self._best, self._since = 0, float("inf"), 0
+        self._episode, self._best, self._since = 0, float("inf"), -1  # the look before the start is not counted
         self._cpu_s += time.process_time() - began
 
     def run(self, folder: Path | None = None, report: Callable[[CurvePoint], None] | None = None) -> None:
@@ -121,10 +121,10 @@ class MarlTrainer:
             self._save(folder / "best.safetensors", {})
 
     def _look(self, folder: Path | None, report: Callable[[CurvePoint], None] | None) -> None:
-        """Judge on the validation worlds, keep the best, write what was asked for."""
+        """Judge on the validation worlds, keep the best that was learnt, write what was asked for."""
         cost_s = play(self._judge, self.learner.scores)
         self._since += 1
-        if cost_s < self._best:
+        if self._episode and cost_s < self._best:
             self._best, self._since = cost_s, 0
             self._best_weights = deepcopy(self.learner.actor.state_dict())
         self.history.append(
