@@ -43,27 +43,33 @@ def worst_case(g: ComplexArray, v: ComplexArray, error: FloatArray, root_power: 
     y = np.conj(flat @ v.reshape(batch, num_nodes * num_antennas, -1))
     grams = np.conj(sent.swapaxes(2, 3)) @ sent
     if v.shape[3] == 1:
-        z = y
+        residual, gain = y, np.full(error.shape, 1e150)
     elif error.ndim == 2:
-        z = _secular(y, grams.sum(axis=1), error)
+        residual, gain = _secular(y, grams.sum(axis=1), error)
     else:
-        z = _multipliers(y, grams, error)
-    size = np.linalg.norm(z, axis=2, keepdims=True)
-    z = np.where(size > 0, z / np.where(size > 0, size, 1.0), np.eye(v.shape[3])[0])
+        residual, gain = _multipliers(y, grams, error)
+    size = np.linalg.norm(residual, axis=2, keepdims=True)
+    z = np.where(size > 0, residual / np.where(size > 0, size, 1.0), np.eye(v.shape[3])[0])
     loss = np.einsum("bnac,bkc->bkna", sent, z)
     norms = np.linalg.norm(loss, axis=3)
+    # Where the residual costs nothing (loss 0) the error is shorter than the radius and ends at the residual.
     if error.ndim == 2:
-        total = np.linalg.norm(norms, axis=2)
-        penalty, share = error * total, (error / np.maximum(total, 1e-300))[:, :, None, None]
+        norms = np.linalg.norm(norms, axis=2)
+        share = np.minimum(error / np.maximum(norms, 1e-300), gain * size[..., 0])[:, :, None, None]
+        penalty = error * norms
     else:
-        penalty, share = (error * norms).sum(axis=2), (error / np.maximum(norms, 1e-300))[..., None]
+        share = np.minimum(error / np.maximum(norms, 1e-300), gain * size)[..., None]
+        penalty = (error * norms).sum(axis=2)
     amplitude = np.einsum("bkc,bkc->bk", z, np.conj(y)).real - penalty
     moved = g - root_power[:, None, :, None] * share * np.conj(loss)
     return Guarantee(amplitude=np.maximum(amplitude, 0.0), channel=moved)
 
 
-def _secular(y: ComplexArray, gram: ComplexArray, error: FloatArray) -> ComplexArray:
-    """Residual y - projection on {b : b = gram^(1/2) e, ||e|| <= error}, by bisection on its multiplier."""
+def _secular(y: ComplexArray, gram: ComplexArray, error: FloatArray) -> tuple[ComplexArray, FloatArray]:
+    """Residual r = y - projection on {b : b = gram^(1/2) e, ||e|| <= error} by bisection on its multiplier.
+
+    Also the gain with which gram r gives the projection, 1 / multiplier.
+    """
     values, vectors = np.linalg.eigh(gram)
     values = np.maximum(values, 0.0)[:, None, :]
     turned = y @ np.conj(vectors)
@@ -77,15 +83,15 @@ def _secular(y: ComplexArray, gram: ComplexArray, error: FloatArray) -> ComplexA
         low, high = np.where(too_small, middle, low), np.where(too_small, high, middle)
     multiplier = high[..., None]
     residual = turned * (multiplier / np.maximum(values + multiplier, 1e-150))
-    return np.asarray(residual @ vectors.swapaxes(1, 2))
+    return np.asarray(residual @ vectors.swapaxes(1, 2)), 1.0 / np.maximum(high, 1e-150)
 
 
 def _multipliers(
     y: ComplexArray, grams: ComplexArray, error: FloatArray, num_steps: int = 300
-) -> ComplexArray:
-    """Residual y minus the nearest point of a sum of ellipsoids, one of each node."""
+) -> tuple[ComplexArray, FloatArray]:
+    """Residual y minus the nearest point of a sum of ellipsoids, one of each node, and each node's gain."""
     columns = y.shape[2]
-    residual = y
+    residual, ratio = y, np.zeros(error.shape)
     for _ in range(num_steps):
         size = np.einsum("bkc,bncd,bkd->bkn", np.conj(residual), grams, residual).real
         ratio = error / np.sqrt(np.maximum(size, 1e-24 * np.maximum(size.max(initial=0.0), 1e-200)))
@@ -93,4 +99,4 @@ def _multipliers(
         last, residual = residual, np.linalg.solve(matrix, y[..., None])[..., 0]
         if np.abs(residual - last).max(initial=0.0) <= 1e-7 * np.abs(y).max(initial=0.0):
             break
-    return np.asarray(residual)
+    return np.asarray(residual), ratio

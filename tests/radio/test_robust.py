@@ -73,7 +73,7 @@ def test_the_worst_channel_is_in_the_ball_and_attains_the_guarantee(
     assert (reached >= worst.amplitude[0] * (1 - 1e-9))[sure].all()
     # Equal for one column and for joint balls; within the fixed point's accuracy for several per-link balls.
     assert reached[sure] == pytest.approx(
-        worst.amplitude[0][sure], rel=1e-6 if rank == 1 or kind == "joint" else 0.05
+        worst.amplitude[0][sure], rel=1e-6 if rank == 1 or kind == "joint" else 1e-3
     )
 
 
