@@ -26,7 +26,7 @@ class BroadcastResult:
     rate_bit_s_hz: FloatArray
     """log2(1 + worst_snr), (...)."""
     upper_bound: FloatArray
-    """No beamformer of any rank has a higher worst_snr, (...)."""
+    """No beamformer has a higher worst_snr, (...); with CSI error and one column in w, none of rank one."""
     gap: FloatArray
     """1 - worst_snr / upper_bound, (...): 0 is proven optimal."""
     status: StrArray

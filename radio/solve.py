@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from radio.bounds.eigen import relaxation_columns
 from radio.errors import BadInputError
-from radio.fast.robust_search import search_robust
+from radio.fast.robust_search import EXTRA_COLUMNS, search_robust
 from radio.fast.search import Certify, Effort, Kernel, search
 from radio.fast.weights import fixed_point
 from radio.fast.worst_case import worst_case
@@ -75,7 +75,8 @@ def solve_broadcast(
     rng = np.random.default_rng(0) if rng is None else rng
     problem = normalise(h, power_w, noise_w, holders, users, csi_error)
     num_users, num_nodes, num_antennas = problem.g.shape[1:]
-    full = min(relaxation_columns(num_users, num_nodes), num_nodes * num_antennas)
+    full = relaxation_columns(num_users, num_nodes) + (0 if problem.error is None else EXTRA_COLUMNS)
+    full = min(full, num_nodes * num_antennas)
     columns = full if rank == "full" else rank
     v = np.zeros((len(problem.scale), num_nodes, num_antennas, columns), dtype=np.complex128)
     bound, worst = np.ones(len(problem.scale)), np.zeros(len(problem.scale))
@@ -103,7 +104,7 @@ def _solve_rows(
     g, users = problem.g[rows], problem.users[rows]
     if problem.error is not None:
         error, root = problem.error[rows], np.sqrt(problem.power_w[rows]) * problem.holders[rows]
-        v, _, bound = search_robust(g, users, columns, error, root, rng, settings.kernel, settings.certify)
+        v, _, bound = search_robust(g, users, columns, error, root, rng, settings.certify)
         v = v * problem.holders[rows][:, :, None, None]
         amplitude = worst_case(g, v, error, root).amplitude
         return v, np.where(users, amplitude, np.inf).min(axis=1) ** 2, bound

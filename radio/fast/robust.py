@@ -21,6 +21,16 @@ class RobustPoint:
     """Best beams seen, (rows, nodes, antennas, columns); blocks of norm at most one."""
     least: FloatArray
     """Guaranteed amplitude of the weakest user under them, (rows,); may be negative."""
+    weights: FloatArray
+    """Weight of each user's received power at the end, (rows, users); 0 where masked."""
+    prices: FloatArray
+    """Price of each node's power at the end, (rows, nodes)."""
+
+    def take(self, rows: np.ndarray) -> "RobustPoint":
+        """Some rows."""
+        return RobustPoint(
+            v=self.v[rows], least=self.least[rows], weights=self.weights[rows], prices=self.prices[rows]
+        )
 
 
 def robust_fixed_point(
@@ -30,6 +40,7 @@ def robust_fixed_point(
     error: FloatArray,
     root_power: FloatArray,
     num_iterations: int,
+    markup: float | None = None,
 ) -> RobustPoint:
     """Maximise min_k (|g_k v| - penalty_k) for one column, and its generalisation for more.
 
@@ -46,12 +57,25 @@ def robust_fixed_point(
         error: Scaled radius, (rows, users) joint or (rows, users, nodes) per link.
         root_power: sqrt of the nodes' power, (rows, nodes).
         num_iterations: Length of the run.
+        markup: If given, every user pays for all columns together, as it does for one: the relaxation of one
+            column. Beams are chosen as if that cost were this many times as high: at one their power is the
+            best for the guarantee, above one it is less, below one more.
 
     Returns:
-        The best beams seen.
+        The best beams seen, and the multipliers at the end, for `beam_bound` or, with several columns and no
+        markup, for the nominal bound on the worst channels.
     """
-    rows = _Rows(g, users, error.astype(np.float32), root_power.astype(np.float32))
-    v = _clip(v, np.float32(0.0))
+    whole = markup is not None or v.shape[3] == 1
+    rows = _Rows(
+        g,
+        users,
+        error.astype(np.float32),
+        root_power.astype(np.float32),
+        1.0 if markup is None else markup,
+        whole=whole,
+    )
+    prices = np.ones((len(g), v.shape[1]), dtype=np.float32)
+    v, _ = _clip(v, np.float32(0.0))
     weights = np.where(users, np.float32(1.0), np.float32(0.0))
     best, least = v.copy(), np.full((len(g), 1), -np.inf, dtype=np.float32)
     z = np.zeros(0, dtype=np.complex64)
@@ -74,14 +98,26 @@ def robust_fixed_point(
         weights /= fold(np.maximum, weights)
         if third < 2:
             weights = np.where(users, np.maximum(weights, _FLOOR), np.float32(0.0))
-        v = rows.improve(v, z, weights, cost)
-    return RobustPoint(v=best, least=least[:, 0])
+        v, prices = rows.improve(v, z, weights, cost)
+    return RobustPoint(
+        v=best, least=least[:, 0], weights=weights / amplitude if rows.whole else weights, prices=prices
+    )
 
 
 class _Rows:
     """What stays fixed over the iterations."""
 
-    def __init__(self, g: ComplexArray, users: BoolArray, error: FloatArray, root_power: FloatArray) -> None:
+    def __init__(
+        self,
+        g: ComplexArray,
+        users: BoolArray,
+        error: FloatArray,
+        root_power: FloatArray,
+        markup: float,
+        *,
+        whole: bool,
+    ) -> None:
+        self.markup, self.whole = np.float32(markup), whole
         self.g, self.adjoint = g, np.ascontiguousarray(np.conj(g.transpose(0, 2, 1)))
         self.absent = None if users.all() else np.where(users, 0.0, np.inf).astype(np.float32)
         self.joint = error.ndim == 2
@@ -99,8 +135,8 @@ class _Rows:
     ) -> tuple[ComplexArray, FloatArray, FloatArray]:
         """Combining vectors, then the curvature of the penalty (rows, users, nodes), and the penalty."""
         columns = y.shape[2]
-        if columns == 1:
-            z = y / (np.abs(y) + _TINY)
+        if self.whole:
+            z = _unit(y)
             norm2 = (v * v.conj()).real.sum(axis=(2, 3))[:, None]
             return z, *self._penalty(norm2)
         gram = (v.conj().swapaxes(2, 3) @ v).reshape(*v.shape[:2], columns * columns)
@@ -125,18 +161,19 @@ class _Rows:
 
     def improve(
         self, v: ComplexArray, z: ComplexArray, weights: FloatArray, cost: FloatArray
-    ) -> ComplexArray:
+    ) -> tuple[ComplexArray, FloatArray]:
         """Maximise the minorant over the beams of each node."""
         columns = v.shape[3]
         weighted = np.conj(z) * weights[:, :, None]
         pull: ComplexArray = np.matmul(self.adjoint, weighted).reshape(v.shape).astype(np.complex64)
         load = cost * weights[:, :, None]
-        kappa = fold(np.add, load)[:, 0, :, None, None]
-        if columns > 1:
+        kappa = self.markup * fold(np.add, load)[:, 0, :, None, None]
+        if not self.whole:
             outer = (z[..., :, None] * z.conj()[..., None, :]).reshape(*z.shape[:2], columns * columns)
             mixed = (load.swapaxes(1, 2) @ outer).reshape(*v.shape[:2], columns, columns)
             pull = pull + kappa * v - v @ mixed
-        return _clip(pull, kappa)
+        v, price = _clip(pull, kappa)
+        return v, np.asarray(price if self.whole else price - kappa)[:, :, 0, 0]
 
 
 def _quadratic(gram: ComplexArray, z: ComplexArray) -> FloatArray:
@@ -149,7 +186,8 @@ def _unit(z: ComplexArray) -> ComplexArray:
     return np.asarray(z / np.sqrt((z * z.conj()).real.sum(axis=2, keepdims=True) + _TINY))
 
 
-def _clip(pull: ComplexArray, kappa: FloatArray | np.float32) -> ComplexArray:
-    """Pull / kappa, cut to norm one, node by node."""
+def _clip(pull: ComplexArray, kappa: FloatArray | np.float32) -> tuple[ComplexArray, FloatArray]:
+    """Pull / kappa, cut to norm one, node by node, and what it was divided by."""
     norm = np.sqrt((pull * pull.conj()).real.sum(axis=(2, 3), keepdims=True) + _TINY)
-    return np.asarray(pull * (np.float32(1.0) / np.maximum(norm, kappa)))
+    price = np.maximum(norm, kappa)
+    return np.asarray(pull * (np.float32(1.0) / price)), price

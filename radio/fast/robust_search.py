@@ -1,49 +1,77 @@
 """From starts to a certified beam under CSI error."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from radio.bounds.beam import beam_bound, one_user_bound
 from radio.bounds.eigen import multiplier_bound, relaxation_columns
 from radio.bounds.interior import exact_bound
-from radio.fast.robust import robust_fixed_point
-from radio.fast.search import Certify, Kernel
+from radio.fast.robust import RobustPoint, robust_fixed_point
+from radio.fast.search import Certify
 from radio.fast.weights import random_start
 from radio.fast.worst_case import worst_case
 from radio.types import BoolArray, ComplexArray, FloatArray
 
-__all__ = ["robust_bound", "search_robust"]
+__all__ = ["EXTRA_COLUMNS", "search_robust"]
 
-_STAGES = ((0.0, 4, 100), (1e-2, 12, 150), (5e-2, 24, 300))
+_STAGES = ((0.0, 4, 100), (5e-3, 12, 150), (5e-2, 24, 300))
 """Tolerance above which a row takes part, starts, iterations."""
-_LOOSE = 5e-3
-"""Difference of the relaxation and its bound above which both are made again with more iterations."""
+_PROVEN = 2e-3
+"""Gap below which a row of one column needs no better bound."""
+_LOOSE = 3e-3
+"""Difference of a relaxation and its bound above which the bound is made again with more effort."""
+_MARKUPS = ((1.0,), (0.0, 0.7, 1.5))
+"""Relaxations of one column: at the power that is best, then at more and at less for rows still loose."""
+_FLOORS = (0.0, 1e-3, 1e-2)
+"""Least price of a node's power tried, as a share of the mean: a node that the error wipes out has none."""
+EXTRA_COLUMNS = 2
+"""Columns beyond those of the nominal relaxation with which loose rows are solved again."""
+_NOTHING = 1e-14
+"""Bound below which nothing can be guaranteed."""
 _LARGEST_EXACT = 64
-"""Nodes times antennas up to which loose bounds are mended by the interior point."""
+"""Nodes times antennas up to which loose bounds are mended by the interior point, beyond by longer runs."""
 
 
 class _Rows:
-    """A batch of problems, and the best beam of each so far."""
+    """A batch of problems, and the best beam and bound of each so far."""
 
     def __init__(
         self, g: ComplexArray, users: BoolArray, error: FloatArray, root_power: FloatArray, columns: int
     ) -> None:
         self.g, self.users, self.error, self.root_power = g, users, error, root_power
         self.flat = g.reshape(*g.shape[:2], -1).astype(np.complex64)
+        self.size = g.shape[2] * g.shape[3]
+        self.wide = min(relaxation_columns(*g.shape[1:3]), self.size)
         self.v = np.zeros((len(g), *g.shape[2:], columns), dtype=np.complex128)
         self.least = np.full(len(g), -1.0)
-        self.bound = np.ones(len(g))
+        alone = np.where(users, one_user_bound(g, error, root_power), np.inf).min(axis=1)
+        self.bound = np.minimum(1.0, alone) ** 2
 
     def run(
-        self, rows: np.ndarray, columns: int, starts: int, steps: int, rng: np.random.Generator
-    ) -> ComplexArray:
-        """Best beams of a few starts, (rows, nodes, antennas, columns)."""
+        self,
+        rows: np.ndarray,
+        columns: int,
+        starts: int,
+        steps: int,
+        rng: np.random.Generator,
+        markup: float | None = None,
+    ) -> RobustPoint:
+        """Best of a few starts, blocks of norm at most one; with a markup, the relaxation of one column."""
         again = np.repeat(rows, starts)
-        start = random_start((len(again), *self.g.shape[2:], columns), rng)
         end = robust_fixed_point(
-            self.flat[again], start, self.users[again], self.error[again], self.root_power[again], steps
+            self.flat[again],
+            random_start((len(again), *self.g.shape[2:], columns), rng),
+            self.users[again],
+            self.error[again],
+            self.root_power[again],
+            steps,
+            markup,
         )
         best = end.least.reshape(len(rows), starts).argmax(axis=1) + np.arange(len(rows)) * starts
         v = end.v[best].astype(np.complex128)
-        return np.asarray(v / np.maximum(np.linalg.norm(v, axis=(2, 3), keepdims=True), 1.0))
+        v /= np.maximum(np.linalg.norm(v, axis=(2, 3), keepdims=True), 1.0)
+        return RobustPoint(v=v, least=end.least[best], weights=end.weights[best], prices=end.prices[best])
 
     def guaranteed(self, rows: np.ndarray, v: ComplexArray) -> tuple[FloatArray, ComplexArray]:
         """Least guaranteed amplitude, (rows,), and the channels that attain it."""
@@ -56,6 +84,18 @@ class _Rows:
         self.v[rows[better], :, :, : v.shape[3]] = v[better]
         self.least[rows[better]] = least[better]
 
+    def offer_bound(self, rows: np.ndarray, bound: FloatArray) -> None:
+        """Keep these bounds where they are tighter."""
+        self.bound[rows] = np.minimum(self.bound[rows], bound)
+
+    def hopeful(self) -> BoolArray:
+        """Rows not proven to be in outage, (batch,)."""
+        return np.asarray(self.bound > _NOTHING)
+
+    def gap(self) -> FloatArray:
+        """1 - achieved / bound, (batch,); 1 in outage."""
+        return np.asarray(1.0 - np.maximum(self.least, 0.0) ** 2 / np.maximum(self.bound, _NOTHING))
+
 
 def search_robust(
     g: ComplexArray,
@@ -64,16 +104,9 @@ def search_robust(
     error: FloatArray,
     root_power: FloatArray,
     rng: np.random.Generator,
-    kernel: Kernel,
     certify: Certify = "eig",
 ) -> tuple[ComplexArray, FloatArray, FloatArray]:
     """Beams, guaranteed powers and bounds of a batch of scaled problems with CSI error.
-
-    The bound is a nominal one: no covariance does better in its worst case than on any one channel of the
-    ball, and on the worst channel of the robust optimum (a saddle point, since the worst case is convex in
-    the error) it does no better at all. So the
-    relaxation is solved by the same fixed point with enough columns, and its worst channels are handed to
-    the nominal bound: no linear matrix inequality is needed.
 
     Args:
         g: Scaled CSI, (batch, users, nodes, antennas).
@@ -82,87 +115,97 @@ def search_robust(
         error: Scaled radius, (batch, users) or (batch, users, nodes).
         root_power: sqrt of the nodes' power, (batch, nodes).
         rng: Source of the starts.
-        kernel: The nominal fixed point, for the bound.
-        certify: "eig", "exact" or "none" (matched filter; no re-runs).
+        certify: "eig", "exact" or "none" (every user alone; no re-runs).
 
     Returns:
         Beams (batch, nodes, antennas, columns), guaranteed min_k power (batch,) and bounds on it (batch,).
     """
     rows, everyone = _Rows(g, users, error, root_power, columns), np.arange(len(g))
-    if certify != "none":
-        _relax(rows, everyone, columns, rng, kernel, certify)
-    for tolerance, starts, steps in _STAGES if certify != "none" else _STAGES[:1]:
-        gap = 1.0 - np.maximum(rows.least, 0.0) ** 2 / np.maximum(rows.bound, 1e-30)
-        again = everyone[(gap > tolerance) | (rows.least < 0)]
+    if certify != "none" and columns > 1:
+        _relax(rows, rng, certify)
+    for number, (tolerance, starts, steps) in enumerate(_STAGES if certify != "none" else _STAGES[:1]):
+        again = everyone[(rows.gap() > tolerance) & ((number == 0) | rows.hopeful())]
         if not len(again):
             break
-        v = rows.run(again, columns, starts, steps, rng)
-        rows.offer(again, v, rows.guaranteed(again, v)[0])
+        end = rows.run(again, columns, starts, steps, rng)
+        rows.offer(again, end.v, rows.guaranteed(again, end.v)[0])
+        if number == 0 and certify != "none" and columns == 1:
+            _bound_one_column(rows, end, rng, certify)
     return rows.v, np.maximum(rows.least, 0.0) ** 2, rows.bound
 
 
-def _relax(
-    rows: _Rows,
-    everyone: np.ndarray,
-    columns: int,
-    rng: np.random.Generator,
-    kernel: Kernel,
-    certify: Certify,
-) -> None:
-    """Solve the relaxation and bound it; longer where the two differ."""
-    again = everyone
-    num_users, num_nodes, num_antennas = rows.g.shape[1:]
-    wide = min(relaxation_columns(num_users, num_nodes), num_nodes * num_antennas)
-    for steps in (100, 300):
-        v = rows.run(again, wide, 1, steps, rng)
-        least, channel = rows.guaranteed(again, v)
-        if columns >= wide:
-            rows.offer(again, v, least)
-        bound = robust_bound(channel, rows.users[again], rng, kernel, certify, least)
-        rows.bound[again] = np.minimum(rows.bound[again], bound)
-        again = again[least**2 < (1.0 - _LOOSE) * rows.bound[again]]
-        if not len(again):
-            break
+def _bound_one_column(rows: _Rows, end: RobustPoint, rng: np.random.Generator, certify: Certify) -> None:
+    """Bound what one column can do by the multipliers of the beams; where that is loose, of the relaxation.
 
-
-def robust_bound(
-    channel: ComplexArray,
-    users: BoolArray,
-    rng: np.random.Generator,
-    kernel: Kernel,
-    certify: Certify,
-    least: FloatArray,
-) -> FloatArray:
-    """Nominal bound on given channels of the ball, (batch,); 0 where one of them is dead.
-
-    Args:
-        channel: One channel of each user's ball, (batch, users, nodes, antennas).
-        users: Users that count, (batch, users).
-        rng: Source of the start.
-        kernel: The nominal fixed point.
-        certify: "exact" asks for the interior point everywhere.
-        least: Guaranteed amplitude known to be reachable, (batch,): tells which bounds are loose.
-
-    Returns:
-        Bounds.
+    The relaxation has more columns but pays as one: the same iteration with a markup. With larger and smaller
+    markups it has less and more power than is best; together the multipliers bound beams of any power.
     """
-    power = (channel * channel.conj()).real.sum(axis=(2, 3))
-    alive = ~((power < 1e-14) & users).any(axis=1)
-    bound = np.where(alive, 1.0, 0.0)
-    todo = np.flatnonzero(alive)
-    if not len(todo):
-        return bound
-    g, mask = channel[todo], users[todo]
-    size = g.shape[2] * g.shape[3]
-    if certify == "exact" and size <= _LARGEST_EXACT:
-        bound[todo] = np.minimum(1.0, exact_bound(g, mask).upper)
-        return bound
-    columns = min(relaxation_columns(g.shape[1], g.shape[2]), size)
-    start = random_start((len(todo), size, columns, 1), rng)
-    scale = np.sqrt(np.where(mask, power[todo], np.inf).min(axis=1))[:, None, None]
-    end = kernel((g.reshape(*g.shape[:2], -1) / scale).astype(np.complex64), start, mask, g.shape[2], 100)
-    bound[todo] = np.minimum(1.0, multiplier_bound(g, end.weights[:, :, 0], end.prices[:, :, 0]))
-    loose = todo[least[todo] ** 2 < (1.0 - _LOOSE) * bound[todo]]
-    if len(loose) and size <= _LARGEST_EXACT:
-        bound[loose] = np.minimum(bound[loose], exact_bound(channel[loose], users[loose]).upper)
-    return bound
+    proven = _PROVEN if certify == "eig" else -np.inf
+    again, found = np.arange(len(rows.g)), [end]
+    rows.offer_bound(again, _beams(rows, again, found))
+    for markups in _MARKUPS:
+        keep = (rows.gap() > proven)[again] & rows.hopeful()[again]
+        again, found = again[keep], [point.take(keep) for point in found]
+        if not len(again):
+            return
+        found += [rows.run(again, rows.wide, 1, 100, rng, markup) for markup in markups]
+        rows.offer_bound(again, _beams(rows, again, found))
+    loose = found[1].least ** 2 < (1.0 - _LOOSE) * rows.bound[again]
+    loose = rows.hopeful()[again] & ((loose & (rows.gap() > proven)[again]) | (certify == "exact"))
+    again, found = again[loose], [point.take(loose) for point in found]
+    if len(again) and rows.size <= _LARGEST_EXACT:
+        found.append(_exact(rows, again, found[1]))
+    elif len(again):
+        found.append(rows.run(again, rows.wide, 1, 400, rng, 1.0))
+    if len(again):
+        rows.offer_bound(again, _beams(rows, again, found))
+
+
+def _beams(rows: _Rows, again: np.ndarray, found: list[RobustPoint]) -> FloatArray:
+    """Bounds on the guaranteed power of one column from the multipliers found, (rows,)."""
+    weights = np.stack([point.weights for point in found], axis=1)
+    prices = np.stack([point.prices for point in found], axis=1)
+    return beam_bound(rows.g[again], rows.error[again], rows.root_power[again], weights, prices) ** 2
+
+
+def _exact(rows: _Rows, again: np.ndarray, point: RobustPoint) -> RobustPoint:
+    """Exact multipliers at the power of a relaxation: with powers and targets fixed it is a nominal one."""
+    x = np.linalg.norm(point.v, axis=(2, 3))
+    sent = rows.root_power[again] * x
+    error = rows.error[again]
+    if error.ndim == 2:
+        penalty = error * np.linalg.norm(sent, axis=1)[:, None]
+    else:
+        penalty = (error * sent[:, None, :]).sum(axis=2)
+    target = np.maximum(point.least, 0.0)[:, None] + penalty
+    target = np.maximum(target, 1e-6 * target.max(axis=1, keepdims=True))
+    x = np.maximum(x, 0.03)
+    end = exact_bound(rows.g[again] * x[:, None, :, None] / target[..., None, None], rows.users[again])
+    return replace(point, weights=end.weights / target**2, prices=end.prices / x**2)
+
+
+def _relax(rows: _Rows, rng: np.random.Generator, certify: Certify) -> None:
+    """Bound what any number of columns can do, by solving the relaxation; longer where the two differ.
+
+    No covariance does better in its worst case than on any one channel of the ball, and on the worst channel
+    of the robust optimum (a saddle point, since the worst case is convex in the error) it does no better at
+    all. So the relaxation is solved by the same fixed point with enough columns, and the nominal bound is
+    taken on its worst channels, with its multipliers or exactly: no linear matrix inequality is needed.
+    """
+    again, tolerance = np.flatnonzero(rows.hopeful()), _LOOSE if certify == "eig" else 0.0
+    channel = rows.g[again]
+    for steps, extra in ((100, 0), (300, EXTRA_COLUMNS)):
+        if not len(again):
+            return
+        end = rows.run(again, min(rows.wide + extra, rows.size), 1, steps, rng)
+        least, channel = rows.guaranteed(again, end.v)
+        if rows.v.shape[3] >= end.v.shape[3]:
+            rows.offer(again, end.v, least)
+        mean = end.prices.mean(axis=1, keepdims=True)
+        for floor in _FLOORS:
+            prices = np.maximum(end.prices, floor * mean)
+            rows.offer_bound(again, multiplier_bound(channel, end.weights, prices))
+        loose = (least**2 < (1.0 - tolerance) * rows.bound[again]) & rows.hopeful()[again]
+        again, channel = again[loose], channel[loose]
+    if len(again) and rows.size <= _LARGEST_EXACT:
+        rows.offer_bound(again, exact_bound(channel, rows.users[again]).upper)
