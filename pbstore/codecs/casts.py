@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pbstore.codecs.scratch import scratch
+
 U16 = npt.NDArray[np.uint16]
 U32 = npt.NDArray[np.uint32]
 Uints = npt.NDArray[np.unsignedinteger[Any]]
@@ -22,12 +24,12 @@ _INFINITY_SHIFTED = np.uint32(0xFF000000)
 
 def f32_to_bf16(bits: U32) -> U16:
     """Round float32 bits to bfloat16 bits."""
-    rounded = bits >> np.uint32(16)
+    rounded = np.right_shift(bits, np.uint32(16), out=scratch("cast", len(bits), np.uint32))
     rounded &= np.uint32(1)
     rounded += np.uint32(0x7FFF)
     rounded += bits
     rounded >>= np.uint32(16)
-    result = rounded.astype(np.uint16)
+    result: U16 = rounded.astype(np.uint16)
     nan = _nans(bits)
     if nan is not None:
         result[nan] = _BF16_NAN
@@ -59,10 +61,11 @@ def f16_to_f32(bits: U16) -> U32:
 
 def _nans(bits: U32) -> npt.NDArray[np.bool_] | None:
     """Where float32 bits are NaNs, None if nowhere (which is cheaper to find out)."""
-    without_sign = bits << np.uint32(1)
+    without_sign = np.left_shift(bits, np.uint32(1), out=scratch("cast", len(bits), np.uint32))
     if not bits.size or without_sign.max() <= _INFINITY_SHIFTED:
         return None
-    return without_sign > _INFINITY_SHIFTED
+    nans: npt.NDArray[np.bool_] = without_sign > _INFINITY_SHIFTED
+    return nans
 
 
 def _quiet_f32(bits: U32) -> U32:

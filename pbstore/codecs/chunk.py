@@ -3,12 +3,13 @@
 The steps, each optional and named by `Mode`:
 
 1. difference to the prediction modulo 2^bits, minus a correction looked up by the prediction's top mantissa
-   bits (AdamW's weight decay moves every untouched weight by a step that only depends on its mantissa), then
-   zigzag, so that small differences of both signs have zero high bytes; without a prediction, rotate the sign
-   bit to the end, so that the exponent fills one byte;
-2. order the elements by the prediction's exponent, which tells how large the difference may be;
-3. a bit mask of the non-zero elements, and only these afterwards;
-4. byte planes, each stored as a stream.
+   bits (AdamW's weight decay moves every untouched weight by a step that only depends on its mantissa);
+   without a prediction, rotate the sign bit to the end, so that the exponent fills one byte;
+2. add 0x80 to every byte of the difference, with carry (`balanced`), so that small ones of both signs have
+   constant high bytes; chunks of earlier stores have the zigzag of the difference instead;
+3. order the elements by the prediction's exponent, which tells how large the difference may be;
+4. a bit mask of the non-zero elements, and only these afterwards;
+5. byte planes, each stored as a stream.
 
 A chunk that equals its prediction is one byte.
 """
@@ -16,13 +17,15 @@ A chunk that equals its prediction is one byte.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from pbstore.codecs.scratch import scratch
 from pbstore.codecs.streams import Bytes, pack_stream, unpack_stream
-from pbstore.codecs.types import CodecError
+from pbstore.codecs.types import Buffer, CodecError
 
 Uints: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -30,7 +33,6 @@ CHUNK_BYTES = 1 << 20
 """Raw bytes of a chunk; each is coded on its own: bounded memory, shared work, all in the cache."""
 TABLE_BITS = 10
 UINT: dict[int, type[np.unsignedinteger[Any]]] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-SINT: dict[int, type[np.signedinteger[Any]]] = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
 _SAME, _CODED = 0, 1
 _GROUP_ELEMENTS = 2048
 
@@ -46,6 +48,8 @@ class Mode:
         mask: Store a bit mask and the non-zero elements.
         table: Corrections by the top mantissa bits of the prediction, int32 (2^TABLE_BITS,); only for 4-byte
             floats.
+        balanced: Differences with 0x80 added to every byte; False for the zigzag of earlier stores, which is
+            only read.
     """
 
     item_bytes: int = 1
@@ -53,6 +57,7 @@ class Mode:
     context_shift: int | None = None
     mask: bool = False
     table: npt.NDArray[np.int32] | None = None
+    balanced: bool = True
 
 
 def encode_chunk(values: Uints, predicted: Uints | None, mode: Mode) -> bytes:
@@ -66,90 +71,108 @@ def encode_chunk(values: Uints, predicted: Uints | None, mode: Mode) -> bytes:
     Returns:
         The chunk's bytes, for `decode_chunk`.
     """
-    if predicted is not None and np.array_equal(values, predicted):
+    if predicted is None:
+        return b"".join(
+            [bytes([_CODED]), *_pack_planes(_rotated(values) if mode.rotate else values, mode, [])]
+        )
+    if np.array_equal(values, predicted):
         return bytes([_SAME])
-    parts = [bytes([_CODED])]
-    coded, cuts = _residual(values, predicted, mode)
-    if mode.mask:
-        nonzero = coded != 0
-        parts += pack_stream(np.packbits(nonzero))
-        coded = coded[nonzero]
-        if len(cuts):
-            cuts = np.cumsum(np.add.reduceat(nonzero, [0, *cuts], dtype=np.int64))[:-1].tolist()
-    inner = [cut for cut in dict.fromkeys(cuts) if 0 < cut < len(coded)]
-    for plane in split_planes(coded):
-        parts += pack_stream(plane, inner)
-    return b"".join(parts)
+    coded = np.subtract(values, predicted, out=scratch("coded", len(values), values.dtype))
+    if mode.table is not None:
+        coded -= correction(predicted, mode.table)
+    coded += bias(mode.item_bytes)
+    cuts: list[int] = []
+    if mode.context_shift is not None:
+        context = _context(predicted, mode.context_shift)
+        order = np.argsort(context, kind="stable")
+        coded = np.take(coded, order, out=scratch("ordered", len(coded), coded.dtype), mode="clip")
+        cuts = _cuts(np.take(context, order, out=scratch("contexts", len(coded), np.uint8), mode="clip"))
+    return b"".join([bytes([_CODED]), *_pack_planes(coded, mode, cuts)])
 
 
-def decode_chunk(body: memoryview, num_elements: int, predicted: Uints | None, mode: Mode) -> Uints:
+def decode_chunk(body: memoryview, predicted: Uints | None, mode: Mode, out: Uints) -> None:
     """Undo `encode_chunk`.
 
+    Args:
+        body: The chunk's bytes.
+        predicted: Prediction of the elements, (n,), or None; not `out` itself.
+        mode: The steps that were taken.
+        out: Filled with the elements, (n,).
+
     Raises:
-        CodecError: If the body does not give exactly `num_elements` elements.
+        CodecError: If the body does not give exactly as many elements as `out` has.
     """
     if not len(body) or body[0] > _CODED or (body[0] == _SAME and predicted is None):
         raise CodecError("codec payload: a chunk has no valid first byte")
     if predicted is not None and body[0] == _SAME:
-        position, values = 1, predicted
+        position = 1
+        np.copyto(out, predicted)
     else:
-        position, coded = _unpack(body, num_elements, mode)
-        values = _restore(coded, predicted, mode)
+        position = _unpack_planes(body, mode, out)
+        _straighten(out, predicted, mode)
+    if predicted is not None and body[0] == _CODED:
+        if mode.table is not None:
+            out += correction(predicted, mode.table)
+        out += predicted
     if position != len(body):
         raise CodecError(f"codec payload: a chunk has {len(body)} bytes, {position} were expected")
-    return values
+
+
+@cache
+def bias(item_bytes: int) -> np.unsignedinteger[Any]:
+    """0x80 in every byte of an element."""
+    return UINT[item_bytes](int.from_bytes(b"\x80" * item_bytes, "little"))
 
 
 def split_planes(values: Uints) -> list[Bytes]:
-    """Byte i of every element, for each i, lowest first."""
+    """Byte i of every element, for each i, lowest first; in this thread's scratch memory."""
     if values.itemsize == 1:
         return [values.view(np.uint8)]
     planes = []
+    shifted = scratch("shifted", len(values), values.dtype)
     for i in range(values.itemsize):
-        plane = np.empty(values.size, np.uint8)
-        np.copyto(plane, values >> values.dtype.type(8 * i) if i else values, casting="unsafe")
+        plane = scratch(f"plane {i}", len(values), np.uint8)
+        part = np.right_shift(values, values.dtype.type(8 * i), out=shifted) if i else values
+        np.copyto(plane, part, casting="unsafe")
         planes.append(plane)
     return planes
 
 
-def merge_planes(planes: list[Bytes]) -> Uints:
+def merge_planes(planes: list[Bytes], out: Uints) -> None:
     """Undo `split_planes`."""
-    kind = UINT[len(planes)]
-    merged = planes[0].astype(kind)
+    np.copyto(out, planes[0])
+    shifted = scratch("shifted", len(out), out.dtype)
     for i, plane in enumerate(planes[1:], 1):
-        shifted = plane.astype(kind)
-        shifted <<= kind(8 * i)
-        merged |= shifted
-    return merged
-
-
-def zigzag(values: Uints) -> Uints:
-    """Map differences 0, -1, 1, -2, ... (two's complement) to 0, 1, 2, 3, ..."""
-    width = values.itemsize
-    sign = values.view(SINT[width]) >> SINT[width](8 * width - 1)
-    doubled = values << UINT[width](1)
-    doubled ^= sign.view(values.dtype)
-    return doubled
-
-
-def unzigzag(values: Uints) -> Uints:
-    """Undo `zigzag`."""
-    one = UINT[values.itemsize](1)
-    sign = values & one
-    np.negative(sign, out=sign)
-    sign ^= values >> one
-    return sign
+        np.copyto(shifted, plane)
+        shifted <<= out.dtype.type(8 * i)
+        out |= shifted
 
 
 def correction(predicted: Uints, table: npt.NDArray[np.int32]) -> Uints:
-    """Correction of each element, by the top mantissa bits of its prediction."""
-    index = predicted >> np.uint32(23 - TABLE_BITS)
-    index &= np.uint32((1 << TABLE_BITS) - 1)
-    return table.view(np.uint32).take(index)
+    """Correction of each element, by the top mantissa bits of its prediction; in scratch memory."""
+    key = scratch("shifted", len(predicted), np.uint32)
+    np.right_shift(predicted, np.uint32(23 - TABLE_BITS), out=key)
+    key &= np.uint32((1 << TABLE_BITS) - 1)
+    index = scratch("index", len(predicted), np.intp)
+    np.copyto(index, key)
+    found: Uints = np.take(table.view(np.uint32), index, out=key, mode="clip")
+    return found
+
+
+def _rotated(values: Uints) -> Uints:
+    """The sign bit at the lower end; in scratch memory."""
+    kind = values.dtype.type
+    coded: Uints = np.left_shift(values, kind(1), out=scratch("coded", len(values), values.dtype))
+    coded |= np.right_shift(
+        values, kind(8 * values.itemsize - 1), out=scratch("shifted", len(values), values.dtype)
+    )
+    return coded
 
 
 def _context(predicted: Uints, shift: int) -> Bytes:
-    return (predicted >> predicted.dtype.type(shift)).astype(np.uint8)
+    moved = scratch("shifted", len(predicted), predicted.dtype)
+    np.right_shift(predicted, predicted.dtype.type(shift), out=moved)
+    return moved.astype(np.uint8)
 
 
 def _cuts(ordered: Bytes) -> list[int]:
@@ -161,55 +184,67 @@ def _cuts(ordered: Bytes) -> list[int]:
     return kept[1:]
 
 
-def _residual(values: Uints, predicted: Uints | None, mode: Mode) -> tuple[Uints, list[int]]:
-    """What is left to code, and where its statistics change."""
-    if predicted is None:
-        if not mode.rotate:
-            return values, []
-        one, last = values.dtype.type(1), values.dtype.type(8 * mode.item_bytes - 1)
-        return (values << one) | (values >> last), []
-    difference = values - predicted
-    if mode.table is not None:
-        difference -= correction(predicted, mode.table)
-    coded = zigzag(difference)
-    if mode.context_shift is None:
-        return coded, []
-    context = _context(predicted, mode.context_shift)
-    order = np.argsort(context, kind="stable")
-    return coded.take(order), _cuts(context.take(order))
-
-
-def _unpack(body: memoryview, num_elements: int, mode: Mode) -> tuple[int, Uints]:
-    position, nonzero = 1, None
-    count = num_elements
+def _pack_planes(coded: Uints, mode: Mode, cuts: list[int]) -> list[Buffer]:
+    """Mask and planes; `cuts` says where the statistics change."""
+    parts: list[Buffer] = []
     if mode.mask:
-        bits, position = unpack_stream(body, position, (num_elements + 7) // 8)
-        nonzero = np.unpackbits(bits, count=num_elements).view(np.bool_)
-        count = int(np.count_nonzero(nonzero))
+        nonzero = coded != bias(mode.item_bytes)
+        parts += pack_stream(np.packbits(nonzero))
+        coded = coded[nonzero]
+        if len(cuts):
+            cuts = np.cumsum(np.add.reduceat(nonzero, [0, *cuts], dtype=np.int64))[:-1].tolist()
+    inner = [cut for cut in dict.fromkeys(cuts) if 0 < cut < len(coded)]
+    for plane in split_planes(coded):
+        parts += pack_stream(plane, inner)
+    return parts
+
+
+def _unpack_planes(body: memoryview, mode: Mode, out: Uints) -> int:
+    """Fill `out` with what `_pack_planes` was given; returns the position behind it."""
+    position, nonzero, count = 1, None, len(out)
+    if mode.mask:
+        bits, position = unpack_stream(body, position, (len(out) + 7) // 8)
+        nonzero = np.flatnonzero(np.unpackbits(bits, count=len(out)).view(np.bool_))
+        count = len(nonzero)
     planes = []
     for _ in range(mode.item_bytes):
         plane, position = unpack_stream(body, position, count)
         planes.append(plane)
-    coded = merge_planes(planes)
     if nonzero is None:
-        return position, coded
-    spread = np.zeros(num_elements, coded.dtype)
-    spread[nonzero] = coded
-    return position, spread
+        merge_planes(planes, out)
+    else:
+        packed = scratch("coded", count, out.dtype)
+        merge_planes(planes, packed)
+        out[...] = bias(mode.item_bytes) if mode.balanced else 0
+        out[nonzero] = packed
+    return position
 
 
-def _restore(coded: Uints, predicted: Uints | None, mode: Mode) -> Uints:
+def _straighten(out: Uints, predicted: Uints | None, mode: Mode) -> None:
+    """From coded elements to differences, or to rotated-back elements, in place."""
+    kind = out.dtype.type
     if predicted is None:
-        if not mode.rotate:
-            return coded
-        one, last = coded.dtype.type(1), coded.dtype.type(8 * mode.item_bytes - 1)
-        return (coded >> one) | (coded << last)
+        if mode.rotate:
+            high = np.left_shift(
+                out, kind(8 * mode.item_bytes - 1), out=scratch("shifted", len(out), out.dtype)
+            )
+            out >>= kind(1)
+            out |= high
+        return
     if mode.context_shift is not None:
-        ordered = np.empty_like(coded)
-        ordered[np.argsort(_context(predicted, mode.context_shift), kind="stable")] = coded
-        coded = ordered
-    values = unzigzag(coded)
-    if mode.table is not None:
-        values += correction(predicted, mode.table)
-    values += predicted
-    return values
+        ordered = scratch("ordered", len(out), out.dtype)
+        ordered[np.argsort(_context(predicted, mode.context_shift), kind="stable")] = out
+        np.copyto(out, ordered)
+    if mode.balanced:
+        out -= bias(mode.item_bytes)
+    else:
+        _unzigzag(out)
+
+
+def _unzigzag(out: Uints) -> None:
+    """Map 0, 1, 2, 3, ... to 0, -1, 1, -2, ..., in place: how earlier stores keep signs."""
+    one = out.dtype.type(1)
+    sign = out & one
+    np.negative(sign, out=sign)
+    out >>= one
+    out ^= sign

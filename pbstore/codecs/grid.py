@@ -12,6 +12,7 @@ This is a coder of artefacts: no trained weight that was never quantised lies on
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -20,8 +21,9 @@ import numpy.typing as npt
 from pbstore.codecs.casts import CASTS, cast_number
 from pbstore.codecs.chunk import UINT, Mode, Uints, decode_chunk, encode_chunk, merge_planes, split_planes
 from pbstore.codecs.payload import CHUNK_BITS, parallel, read_bounds
+from pbstore.codecs.scratch import scratch
 from pbstore.codecs.streams import Bytes, pack_stream, unpack_stream
-from pbstore.codecs.types import DTYPE_BITS, CodecError, TensorSpec
+from pbstore.codecs.types import DTYPE_BITS, Buffer, CodecError, TensorSpec
 
 GRID = "grid"
 RUN = 32
@@ -29,10 +31,16 @@ RUN = 32
 AFFINE, SYMMETRIC = 0, 1
 """scale * q + offset with q in 0..15; scale * q with q in -127..127."""
 DTYPES = ("F32", "BF16", "F16")
-VERSION = 1
+VERSION = 2
+"""Version 1 kept scales always as float32 and masked what was left; it is only read."""
 CHUNK_BYTES = 1 << 18
 _HEAD = struct.Struct("<4B")
 _PROBE_RUNS = 64
+_MODES: dict[int, Callable[[int], Mode]] = {
+    1: lambda item_bytes: Mode(item_bytes=item_bytes, mask=True, balanced=False),
+    2: lambda item_bytes: Mode(item_bytes=item_bytes),
+}
+"""How the difference to the grid is coded, by version; the first is only read."""
 Floats = npt.NDArray[np.float32]
 Levels: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.int8]
 
@@ -67,35 +75,30 @@ def encode_grid(values: Uints, dtype: str, kind: int) -> bytes:
         kind: AFFINE or SYMMETRIC.
     """
     scale, offset, q = _fit(values, dtype, kind)
-    parts: list[bytes] = []
-    for column in (scale, offset) if kind == AFFINE else (scale,):
-        for plane in split_planes(column.view(np.uint32)):
-            parts += pack_stream(plane)
-    parts += pack_stream(q.view(np.uint8).reshape(-1))
     predicted = _predict(scale, offset, q, dtype)
-    return b"".join([*parts, encode_chunk(values, predicted, _mode(dtype))])
+    parts: list[Buffer] = (
+        [_pack_column(scale), _pack_column(offset)] if kind == AFFINE else [_pack_column(scale)]
+    )
+    parts += pack_stream(q.view(np.uint8).reshape(-1))
+    return b"".join([*parts, encode_chunk(values, predicted, _MODES[VERSION](values.itemsize))])
 
 
-def decode_grid(body: memoryview, num_elements: int, dtype: str, kind: int) -> Uints:
-    """Undo `encode_grid`.
+def decode_grid(body: memoryview, dtype: str, kind: int, version: int, out: Uints) -> None:
+    """Undo `encode_grid`: fill `out` with weights, (n,), n a multiple of RUN.
 
     Raises:
-        CodecError: If the body does not give exactly `num_elements` weights.
+        CodecError: If the body does not give exactly as many weights as `out` has.
     """
-    columns, position = [], 0
-    for _ in range(2 if kind == AFFINE else 1):
-        planes: list[Bytes] = []
-        for _ in range(4):
-            plane, position = unpack_stream(body, position, num_elements // RUN)
-            planes.append(plane)
-        columns.append(merge_planes(planes).view(np.float32))
-    q, position = unpack_stream(body, position, num_elements)
-    offset = columns[1] if kind == AFFINE else np.zeros_like(columns[0])
+    scale, position = _unpack_column(body, 0, len(out) // RUN, version)
+    offset = np.zeros_like(scale)
+    if kind == AFFINE:
+        offset, position = _unpack_column(body, position, len(out) // RUN, version)
+    q, position = unpack_stream(body, position, len(out))
     levels: Levels = q.reshape(-1, RUN)
     if kind == SYMMETRIC:
         levels = levels.view(np.int8)
-    predicted = _predict(columns[0], offset, levels, dtype)
-    return decode_chunk(body[position:], num_elements, predicted, _mode(dtype))
+    predicted = _predict(scale, offset, levels, dtype)
+    decode_chunk(body[position:], predicted, _MODES[version](DTYPE_BITS[dtype] // 8), out)
 
 
 def fits_grid(spec: TensorSpec) -> bool:
@@ -125,7 +128,7 @@ def read_grid(payload: memoryview, raw_bytes: int, workers: int = 1) -> memoryvi
     if len(payload) < _HEAD.size:
         raise CodecError(f"codec payload has {len(payload)} bytes, its head needs {_HEAD.size}")
     version, number, kind, chunk_bits = _HEAD.unpack_from(payload)
-    known = version == VERSION and number < len(DTYPES) and kind <= SYMMETRIC and chunk_bits in CHUNK_BITS
+    known = version in _MODES and number < len(DTYPES) and kind <= SYMMETRIC and chunk_bits in CHUNK_BITS
     item = DTYPE_BITS[DTYPES[number]] // 8 if known else 1
     if not known or raw_bytes % (RUN * item):
         raise CodecError(f"codec payload: no grid of version {version}, dtype {number}, kind {kind}")
@@ -137,14 +140,37 @@ def read_grid(payload: memoryview, raw_bytes: int, workers: int = 1) -> memoryvi
     def decode(index: int) -> None:
         stop = min(starts[index] + step, len(out))
         body = payload[bounds[index] : bounds[index + 1]]
-        out[starts[index] : stop] = decode_grid(body, stop - starts[index], DTYPES[number], kind)
+        decode_grid(body, DTYPES[number], kind, version, out[starts[index] : stop])
 
     parallel(decode, range(len(starts)), workers)
     return out.data.cast("B") if len(out) else memoryview(bytearray())
 
 
-def _mode(dtype: str) -> Mode:
-    return Mode(item_bytes=DTYPE_BITS[dtype] // 8, mask=True)
+def _pack_column(column: Floats) -> bytes:
+    """Scales or offsets: bytes of an element, 2 if float16 has them all, else 4, and their planes."""
+    with np.errstate(all="ignore"):
+        half = column.astype(np.float16)
+    exact = np.array_equal(half.astype(np.float32), column)
+    bits: Uints = half.view(np.uint16) if exact else column.view(np.uint32)
+    return b"".join(
+        [bytes([bits.itemsize]), *(part for plane in split_planes(bits) for part in pack_stream(plane))]
+    )
+
+
+def _unpack_column(body: memoryview, position: int, count: int, version: int) -> tuple[Floats, int]:
+    """Undo `_pack_column`; also the position behind it. Version 1 has float32 and does not say so."""
+    item_bytes = 4
+    if version > 1:
+        item_bytes, position = (body[position] if position < len(body) else 0), position + 1
+    if item_bytes not in (2, 4):
+        raise CodecError("codec payload: a grid's scales have 2 or 4 bytes")
+    planes: list[Bytes] = []
+    for _ in range(item_bytes):
+        plane, position = unpack_stream(body, position, count)
+        planes.append(plane)
+    bits = np.empty(count, UINT[item_bytes])
+    merge_planes(planes, bits)
+    return (bits.view(np.float16).astype(np.float32) if item_bytes == 2 else bits.view(np.float32)), position
 
 
 def _to_floats(values: Uints, dtype: str) -> Floats:
@@ -159,7 +185,8 @@ def _to_floats(values: Uints, dtype: str) -> Floats:
 def _predict(scale: Floats, offset: Floats, q: Levels, dtype: str) -> Uints:
     """Bits of scale * q + offset: one multiplication and one addition in float32, then a cast."""
     with np.errstate(all="ignore"):
-        floats = q.astype(np.float32)
+        floats = scratch("floats", q.size, np.float32).reshape(-1, RUN)
+        np.copyto(floats, q)
         floats *= scale[:, None]
         floats += offset[:, None]
     bits = floats.reshape(-1).view(np.uint32)
@@ -172,37 +199,48 @@ def _fit(values: Uints, dtype: str, kind: int) -> tuple[Floats, Floats, Levels]:
 
     All sums go over the first axis of the transposed weights, (RUN, n / RUN), which numpy does fast.
     """
-    v = np.ascontiguousarray(_to_floats(values, dtype).T)
+    v, q, weight = (scratch(f"fit {i}", len(values), np.float32).reshape(RUN, -1) for i in range(3))
+    np.copyto(v, _to_floats(values, dtype).T)
     with np.errstate(all="ignore"):
-        weight = v * v
+        np.multiply(v, v, out=weight)
         weight += np.float32(1e-12)
         low, high = v.min(axis=0), v.max(axis=0)
         if kind == SYMMETRIC:
-            q = _nearest(v.copy(), np.maximum(high, -low), 127)
+            np.copyto(q, v)
+            _to_nearest(q, np.maximum(high, -low), 127)
             np.divide(q, weight, out=weight)
             scale = _dot(weight, v) / _dot(weight, q)
-            return _rounded(scale), np.zeros_like(scale), np.ascontiguousarray(q.astype(np.int8).T)
-        q = _nearest(v - low, high - low, 15)
+            return _rounded(scale), np.zeros_like(scale), _by_run(q).astype(np.int8)
+        np.subtract(v, low, out=q)
+        _to_nearest(q, high - low, 15)
         np.reciprocal(weight, out=weight)
+        levels = _by_run(q).astype(np.uint8)
         scale, offset = _line(weight, q, v)
-        return _rounded(scale), _rounded(offset), np.ascontiguousarray(q.astype(np.uint8).T)
+        return _rounded(scale), _rounded(offset), levels
 
 
-def _nearest(v: Floats, width: Floats, levels: int) -> Floats:
+def _by_run(q: Floats) -> Floats:
+    """(RUN, n / RUN) to (n / RUN, RUN), in scratch memory; numpy is slow to do that with single bytes."""
+    turned = scratch("floats", q.size, np.float32).reshape(-1, RUN)
+    np.copyto(turned, q.T)
+    return turned
+
+
+def _to_nearest(v: Floats, width: Floats, levels: int) -> None:
     """Nearest integers of v, in place, on a scale on which `width` is `levels`."""
     safe = width.copy()
     safe[~(safe > 0)] = 1
     v *= np.float32(levels) / safe
-    return np.rint(v, out=v)
+    np.rint(v, out=v)
 
 
 def _line(weight: Floats, q: Floats, v: Floats) -> tuple[Floats, Floats]:
-    """Weighted least squares of v on q, run by run, around the mean of q."""
+    """Weighted least squares of v on q, run by run, around the mean of q; overwrites weight and q."""
     total = weight.sum(axis=0)
     middle, mean = _dot(weight, q) / total, _dot(weight, v) / total
-    away = q - middle
-    weight *= away
-    scale: Floats = _dot(weight, v) / _dot(weight, away)
+    q -= middle
+    weight *= q
+    scale: Floats = _dot(weight, v) / _dot(weight, q)
     offset: Floats = mean - scale * middle
     return scale, offset
 

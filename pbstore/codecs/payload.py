@@ -18,17 +18,24 @@ from typing import TypeVar
 
 import numpy as np
 
-from pbstore.codecs.chunk import CHUNK_BYTES, TABLE_BITS, UINT, Mode, decode_chunk, encode_chunk
+from pbstore.codecs.chunk import (
+    CHUNK_BYTES,
+    TABLE_BITS,
+    UINT,
+    Mode,
+    decode_chunk,
+    encode_chunk,
+)
 from pbstore.codecs.predict import Prediction, read_lora, read_runs, read_straight
 from pbstore.codecs.streams import pack_stream, unpack_stream
-from pbstore.codecs.types import CodecError
+from pbstore.codecs.types import Buffer, CodecError
 
 VERSION = 1
 PLANES, DELTA, CAST, ROWS, LORA = "planes", "delta", "cast", "rows", "lora"
 NUMERIC = (PLANES, DELTA, CAST, ROWS, LORA)
 _HEAD = struct.Struct("<5B")
 CHUNK_BITS = range(12, 27)
-_ROTATE, _MASK, _TABLE = 1, 2, 4
+_ROTATE, _MASK, _TABLE, _BALANCED = 1, 2, 4, 8
 _NO_CONTEXT = 255
 R = TypeVar("R")
 
@@ -44,9 +51,9 @@ def write_payload(raw: memoryview, mode: Mode, prediction: Prediction | None, wo
         return encode_chunk(values[start:stop], expected, mode)
 
     chunks = parallel(code, range(0, len(values), step), workers)
-    flags = mode.rotate * _ROTATE | mode.mask * _MASK | (mode.table is not None) * _TABLE
+    flags = mode.rotate * _ROTATE | mode.mask * _MASK | (mode.table is not None) * _TABLE | _BALANCED
     context = _NO_CONTEXT if mode.context_shift is None else mode.context_shift
-    parts = [_HEAD.pack(VERSION, mode.item_bytes, flags, context, CHUNK_BYTES.bit_length() - 1)]
+    parts: list[Buffer] = [_HEAD.pack(VERSION, mode.item_bytes, flags, context, CHUNK_BYTES.bit_length() - 1)]
     if mode.table is not None:
         parts += pack_stream(mode.table.view(np.uint8), text=True)
     if prediction is not None:
@@ -76,7 +83,7 @@ def read_payload(
         start, stop = starts[index], min(starts[index] + step, len(out))
         expected = None if prediction is None else prediction.elements(start, stop)
         body = payload[bounds[index] : bounds[index + 1]]
-        out[start:stop] = decode_chunk(body, stop - start, expected, mode)
+        decode_chunk(body, expected, mode, out[start:stop])
 
     parallel(decode, range(len(starts)), workers)
     return out.data.cast("B") if len(out) else memoryview(bytearray())
@@ -95,7 +102,7 @@ def _read_mode(payload: memoryview) -> tuple[Mode, int, int]:
     if len(payload) < _HEAD.size:
         raise CodecError(f"codec payload has {len(payload)} bytes, its head needs {_HEAD.size}")
     version, item_bytes, flags, context, chunk_bits = _HEAD.unpack_from(payload)
-    if version != VERSION or item_bytes not in UINT or flags > (_ROTATE | _MASK | _TABLE):
+    if version != VERSION or item_bytes not in UINT or flags > 15:
         raise CodecError(f"codec payload: version {version}, element {item_bytes}, flags {flags} are unknown")
     if context != _NO_CONTEXT and context >= 8 * item_bytes:
         raise CodecError(f"codec payload: context shift {context} in elements of {item_bytes} bytes")
@@ -113,6 +120,7 @@ def _read_mode(payload: memoryview) -> tuple[Mode, int, int]:
         context_shift=None if context == _NO_CONTEXT else context,
         mask=bool(flags & _MASK),
         table=table,
+        balanced=bool(flags & _BALANCED),
     )
     return mode, 1 << chunk_bits, position
 
