@@ -20,17 +20,17 @@ def with_actions(features: Tensor, actions: Tensor) -> Tensor:
 class MonotoneMixer(nn.Module):
     """QMIX (Rashid et al., 2018): a mixture that never falls when one agent's value rises."""
 
-    def __init__(self, state: int) -> None:
+    def __init__(self, state: int, agents: int) -> None:
         super().__init__()
-        self.first = nn.Linear(state, HIDDEN)
+        self.first = nn.Linear(state, agents * HIDDEN)
         self.bias = nn.Linear(state, HIDDEN)
         self.second = nn.Linear(state, HIDDEN)
         self.rest = mlp(state)
 
     def forward(self, values: Tensor, state: Tensor) -> Tensor:
-        """Mix values (..., agents) given a state (..., state features); any number of agents."""
-        weight = torch.abs(self.first(state))
-        hidden = nn.functional.elu(values.sum(dim=-1, keepdim=True) * weight + self.bias(state))
+        """Mix values (..., agents) given a state (..., state features)."""
+        weight = torch.abs(self.first(state)).view(*values.shape, HIDDEN)
+        hidden = nn.functional.elu((values[..., None, :] @ weight)[..., 0, :] + self.bias(state))
         made: Tensor = (hidden * torch.abs(self.second(state))).sum(dim=-1) + self.rest(state).squeeze(-1)
         return made
 
@@ -42,13 +42,13 @@ class BlockCritic(nn.Module):
     that may depend on the joint action (in the style of Wang et al., 2021).
     """
 
-    def __init__(self, mixing: Mixing = "vdn") -> None:
+    def __init__(self, mixing: Mixing, agents: int) -> None:
         super().__init__()
         if mixing not in ("vdn", "qmix", "qplex"):
             raise ValueError(f"mixing must be vdn, qmix or qplex, got {mixing!r}")
         self.mixing = mixing
         self.value = mlp(NUM_FEATURES, 2)
-        self.mixer = MonotoneMixer(NUM_FEATURES) if mixing == "qmix" else None
+        self.mixer = MonotoneMixer(NUM_FEATURES, agents) if mixing == "qmix" else None
         self.weight = mlp(NUM_FEATURES + 1, hidden=16) if mixing == "qplex" else None
 
     def forward(self, features: Tensor, actions: Tensor) -> Tensor:

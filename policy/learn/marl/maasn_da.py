@@ -47,7 +47,8 @@ class MaasnDa(Learner):
         super().__init__(arena, config)
         self.own = own or MaasnConfig()
         self.actor: nn.Module = SemanticActor() if self.own.semantics else FlatActor()
-        self._critic = BlockCritic(self.own.mixing) if self.own.decomposition else TeamCritic()
+        decomposed = self.own.decomposition
+        self._critic = BlockCritic(self.own.mixing, arena.num_nodes) if decomposed else TeamCritic()
         self._actor_steps = torch.optim.Adam(self.actor.parameters(), lr=config.learning_rate)
         self._critic_steps = torch.optim.Adam(self._critic.parameters(), lr=config.learning_rate)
         self._echo = EchoModel(arena, self.own.units, config.seed) if self.own.augmentation else None

@@ -94,7 +94,11 @@ class MarlTrainer:
         self.learner = config.setup.make(self._arena, config.seed)
         self._best_weights = deepcopy(self.learner.actor.state_dict())
         self.history: list[CurvePoint] = []
-        self._episode, self._best, self._since = 0, float("inf"), -1  # the look before the start is not counted
+        self._episode, self._best, self._since = (
+            0,
+            float("inf"),
+            -1,
+        )  # the look before the start is not counted
         self._cpu_s += time.process_time() - began
 
     def run(self, folder: Path | None = None, report: Callable[[CurvePoint], None] | None = None) -> None:

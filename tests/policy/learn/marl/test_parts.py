@@ -69,7 +69,7 @@ def test_a_node_without_a_block_cannot_send_it() -> None:
 @given(seed=st.integers(0, 2**31 - 1))
 def test_the_mixer_is_monotone(seed: int) -> None:
     torch.manual_seed(seed)
-    mixer, state, values = MonotoneMixer(3), torch.randn(8, 3), torch.randn(8, 4)
+    mixer, state, values = MonotoneMixer(3, 4), torch.randn(8, 3), torch.randn(8, 4)
     more = values.clone()
     more[:, seed % 4] += torch.rand(8)
 
@@ -80,7 +80,7 @@ def test_the_mixer_is_monotone(seed: int) -> None:
 def test_each_node_may_choose_alone(mixing: Mixing) -> None:
     """The IGM principle: the joint minimum is where each node takes its own minimum."""
     torch.manual_seed(1)
-    critic, features = BlockCritic(mixing), _features(1)
+    critic, features = BlockCritic(mixing, 4), _features(1)
     actions = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4)))[:, :, None].expand(16, 4, 6)
     with torch.no_grad():
         costs = critic(features.expand(16, 4, 6, NUM_FEATURES), actions)
@@ -116,4 +116,4 @@ def test_choices_are_hard_forward_and_soft_backward() -> None:
 
 def test_an_unknown_mixing_is_refused() -> None:
     with pytest.raises(ValueError, match="mixing"):
-        BlockCritic("sum")  # type: ignore[arg-type]
+        BlockCritic("sum", 4)  # type: ignore[arg-type]
