@@ -10,6 +10,7 @@ from radio.problem import normalise
 from radio.reference.robust import difference_of_convex, solve_robust_relaxation
 from radio.reference.sca import successive_cones
 from radio.reference.sdr import solve_relaxation
+from radio.reference.sqp import sequential_quadratic
 
 
 def instance(seed: int, users: int = 4, nodes: int = 2, antennas: int = 2) -> np.ndarray:
@@ -70,6 +71,26 @@ def test_fast_robust_is_not_below_difference_of_convex_and_cones_do_not_improve_
     assert fast.worst_snr >= dc.guaranteed * problem.scale[0] * 0.999
     assert after * problem.scale[0] == pytest.approx(float(fast.worst_snr), rel=2e-3)
     assert dc.guaranteed <= dc.relaxation.value * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("kind", ["joint", "link"])
+@pytest.mark.parametrize("rank", [1, 2])
+def test_quadratic_programs_climb_to_the_fast_solver_and_no_higher(kind: str, rank: int) -> None:
+    h = instance(4, users=4, antennas=3)
+    limit = 0.1 * (np.linalg.norm(h.reshape(4, -1), axis=1) if kind == "joint" else np.linalg.norm(h, axis=2))
+    problem = normalise(h, 1.0, 1.0, csi_error=limit)
+    g, error, root = problem.g[0], problem.error[0], np.ones(2)
+    fast = solve_broadcast(h, 1.0, 1.0, csi_error=limit, rank=rank)
+    rng = np.random.default_rng(0)
+
+    reached = []
+    for _ in range(6):
+        v = rng.standard_normal((*g.shape[1:], rank)) + 1j * rng.standard_normal((*g.shape[1:], rank))
+        for share in (0.1, 1.0):
+            v = sequential_quadratic(g, v, share * error, root)
+        reached.append(worst_case(g[None], v[None], error[None], root[None]).amplitude.min() ** 2)
+
+    assert max(reached) * problem.scale[0] == pytest.approx(float(fast.worst_snr), rel=2e-3)
 
 
 def test_cones_climb_from_a_poor_start() -> None:
