@@ -1,38 +1,84 @@
-"""The reasons of a placement as a table."""
+"""The reasons of a placement, node by node: what is cached, what just missed, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from policy.interfaces import Float
 from policy.learn.explain import CopyReason
 
-CAPTION = (
-    "asked: forecast chance that somebody needs the block; next: seconds this copy saves in the next slot; "
-    "worth: with the slots after and less the cost to bring it, for 1 GB; price: what 1 GB must be worth here"
+LEGEND = (
+    ("asked", "forecast chance that somebody needs the block in this slot"),
+    ("saves", "seconds that one copy here is expected to save in this slot"),
+    ("worth", "the same with later slots, less the time to bring it here, for 1 GB"),
+    ("+2", "two more blocks (or models) just like it"),
 )
+WIDE = 90
+"""A narrower screen has no room for the models behind each block."""
 
 
-def print_reasons(rows: Sequence[CopyReason], slot: int) -> None:
-    """One line a copy, node by node, best first; those left out come last."""
-    table = Table(title=f"placement for slot {slot}", caption=CAPTION, box=SIMPLE, pad_edge=False)
-    table.add_column("block", no_wrap=True)
-    for column in ("node", "MB", "was", "now", "also on", "asked", "next s", "worth", "price"):
+def print_reasons(rows: Sequence[CopyReason], slot: int, capacity_bytes: Float) -> None:
+    """One table a node, best copies first; equal blocks share a line, those left out come last."""
+    console = Console()
+    console.print(f"Why blocks are where they are in slot {slot}", style="bold", highlight=False)
+    for node, own in groupby(rows, key=lambda row: row.node):
+        table = _node_table(list(own), node, float(capacity_bytes[node]), console.width >= WIDE)
+        console.print(table, highlight=False)
+    for word, meaning in LEGEND:
+        console.print(f" [bold]{word:>5}[/bold]  {meaning}", highlight=False)
+
+
+def _node_table(rows: Sequence[CopyReason], node: int, capacity_bytes: float, models: bool) -> Table:
+    used = sum(row.size_bytes for row in rows if row.held)
+    price = rows[0].price_s_per_gb
+    title = (
+        f"node {node}: {used / 1e6:.0f} of {capacity_bytes / 1e6:.0f} MB used; "
+        f"room here is worth {price:.1f} s a GB"
+    )
+    table = Table(
+        title=title, title_justify="left", title_style="", box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    table.add_column("block", no_wrap=True, max_width=30)
+    table.add_column("", no_wrap=True)
+    for column in ("MB", "asked", "saves", "worth", "also on"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("mostly for")
-    for row in rows:
+    if models:
+        table.add_column("mostly for", overflow="fold")
+    for alike in _alike(rows):
+        row = alike[0]
         table.add_row(
-            row.name,
-            str(row.node),
+            _and_more(row.name, len(alike) - 1),
+            state_of(row),
             f"{row.size_bytes / 1e6:.0f}",
-            "x" if row.kept else "",
-            "x" if row.held else "",
-            ",".join(map(str, row.other_holders)),
-            f"{row.asked_chance:.2f}",
-            f"{row.saves_next_s:.2f}",
+            f"{row.asked_chance:.0%}",
+            f"{row.saves_next_s:.2f} s",
             f"{row.saves_s_per_gb:.1f}",
-            f"{row.price_s_per_gb:.1f}",
-            ", ".join(row.models),
+            ",".join(map(str, row.other_holders)),
+            *([_and_more(row.models[0], len(row.models) - 1)] if models and row.models else []),
+            style="" if row.held else "dim",
         )
-    Console().print(table)
+    return table
+
+
+def state_of(row: CopyReason) -> str:
+    """What the decision did with a copy."""
+    if row.held:
+        return "kept" if row.kept else "new"
+    return "dropped" if row.kept else "left out"
+
+
+def _alike(rows: Iterable[CopyReason]) -> list[list[CopyReason]]:
+    """Neighbours of which the same can be said."""
+
+    def said(row: CopyReason) -> tuple[object, ...]:
+        numbers = (row.saves_next_s, row.saves_s_per_gb, row.asked_chance)
+        return (state_of(row), row.size_bytes, row.other_holders, row.models, *(f"{x:.6g}" for x in numbers))
+
+    return [list(group) for _, group in groupby(rows, key=said)]
+
+
+def _and_more(text: str, count: int) -> str:
+    return f"{text} +{count}" if count > 0 else text

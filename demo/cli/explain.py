@@ -50,4 +50,4 @@ def explain(
         return
     from demo.explanation import print_reasons
 
-    print_reasons(rows, slot)
+    print_reasons(rows, slot, made.capacity_bytes)
