@@ -24,10 +24,11 @@ def _row(**changes: object) -> CopyReason:
     return CopyReason(**{**plain, **changes})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("width", [80, 100])
 def test_equal_blocks_share_a_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", str(width))
     rows = [_row(), _row(block=1, name="layer1"), _row(block=2, name="head", held=False), _row(node=1)]
 
     print_reasons(rows, 3, np.array([100e6, 50e6]))
