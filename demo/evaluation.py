@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from demo.figures import pyplot
 from policy.evaluation import Evaluation
 
 BOUND_LABELS = {
@@ -143,7 +143,7 @@ def markdown_capacities(sweep: Mapping[float, Evaluation]) -> str:
 
 def draw_capacities(sweep: Mapping[float, Evaluation], path: Path) -> None:
     """Cost of each scheme over the room of a node."""
-    plt = _pyplot()
+    plt = pyplot()
     fig, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
     shares = [100 * share for share in sweep]
     for name in ladder_order(next(iter(sweep.values()))):
@@ -172,7 +172,7 @@ def draw_ladder(result: Evaluation, path: Path) -> None:
 
     Bounds of fewer worlds are drawn where they would be if all worlds were as hard as those.
     """
-    plt = _pyplot()
+    plt = pyplot()
     names = ladder_order(result)
     fig, ax = plt.subplots(figsize=(9, 1.6 + 0.34 * len(names)), layout="constrained")
     for row, name in enumerate(names):
@@ -204,12 +204,3 @@ def draw_ladder(result: Evaluation, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path, dpi=150)
     plt.close(fig)
-
-
-def _pyplot() -> Any:  # noqa: ANN401 - matplotlib is untyped here
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot

@@ -25,7 +25,7 @@ def draw_figures(report: RunReport, folder: Path) -> tuple[Path, Path]:
 
 def draw_delays(report: RunReport, path: Path) -> Path:
     """Mean user delay of each scheme as a bar, its 95th percentile as a tick, both as numbers."""
-    plt = _pyplot()
+    plt = pyplot()
     schemes = list(dict.fromkeys(name.partition("+")[0] for name in report.schemes))
     fig, ax = plt.subplots(figsize=(9, 1.2 + 0.95 * len(schemes)), layout="constrained")
     height = 0.8 / len(VARIANTS)
@@ -54,7 +54,7 @@ def draw_delays(report: RunReport, path: Path) -> Path:
         f"{report.settings['users']} users; cache: {report.settings['capacity_share']:.0%} of all blocks",
         fontsize=10,
     )
-    _clean(ax, "x")
+    clean_axes(ax, "x")
     fig.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     fig.savefig(path, dpi=150)
     plt.close(fig)
@@ -63,7 +63,7 @@ def draw_delays(report: RunReport, path: Path) -> Path:
 
 def draw_savings(report: RunReport, path: Path) -> Path:
     """Bytes of the catalogue as folders, with whole files shared, with blocks shared, and on the disk."""
-    plt = _pyplot()
+    plt = pyplot()
     held = report.catalogue
     bars = {
         "as folders": held.raw_bytes,
@@ -82,22 +82,24 @@ def draw_savings(report: RunReport, path: Path) -> Path:
     ax.invert_yaxis()
     ax.set_xlim(0, held.raw_bytes / 1e6 * 1.2)
     ax.set_xlabel(f"size of {held.models} real models (MB = 10$^6$ bytes)")
-    _clean(ax, "x")
+    clean_axes(ax, "x")
     fig.savefig(path, dpi=150)
     plt.close(fig)
     return path
 
 
-def _pyplot() -> Any:  # noqa: ANN401 - matplotlib is untyped here
+def pyplot() -> Any:  # noqa: ANN401 - matplotlib is untyped here
+    """Matplotlib's pyplot, drawing into files."""
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
-    return pyplot
+    return plt
 
 
-def _clean(ax: Any, axis: str) -> None:  # noqa: ANN401
+def clean_axes(ax: Any, axis: str) -> None:  # noqa: ANN401
+    """No frame at the top and right, a light grid behind along one axis."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis=axis, color="#e5e5e5", lw=0.8)
     ax.set_axisbelow(True)

@@ -37,13 +37,16 @@ from policy.learn.marl.training import (
 )
 from policy.learn.train import Progress, TrainConfig, Trainer
 from policy.parallel import spread
-from policy.scenario import Scenario, load_scenario
+from policy.scenario import Scenario, World, load_scenario
+from policy.schemes import find_scheme
 from policy.schemes.base import Scheme, SchemeEntry
 from policy.splits import world_seed
 
 log = logging.getLogger(__name__)
 
 AUGUR = "augur"
+REFERENCES = ("ewma-greedy", "lru", "no-cache")
+"""Schemes that learn nothing, for comparison."""
 LOOKS = 10
 """Looks at the validation worlds in a curve, after the first."""
 AUGUR_LOOKS = (1, 2, 4, 8, 16)
@@ -81,6 +84,22 @@ def train(job: Job) -> tuple[Job, list[dict[str, float]], dict[str, Any]]:
 
 def _plain(point: CurvePoint) -> dict[str, float]:
     return {"env_steps": point.env_steps, "cpu_s": point.cpu_s, "cost_s": round(point.cost_s, 3)}
+
+
+def _judge_worlds(scenario: Scenario) -> list[World]:
+    """The validation worlds of `policy.learn.marl.training`."""
+    numbers = [world_seed("validation", FIRST_VALIDATION_WORLD + i) for i in range(VALIDATION_WORLDS)]
+    return [scenario.world(number) for number in numbers]
+
+
+def reference_costs() -> dict[str, float]:
+    """What schemes that learn nothing cost on the validation worlds, s a slot."""
+    made, worlds = {}, _judge_worlds(load_scenario("findings"))
+    for name in REFERENCES:
+        entry = find_scheme(name)
+        costs = [play_by_tables(world, entry, np.random.default_rng(0)).cost_s for world in worlds]
+        made[name] = round(float(np.mean(costs)), 3)
+    return made
 
 
 def _augur_curve(seed: int) -> list[dict[str, float]]:
@@ -209,6 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     results.tune(given.tuning_s, given.workers)
     results.run(given.training_s, given.seeds, given.workers, given.only)
+    results.done["references_s"] = reference_costs()
     results.save()
     given.out.with_suffix(".md").write_text(markdown(results.done["curves"]), encoding="utf-8")
     return 0
