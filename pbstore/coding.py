@@ -1,7 +1,10 @@
 """From a stored block back to raw bytes, checked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+
+from blake3 import blake3
 
 from pbstore.blocks import MAX_BLOCK_BYTES, RAW, StoredBlock
 from pbstore.errors import BlockCorruptError, PBStoreError
@@ -48,13 +51,53 @@ def read_bases(needs: Sequence[BlockId], get: Callable[[BlockId], Buffer]) -> li
     return [get(need) for need in needs]
 
 
+def decode_checked_parts(stored: StoredBlock, bases: Sequence[StoredBlock]) -> Iterator[Buffer]:
+    """Raw bytes of a stored block in runs of about a megabyte, each valid until the next is asked for.
+
+    Bases are decoded where they are needed. The runs are true only if the last one was followed by no error.
+
+    Args:
+        stored: The block as it lies in a store.
+        bases: The blocks that it needs, as they lie in a store, in the order of `stored.needs`.
+
+    Raises:
+        BlockCorruptError: If the runs are not the bytes that the id stands for.
+    """
+    if not 0 <= stored.raw_bytes <= MAX_BLOCK_BYTES:
+        raise BlockCorruptError(stored.block_id, f"it claims {stored.raw_bytes} raw bytes")
+    digest, length = blake3(), 0
+    with _named_errors(stored):
+        for part in _parts(stored, bases):
+            digest.update(part)
+            length += len(part)
+            yield part
+    if length != stored.raw_bytes or digest.hexdigest() != stored.block_id:
+        raise BlockCorruptError(stored.block_id, f"its {length} bytes hash to {digest.hexdigest()[:12]}")
+
+
+def _parts(stored: StoredBlock, bases: Sequence[StoredBlock]) -> Iterator[Buffer]:
+    codecs = import_module("pbstore.codecs")
+    lazy = stored.codec in codecs.LAZY
+    open_base = codecs.lazy_base if lazy else codecs.decode
+    held = [open_base(base.codec, base.payload, base.raw_bytes) for base in bases]
+    parts: Iterator[Buffer] = codecs.decode_in_parts(stored.codec, stored.payload, stored.raw_bytes, held)
+    return parts
+
+
 def _decode(stored: StoredBlock, bases: Sequence[Buffer], workers: int) -> Buffer:
     codecs = import_module("pbstore.codecs")  # numpy and zstd only when they are needed
-    try:
+    with _named_errors(stored):
         raw: Buffer = codecs.decode(
             stored.codec, stored.payload, stored.raw_bytes, list(bases), workers=workers
         )
-        return raw
+    return raw
+
+
+@contextmanager
+def _named_errors(stored: StoredBlock) -> Iterator[None]:
+    """Whatever goes wrong in decoding is a damaged block."""
+    try:
+        yield
     except PBStoreError as error:
         raise BlockCorruptError(stored.block_id, str(error)) from error
     except (ValueError, IndexError, KeyError, OverflowError) as error:

@@ -5,35 +5,20 @@ import hashlib
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from pbstore.errors import BadFileError, FileCorruptError
-from pbstore.hashing import BlockId, Buffer
-from pbstore.manifest import FileEntry, Manifest, Piece, check_path
+from pbstore.hashing import BlockId
+from pbstore.manifest import FileEntry, Manifest, check_path
 
-AHEAD_BYTES = 48 << 20
-"""Raw bytes that are read ahead of the writing."""
-HASH_BYTES = 1 << 20
-"""Bytes hashed at a time: they stay in the processor's cache."""
-RANGE_FROM = 1 << 18
-"""Raw blocks from this size on are copied inside the kernel, bytes."""
+OPEN_FILES = 4
+"""Files that are written at a time, so that small ones at the end of a model keep no thread waiting."""
 
-
-@dataclass(frozen=True, slots=True)
-class FileRange:
-    """Bytes that lie in an open file."""
-
-    fd: int
-    offset: int
-    num_bytes: int
-    keep_open: object
-    """Whatever must live as long as the file is read."""
-
-
-ReadBlock = Callable[[BlockId], Buffer | FileRange]
+WriteBlock = Callable[[BlockId, int, int], None]
+"""Writes a block's raw bytes into an open file at an offset, and raises unless they hash to its id."""
 Progress = Callable[[str, int], None]
 
 
@@ -52,9 +37,10 @@ class CheckoutReport:
 def write_folder(
     manifest: Manifest,
     folder: Path,
-    read: ReadBlock,
+    write_block: WriteBlock,
     *,
     force: bool = False,
+    check_files: bool = True,
     threads: int = 2,
     progress: Progress | None = None,
 ) -> CheckoutReport:
@@ -63,9 +49,11 @@ def write_folder(
     Args:
         manifest: The model.
         folder: Target, made if missing. Other files in it are left alone.
-        read: Gives a block's raw bytes; they need not be checked, the whole file is.
+        write_block: Writes one block into a file and checks its hash; called in several threads.
         force: Replace files that are there with other bytes.
-        threads: Blocks read at a time.
+        check_files: Compare each file with its sha256 too: needless where that and the ids of its blocks are
+            known to stand for the same bytes.
+        threads: Blocks written at a time.
         progress: Called with a path and the bytes just written.
 
     Raises:
@@ -74,13 +62,23 @@ def write_folder(
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [entry for entry in manifest.files if _must_write(folder, entry, force)]
-    with ThreadPoolExecutor(max(1, threads)) as readers, ThreadPoolExecutor(1) as hasher:
+    unfinished: deque[_OpenFile] = deque()
+    with ThreadPoolExecutor(max(1, threads), thread_name_prefix="pbstore-checkout") as writers:
         try:
             for entry in wanted:
-                _write_file(_Job(manifest.name, read, progress, readers, hasher), entry, folder)
-        except BaseException:
-            readers.shutdown(cancel_futures=True)
-            raise
+                unfinished.append(_OpenFile(entry, safe_target(folder, entry.path)))
+                unfinished[-1].start(write_block, writers)
+                if len(unfinished) >= OPEN_FILES:
+                    unfinished[0].finish(manifest.name, check_files, progress)
+                    unfinished.popleft()
+            while unfinished:
+                unfinished[0].finish(manifest.name, check_files, progress)
+                unfinished.popleft()
+        finally:
+            if unfinished:
+                writers.shutdown(cancel_futures=True)
+            for file in unfinished:
+                file.abandon()
     return CheckoutReport(
         name=manifest.name,
         folder=str(folder),
@@ -116,94 +114,54 @@ def _must_write(folder: Path, entry: FileEntry, force: bool) -> bool:
     return True
 
 
-def _write_file(job: "_Job", entry: FileEntry, folder: Path) -> None:
-    target = safe_target(folder, entry.path)
-    fd, temporary = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
+class _OpenFile:
+    """A file that is being written under a temporary name."""
+
+    def __init__(self, entry: FileEntry, target: Path) -> None:
+        self._entry, self._target = entry, target
+        self._fd, self._temporary = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
+        self._jobs: list[Future[None]] = []
+
+    def start(self, write_block: WriteBlock, writers: ThreadPoolExecutor) -> None:
+        """Take room for the file and let its blocks be written."""
+        _take_room(self._fd, self._entry.size_bytes)
+        offset = 0
+        for piece in self._entry.pieces:
+            self._jobs.append(writers.submit(write_block, piece.block_id, self._fd, offset))
+            offset += piece.raw_bytes
+
+    def finish(self, name: str, check: bool, progress: Progress | None) -> None:
+        """Wait for the blocks, check the whole, and put the file in its place."""
+        for piece, job in zip(self._entry.pieces, self._jobs, strict=True):
+            job.result()
+            if progress is not None:
+                progress(self._entry.path, piece.raw_bytes)
+        os.fchmod(self._fd, 0o644)
+        if check:
+            with os.fdopen(os.dup(self._fd), "rb") as file:
+                file.seek(0)
+                actual = hashlib.file_digest(file, "sha256").hexdigest()
+            if actual != self._entry.sha256:
+                raise FileCorruptError(name, self._entry.path, self._entry.sha256, actual)
+        Path(self._temporary).replace(self._target)
+        self._close()
+
+    def abandon(self) -> None:
+        """Let go of an unfinished file; nobody may write to it any more."""
+        self._close()
+        Path(self._temporary).unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _take_room(fd: int, num_bytes: int) -> None:
+    """Allocate a file's room at once: faster than growing it, and a full disk shows before the work."""
     try:
-        with os.fdopen(fd, "wb", buffering=0) as file:
-            actual = _copy(job, entry, file.fileno())
-            os.fchmod(file.fileno(), 0o644)
-        if actual != entry.sha256:
-            raise FileCorruptError(job.name, entry.path, entry.sha256, actual)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _copy(job: "_Job", entry: FileEntry, fd: int) -> str:
-    """Write a file's blocks while the next ones are read and the last one is hashed; returns the sha256."""
-    digest = hashlib.sha256()
-    for piece, raw in job.ahead(entry.pieces):
-        if isinstance(raw, FileRange):
-            hashed = job.hasher.submit(_hash_range, digest.update, raw)
-            _copy_range(raw, fd)
-        else:
-            view = memoryview(raw)
-            hashed = job.hasher.submit(digest.update, view)
-            _write_all(fd, view)
-        hashed.result()
-        if job.progress is not None:
-            job.progress(entry.path, piece.raw_bytes)
-    return digest.hexdigest()
-
-
-def _write_all(fd: int, view: memoryview) -> None:
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _hash_range(update: Callable[[Buffer], None], place: FileRange) -> None:
-    buffer = memoryview(bytearray(min(HASH_BYTES, place.num_bytes)))
-    done = 0
-    while done < place.num_bytes:
-        part = buffer[: min(len(buffer), place.num_bytes - done)]
-        read = os.preadv(place.fd, [part], place.offset + done)
-        if not read:
-            raise OSError(errno.EIO, "a pack became shorter while it was read")
-        update(part[:read])
-        done += read
-
-
-def _copy_range(place: FileRange, fd: int) -> None:
-    """Copy inside the kernel: shared extents where the file system can, plain bytes elsewhere."""
-    done = 0
-    while done < place.num_bytes:
-        left, start = place.num_bytes - done, place.offset + done
-        try:
-            copied = os.copy_file_range(place.fd, fd, left, start)
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise
-            copied = 0
-        if not copied:
-            part = os.pread(place.fd, min(left, HASH_BYTES), start)
-            if not part:
-                raise OSError(errno.EIO, "a pack became shorter while it was read")
-            copied = os.write(fd, part)
-        done += copied
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What the files of one checkout share."""
-
-    name: str
-    read: ReadBlock
-    progress: Progress | None
-    readers: ThreadPoolExecutor
-    hasher: ThreadPoolExecutor
-
-    def ahead(self, pieces: tuple[Piece, ...]) -> Iterator[tuple[Piece, Buffer | FileRange]]:
-        """The pieces and their raw bytes, in order; some are read ahead, a few large ones at most."""
-        waiting: deque[tuple[Piece, Future[Buffer | FileRange]]] = deque()
-        held = 0
-        for piece in pieces:
-            while waiting and held + piece.raw_bytes > AHEAD_BYTES:
-                first, job = waiting.popleft()
-                yield first, job.result()
-                held -= first.raw_bytes
-            waiting.append((piece, self.readers.submit(self.read, piece.block_id)))
-            held += piece.raw_bytes
-        for piece, job in waiting:
-            yield piece, job.result()
+        if num_bytes:
+            os.posix_fallocate(fd, 0, num_bytes)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise

@@ -16,12 +16,13 @@ hash of what was decoded.
 """
 
 from pbstore.codecs.choose import Candidate, LoraCandidate, choose
-from pbstore.codecs.decode import CODECS, decode
+from pbstore.codecs.decode import CODECS, LAZY, decode, decode_in_parts, lazy_base
 from pbstore.codecs.sketch import MAX_HITS, Sketch, SketchIndex, distance, rank, sketch
 from pbstore.codecs.types import CodecError, Encoded, TensorSpec
 
 __all__ = [
     "CODECS",
+    "LAZY",
     "MAX_HITS",
     "Candidate",
     "CodecError",
@@ -32,7 +33,9 @@ __all__ = [
     "TensorSpec",
     "choose",
     "decode",
+    "decode_in_parts",
     "distance",
+    "lazy_base",
     "rank",
     "sketch",
 ]

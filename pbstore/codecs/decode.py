@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from pbstore.codecs.choose import RAW, ZSTD
+from pbstore.codecs.chunked import Chunks, LazyBase, decode_parts, decode_whole
 from pbstore.codecs.grid import GRID, read_grid
-from pbstore.codecs.payload import NUMERIC, read_payload
+from pbstore.codecs.payload import CAST, DELTA, NUMERIC, PLANES, read_payload
 from pbstore.codecs.streams import unpack_stream
 from pbstore.codecs.types import Buffer, CodecError
 
 CODECS = (RAW, ZSTD, *NUMERIC, GRID)
 """Every form that a block may be stored in."""
+LAZY = (DELTA, CAST)
+"""Forms whose base need not be decoded as a whole."""
 
 
 def decode(
@@ -37,21 +40,55 @@ def decode(
         CodecError: If the codec is unknown or the payload does not fit.
     """
     data = memoryview(payload).cast("B")
+    if codec in (RAW, ZSTD):
+        return _opaque(codec, data, raw_bytes, len(bases))
+    return decode_whole(_chunks(codec, data, raw_bytes, [memoryview(b).cast("B") for b in bases]), workers)
+
+
+def decode_in_parts(
+    codec: str, payload: Buffer, raw_bytes: int, bases: Sequence[Buffer | LazyBase] = ()
+) -> Iterator[memoryview]:
+    """The same bytes in runs of about a megabyte, each valid until the next is asked for.
+
+    Args:
+        codec: `Encoded.codec`.
+        payload: `Encoded.payload`.
+        raw_bytes: Length of all runs.
+        bases: As for `decode`; those of the codecs in `LAZY` may be lazy.
+    """
+    data = memoryview(payload).cast("B")
+    if codec in (RAW, ZSTD):
+        yield _opaque(codec, data, raw_bytes, len(bases))
+    else:
+        held = [base if isinstance(base, LazyBase) else memoryview(base).cast("B") for base in bases]
+        yield from decode_parts(_chunks(codec, data, raw_bytes, held))
+
+
+def lazy_base(codec: str, payload: Buffer, raw_bytes: int) -> Buffer | LazyBase:
+    """A block that needs no other, as a base of `decode_in_parts`: decoded where it is asked for."""
+    if codec in (PLANES, GRID):
+        return LazyBase(_chunks(codec, memoryview(payload).cast("B"), raw_bytes, ()))
+    return decode(codec, payload, raw_bytes)
+
+
+def _opaque(codec: str, data: memoryview, raw_bytes: int, num_bases: int) -> memoryview:
+    if num_bases:
+        raise CodecError(f"{codec} payload needs no base, got {num_bases}")
     if codec == RAW:
-        if len(data) != raw_bytes or bases:
+        if len(data) != raw_bytes:
             raise CodecError(f"raw payload has {len(data)} bytes, expected {raw_bytes} and no base")
         return data
-    if codec == ZSTD:
-        if bases:
-            raise CodecError(f"zstd payload needs no base, got {len(bases)}")
-        stream, position = unpack_stream(data, 0, raw_bytes)
-        if position != len(data):
-            raise CodecError(f"zstd payload has {len(data)} bytes, {position} were expected")
-        return np.require(stream, requirements="W").data
+    stream, position = unpack_stream(data, 0, raw_bytes)
+    if position != len(data):
+        raise CodecError(f"zstd payload has {len(data)} bytes, {position} were expected")
+    return np.require(stream, requirements="W").data
+
+
+def _chunks(codec: str, data: memoryview, raw_bytes: int, bases: Sequence[memoryview | LazyBase]) -> Chunks:
     if codec == GRID:
         if bases:
             raise CodecError(f"grid payload needs no base, got {len(bases)}")
-        return read_grid(data, raw_bytes, workers)
+        return read_grid(data, raw_bytes)
     if codec not in NUMERIC:
         raise CodecError(f"unknown codec {codec[:40]!r}")
-    return read_payload(codec, data, raw_bytes, [memoryview(base).cast("B") for base in bases], workers)
+    return read_payload(codec, data, raw_bytes, bases)

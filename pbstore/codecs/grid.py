@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -20,7 +21,8 @@ import numpy.typing as npt
 
 from pbstore.codecs.casts import CASTS, cast_number
 from pbstore.codecs.chunk import UINT, Mode, Uints, decode_chunk, encode_chunk, merge_planes, split_planes
-from pbstore.codecs.payload import CHUNK_BITS, parallel, read_bounds
+from pbstore.codecs.chunked import parallel
+from pbstore.codecs.payload import CHUNK_BITS, read_bounds
 from pbstore.codecs.scratch import scratch
 from pbstore.codecs.streams import Bytes, pack_stream, unpack_stream
 from pbstore.codecs.types import DTYPE_BITS, Buffer, CodecError, TensorSpec
@@ -119,11 +121,34 @@ def write_grid(raw: memoryview, dtype: str, kind: int, workers: int = 1) -> byte
     return b"".join([head, np.array([len(chunk) for chunk in chunks], "<u4").tobytes(), *chunks])
 
 
-def read_grid(payload: memoryview, raw_bytes: int, workers: int = 1) -> memoryview:
-    """Undo `write_grid`.
+@dataclass(frozen=True, slots=True)
+class GridChunks:
+    """A payload of a grid, read as far as its chunks; see `Chunks`."""
+
+    payload: memoryview
+    dtype: str
+    kind: int
+    version: int
+    bounds: list[int]
+    num_elements: int
+    chunk_elements: int
+
+    @property
+    def item_bytes(self) -> int:
+        """See `Chunks`."""
+        return DTYPE_BITS[self.dtype] // 8
+
+    def fill(self, index: int, out: Uints) -> None:
+        """See `Chunks`."""
+        body = self.payload[self.bounds[index] : self.bounds[index + 1]]
+        decode_grid(body, self.dtype, self.kind, self.version, out)
+
+
+def read_grid(payload: memoryview, raw_bytes: int) -> GridChunks:
+    """Read all of a payload but its chunks; they give exactly `raw_bytes` bytes.
 
     Raises:
-        CodecError: If the payload is damaged in any way that shows before the bytes are hashed.
+        CodecError: If the payload is damaged in a way that shows before the bytes are hashed; so does `fill`.
     """
     if len(payload) < _HEAD.size:
         raise CodecError(f"codec payload has {len(payload)} bytes, its head needs {_HEAD.size}")
@@ -132,18 +157,9 @@ def read_grid(payload: memoryview, raw_bytes: int, workers: int = 1) -> memoryvi
     item = DTYPE_BITS[DTYPES[number]] // 8 if known else 1
     if not known or raw_bytes % (RUN * item):
         raise CodecError(f"codec payload: no grid of version {version}, dtype {number}, kind {kind}")
-    out = np.empty(raw_bytes // item, UINT[item])
-    step = (1 << chunk_bits) // item
-    starts = range(0, len(out), step)
-    bounds = read_bounds(payload, _HEAD.size, len(starts))
-
-    def decode(index: int) -> None:
-        stop = min(starts[index] + step, len(out))
-        body = payload[bounds[index] : bounds[index + 1]]
-        decode_grid(body, DTYPES[number], kind, version, out[starts[index] : stop])
-
-    parallel(decode, range(len(starts)), workers)
-    return out.data.cast("B") if len(out) else memoryview(bytearray())
+    step, count = (1 << chunk_bits) // item, raw_bytes // item
+    bounds = read_bounds(payload, _HEAD.size, -(-count // step))
+    return GridChunks(payload, DTYPES[number], kind, version, bounds, count, step)
 
 
 def _pack_column(column: Floats) -> bytes:

@@ -12,9 +12,8 @@ Everything is little-endian. The number of chunks follows from the raw length, w
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,9 +22,11 @@ from pbstore.codecs.chunk import (
     TABLE_BITS,
     UINT,
     Mode,
+    Uints,
     decode_chunk,
     encode_chunk,
 )
+from pbstore.codecs.chunked import LazyBase, parallel
 from pbstore.codecs.predict import Prediction, read_lora, read_runs, read_straight
 from pbstore.codecs.streams import pack_stream, unpack_stream
 from pbstore.codecs.types import Buffer, CodecError
@@ -37,7 +38,6 @@ _HEAD = struct.Struct("<5B")
 CHUNK_BITS = range(12, 27)
 _ROTATE, _MASK, _TABLE, _BALANCED = 1, 2, 4, 8
 _NO_CONTEXT = 255
-R = TypeVar("R")
 
 
 def write_payload(raw: memoryview, mode: Mode, prediction: Prediction | None, workers: int = 1) -> bytes:
@@ -62,39 +62,46 @@ def write_payload(raw: memoryview, mode: Mode, prediction: Prediction | None, wo
     return b"".join([*parts, *chunks])
 
 
+@dataclass(frozen=True, slots=True)
+class NumericChunks:
+    """A numeric payload, read as far as its chunks; see `Chunks`."""
+
+    payload: memoryview
+    mode: Mode
+    prediction: Prediction | None
+    bounds: list[int]
+    num_elements: int
+    chunk_elements: int
+
+    @property
+    def item_bytes(self) -> int:
+        """See `Chunks`."""
+        return self.mode.item_bytes
+
+    def fill(self, index: int, out: Uints) -> None:
+        """See `Chunks`."""
+        start = index * self.chunk_elements
+        expected = None if self.prediction is None else self.prediction.elements(start, start + len(out))
+        decode_chunk(self.payload[self.bounds[index] : self.bounds[index + 1]], expected, self.mode, out)
+
+
 def read_payload(
-    codec: str, payload: memoryview, raw_bytes: int, bases: Sequence[memoryview], workers: int = 1
-) -> memoryview:
-    """Undo `write_payload`: exactly `raw_bytes` bytes, in memory of their own.
+    codec: str, payload: memoryview, raw_bytes: int, bases: Sequence[memoryview | LazyBase]
+) -> NumericChunks:
+    """Read all of a payload but its chunks; they give exactly `raw_bytes` bytes.
+
+    Only a single base of a straight difference may be lazy.
 
     Raises:
-        CodecError: If the payload is damaged in any way that shows before the bytes are hashed.
+        CodecError: If the payload is damaged in a way that shows before the bytes are hashed; so does `fill`.
     """
     mode, chunk_bytes, position = _read_mode(payload)
     if raw_bytes % mode.item_bytes:
         raise CodecError(f"codec payload: {raw_bytes} bytes are not whole elements of {mode.item_bytes}")
     prediction, position = _read_prediction(codec, payload, position, mode, bases, raw_bytes)
-    step = chunk_bytes // mode.item_bytes
-    starts = range(0, raw_bytes // mode.item_bytes, step)
-    bounds = read_bounds(payload, position, len(starts))
-    out = np.empty(raw_bytes // mode.item_bytes, UINT[mode.item_bytes])
-
-    def decode(index: int) -> None:
-        start, stop = starts[index], min(starts[index] + step, len(out))
-        expected = None if prediction is None else prediction.elements(start, stop)
-        body = payload[bounds[index] : bounds[index + 1]]
-        decode_chunk(body, expected, mode, out[start:stop])
-
-    parallel(decode, range(len(starts)), workers)
-    return out.data.cast("B") if len(out) else memoryview(bytearray())
-
-
-def parallel(function: Callable[[int], R], items: range, workers: int) -> list[R]:
-    """Results of a function of each item, in order, by some threads."""
-    if workers == 1 or len(items) == 1:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(function, items))
+    step, count = chunk_bytes // mode.item_bytes, raw_bytes // mode.item_bytes
+    bounds = read_bounds(payload, position, -(-count // step))
+    return NumericChunks(payload, mode, prediction, bounds, count, step)
 
 
 def _read_mode(payload: memoryview) -> tuple[Mode, int, int]:
@@ -126,7 +133,12 @@ def _read_mode(payload: memoryview) -> tuple[Mode, int, int]:
 
 
 def _read_prediction(
-    codec: str, payload: memoryview, position: int, mode: Mode, bases: Sequence[memoryview], raw_bytes: int
+    codec: str,
+    payload: memoryview,
+    position: int,
+    mode: Mode,
+    bases: Sequence[memoryview | LazyBase],
+    raw_bytes: int,
 ) -> tuple[Prediction | None, int]:
     if codec == PLANES:
         if bases or mode.table is not None or mode.context_shift is not None:
@@ -134,10 +146,11 @@ def _read_prediction(
         return None, position
     if codec in (DELTA, CAST):
         return read_straight(payload, position, mode.item_bytes, bases)
-    if codec == ROWS:
-        return read_runs(payload, position, mode.item_bytes, bases, raw_bytes)
-    if codec == LORA:
-        return read_lora(payload, position, mode.item_bytes, bases, raw_bytes)
+    held = [base for base in bases if isinstance(base, memoryview)]
+    if codec == ROWS and len(held) == len(bases):
+        return read_runs(payload, position, mode.item_bytes, held, raw_bytes)
+    if codec == LORA and len(held) == len(bases):
+        return read_lora(payload, position, mode.item_bytes, held, raw_bytes)
     raise CodecError(f"unknown codec {codec!r}")
 
 

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from pbstore.codecs.casts import CASTS, cast_number
 from pbstore.codecs.chunk import UINT, Uints
-from pbstore.codecs.streams import pack_stream, unpack_stream
+from pbstore.codecs.chunked import LazyBase
+from pbstore.codecs.streams import Bytes, pack_stream, unpack_stream
 from pbstore.codecs.types import DTYPE_BITS, CodecError
 
 LITERAL = 0xFFFFFFFF
@@ -44,16 +45,23 @@ class Prediction(Protocol):
 class Straight:
     """The base's own elements, cast by number `cast` (0: none)."""
 
-    base: memoryview
+    base: memoryview | LazyBase
     item_bytes: int
     cast: int = 0
 
     def elements(self, start: int, stop: int) -> Uints:
         """See `Prediction.elements`."""
         source = DTYPE_BITS[CASTS[self.cast - 1][0]] // 8 if self.cast else self.item_bytes
-        have = np.frombuffer(self.base, UINT[source], len(self.base) // source)[start:stop]
+        have = self._bytes(start * source, stop * source, source).view(UINT[source])
         expected = CASTS[self.cast - 1][2](have) if self.cast else have
         return expected if len(have) == stop - start else _pad(expected, stop - start)
+
+    def _bytes(self, begin: int, end: int, item_bytes: int) -> Bytes:
+        """Bytes of whole elements of the base, fewer at its end."""
+        end = min(end, len(self.base) // item_bytes * item_bytes)
+        if isinstance(self.base, LazyBase):
+            return self.base.read(begin, end)
+        return np.frombuffer(self.base[begin:end], np.uint8) if begin < end else np.empty(0, np.uint8)
 
     def header(self) -> bytes:
         """See `Prediction.header`."""
@@ -144,7 +152,7 @@ def dtype_number(dtype: str) -> int | None:
 
 
 def read_straight(
-    payload: memoryview, position: int, item_bytes: int, bases: Sequence[memoryview]
+    payload: memoryview, position: int, item_bytes: int, bases: Sequence[memoryview | LazyBase]
 ) -> tuple[Straight, int]:
     """Read the description of a `Straight` and check it."""
     _expect(len(bases) == 1 and position < len(payload), "a straight difference needs one base")

@@ -69,7 +69,7 @@ def add_model(
             manifest = _store_blocks(store, folder, name, base, form, progress, tally)
             if form == HOT:
                 store.make_raw(manifest.block_ids())
-            store.file_manifest(manifest, form)
+            store.file_manifest(manifest, form, own=True)
     except PBStoreError:
         _drop_unused(store, tally.new_ids)
         raise

@@ -4,13 +4,13 @@ import errno
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pbstore.blocks import BlockInfo, StoredBlock
-from pbstore.coding import check_hash, decode_block
+from pbstore.blocks import RAW, BlockInfo, StoredBlock
+from pbstore.coding import check_hash, decode_block, decode_checked_parts
 from pbstore.disk import collect, fsio, index, lock, recover, similar
 from pbstore.disk.connections import Connections
 from pbstore.disk.index import Location
@@ -115,6 +115,26 @@ class DiskBlocks:
         stored = self._read(block_id)
         bases = [decode_block(self._read(need), (), check=False, workers=workers) for need in stored.needs]
         return decode_block(stored, bases, check=False, workers=workers)
+
+    def write_block(self, block_id: BlockId, fd: int, offset: int) -> None:
+        """Write a block's raw bytes into an open file, in little memory.
+
+        Raises:
+            BlockCorruptError: If they do not hash to the block's id; the file then has other bytes there.
+        """
+        for part in self._parts(block_id):
+            fsio.write_at(fd, part, offset)
+            offset += len(part)
+
+    def _parts(self, block_id: BlockId) -> Iterator[Buffer]:
+        """Raw bytes of a block, checked, in runs that are valid until the next is asked for."""
+        location = self.locate(block_id)
+        if location.record.codec == RAW:
+            with suppress(FileNotFoundError):  # collected between the look-up and the first read
+                yield from self._reader.checked_parts(location.pack, location.record)
+                return
+        stored = self._read(block_id)
+        yield from decode_checked_parts(stored, [self._read(need) for need in stored.needs])
 
     def get_alone(self, location: Location, workers: int = 1) -> Buffer:
         """Raw bytes of a block that needs no other, checked; for any thread, also before it is committed."""

@@ -116,6 +116,16 @@ def insert_model(
     count_files(connection, manifest)
 
 
+def note_own(connection: sqlite3.Connection, row: ModelRow) -> None:
+    """Note that the sha256 of a model's files and the ids of its blocks were made from the same bytes."""
+    index.set_meta(connection, f"own/{row.name}", row.manifest_hash)
+
+
+def is_own(connection: sqlite3.Connection, row: ModelRow) -> bool:
+    """Whether `note_own` was called for this model as it is."""
+    return index.get_meta(connection, f"own/{row.name}") == row.manifest_hash
+
+
 def count_files(connection: sqlite3.Connection, manifest: Manifest) -> None:
     """Count one reference for each file of a model."""
     connection.executemany(
@@ -135,6 +145,7 @@ def drop_model(connection: sqlite3.Connection, manifest: Manifest, form: str) ->
     connection.executemany("UPDATE files SET refs = refs - 1 WHERE sha256 = ?", files)
     connection.executemany("DELETE FROM files WHERE sha256 = ? AND refs <= 0", files)
     connection.execute("DELETE FROM models WHERE name = ?", (manifest.name,))
+    index.set_meta(connection, f"own/{manifest.name}", None)
 
 
 def set_form(connection: sqlite3.Connection, manifest: Manifest, form: str) -> None:

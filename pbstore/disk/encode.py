@@ -21,7 +21,7 @@ SHARED_FROM = 8 << 20
 CANDIDATE_BYTES = 32 << 20
 """Raw bytes of candidates held at a time, beyond the first."""
 RECIPES = frozenset({"cast", "rows", "lora"})
-"""Codecs whose result is decoded and hashed when it is written: they rest on more than the block and one base."""
+"""Codecs whose result is decoded and hashed when it is written: they rest on more than one like block."""
 FACTOR_BYTES = 16 << 20
 """Larger factors of an adapter are not tried."""
 

@@ -68,6 +68,14 @@ def write_all(fd: int, parts: list[Buffer], offset: int) -> int:
     return offset
 
 
+def write_at(fd: int, data: Buffer, offset: int) -> None:
+    """Write all of a buffer at an offset; no durable step."""
+    view = memoryview(data).cast("B")
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Put a whole file in place, or nothing: temporary file, fsync, rename, fsync of the folder."""
     fd, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)

@@ -3,11 +3,16 @@
 import mmap
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+from blake3 import blake3
+
 from pbstore.disk.pack import Record, pack_path, read_exact
-from pbstore.errors import PackCorruptError
-from pbstore.restore import FileRange
+from pbstore.errors import BlockCorruptError, PackCorruptError
+
+PART_BYTES = 1 << 18
+"""Bytes of a raw payload that are read, hashed and written at a time."""
 
 
 class _OpenPack:
@@ -64,17 +69,26 @@ class PackReader:
             mapped = self._map(pack, file.fd)
         return memoryview(mapped)[record.payload_offset : record.end]
 
-    def place(self, pack: int, record: Record) -> FileRange:
-        """Where a raw payload's bytes lie, for a copy inside the kernel.
+    def checked_parts(self, pack: int, record: Record) -> Iterator[memoryview]:
+        """A raw payload in runs that fit the processor's cache, each valid until the next is asked for.
 
         Raises:
-            FileNotFoundError: If the pack was collected meanwhile.
+            FileNotFoundError: If the pack was collected meanwhile; look the block up again.
             PackCorruptError: If the pack is shorter than the record says.
+            BlockCorruptError: Behind the last run, if all of them do not hash to the block's id.
         """
         file = self._file(pack)
-        if os.fstat(file.fd).st_size < record.end:
-            raise PackCorruptError(pack, record.payload_offset, "payload is cut short")
-        return FileRange(file.fd, record.payload_offset, record.stored_bytes, file)
+        digest, buffer = blake3(), memoryview(bytearray(min(PART_BYTES, record.stored_bytes)))
+        position = record.payload_offset
+        while position < record.end:
+            count = os.preadv(file.fd, [buffer[: record.end - position]], position)
+            if not count:
+                raise PackCorruptError(pack, position, "payload is cut short")
+            digest.update(buffer[:count])
+            yield buffer[:count]
+            position += count
+        if digest.hexdigest() != record.block_id:
+            raise BlockCorruptError(record.block_id, f"its bytes hash to {digest.hexdigest()[:12]}")
 
     def forget(self, pack: int) -> None:
         """Let go of a pack that was collected; reads and views in progress keep it until they end."""

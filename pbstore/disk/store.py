@@ -1,7 +1,6 @@
 """The store on the disk: models over blocks."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +23,16 @@ from pbstore.disk.blockstore import DiskBlocks
 from pbstore.disk.catalog import COLD, HOT, ModelRow
 from pbstore.disk.check import VerifyReport
 from pbstore.disk.collect import GcReport
-from pbstore.disk.encode import SHARED_FROM
 from pbstore.disk.evict import EvictReport
 from pbstore.disk.forms import FormChange, FormReport
 from pbstore.disk.index import Location
 from pbstore.disk.plan import ModelStory
 from pbstore.disk.repair import RepairReport
 from pbstore.errors import IntegrityError, ModelExistsError, ModelMissingError
-from pbstore.hashing import BlockId, Buffer
+from pbstore.hashing import BlockId
 from pbstore.ingest import AddReport, Progress
 from pbstore.manifest import BaseLink, Manifest, check_name
-from pbstore.restore import RANGE_FROM, CheckoutReport, FileRange, write_folder
+from pbstore.restore import CheckoutReport, write_folder
 from pbstore.savings import Savings
 from pbstore.store import check_manifest_blocks, closed_blocks
 from pbstore.tensors import StoredTensor, stored_tensors
@@ -88,8 +86,11 @@ class DiskBlockStore(DiskBlocks):
             if self.file_manifest(manifest, HOT if raw else COLD):
                 adding.note_tensors(self, manifest)
 
-    def file_manifest(self, manifest: Manifest, form: str) -> bool:
-        """Inside `writing`: file a model whose blocks are there; False if it was filed already."""
+    def file_manifest(self, manifest: Manifest, form: str, *, own: bool = False) -> bool:
+        """Inside `writing`: file a model whose blocks are there; False if it was filed already.
+
+        `own` says that this store cut the model's files into blocks itself.
+        """
         if self.has_model(manifest.name):
             if self.manifest(manifest.name) != manifest:
                 raise ModelExistsError(manifest.name)
@@ -98,6 +99,8 @@ class DiskBlockStore(DiskBlocks):
         self.commit_so_far()
         try:
             catalog.put_model(self.layout, self.connection, manifest, form)
+            if own:
+                catalog.note_own(self.connection, self.model_row(manifest.name))
             adding.note_adapter(self, manifest)
         except BaseException:  # or the next writer would file it
             self.layout.manifest(manifest.name).unlink(missing_ok=True)
@@ -158,7 +161,10 @@ class DiskBlockStore(DiskBlocks):
         threads: int = 2,
         progress: Progress | None = None,
     ) -> CheckoutReport:
-        """Write all files of a model into a folder, each checked against the sha256 of its source.
+        """Write all files of a model into a folder, every block checked against its hash.
+
+        Files of a model that came in by `put_manifest`, or of a rebuilt index, are checked against their
+        sha256 too; where `add` read the files, it and the blocks' ids were made from the same bytes.
 
         Raises:
             FileExistsError: If a file is there with other bytes and `force` is not set.
@@ -166,7 +172,13 @@ class DiskBlockStore(DiskBlocks):
         """
         manifest = self.manifest(name)
         report = write_folder(
-            manifest, Path(folder), self._read_for_checkout, force=force, threads=threads, progress=progress
+            manifest,
+            Path(folder),
+            self.write_block,
+            force=force,
+            check_files=not catalog.is_own(self.connection, self.model_row(name)),
+            threads=threads,
+            progress=progress,
         )
         self.touch(name)
         return report
@@ -316,11 +328,3 @@ class DiskBlockStore(DiskBlocks):
 
     def _base_link(self, base: str | None) -> BaseLink | None:
         return None if base is None else BaseLink(name=base, weights=self.manifest(base).weights)
-
-    def _read_for_checkout(self, block_id: BlockId) -> Buffer | FileRange:
-        """Large raw blocks as a place in their pack, others as bytes."""
-        location = self.locate(block_id)
-        if location.record.codec == "raw" and location.record.stored_bytes >= RANGE_FROM:
-            with suppress(FileNotFoundError):  # collected meanwhile: look it up again
-                return self._reader.place(location.pack, location.record)
-        return self.get_unchecked(block_id, workers=2 if location.record.raw_bytes >= SHARED_FROM else 1)
