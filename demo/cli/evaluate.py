@@ -39,6 +39,10 @@ def evaluate(
         Literal["cheap", "beamformers"],
         typer.Option(help="The policy's cheap radio, or real beamformers on TR 38.901 channels (slow)."),
     ] = "cheap",
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(help="A checkpoint of `pbcast train` to play instead of the shipped one; repeatable."),
+    ] = None,
     bound_worlds: Annotated[
         int, typer.Option(min=0, help="Worlds the bounds are computed on; 0: none.")
     ] = 16,
@@ -62,8 +66,10 @@ def evaluate(
     from policy.evaluation import draw_world
     from policy.evaluation import evaluate as play
     from policy.interfaces import BlockCatalog
+    from policy.learn.checkpoint import use_weights
     from policy.scenario import load_scenario
 
+    use_weights(weights or [])
     result = play(
         load_scenario(scenario, BlockCatalog.load(catalog) if catalog else None),
         _names(schemes),

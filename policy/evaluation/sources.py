@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from policy.evaluation.oracles import BOUNDS
+from policy.learn.checkpoint import own_weights
 from policy.schemes import HOMES, find_scheme
 
 ROOT = Path(__file__).parent.parent
@@ -22,16 +23,19 @@ LEARNED = "policy.learn"
 def code_version(name: str) -> str:
     """SHA-256 over all code that a scheme or bound runs through, and over weights if it is learned."""
     if name in BOUNDS:
-        return _version(("policy.evaluation.oracles",), "")
+        return _version(("policy.evaluation.oracles",), "", ())
     module = HOMES[name.split("+")[0].split(":")[0]].partition(":")[0]
-    return _version((f"policy.schemes.{module}", "policy.schemes.unshared"), repr(find_scheme(name).rules))
+    own = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in own_weights())
+    modules = (f"policy.schemes.{module}", "policy.schemes.unshared")
+    return _version(modules, repr(find_scheme(name).rules), own)
 
 
 @cache
-def _version(modules: tuple[str, ...], rules: str) -> str:
+def _version(modules: tuple[str, ...], rules: str, own: tuple[str, ...]) -> str:
     made, files = hashlib.sha256(rules.encode()), imported((*PLAY, *modules))
     if any(path.is_relative_to(ROOT / "learn") for path in files):
         files = [*files, *sorted(path for path in (ROOT / "weights").rglob("*") if path.is_file())]
+        made.update("\n".join(own).encode())
     for path in files:
         made.update(path.relative_to(ROOT).as_posix().encode())
         made.update(hashlib.sha256(path.read_bytes()).digest())

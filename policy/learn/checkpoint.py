@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -18,6 +19,9 @@ from policy.errors import PolicyError
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 """Folder of the weights that come with the package."""
+
+OWN = "PBCAST_WEIGHTS"
+"""Environment variable: checkpoints to play instead of the shipped ones, split like a PATH."""
 
 Item = TypeVar("Item")
 Arrays = dict[str, NDArray[Any]]
@@ -41,6 +45,33 @@ class Checkpoint:
 def part_of(arrays: Mapping[str, Item], prefix: str) -> dict[str, Item]:
     """What lies under a prefix, without it."""
     return {name[len(prefix) :]: value for name, value in arrays.items() if name.startswith(prefix)}
+
+
+def own_weights() -> list[Path]:
+    """Checkpoints that the environment names."""
+    return [Path(item) for item in os.environ.get(OWN, "").split(os.pathsep) if item]
+
+
+def use_weights(paths: Sequence[Path]) -> None:
+    """Let schemes of this process, and of those it starts, play these checkpoints.
+
+    Raises:
+        CheckpointError: If one is missing or damaged.
+    """
+    for path in paths:
+        load_checkpoint(path)
+    if paths:
+        os.environ[OWN] = os.pathsep.join(str(path.resolve()) for path in paths)
+
+
+def weights_of(kind: str) -> Path:
+    """The checkpoint to play for what a trainer calls `kind`: the user's own, else the shipped one.
+
+    Raises:
+        CheckpointError: If one of the user's own is no checkpoint.
+    """
+    own = [path for path in own_weights() if load_checkpoint(path).about.get("kind") == kind]
+    return own[-1] if own else SHIPPED / f"{kind.removesuffix('-demand')}.safetensors"
 
 
 def versions() -> dict[str, str]:

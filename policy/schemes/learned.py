@@ -7,27 +7,31 @@ import numpy as np
 
 from policy.learn.augur import Augur
 from policy.learn.augur_votes import AugurVotes
-from policy.learn.checkpoint import SHIPPED, load_checkpoint
+from policy.learn.checkpoint import load_checkpoint, weights_of
 from policy.learn.demand import DemandModel
 from policy.scenario import Scenario
 from policy.schemes.base import Scheme, SchemeEntry
 from policy.tables import MAX_TABLE_NODES
 
 
-@cache
 def model_from(path: Path | None = None) -> DemandModel:
-    """The demand network of a checkpoint; None: the one that comes with the package."""
-    return DemandModel.from_tensors(load_checkpoint(path or SHIPPED / "augur.safetensors").tensors)
+    """The demand network of a checkpoint; None: the one that comes with the package, unless told."""
+    return _model(path or weights_of("augur-demand"))
+
+
+@cache
+def _model(path: Path) -> DemandModel:
+    return DemandModel.from_tensors(load_checkpoint(path).tensors)
 
 
 def start_with(weights: Path | None, scenario: Scenario, rng: np.random.Generator) -> Scheme:
-    """Augur with the weights of a checkpoint (None: the shipped one): tables for few nodes, else votes."""
+    """Augur with the weights of a checkpoint: by tables for few nodes, else by votes."""
     kind = AugurVotes if scenario.config.num_nodes > MAX_TABLE_NODES else Augur
     return kind(scenario, rng, model_from(weights))
 
 
 def start(scenario: Scenario, rng: np.random.Generator) -> Scheme:
-    """Augur with the shipped weights."""
+    """Augur with the shipped weights, unless told."""
     return start_with(None, scenario, rng)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from policy.learn.augur import message_bytes
-from policy.learn.checkpoint import SHIPPED, load_checkpoint
+from policy.learn.checkpoint import load_checkpoint, weights_of
 from policy.learn.marl.actors import FlatActor, SemanticActor
 from policy.learn.marl.vdn import Utilities
 from policy.learn.marl.view import View, held_features, node_distance
@@ -28,10 +28,10 @@ ACTORS: dict[str, type[nn.Module]] = {
 
 
 @cache
-def load_actor(name: str, path: Path | None = None) -> nn.Module:
-    """The shipped actor of a learner, or one of a checkpoint."""
+def load_actor(name: str, path: Path) -> nn.Module:
+    """The actor of a learner's checkpoint."""
     actor = ACTORS[name]()
-    tensors = load_checkpoint(path or SHIPPED / f"{name}.safetensors").tensors
+    tensors = load_checkpoint(path).tensors
     actor.load_state_dict({key: torch.from_numpy(tensors[key].copy()) for key in actor.state_dict()})
     return actor.eval()
 
@@ -67,5 +67,5 @@ class ActorScheme:
 
 
 def start_actor(name: str, scenario: Scenario, rng: np.random.Generator) -> Scheme:
-    """A scheme that plays the shipped weights of a learner; draws nothing."""
-    return ActorScheme(scenario, load_actor(name))
+    """A scheme that plays the weights of a learner, the shipped ones unless told; draws nothing."""
+    return ActorScheme(scenario, load_actor(name, weights_of(name)))

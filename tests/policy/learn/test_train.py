@@ -5,10 +5,20 @@ import numpy as np
 import pytest
 import torch
 
-from policy.learn.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from policy.evaluation.sources import code_version
+from policy.learn.checkpoint import (
+    OWN,
+    SHIPPED,
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+    use_weights,
+    weights_of,
+)
 from policy.learn.demand import DemandModel
 from policy.learn.network import DemandNet
 from policy.learn.train import Progress, TrainConfig, Trainer, loss_of
+from policy.schemes.learned import model_from
 
 TINY = TrainConfig(settings=4, worlds=3, validation_settings=2, validation_worlds=2, steps=30, check_every=10)
 
@@ -99,3 +109,19 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_bad_settings_are_refused(field: str) -> None:
     with pytest.raises(ValueError, match=field):
         replace(TINY, **{field: 0})
+
+
+def test_own_weights_are_played(trained: tuple[Trainer, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, folder = trained
+    shipped, version = model_from(), code_version("learned")
+    monkeypatch.setenv(OWN, "")  # undone after the test
+    use_weights([folder / "best.safetensors"])
+
+    np.testing.assert_array_equal(
+        model_from().weights[0][0], model_from(folder / "best.safetensors").weights[0][0]
+    )
+    assert (model_from().weights[0][0] != shipped.weights[0][0]).any()
+    assert code_version("learned") != version
+    assert weights_of("vdn") == SHIPPED / "vdn.safetensors"
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        use_weights([folder / "none.safetensors"])
