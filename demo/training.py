@@ -10,13 +10,15 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from policy.errors import SchemeError
-from policy.learn.marl.setups import BEST, CHOICES
+from policy.learn.marl.setups import BEST, CHOICES, episodes_in
 from policy.learn.marl.training import MarlTrainConfig, MarlTrainer
 from policy.learn.train import TrainConfig, Trainer
 
 OURS = "learned"
 TRAINABLE = (OURS, *CHOICES)
 """Schemes that are trained."""
+TRAINING_S = 22.0
+"""CPU time of a quiet core that a baseline trains for, unless told otherwise, s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +90,9 @@ def _train_ours(request: TrainRequest) -> dict[str, Any]:
 def _train_other(request: TrainRequest) -> dict[str, Any]:
     setup = CHOICES[request.scheme][BEST[request.scheme]]
     setup = replace(setup, config=replace(setup.config, **_given(request, ("learning_rate",))))
+    episodes = request.steps or episodes_in(request.scheme, TRAINING_S)
     changes = _given(request, ("worlds", "scenario", "patience"))
-    if request.steps is not None:
-        changes["episodes"] = request.steps
-    config = MarlTrainConfig(setup=setup, seed=request.seed, **changes)
+    config = MarlTrainConfig(setup=setup, seed=request.seed, episodes=episodes, **changes)
     _tell(request, f"drawing {config.worlds} worlds")
     trainer = MarlTrainer(config)
     _go_on(request, trainer)

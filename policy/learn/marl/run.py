@@ -1,18 +1,17 @@
 """Tune and train all learners with the same budget, over training seeds; see README.md in the folder above.
 
-    python -m policy.learn.marl.run --training-s 45 --seeds 3 --out policy/learn/results/convergence.json
+    python -m policy.learn.marl.run --training-s 22 --seeds 3 --out policy/learn/results/convergence.json
 
-Every baseline has three settings to choose from, each tried for `tuning-s` CPU seconds; the best one on
-validation worlds is trained from nothing for `training-s`, once a seed. Ablations of MAASN-DA get the same
-time. A learner's CPU time an episode is measured once, then budgets are numbers of episodes, so that the same
-seed gives the same weights. Augur trains as it always does. What is finished is found in the output file
-and skipped.
+Every baseline has three settings to choose from, each tried for `tuning-s`; the best one on validation worlds
+is trained from nothing for `training-s`, once a seed. Ablations of MAASN-DA get the same time, and no fewer
+slots. Times are CPU seconds of a quiet core, turned into numbers of episodes (`setups.SPEEDS`), so that the
+same seed gives the same weights; the file has the CPU time that it really took. Augur trains as it always
+does. What is finished is found in the output file and skipped.
 """
 
 import argparse
 import json
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +24,13 @@ from policy.learn.augur import Augur
 from policy.learn.checkpoint import SHIPPED, save_checkpoint, versions
 from policy.learn.demand import DemandModel
 from policy.learn.lookup import play_by_tables
-from policy.learn.marl.setups import ABLATIONS, BEST, CHOICES, Setup, ablated
+from policy.learn.marl.setups import ABLATIONS, BEST, CHOICES, Setup, ablated, episodes_in
 from policy.learn.marl.training import (
     FIRST_VALIDATION_WORLD,
-    TRAINING_WORLDS,
     VALIDATION_WORLDS,
     CurvePoint,
     MarlTrainConfig,
     MarlTrainer,
-    arenas,
 )
 from policy.learn.train import Progress, TrainConfig, Trainer
 from policy.parallel import spread
@@ -51,8 +48,6 @@ LOOKS = 10
 """Looks at the validation worlds in a curve, after the first."""
 AUGUR_LOOKS = (1, 2, 4, 8, 16)
 """Looks of Augur's own training at which its cost is measured, too; and at its end."""
-MEASURED_EPISODES = 4
-"""Episodes that an episode's CPU time is measured over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,41 +125,21 @@ def _augur_curve(seed: int) -> list[dict[str, float]]:
     return made
 
 
-def episode_s(setup: Setup) -> float:
-    """CPU time of an episode, s: the least of some, since other work on the machine only adds to it."""
-    arena = arenas("findings", TRAINING_WORLDS, VALIDATION_WORLDS)[0]
-    learner = setup.make(arena, 0)
-    learner.episode()
-    times = []
-    for _ in range(MEASURED_EPISODES):
-        began = time.process_time()
-        learner.episode()
-        times.append(time.process_time() - began)
-    return min(times)
-
-
 class Results:
-    """The output file: budget, CPU times of episodes, settings tried, curves."""
+    """The output file: budget, settings tried, curves, costs of schemes that learn nothing."""
 
     def __init__(self, path: Path, budget: dict[str, Any]) -> None:
         self._path = path
         self.done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         if self.done.setdefault("budget", budget) != budget:
             raise ValueError(f"{path} has another budget: remove it, or name another --out")
-        for key in ("episode_s", "tried_s", "curves"):
+        for key in ("tried_s", "curves"):
             self.done.setdefault(key, {})
 
     def save(self) -> None:
         """Write the file."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(json.dumps(self.done, indent=1) + "\n", encoding="utf-8")
-
-    def episodes(self, name: str, setup: Setup, cpu_s: float) -> int:
-        """Episodes that take so many CPU seconds."""
-        known: dict[str, float] = self.done["episode_s"]
-        if name not in known:
-            known[name] = round(episode_s(setup), 4)
-        return max(LOOKS, round(cpu_s / known[name]))
 
     def tune(self, cpu_s: float, workers: int) -> None:
         """Try the settings of each baseline that were not tried before."""
@@ -173,7 +148,7 @@ class Results:
         for scheme, choices in CHOICES.items():
             for text, setup in choices.items():
                 if text not in tried.setdefault(scheme, {}):
-                    episodes = self.episodes(f"{scheme}, {text}", setup, cpu_s)
+                    episodes = episodes_in(scheme, cpu_s)
                     jobs.append(Job(name=text, seed=0, setup=setup, episodes=episodes))
         for job, curve, _ in spread(train, jobs, workers):
             if job.setup is not None:
@@ -184,7 +159,7 @@ class Results:
         """Train what was not trained before; the best seed's weights become the package's."""
         curves = self.done["curves"]
         jobs = [
-            Job(name=name, seed=seed, setup=setup, episodes=self.episodes(name, setup, cpu_s) if setup else 0)
+            Job(name=name, seed=seed, setup=setup, episodes=episodes_in(name, cpu_s) if setup else 0)
             for name, setup in self._rows().items()
             if not only or name in only
             for seed in range(1, seeds + 1)
@@ -215,8 +190,8 @@ def lowest(curve: Sequence[dict[str, float]]) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Tune, train, tabulate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--tuning-s", type=float, default=12)
-    parser.add_argument("--training-s", type=float, default=45)
+    parser.add_argument("--tuning-s", type=float, default=8)
+    parser.add_argument("--training-s", type=float, default=22)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=[], help="rows of the table")

@@ -65,11 +65,11 @@ CHOICES: dict[str, dict[str, Setup]] = {
 """Settings tried for each learner, by a name for the tables."""
 
 BEST: dict[str, str] = {
-    "maasn-da": "temperature 0.5",
+    "maasn-da": "temperature 0.5, synthetic 0.25",
     "mappo": "rate 0.01",
-    "maddpg": "rate 0.01, noise 0.3",
-    "qmix": "rate 0.01, noise 0.3",
-    "vdn": "rate 0.01, noise 0.3",
+    "maddpg": "rate 0.003, noise 1.0",
+    "qmix": "rate 0.003, noise 0.3",
+    "vdn": "rate 0.003, noise 0.3",
 }
 """The one that `policy.learn.marl.run` found best."""
 
@@ -88,3 +88,24 @@ def ablated(name: str, best: Setup) -> Setup:
     if best.own is None:
         raise ValueError(f"{best.scheme} has no ablations")
     return replace(best, own=replace(best.own, **ABLATIONS[name]))
+
+
+SPEEDS: dict[str, float] = {
+    "maasn-da": 4.5,
+    "mappo": 2.8,
+    "maddpg": 4.25,
+    "qmix": 8.9,
+    "vdn": 10.0,
+    "maasn-da without action semantics": 5.6,
+    "maasn-da without augmentation": 4.9,
+    "maasn-da without decomposition": 4.5,
+    "maasn-da, vdn critic": 5.1,
+    "maasn-da, qmix critic": 3.9,
+}
+"""Episodes in a CPU second of a quiet core: budgets of time become whole numbers of episodes."""
+
+
+def episodes_in(name: str, cpu_s: float) -> int:
+    """Episodes of a learner or ablation in a budget of CPU time; an ablation plays no fewer than MAASN-DA."""
+    speed = max(SPEEDS[name], SPEEDS["maasn-da"]) if name in ABLATIONS else SPEEDS[name]
+    return max(1, round(speed * cpu_s))

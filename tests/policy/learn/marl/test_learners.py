@@ -15,7 +15,7 @@ from policy.learn.marl.maddpg import Maddpg
 from policy.learn.marl.mappo import Mappo
 from policy.learn.marl.player import ACTORS, ActorScheme
 from policy.learn.marl.qmix import Qmix
-from policy.learn.marl.setups import ABLATIONS, BEST, CHOICES, ablated
+from policy.learn.marl.setups import ABLATIONS, BEST, CHOICES, SPEEDS, ablated, episodes_in
 from policy.learn.marl.vdn import Vdn
 from policy.rollout import rollout
 from policy.scenario import Scenario
@@ -112,6 +112,8 @@ def test_every_learner_has_the_same_number_of_settings() -> None:
     assert {len(choices) for choices in CHOICES.values()} == {3}
     assert set(CHOICES) == set(ACTORS) == set(BEST)
     assert all(BEST[name] in CHOICES[name] for name in CHOICES)
+    assert set(SPEEDS) == {*CHOICES, *ABLATIONS}
+    assert all(episodes_in(name, 10.0) >= episodes_in("maasn-da", 10.0) for name in ABLATIONS)
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
