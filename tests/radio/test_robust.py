@@ -53,6 +53,28 @@ def test_no_error_in_the_ball_breaks_the_guarantee(
         assert broadcast_snr(channel, result.w, noise).min() >= result.worst_snr * (1 - 1e-9)
 
 
+@given(sizes, kinds, ranks, st.floats(0.01, 0.3))
+@settings(max_examples=20, deadline=None)
+def test_no_adversary_that_climbs_breaks_the_guarantee(
+    draw: Draw, size: Size, kind: str, rank: int, share: float
+) -> None:
+    h, power, noise = draw(size)
+    limit = radius(h, kind, share)
+    result = solve_broadcast(h, power, noise, csi_error=limit, rank=rank)
+    rng = np.random.default_rng(size[3])
+    flat = result.w.reshape(-1, rank)
+    # Projected gradient on each user's received power, the error always on the surface of its ball.
+    step = 0.5 / max(np.linalg.norm(flat, 2) ** 2, 1e-300)
+    channel = h + scale_into_ball(rng.standard_normal(h.shape) + 1j * rng.standard_normal(h.shape), limit)
+
+    for _ in range(60):
+        received = channel.reshape(len(h), -1) @ flat
+        error = channel - h - step * (received @ flat.conj().T).reshape(h.shape)
+        channel = h + scale_into_ball(error + 1e-300, limit)
+
+        assert broadcast_snr(channel, result.w, noise).min() >= result.worst_snr * (1 - 1e-9)
+
+
 @given(sizes, kinds, ranks, st.floats(0.01, 0.5))
 @settings(max_examples=20, deadline=None)
 def test_the_worst_channel_is_in_the_ball_and_attains_the_guarantee(
