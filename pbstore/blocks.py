@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pbstore.hashing import BlockId
+from pbstore.hashing import BlockId, Buffer
 
 RAW = "raw"
 """Codec of a block whose payload is its raw bytes."""
@@ -35,7 +35,7 @@ class StoredBlock:
     block_id: BlockId
     raw_bytes: int
     codec: str
-    payload: bytes
+    payload: Buffer
     needs: tuple[BlockId, ...] = ()
 
     @property

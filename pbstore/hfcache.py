@@ -35,6 +35,7 @@ class _Unique(DryRun):
     """Counts each distinct block once, over all models."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.ids: set[BlockId] = set()
         self.num_bytes = 0
 
@@ -43,6 +44,7 @@ class _Unique(DryRun):
         if block.block_id not in self.ids:
             self.ids.add(block.block_id)
             self.num_bytes += len(block.raw)
+        super().keep(block)
 
 
 def default_cache() -> Path:

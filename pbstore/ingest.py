@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,10 +14,12 @@ from pbstore.checkpoint.split import Piece as FilePiece
 from pbstore.checkpoint.split import split_file
 from pbstore.codecs.types import TensorSpec
 from pbstore.errors import BadFileError
-from pbstore.feed import FreshBlock, Sink
+from pbstore.feed import FEED_BYTES, FreshBlock, Sink
 from pbstore.hashing import BlockId, hash_block
 from pbstore.manifest import BaseLink, FileEntry, Manifest, Piece, check_path
 
+AHEAD_BYTES = FEED_BYTES // 2
+"""A piece is read while the last one is hashed, unless the two are larger: a sink must hold both."""
 Progress = Callable[[str, int], None]
 """Called with a file's path and the bytes of it that were read since the last call."""
 
@@ -125,32 +127,55 @@ def _rows(spec: TensorSpec | None, num_bytes: int, unit: int) -> TensorSpec | No
     return rows if rows.num_bytes == num_bytes else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Hashing:
+    """A piece that was read while its bytes still go into the hash of its file."""
+
+    piece: FilePiece
+    raw: memoryview
+    block_id: BlockId
+    job: Future[None]
+
+
 def _scan_file(scan: _Scan, path: Path, relative: str, pool: ThreadPoolExecutor) -> FileEntry:
-    whole = split_file(path)
     digest = hashlib.sha256()
     pieces: list[Piece] = []
+    last: _Hashing | None = None
     current: str | None = None
+    whole = split_file(path)
     with path.open("rb", buffering=0) as file:
         for piece in cut(whole):
-            scan.sink.reserve(piece.length)
-            raw = _read(file.fileno(), piece, path)
-            hashing = pool.submit(digest.update, raw)
+            if last is not None and len(last.raw) + piece.length > AHEAD_BYTES:
+                _hand_over(scan, last)
+                last = None
+            raw = scan.sink.reserve(piece.length)
+            _read(file.fileno(), piece, path, raw)
+            job = pool.submit(digest.update, raw)
             block_id = hash_block(raw)
-            if block_id in scan.seen:
-                scan.sink.release(len(raw))
-            else:
-                scan.seen.add(block_id)
-                scan.sink.keep(FreshBlock(block_id, raw, piece.spec, piece.name))
-            hashing.result()
+            _hand_over(scan, last)
+            last = _Hashing(piece, raw, block_id, job)
             pieces.append(Piece(block_id, len(raw)))
             current = _note_tensor(scan, piece, block_id, current)
             if scan.progress is not None:
                 scan.progress(relative, len(raw))
+        _hand_over(scan, last)
         size = os.fstat(file.fileno()).st_size
     read = sum(piece.raw_bytes for piece in pieces)
     if size != read:
         raise BadFileError(str(path), f"changed while it was read: {read} bytes, then {size}")
     return FileEntry(path=relative, size_bytes=read, sha256=digest.hexdigest(), pieces=tuple(pieces))
+
+
+def _hand_over(scan: _Scan, done: _Hashing | None) -> None:
+    """Give a piece to the sink if it is new, and its memory back if it is not; nobody reads it any more."""
+    if done is None:
+        return
+    done.job.result()
+    if done.block_id in scan.seen:
+        scan.sink.release(done.raw)
+    else:
+        scan.seen.add(done.block_id)
+        scan.sink.keep(FreshBlock(done.block_id, done.raw, done.piece.spec, done.piece.name))
 
 
 def _note_tensor(scan: _Scan, piece: FilePiece, block_id: BlockId, current: str | None) -> str | None:
@@ -164,16 +189,13 @@ def _note_tensor(scan: _Scan, piece: FilePiece, block_id: BlockId, current: str 
     return piece.name
 
 
-def _read(fd: int, piece: FilePiece, path: Path) -> bytes:
-    parts = []
-    offset, left = piece.offset, piece.length
-    while left:
-        part = os.pread(fd, left, offset)
-        if not part:
-            raise BadFileError(str(path), f"changed while it was read: ends at byte {offset}")
-        parts.append(part)
-        offset, left = offset + len(part), left - len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+def _read(fd: int, piece: FilePiece, path: Path, out: memoryview) -> None:
+    done = 0
+    while done < piece.length:
+        count = os.preadv(fd, [out[done:]], piece.offset + done)
+        if not count:
+            raise BadFileError(str(path), f"changed while it was read: ends at byte {piece.offset + done}")
+        done += count
 
 
 def _weights(tensors: list[tuple[str, str, str, list[BlockId]]]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -39,8 +41,16 @@ def parallel(function: Callable[[int], R], items: range, workers: int) -> list[R
     """Results of a function of each item, in order, by some threads."""
     if workers == 1 or len(items) == 1:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(function, items))
+    return list(_pool(workers).map(function, items))
+
+
+@cache
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """Threads that live on, with their scratch memory; `function` of `parallel` must not call it again."""
+    return ThreadPoolExecutor(workers, thread_name_prefix="pbstore-chunk")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def decode_whole(chunks: Chunks, workers: int = 1) -> memoryview:

@@ -89,9 +89,9 @@ def sketch(raw: Buffer, spec: TensorSpec) -> Sketch | None:
     data = memoryview(raw).cast("B")
     if spec.num_bytes != len(data):
         raise ValueError(f"{spec} needs {spec.num_bytes} bytes, got {len(data)}")
-    count = spec.num_elements
-    if count < MIN_ELEMENTS or count * spec.item_bytes != len(data) or spec.dtype == "C64":
+    if not _has_sketch(spec):
         return None
+    count = spec.num_elements
     items = np.frombuffer(data, UINT[spec.item_bytes])
     level = count.bit_length() - 1
     values = np.stack([_as_bf16(items[_positions(level - i)], spec.dtype) for i in range(_LEVELS)])
@@ -104,15 +104,35 @@ def sketch(raw: Buffer, spec: TensorSpec) -> Sketch | None:
     return Sketch(level, values, np.unique(np.array(marks, np.int64)))
 
 
+def _has_sketch(spec: TensorSpec) -> bool:
+    whole = spec.num_elements * spec.item_bytes == spec.num_bytes
+    return spec.num_elements >= MIN_ELEMENTS and whole and spec.dtype != "C64"
+
+
+def gap(raw: Buffer, spec: TensorSpec, other: Sketch) -> float:
+    """Mean number of bits by which a few values of a tensor differ from those of a sketch: see `distance`.
+
+    Much faster than a sketch of its own; 16 if the two are not of about the same size.
+    """
+    level = spec.num_elements.bit_length() - 1
+    if not _has_sketch(spec) or level != other.level:
+        return 16.0
+    items = np.frombuffer(raw, UINT[spec.item_bytes])
+    return _mean_bits(_as_bf16(items[_positions(level)], spec.dtype), other.values[0])
+
+
 def distance(one: Sketch, other: Sketch) -> float:
     """Mean number of bits by which sampled values differ: 0 equal, 16 not comparable."""
     bits = []
     for i, row in enumerate(one.values):
         j = other.level - (one.level - i)
         if 0 <= j < _LEVELS:
-            gap = np.abs(row.astype(np.int32) - other.values[j].astype(np.int32))
-            bits.append(float(np.mean(np.frexp(gap)[1])))
+            bits.append(_mean_bits(row, other.values[j]))
     return min(bits) if bits else 16.0
+
+
+def _mean_bits(one: U16, other: U16) -> float:
+    return float(np.mean(np.frexp(np.abs(one.astype(np.int32) - other.astype(np.int32)))[1]))
 
 
 def rank(wanted: Sketch, hits: Iterable[tuple[BlockId, Sketch]], limit: int = 8) -> list[BlockId]:

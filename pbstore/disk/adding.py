@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pbstore.blocks import StoredBlock
+from pbstore.blocks import RAW, StoredBlock
 from pbstore.codecs.sketch import Sketch, sketch
 from pbstore.disk import adapters, index, similar
 from pbstore.disk.catalog import COLD, HOT
@@ -19,7 +19,6 @@ from pbstore.feed import DryRun, Feed, FreshBlock
 from pbstore.hashing import BlockId
 from pbstore.ingest import AddReport, Progress, scan_folder
 from pbstore.manifest import BaseLink, Manifest
-from pbstore.store import raw_block
 from pbstore.tensors import stored_tensors
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ ENCODERS = 2
 """Blocks encoded at a time."""
 COMMIT_BYTES = 256 << 20
 """An add makes its blocks durable each time it has read so many raw bytes of new blocks."""
+_NOTHING = memoryview(b"")
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ def try_blocks(
     """Inside `writing`: encode a model's new blocks without keeping them, and say what they would cost."""
     sketch_untried(store)
     tally = _Tally()
-    feed = Feed(lambda sink: scan_folder(folder, name, sink, base=base, progress=progress))
+    feed = Feed(lambda sink: scan_folder(folder, name, sink, base=base, progress=progress), store.buffers)
     with closing(_encoded(store, feed, Trail(store, base), form)) as blocks:
         for block, stored, _ in blocks:
             tally.count(block, stored)
@@ -140,7 +140,7 @@ def _store_blocks(
 ) -> Manifest:
     if form == COLD:
         sketch_untried(store)
-    feed = Feed(lambda sink: scan_folder(folder, name, sink, base=base, progress=progress))
+    feed = Feed(lambda sink: scan_folder(folder, name, sink, base=base, progress=progress), store.buffers)
     with closing(_encoded(store, feed, Trail(store, base), form)) as blocks:
         for block, stored, found in blocks:
             store.keep(stored)
@@ -169,7 +169,7 @@ def _encoded(
                 block.block_id, block.raw, block.spec, block.name, prefer=prefer, newest=newest
             )
         finally:
-            feed.release(len(block.raw))
+            feed.release(block.raw)
 
     def finished() -> tuple[FreshBlock, StoredBlock, Sketch | None]:
         block, guess, job = waiting.popleft()
@@ -181,19 +181,24 @@ def _encoded(
         for block in feed:
             if store.has(block.block_id):
                 trail.follow(block.block_id)
-                feed.release(len(block.raw))
+                feed.release(block.raw)
             elif form == HOT:
-                yield block, raw_block(block.raw, block.block_id), None
-                feed.release(len(block.raw))
+                yield block, _as_it_is(block), None
+                feed.release(block.raw)
             else:
                 guess = trail.guess(block.spec)
                 job = pool.submit(encode, block, guess, similar.newest_number(store.connection))
-                waiting.append((replace(block, raw=b""), guess, job))  # the bytes go with the job
+                waiting.append((replace(block, raw=_NOTHING), guess, job))  # the bytes go with the job
                 del block
             while len(waiting) > ENCODERS:  # not earlier: the result must not depend on who is faster
                 yield finished()
         while waiting:
             yield finished()
+
+
+def _as_it_is(block: FreshBlock) -> StoredBlock:
+    """A raw block that lies in the feed's memory."""
+    return StoredBlock(block_id=block.block_id, raw_bytes=len(block.raw), codec=RAW, payload=block.raw)
 
 
 def _report(manifest: Manifest, form: str, tally: _Tally) -> AddReport:

@@ -19,6 +19,7 @@ from pbstore.disk.pack import Record, payload_check
 from pbstore.disk.reader import PackReader
 from pbstore.disk.writer import PackWriter
 from pbstore.errors import BlockCorruptError, BlockInUseError, BlockMissingError, CapacityError
+from pbstore.feed import Buffers
 from pbstore.hashing import BlockId, Buffer, hash_block
 from pbstore.store import checked_needs, raw_block
 
@@ -50,6 +51,8 @@ class DiskBlocks:
         self._making_room = False
         self.on_full: Callable[[int], None] | None = None
         """Called with the payload bytes that are missing, before a CapacityError: an edge node's eviction."""
+        self.buffers = Buffers()
+        """Memory into which models are read; kept between them."""
         self.read_only, self._durable = read_only, durable
         if read_only:
             index.connect(layout.index, read_only=True).close()

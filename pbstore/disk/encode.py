@@ -1,6 +1,7 @@
 """In which form to store a block: raw for hot models, the smallest that a trial finds for cold ones."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 from pbstore.blocks import MAX_BLOCK_BYTES, StoredBlock
@@ -62,19 +63,20 @@ class Encoder:
             newest: Place of the last tensor that is looked at: threads find the same whenever they run.
 
         Returns:
-            The encoded block, and its sketch if it has one.
+            The encoded block, and its sketch if it has one and may be a base itself.
         """
-        found = sketch(raw, spec) if spec is not None and len(raw) >= similar.MIN_BYTES else None
         bases: list[Candidate] = []
         loras: list[LoraCandidate] = []
+        look = cache(lambda: None if spec is None or len(raw) < similar.MIN_BYTES else sketch(raw, spec))
         if spec is not None and not alone:
-            wanted = self._wanted(found, prefer, newest)
+            near = bool(prefer) and similar.is_near(self._connection, raw, spec, prefer[0])
+            wanted = [*(() if near else self._similar(look(), newest)), *prefer]
             banned = {block_id, *avoid}
             bases = self._candidates([i for i in dict.fromkeys(wanted) if i not in banned])
             loras = self._loras(name, spec, bases)
         encoded = choose(raw, spec, bases, loras=loras, workers=_workers(len(raw)))
         if encoded.codec == "raw":
-            return raw_block(raw, block_id), found
+            return raw_block(raw, block_id), look()
         needs = tuple(BlockId(need) for need in encoded.needs)
         stored = StoredBlock(
             block_id=block_id, raw_bytes=len(raw), codec=encoded.codec, payload=encoded.payload, needs=needs
@@ -83,13 +85,11 @@ class Encoder:
             parts = [*bases, *(part for lora in loras for part in (lora.weight, lora.down, lora.up))]
             held = {part_id: part_raw for part_id, part_raw, _ in parts}
             decode_block(stored, [held[need] for need in stored.needs], workers=_workers(len(raw)))
-        return stored, found
+        return stored, None if needs else look()
 
-    def _wanted(self, found: Sketch | None, prefer: Sequence[BlockId], newest: int) -> list[BlockId]:
-        """Blocks that may be bases, the likeliest first; a guess that fits well ends the search."""
-        if found is None or (prefer and similar.is_near(self._connection, found, prefer[0])):
-            return list(prefer)
-        return [*similar.similar(self._connection, found, newest), *prefer]
+    def _similar(self, found: Sketch | None, newest: int) -> list[BlockId]:
+        """Blocks that may be bases by their content, the likeliest first."""
+        return [] if found is None else similar.similar(self._connection, found, newest)
 
     def _candidates(self, ids: Sequence[BlockId]) -> list[Candidate]:
         """Bytes of the blocks that may be bases, within a budget; damaged ones are left out."""

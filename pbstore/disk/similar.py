@@ -8,9 +8,9 @@ import json
 import sqlite3
 from collections import Counter
 
-from pbstore.codecs.sketch import MAX_HITS, Sketch, distance, rank
+from pbstore.codecs.sketch import MAX_HITS, Sketch, gap, rank
 from pbstore.codecs.types import TensorSpec
-from pbstore.hashing import BlockId
+from pbstore.hashing import BlockId, Buffer
 
 MIN_BYTES = 4096
 """Smaller tensors get no sketch: it would cost more than it can save."""
@@ -101,14 +101,13 @@ def neighbours(connection: sqlite3.Connection, number: int, spec: TensorSpec) ->
     return [BlockId(block.hex()) for (block,) in rows]
 
 
-def is_near(connection: sqlite3.Connection, wanted: Sketch, block_id: BlockId) -> bool:
+def is_near(connection: sqlite3.Connection, raw: Buffer, spec: TensorSpec, block_id: BlockId) -> bool:
     """Whether a block is so much like a tensor that no other base need be looked for."""
     query = "SELECT sketch FROM tensors WHERE block = ?"
     row = connection.execute(query, (bytes.fromhex(block_id),)).fetchone()
     if row is None or row[0] is None:
         return False
-    other = Sketch.from_bytes(row[0])
-    return other.level == wanted.level and distance(wanted, other) < NEAR_BITS
+    return gap(raw, spec, Sketch.from_bytes(row[0])) < NEAR_BITS
 
 
 def newest_number(connection: sqlite3.Connection) -> int:

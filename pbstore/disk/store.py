@@ -148,9 +148,7 @@ class DiskBlockStore(DiskBlocks):
         """
         named = adapters.named_base(Path(folder)) if base is None else None
         link = self._base_link(named if named is not None and self.has_model(named) else base)
-        report = adding.add_model(self, Path(folder), check_name(name), link, form, progress)
-        index.shorten_log(self.connection)
-        return report
+        return adding.add_model(self, Path(folder), check_name(name), link, form, progress)
 
     def checkout(
         self,
