@@ -16,7 +16,9 @@ from radio.types import BoolArray, ComplexArray, FloatArray
 __all__ = ["EXTRA_COLUMNS", "search_robust"]
 
 _STAGES = ((0.0, 4, 100), (5e-3, 12, 150), (5e-2, 24, 300))
-"""Tolerance above which a row takes part, starts, iterations."""
+"""For one column: tolerance above which a row takes part, starts, iterations."""
+_WIDE_STAGES = ((0.0, 4, 100), (1e-2, 8, 200))
+"""For more: nearly all starts end at the same value, and what is left of the gap is the rank's."""
 _PROVEN = 2e-3
 """Gap below which a row of one column needs no better bound."""
 _LOOSE = 3e-3
@@ -123,7 +125,8 @@ def search_robust(
     rows, everyone = _Rows(g, users, error, root_power, columns), np.arange(len(g))
     if certify != "none" and columns > 1:
         _relax(rows, rng, certify)
-    for number, (tolerance, starts, steps) in enumerate(_STAGES if certify != "none" else _STAGES[:1]):
+    stages = _STAGES if columns == 1 else _WIDE_STAGES
+    for number, (tolerance, starts, steps) in enumerate(stages if certify != "none" else stages[:1]):
         again = everyone[(rows.gap() > tolerance) & ((number == 0) | rows.hopeful())]
         if not len(again):
             break
