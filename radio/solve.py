@@ -30,7 +30,7 @@ def solve_broadcast(
     users: ArrayLike | None = None,
     csi_error: ArrayLike | None = None,
     rank: int | Literal["full"] = 1,
-    solver: Literal["fast", "sdp"] = "fast",
+    solver: Literal["fast", "sdp", "global"] = "fast",
     certify: Certify = "eig",
     rng: np.random.Generator | None = None,
     *,
@@ -52,7 +52,9 @@ def solve_broadcast(
         csi_error: Radius of the CSI error, in units of h: None, (..., users) joint or (..., users, nodes)
             per link.
         rank: Columns of w: 1, 2, ... or "full".
-        solver: "fast" (fixed point) or "sdp" (cvxpy relaxation and Gaussian randomisation).
+        solver: "fast" (fixed point), "sdp" (cvxpy relaxation and Gaussian randomisation) or "global" (branch
+            and bound for rank 1 without CSI error: a beam and a bound on any single beam, 0.1 % apart unless
+            the search hits its limit; upper_bound is then that bound).
         certify: Bound: "eig" (eigenvalue), "exact" (interior point) or "none" (matched filter; no re-runs).
         rng: Source of the random starts; None is a generator seeded with 0, so that equal calls give equal
             answers.
@@ -68,8 +70,10 @@ def solve_broadcast(
     Raises:
         BadInputError: If an argument has a wrong shape or value; it names the offending indices.
     """
-    if solver not in ("fast", "sdp") or certify not in ("eig", "exact", "none"):
-        raise BadInputError("solver, certify", "fast|sdp, eig|exact|none", f"{solver}, {certify}")
+    if solver not in ("fast", "sdp", "global") or certify not in ("eig", "exact", "none"):
+        raise BadInputError("solver, certify", "fast|sdp|global, eig|exact|none", f"{solver}, {certify}")
+    if solver == "global" and (rank != 1 or csi_error is not None):
+        raise BadInputError("solver", "rank 1 and no csi_error for global", f"{rank}, {type(csi_error)}")
     if rank != "full" and (not isinstance(rank, int) or rank < 1):
         raise BadInputError("rank", 'an int >= 1 or "full"', str(rank))
     rng = np.random.default_rng(0) if rng is None else rng
@@ -101,6 +105,10 @@ def _solve_rows(
         from radio.reference.rows import solve_rows
 
         return solve_rows(problem, rows, columns, rng)
+    if settings.solver == "global":
+        from radio.reference.rows import solve_rows_globally
+
+        return solve_rows_globally(problem, rows)
     g, users = problem.g[rows], problem.users[rows]
     if problem.error is not None:
         error, root = problem.error[rows], np.sqrt(problem.power_w[rows]) * problem.holders[rows]

@@ -157,8 +157,8 @@ class _System:
         self.flat, self.users, self.at = flat, users, at
         self.adjoint = flat.conj().swapaxes(1, 2)
         self.s = _slack_matrix(flat, self.adjoint, np.where(users, at.weights, 0.0), at.prices)
-        self.inverse = _hermitian(np.linalg.inv(self.s))
-        self.w_lower, self.s_lower = _lower(at.w), _lower(self.s)
+        self.inverse = hermitian(np.linalg.inv(self.s))
+        self.w_lower, self.s_lower = lower_inverse(at.w), lower_inverse(self.s)
         batch, k = users.shape
         n = at.prices.shape[1]
         rows, columns = flat @ at.w, self.inverse @ self.adjoint
@@ -187,7 +187,7 @@ class _System:
         aim_slack, aim_room = target[:, None] / at.weights - at.slack, target[:, None] / at.prices - at.room
         if guess is not None:
             d_s = _slack_matrix(self.flat, self.adjoint, guess.weights, guess.prices)
-            aim = aim - _hermitian(guess.w @ d_s @ self.inverse)
+            aim = aim - hermitian(guess.w @ d_s @ self.inverse)
             aim_slack = aim_slack - guess.slack * guess.weights / at.weights
             aim_room = aim_room - guess.room * guess.prices / at.prices
         right = np.zeros((len(target), k + n + 1))
@@ -196,7 +196,7 @@ class _System:
         solved = (self.solver @ (right * self.scale)[:, :, None])[..., 0] * self.scale
         weights, prices = np.where(users, solved[:, :k], 0.0), solved[:, k:-1]
         d_s = _slack_matrix(self.flat, self.adjoint, weights, prices)
-        d_w = aim - _hermitian(at.w @ d_s @ self.inverse)
+        d_w = aim - hermitian(at.w @ d_s @ self.inverse)
         slack = np.where(users, self._received(d_w) - solved[:, -1:], 0.0)
         return _Point(d_w, slack, -self._used(d_w), weights, prices)
 
@@ -204,10 +204,10 @@ class _System:
         """Longest feasible steps, at most one, on the primal and the dual side."""
         at = self.at
         d_s = _slack_matrix(self.flat, self.adjoint, change.weights, change.prices)
-        primal = np.minimum(_to_edge(self.w_lower, change.w), _ratio(at.slack, change.slack))
-        primal = np.minimum(primal, _ratio(at.room, change.room))
-        dual = np.minimum(_to_edge(self.s_lower, d_s), _ratio(at.weights, change.weights))
-        dual = np.minimum(dual, _ratio(at.prices, change.prices))
+        primal = np.minimum(to_edge(self.w_lower, change.w), shortest_ratio(at.slack, change.slack))
+        primal = np.minimum(primal, shortest_ratio(at.room, change.room))
+        dual = np.minimum(to_edge(self.s_lower, d_s), shortest_ratio(at.weights, change.weights))
+        dual = np.minimum(dual, shortest_ratio(at.prices, change.prices))
         return np.minimum(1.0, share * primal), np.minimum(1.0, share * dual)
 
     def _received(self, w: ComplexArray) -> FloatArray:
@@ -228,23 +228,23 @@ def _slack_matrix(
     return np.asarray(s)
 
 
-def _hermitian(matrix: ComplexArray) -> ComplexArray:
+def hermitian(matrix: ComplexArray) -> ComplexArray:
     return np.asarray((matrix + matrix.conj().swapaxes(1, 2)) / 2.0)
 
 
-def _ratio(value: FloatArray, change: FloatArray) -> FloatArray:
+def shortest_ratio(value: FloatArray, change: FloatArray) -> FloatArray:
     """Longest step that keeps value + step * change >= 0."""
     return np.asarray(1.0 / np.maximum((-change / value).max(axis=1), 1e-9))
 
 
-def _lower(matrix: ComplexArray) -> ComplexArray:
+def lower_inverse(matrix: ComplexArray) -> ComplexArray:
     """Inverse of the Cholesky factor."""
     size = matrix.shape[1]
     jitter = 1e-15 * np.einsum("bii->b", matrix).real[:, None, None] * np.eye(size)
     return np.asarray(np.linalg.inv(np.linalg.cholesky(matrix + jitter)))
 
 
-def _to_edge(lower: ComplexArray, change: ComplexArray) -> FloatArray:
+def to_edge(lower: ComplexArray, change: ComplexArray) -> FloatArray:
     """Longest step that keeps matrix + step * change positive semidefinite; takes the inverse factor."""
     scaled = lower @ change @ lower.conj().swapaxes(1, 2)
     return np.asarray(1.0 / np.maximum(-np.linalg.eigvalsh(scaled)[:, 0], 1e-9))

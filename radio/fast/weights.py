@@ -56,6 +56,7 @@ def fixed_point(
     num_nodes: int,
     num_iterations: int,
     damping: float = 0.0,
+    weights: FloatArray | None = None,
 ) -> FixedPoint:
     """Run the iteration from u.
 
@@ -71,6 +72,7 @@ def fixed_point(
         num_nodes: Nodes; antennas of a node lie side by side.
         num_iterations: Length of the run.
         damping: Share of the old beam added to the new one; tames rows that swing between users.
+        weights: First weights of the users' amplitudes, (batch, users, starts); None is equal ones.
 
     Returns:
         The best beams seen in the last two thirds, and the multipliers at the end.
@@ -78,7 +80,8 @@ def fixed_point(
     adjoint = np.ascontiguousarray(np.conj(g.transpose(0, 2, 1)))
     absent = None if users.all() else np.where(users, 0.0, np.inf).astype(np.float32)[:, :, None]
     u = _unit(u, num_nodes)[0]
-    weights = np.ones((*g.shape[:2], u.shape[3]), dtype=np.float32)
+    if weights is None:
+        weights = np.ones((*g.shape[:2], u.shape[3]), dtype=np.float32)
     best, least = u.copy(), np.zeros((len(g), 1, u.shape[3]), dtype=np.float32)
     norm = np.ones((len(g), num_nodes, u.shape[3]), dtype=np.float32)
     for step in range(num_iterations + 1):
