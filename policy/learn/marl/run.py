@@ -63,18 +63,22 @@ class Job:
 
 
 def train(job: Job) -> tuple[Job, list[dict[str, float]], dict[str, Any]]:
-    """One run: its job, its curve, and for the baselines the trainer's account with the best weights."""
+    """One run: its job, its curve, the trainer's account and the best weights."""
     torch.set_num_threads(1)
     if job.setup is None:
-        return job, _augur_curve(job.seed), {}
+        return job, *_train_augur(job.seed)
     every = -(-job.episodes // LOOKS)
     config = MarlTrainConfig(
         setup=job.setup, seed=job.seed, episodes=job.episodes, check_every=every, patience=LOOKS + 1
     )
     trainer = MarlTrainer(config)
     trainer.run()
-    weights = {name: value.numpy() for name, value in trainer.learner.actor.state_dict().items()}
-    return job, [_plain(point) for point in trainer.history], {"about": trainer.about(), "weights": weights}
+    made = {"about": trainer.about(), "weights": _arrays(trainer.learner.actor)}
+    return job, [_plain(point) for point in trainer.history], made
+
+
+def _arrays(net: torch.nn.Module) -> dict[str, Any]:
+    return {name: value.numpy().copy() for name, value in net.state_dict().items()}
 
 
 def _plain(point: CurvePoint) -> dict[str, float]:
@@ -97,16 +101,13 @@ def reference_costs() -> dict[str, float]:
     return made
 
 
-def _augur_curve(seed: int) -> list[dict[str, float]]:
+def _train_augur(seed: int) -> tuple[list[dict[str, float]], dict[str, Any]]:
     """Cost of Augur with the weights of some looks of its training, on the baselines' validation worlds."""
-    trainer, scenario = Trainer(TrainConfig(seed=seed)), load_scenario("findings")
-    worlds = [
-        scenario.world(world_seed("validation", FIRST_VALIDATION_WORLD + i)) for i in range(VALIDATION_WORLDS)
-    ]
+    trainer, worlds = Trainer(TrainConfig(seed=seed)), _judge_worlds(load_scenario("findings"))
     made: list[dict[str, float]] = []
 
     def measure(env_steps: int, cpu_s: float) -> None:
-        model = DemandModel.from_tensors({k: v.numpy().copy() for k, v in trainer.net.state_dict().items()})
+        model = DemandModel.from_tensors(_arrays(trainer.net))
 
         def start(scenario: Scenario, rng: np.random.Generator) -> Scheme:
             return Augur(scenario, rng, model)
@@ -122,7 +123,7 @@ def _augur_curve(seed: int) -> list[dict[str, float]]:
     measure(0, round(float(trainer.about()["cpu_s"]), 2))  # type: ignore[arg-type]
     trainer.run(report=look)
     measure(trainer.history[-1].env_steps, trainer.history[-1].cpu_s)
-    return made
+    return made, {"about": trainer.about(), "weights": _arrays(trainer.net)}
 
 
 class Results:
@@ -156,7 +157,10 @@ class Results:
             self.save()
 
     def run(self, cpu_s: float, seeds: int, workers: int, only: Sequence[str] = ()) -> None:
-        """Train what was not trained before; the best seed's weights become the package's."""
+        """Train what was not trained before; the best seed's weights become the package's.
+
+        Augur's weights of each seed are kept beside the results.
+        """
         curves = self.done["curves"]
         jobs = [
             Job(name=name, seed=seed, setup=setup, episodes=episodes_in(name, cpu_s) if setup else 0)
@@ -169,6 +173,9 @@ class Results:
             curves[job.name][str(job.seed)] = curve
             self.save()
             log.info("%s, seed %d: %.2f s", job.name, job.seed, lowest(curve))
+            if job.name == AUGUR:
+                path = self._path.with_name(f"{AUGUR}-seed-{job.seed}.safetensors")
+                save_checkpoint(path, trained["weights"], trained["about"])
             if job.name in CHOICES and lowest(curve) == min(map(lowest, curves[job.name].values())):
                 save_checkpoint(SHIPPED / f"{job.name}.safetensors", trained["weights"], trained["about"])
 
