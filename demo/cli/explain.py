@@ -38,8 +38,11 @@ def explain(
     from policy.scenario import load_scenario
     from policy.schemes.learned import model_from
     from policy.splits import world_seed
+    from policy.tables import MAX_TABLE_NODES
 
     made = load_scenario(scenario, BlockCatalog.load(catalog) if catalog else None)
+    if made.config.num_nodes > MAX_TABLE_NODES:
+        raise ValueError(f"only decisions for at most {MAX_TABLE_NODES} nodes are explained")
     if node is not None and node >= made.config.num_nodes:
         raise ValueError(f"node must be 0..{made.config.num_nodes - 1}, got {node}")
     augur = Augur(made, np.random.default_rng(seed), model_from(weights))
