@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -85,10 +86,17 @@ def ewma_settings(plain: bool = False) -> list[str]:
     return [f"ewma-greedy:weight={w};update={u};prior={p}" for w, u, p in grid]
 
 
+@lru_cache(maxsize=2)
+def _tuning_worlds(scenario: Scenario) -> list[World]:
+    numbers = [world_seed("validation", FIRST_TUNING_WORLD + i) for i in range(TUNING_WORLDS)]
+    return [scenario.world(number) for number in numbers]
+
+
 def tuning_cost_s(scenario: Scenario, name: str) -> float:
     """Mean cost of a scheme on the tuning worlds of a scenario, s."""
-    worlds = [world_seed("validation", FIRST_TUNING_WORLD + i) for i in range(TUNING_WORLDS)]
-    return float(costs_of(scenario, name, worlds, 1)[0].mean())
+    entry, worlds = find_scheme(name), _tuning_worlds(scenario)
+    costs = [play_by_tables(world, entry, np.random.default_rng(0)).cost_s for world in worlds]
+    return float(np.mean(costs))
 
 
 def tuned_ewma(scenario: Scenario, plain: bool = False) -> str:
