@@ -41,6 +41,7 @@ def robust_fixed_point(
     root_power: FloatArray,
     num_iterations: int,
     markup: float | None = None,
+    damping: float = 0.0,
 ) -> RobustPoint:
     """Maximise min_k (|g_k v| - penalty_k) for one column, and its generalisation for more.
 
@@ -60,6 +61,7 @@ def robust_fixed_point(
         markup: If given, every user pays for all columns together, as it does for one: the relaxation of one
             column. Beams are chosen as if that cost were this many times as high: at one their power is the
             best for the guarantee, above one it is less, below one more.
+        damping: Weight of the old beam in its mean with the new one; tames rows that swing between users.
 
     Returns:
         The best beams seen, and the multipliers at the end, for `beam_bound` or, with several columns and no
@@ -98,7 +100,11 @@ def robust_fixed_point(
         weights /= fold(np.maximum, weights)
         if third < 2:
             weights = np.where(users, np.maximum(weights, _FLOOR), np.float32(0.0))
+        old = v
         v, prices = rows.improve(v, z, weights, cost)
+        if damping:
+            v += np.float32(damping) * old
+            v *= np.float32(1.0 / (1.0 + damping))
     return RobustPoint(
         v=best, least=least[:, 0], weights=weights / amplitude if rows.whole else weights, prices=prices
     )

@@ -15,9 +15,9 @@ from radio.types import BoolArray, ComplexArray, FloatArray
 
 __all__ = ["EXTRA_COLUMNS", "search_robust"]
 
-_STAGES = ((0.0, 4, 100), (5e-3, 12, 150), (5e-2, 24, 300))
-"""For one column: tolerance above which a row takes part, starts, iterations."""
-_WIDE_STAGES = ((0.0, 4, 100), (1e-2, 8, 200))
+_STAGES = ((0.0, 4, 100, 0.0), (5e-3, 12, 200, 1.0), (2e-2, 24, 300, 1.0))
+"""For one column: tolerance above which a row takes part, starts, iterations, damping."""
+_WIDE_STAGES = ((0.0, 4, 100, 0.0), (1e-2, 8, 200, 0.0))
 """For more: nearly all starts end at the same value, and what is left of the gap is the rank's."""
 _PROVEN = 2e-3
 """Gap below which a row of one column needs no better bound."""
@@ -58,6 +58,7 @@ class _Rows:
         steps: int,
         rng: np.random.Generator,
         markup: float | None = None,
+        damping: float = 0.0,
     ) -> RobustPoint:
         """Best of a few starts, blocks of norm at most one; with a markup, the relaxation of one column."""
         again = np.repeat(rows, starts)
@@ -69,6 +70,7 @@ class _Rows:
             self.root_power[again],
             steps,
             markup,
+            damping,
         )
         best = end.least.reshape(len(rows), starts).argmax(axis=1) + np.arange(len(rows)) * starts
         v = end.v[best].astype(np.complex128)
@@ -126,11 +128,11 @@ def search_robust(
     if certify != "none" and columns > 1:
         _relax(rows, rng, certify)
     stages = _STAGES if columns == 1 else _WIDE_STAGES
-    for number, (tolerance, starts, steps) in enumerate(stages if certify != "none" else stages[:1]):
+    for number, (tolerance, starts, steps, damping) in enumerate(stages if certify != "none" else stages[:1]):
         again = everyone[(rows.gap() > tolerance) & ((number == 0) | rows.hopeful())]
         if not len(again):
             break
-        end = rows.run(again, columns, starts, steps, rng)
+        end = rows.run(again, columns, starts, steps, rng, damping=damping)
         rows.offer(again, end.v, rows.guaranteed(again, end.v)[0])
         if number == 0 and certify != "none" and columns == 1:
             _bound_one_column(rows, end, rng, certify)
