@@ -12,7 +12,12 @@ from pbstore.hashing import BlockId, Buffer, hash_block
 
 
 def decode_block(
-    stored: StoredBlock, bases: Sequence[Buffer], *, check: bool = True, workers: int = 1
+    stored: StoredBlock,
+    bases: Sequence[Buffer],
+    *,
+    check: bool = True,
+    workers: int = 1,
+    out: memoryview | None = None,
 ) -> Buffer:
     """Raw bytes of a stored block.
 
@@ -21,13 +26,14 @@ def decode_block(
         bases: Raw bytes of the blocks it needs, in the order of `stored.needs`.
         check: Hash the result and compare it with the id.
         workers: Threads that share the work.
+        out: Memory for the result, of its length, where it does not lie in the payload anyway.
 
     Raises:
         BlockCorruptError: If the payload does not decode to exactly the bytes that the id stands for.
     """
     if not 0 <= stored.raw_bytes <= MAX_BLOCK_BYTES:
         raise BlockCorruptError(stored.block_id, f"it claims {stored.raw_bytes} raw bytes")
-    raw = stored.payload if stored.codec == RAW else _decode(stored, bases, workers)
+    raw = stored.payload if stored.codec == RAW else _decode(stored, bases, workers, out)
     if len(raw) != stored.raw_bytes:
         raise BlockCorruptError(stored.block_id, f"it has {len(raw)} bytes, expected {stored.raw_bytes}")
     if check:
@@ -51,14 +57,15 @@ def read_bases(needs: Sequence[BlockId], get: Callable[[BlockId], Buffer]) -> li
     return [get(need) for need in needs]
 
 
-def decode_checked_parts(stored: StoredBlock, bases: Sequence[StoredBlock]) -> Iterator[Buffer]:
+def decode_checked_parts(stored: StoredBlock, bases: Sequence[StoredBlock | Buffer]) -> Iterator[Buffer]:
     """Raw bytes of a stored block in runs of about a megabyte, each valid until the next is asked for.
 
-    Bases are decoded where they are needed. The runs are true only if the last one was followed by no error.
+    The runs are true only if the last one was followed by no error.
 
     Args:
         stored: The block as it lies in a store.
-        bases: The blocks that it needs, as they lie in a store, in the order of `stored.needs`.
+        bases: The blocks that it needs, in the order of `stored.needs`: as they lie in a store, then they are
+            decoded where they are needed, or their raw bytes.
 
     Raises:
         BlockCorruptError: If the runs are not the bytes that the id stands for.
@@ -75,20 +82,32 @@ def decode_checked_parts(stored: StoredBlock, bases: Sequence[StoredBlock]) -> I
         raise BlockCorruptError(stored.block_id, f"its {length} bytes hash to {digest.hexdigest()[:12]}")
 
 
-def _parts(stored: StoredBlock, bases: Sequence[StoredBlock]) -> Iterator[Buffer]:
+def check_decodes(stored: StoredBlock, bases: Sequence[Buffer]) -> None:
+    """Decode a block in little memory, only to see that it gives what its id stands for.
+
+    Raises:
+        BlockCorruptError: If it does not.
+    """
+    for _ in decode_checked_parts(stored, bases):
+        pass
+
+
+def _parts(stored: StoredBlock, bases: Sequence[StoredBlock | Buffer]) -> Iterator[Buffer]:
     codecs = import_module("pbstore.codecs")
-    lazy = stored.codec in codecs.LAZY
-    open_base = codecs.lazy_base if lazy else codecs.decode
-    held = [open_base(base.codec, base.payload, base.raw_bytes) for base in bases]
+    open_base = codecs.lazy_base if stored.codec in codecs.LAZY else codecs.decode
+    held = [
+        open_base(base.codec, base.payload, base.raw_bytes) if isinstance(base, StoredBlock) else base
+        for base in bases
+    ]
     parts: Iterator[Buffer] = codecs.decode_in_parts(stored.codec, stored.payload, stored.raw_bytes, held)
     return parts
 
 
-def _decode(stored: StoredBlock, bases: Sequence[Buffer], workers: int) -> Buffer:
+def _decode(stored: StoredBlock, bases: Sequence[Buffer], workers: int, out: memoryview | None) -> Buffer:
     codecs = import_module("pbstore.codecs")  # numpy and zstd only when they are needed
     with _named_errors(stored):
         raw: Buffer = codecs.decode(
-            stored.codec, stored.payload, stored.raw_bytes, list(bases), workers=workers
+            stored.codec, stored.payload, stored.raw_bytes, list(bases), workers=workers, out=out
         )
     return raw
 

@@ -6,15 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
+from pbstore.buffers import Buffers
 from pbstore.codecs.types import TensorSpec
 from pbstore.hashing import BlockId
 
 FEED_BYTES = 64 << 20
 """Raw bytes that are read and not yet stored."""
-_LEAST_BYTES = 1 << 16
 R = TypeVar("R")
 
 
@@ -40,30 +37,6 @@ class Sink(Protocol):
 
     def keep(self, block: FreshBlock) -> None:
         """Take a block; its memory is released when it is dealt with."""
-
-
-class Buffers:
-    """Memory that is used again: reading into new pages takes four times as long."""
-
-    def __init__(self) -> None:
-        self._free: dict[int, list[npt.NDArray[np.uint8]]] = {}
-        self._free_bytes = 0
-
-    def take(self, num_bytes: int) -> memoryview:
-        """Memory of exactly so many bytes."""
-        size = 1 << max(num_bytes - 1, _LEAST_BYTES - 1).bit_length()
-        free = self._free.get(size)
-        if free:
-            self._free_bytes -= size
-            return free.pop().data[:num_bytes]
-        return np.empty(size, np.uint8).data[:num_bytes]
-
-    def give(self, raw: memoryview) -> None:
-        """Take memory back."""
-        array = raw.obj
-        if isinstance(array, np.ndarray) and self._free_bytes + len(array) <= FEED_BYTES:
-            self._free.setdefault(len(array), []).append(array)
-            self._free_bytes += len(array)
 
 
 class DryRun:
@@ -131,13 +104,13 @@ class Feed(Generic[R]):
             if self._stopped:
                 raise _StoppedError
             self._held += num_bytes
-            return self._buffers.take(num_bytes)
+        return self._buffers.take(num_bytes)
 
     def release(self, raw: memoryview) -> None:
         """See `Sink`."""
+        self._buffers.give(raw)
         with self._change:
             self._held -= len(raw)
-            self._buffers.give(raw)
             self._change.notify_all()
 
     def keep(self, block: FreshBlock) -> None:

@@ -24,6 +24,8 @@ MIN_GAIN = 0.03
 _SMALL_BYTES = 64
 _CLEAR_COST = 0.05
 _GRID_FROM_BYTES = 1 << 16
+_GRID_TRIAL = 1 << 14
+"""Elements that tell what a grid costs."""
 _MOST_RUNS = 1 << 16
 _SIMILAR_COST = 0.8
 _FLOATS = frozenset({"F64", "F32", "BF16", "F16"})
@@ -127,7 +129,8 @@ def _alone(data: memoryview, values: Uints, spec: TensorSpec) -> list[_Option]:
     elif fits_grid(spec) and len(data) >= _GRID_FROM_BYTES:
         kind = find_kind(values, spec.dtype)
         if kind is not None:
-            cost = len(encode_grid(values, spec.dtype, kind)) / values.nbytes
+            some = values[:_GRID_TRIAL]
+            cost = len(encode_grid(some, spec.dtype, kind)) / some.nbytes
             options.append(_Option(GRID, cost, plain, grid=(spec.dtype, kind)))
     return options
 
@@ -222,7 +225,7 @@ def _write(data: memoryview, option: _Option, workers: int) -> Encoded:
     if option.cost > 1 - MIN_GAIN:
         return Encoded(RAW, bytes(data))
     if option.codec == ZSTD:
-        payload = b"".join(pack_stream(np.frombuffer(data, np.uint8), text=True))
+        payload: Buffer = b"".join(pack_stream(np.frombuffer(data, np.uint8), text=True))
     elif option.grid is not None:
         payload = write_grid(data, *option.grid, workers)
     else:

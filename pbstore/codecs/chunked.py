@@ -37,11 +37,11 @@ class Chunks(Protocol):
         """Decode a chunk into an array of its length."""
 
 
-def parallel(function: Callable[[int], R], items: range, workers: int) -> list[R]:
+def parallel(function: Callable[[int], R], items: range, workers: int) -> Iterator[R]:
     """Results of a function of each item, in order, by some threads."""
     if workers == 1 or len(items) == 1:
-        return [function(item) for item in items]
-    return list(_pool(workers).map(function, items))
+        return map(function, items)
+    return _pool(workers).map(function, items)
 
 
 @cache
@@ -53,16 +53,19 @@ def _pool(workers: int) -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
-def decode_whole(chunks: Chunks, workers: int = 1) -> memoryview:
-    """All bytes, in memory of their own."""
-    out = np.empty(chunks.num_elements, UINT[chunks.item_bytes])
-    step = chunks.chunk_elements
+def decode_whole(chunks: Chunks, workers: int = 1, out: memoryview | None = None) -> memoryview:
+    """All bytes, in `out` or in memory of their own."""
+    if not chunks.num_elements:
+        return memoryview(bytearray())
+    kind, step = UINT[chunks.item_bytes], chunks.chunk_elements
+    values = np.empty(chunks.num_elements, kind) if out is None else np.frombuffer(out, kind)
 
     def decode(start: int) -> None:
-        chunks.fill(start // step, out[start : start + step])
+        chunks.fill(start // step, values[start : start + step])
 
-    parallel(decode, range(0, len(out), step), workers)
-    return out.data.cast("B") if len(out) else memoryview(bytearray())
+    for _ in parallel(decode, range(0, len(values), step), workers):
+        pass
+    return values.data.cast("B") if out is None else out
 
 
 def decode_parts(chunks: Chunks) -> Iterator[memoryview]:

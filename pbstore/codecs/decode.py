@@ -20,7 +20,13 @@ LAZY = (DELTA, CAST)
 
 
 def decode(
-    codec: str, payload: Buffer, raw_bytes: int, bases: Sequence[Buffer] = (), *, workers: int = 1
+    codec: str,
+    payload: Buffer,
+    raw_bytes: int,
+    bases: Sequence[Buffer] = (),
+    *,
+    workers: int = 1,
+    out: memoryview | None = None,
 ) -> memoryview:
     """Raw bytes of an encoded block: exactly `raw_bytes` of them, fixed before anything is decoded.
 
@@ -32,6 +38,7 @@ def decode(
         raw_bytes: Length of the result.
         bases: Raw bytes of `Encoded.needs`, in that order.
         workers: Threads that share the chunks.
+        out: Memory for the result, exactly `raw_bytes` long; "raw" and "zstd" do without it.
 
     Returns:
         The bytes; writable memory of its own, except for "raw", which gives the payload itself.
@@ -42,7 +49,8 @@ def decode(
     data = memoryview(payload).cast("B")
     if codec in (RAW, ZSTD):
         return _opaque(codec, data, raw_bytes, len(bases))
-    return decode_whole(_chunks(codec, data, raw_bytes, [memoryview(b).cast("B") for b in bases]), workers)
+    chunks = _chunks(codec, data, raw_bytes, [memoryview(base).cast("B") for base in bases])
+    return decode_whole(chunks, workers, out)
 
 
 def decode_in_parts(

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from pbstore.codecs.casts import CASTS, cast_number
 from pbstore.codecs.chunk import UINT, Mode, Uints, decode_chunk, encode_chunk, merge_planes, split_planes
 from pbstore.codecs.chunked import parallel
-from pbstore.codecs.payload import CHUNK_BITS, read_bounds
+from pbstore.codecs.payload import CHUNK_BITS, join_chunks, read_bounds
 from pbstore.codecs.scratch import scratch
 from pbstore.codecs.streams import Bytes, pack_stream, unpack_stream
 from pbstore.codecs.types import DTYPE_BITS, Buffer, CodecError, TensorSpec
@@ -34,7 +34,7 @@ AFFINE, SYMMETRIC = 0, 1
 """scale * q + offset with q in 0..15; scale * q with q in -127..127."""
 DTYPES = ("F32", "BF16", "F16")
 VERSION = 2
-"""Version 1 kept scales always as float32 and masked what was left; it is only read."""
+"""Version 1, which is only read, has scales as float32, an integer a byte, and a mask of what is left."""
 CHUNK_BYTES = 1 << 18
 _HEAD = struct.Struct("<4B")
 _PROBE_RUNS = 64
@@ -81,7 +81,8 @@ def encode_grid(values: Uints, dtype: str, kind: int) -> bytes:
     parts: list[Buffer] = (
         [_pack_column(scale), _pack_column(offset)] if kind == AFFINE else [_pack_column(scale)]
     )
-    parts += pack_stream(q.view(np.uint8).reshape(-1))
+    levels = q.view(np.uint8).reshape(-1)
+    parts += pack_stream(_in_pairs(levels) if kind == AFFINE else levels)
     return b"".join([*parts, encode_chunk(values, predicted, _MODES[VERSION](values.itemsize))])
 
 
@@ -95,10 +96,12 @@ def decode_grid(body: memoryview, dtype: str, kind: int, version: int, out: Uint
     offset = np.zeros_like(scale)
     if kind == AFFINE:
         offset, position = _unpack_column(body, position, len(out) // RUN, version)
-    q, position = unpack_stream(body, position, len(out))
-    levels: Levels = q.reshape(-1, RUN)
-    if kind == SYMMETRIC:
-        levels = levels.view(np.int8)
+    if kind == AFFINE and version > 1:
+        pairs, position = unpack_stream(body, position, len(out) // 2)
+        q = _apart(pairs)
+    else:
+        q, position = unpack_stream(body, position, len(out))
+    levels: Levels = (q.view(np.int8) if kind == SYMMETRIC else q).reshape(-1, RUN)
     predicted = _predict(scale, offset, levels, dtype)
     decode_chunk(body[position:], predicted, _MODES[version](DTYPE_BITS[dtype] // 8), out)
 
@@ -108,7 +111,7 @@ def fits_grid(spec: TensorSpec) -> bool:
     return spec.dtype in DTYPES and bool(spec.shape) and spec.shape[-1] % RUN == 0 and spec.num_elements > 0
 
 
-def write_grid(raw: memoryview, dtype: str, kind: int, workers: int = 1) -> bytes:
+def write_grid(raw: memoryview, dtype: str, kind: int, workers: int = 1) -> Buffer:
     """Payload of a block: version, dtype, kind, log2 of the chunk's bytes; lengths of the chunks; chunks."""
     values = np.frombuffer(raw, UINT[DTYPE_BITS[dtype] // 8])
     step = CHUNK_BYTES // values.itemsize
@@ -116,9 +119,9 @@ def write_grid(raw: memoryview, dtype: str, kind: int, workers: int = 1) -> byte
     def code(start: int) -> bytes:
         return encode_grid(values[start : start + step], dtype, kind)
 
-    chunks = parallel(code, range(0, len(values), step), workers)
     head = _HEAD.pack(VERSION, DTYPES.index(dtype), kind, CHUNK_BYTES.bit_length() - 1)
-    return b"".join([head, np.array([len(chunk) for chunk in chunks], "<u4").tobytes(), *chunks])
+    starts = range(0, len(values), step)
+    return join_chunks(head, len(starts), parallel(code, starts, workers), len(raw))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,22 @@ def read_grid(payload: memoryview, raw_bytes: int) -> GridChunks:
     return GridChunks(payload, DTYPES[number], kind, version, bounds, count, step)
 
 
+def _in_pairs(levels: Bytes) -> Bytes:
+    """Two numbers of 0..15 in a byte."""
+    pairs = levels.view("<u2")
+    joined: Bytes = (pairs | pairs >> np.uint16(4)).astype(np.uint8)
+    return joined
+
+
+def _apart(pairs: Bytes) -> Bytes:
+    """Undo `_in_pairs`; in scratch memory."""
+    spread = scratch("pairs", len(pairs), "<u2")
+    np.copyto(spread, pairs)
+    spread |= np.left_shift(spread, np.uint16(4), out=scratch("shifted", len(pairs), "<u2"))
+    spread &= np.uint16(0x0F0F)
+    return spread.view(np.uint8)
+
+
 def _pack_column(column: Floats) -> bytes:
     """Scales or offsets: bytes of an element, 2 if float16 has them all, else 4, and their planes."""
     with np.errstate(all="ignore"):
@@ -193,7 +212,9 @@ def _to_floats(values: Uints, dtype: str) -> Floats:
     """Weights as float32, (n / RUN, RUN); what is not finite as 0."""
     number = cast_number(dtype, "F32")
     floats: Floats = (CASTS[number - 1][2](values) if number else values).view(np.float32)
-    if not np.isfinite(floats).all():
+    with np.errstate(all="ignore"):
+        finite = np.isfinite(floats.sum())  # a sum that is not finite may also come of large weights
+    if not finite:
         floats = np.nan_to_num(floats, posinf=0.0, neginf=0.0)
     return floats.reshape(-1, RUN)
 

@@ -12,7 +12,7 @@ Everything is little-endian. The number of chunks follows from the raw length, w
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ from pbstore.codecs.chunk import (
 )
 from pbstore.codecs.chunked import LazyBase, parallel
 from pbstore.codecs.predict import Prediction, read_lora, read_runs, read_straight
+from pbstore.codecs.scratch import new_pages
 from pbstore.codecs.streams import pack_stream, unpack_stream
 from pbstore.codecs.types import Buffer, CodecError
 
@@ -40,7 +41,7 @@ _ROTATE, _MASK, _TABLE, _BALANCED = 1, 2, 4, 8
 _NO_CONTEXT = 255
 
 
-def write_payload(raw: memoryview, mode: Mode, prediction: Prediction | None, workers: int = 1) -> bytes:
+def write_payload(raw: memoryview, mode: Mode, prediction: Prediction | None, workers: int = 1) -> Buffer:
     """Code all chunks of a block; `raw` holds whole elements."""
     values = np.frombuffer(raw, UINT[mode.item_bytes])
     step = CHUNK_BYTES // mode.item_bytes
@@ -50,7 +51,6 @@ def write_payload(raw: memoryview, mode: Mode, prediction: Prediction | None, wo
         expected = None if prediction is None else prediction.elements(start, stop)
         return encode_chunk(values[start:stop], expected, mode)
 
-    chunks = parallel(code, range(0, len(values), step), workers)
     flags = mode.rotate * _ROTATE | mode.mask * _MASK | (mode.table is not None) * _TABLE | _BALANCED
     context = _NO_CONTEXT if mode.context_shift is None else mode.context_shift
     parts: list[Buffer] = [_HEAD.pack(VERSION, mode.item_bytes, flags, context, CHUNK_BYTES.bit_length() - 1)]
@@ -58,8 +58,8 @@ def write_payload(raw: memoryview, mode: Mode, prediction: Prediction | None, wo
         parts += pack_stream(mode.table.view(np.uint8), text=True)
     if prediction is not None:
         parts.append(prediction.header())
-    parts.append(np.array([len(chunk) for chunk in chunks], "<u4").tobytes())
-    return b"".join([*parts, *chunks])
+    starts = range(0, len(values), step)
+    return join_chunks(b"".join(parts), len(starts), parallel(code, starts, workers), len(raw))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +152,23 @@ def _read_prediction(
     if codec == LORA and len(held) == len(bases):
         return read_lora(payload, position, mode.item_bytes, held, raw_bytes)
     raise CodecError(f"unknown codec {codec!r}")
+
+
+def join_chunks(head: bytes, count: int, chunks: Iterable[bytes], raw_bytes: int) -> Buffer:
+    """Head, lengths of the chunks, chunks; in memory for about `raw_bytes`, more if they need it."""
+    position = len(head) + 4 * count
+    out = new_pages(max(position, raw_bytes))
+    lengths = np.zeros(count, "<u4")
+    for index, chunk in enumerate(chunks):
+        lengths[index] = len(chunk)
+        if position + len(chunk) > len(out):
+            more = new_pages(2 * len(out) + len(chunk))
+            more[:position] = out[:position]
+            out = more
+        out[position : position + len(chunk)] = chunk
+        position += len(chunk)
+    out[: len(head) + 4 * count] = head + lengths.tobytes()
+    return out[:position]
 
 
 def read_bounds(payload: memoryview, position: int, count: int) -> list[int]:

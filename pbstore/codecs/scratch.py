@@ -1,14 +1,16 @@
-"""Memory that a thread uses again and again: fresh pages cost more than most steps of a coder."""
+"""Memory of coders: used again by its thread, for new pages cost more than most steps; or given back."""
 
 from __future__ import annotations
 
+import mmap
 import threading
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-_LEAST_BYTES = 1 << 20
+_LEAST_BYTES = 1 << 16
+_LARGE_BYTES = 1 << 22
 _local = threading.local()
 
 
@@ -23,3 +25,13 @@ def scratch(name: str, count: int, kind: npt.DTypeLike) -> npt.NDArray[Any]:
     if found is None or len(found) < num_bytes:
         found = held[name] = np.empty(max(num_bytes, _LEAST_BYTES), np.uint8)
     return found[:num_bytes].view(dtype)
+
+
+def new_pages(num_bytes: int) -> memoryview:
+    """Memory that goes back to the system when it is let go of, which malloc keeps for itself."""
+    if num_bytes < _LARGE_BYTES:
+        return np.empty(num_bytes, np.uint8).data
+    pages = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(pages)

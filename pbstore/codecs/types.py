@@ -97,5 +97,5 @@ class Encoded:
     """
 
     codec: str
-    payload: bytes
+    payload: Buffer
     needs: tuple[BlockId, ...] = ()

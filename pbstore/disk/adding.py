@@ -15,7 +15,7 @@ from pbstore.disk.catalog import COLD, HOT
 from pbstore.disk.encode import Encoder
 from pbstore.disk.trail import Guess, Trail
 from pbstore.errors import ModelExistsError, PBStoreError
-from pbstore.feed import DryRun, Feed, FreshBlock
+from pbstore.feed import FEED_BYTES, DryRun, Feed, FreshBlock
 from pbstore.hashing import BlockId
 from pbstore.ingest import AddReport, Progress, scan_folder
 from pbstore.manifest import BaseLink, Manifest
@@ -162,6 +162,8 @@ def _encoded(
     encoder = Encoder(store)
     waiting: deque[tuple[FreshBlock, Guess, Future[tuple[StoredBlock, Sketch | None]]]] = deque()
 
+    open_bytes: deque[int] = deque()
+
     def encode(block: FreshBlock, guess: Guess, newest: int) -> tuple[StoredBlock, Sketch | None]:
         prefer = () if guess.base is None else (guess.base,)
         try:
@@ -173,6 +175,7 @@ def _encoded(
 
     def finished() -> tuple[FreshBlock, StoredBlock, Sketch | None]:
         block, guess, job = waiting.popleft()
+        open_bytes.popleft()
         stored, found = job.result()
         trail.learn(guess, stored)
         return block, stored, found
@@ -188,9 +191,11 @@ def _encoded(
             else:
                 guess = trail.guess(block.spec)
                 job = pool.submit(encode, block, guess, similar.newest_number(store.connection))
+                open_bytes.append(len(block.raw))
                 waiting.append((replace(block, raw=_NOTHING), guess, job))  # the bytes go with the job
                 del block
-            while len(waiting) > ENCODERS:  # not earlier: the result must not depend on who is faster
+            # not earlier: the result must not depend on who is faster
+            while len(waiting) > ENCODERS or sum(open_bytes) > FEED_BYTES:
                 yield finished()
         while waiting:
             yield finished()

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from pbstore.blocks import RAW, BlockInfo, StoredBlock
+from pbstore.buffers import Buffers
 from pbstore.coding import check_hash, decode_block, decode_checked_parts
 from pbstore.disk import collect, fsio, index, lock, recover, similar
 from pbstore.disk.connections import Connections
@@ -19,7 +20,6 @@ from pbstore.disk.pack import Record, payload_check
 from pbstore.disk.reader import PackReader
 from pbstore.disk.writer import PackWriter
 from pbstore.errors import BlockCorruptError, BlockInUseError, BlockMissingError, CapacityError
-from pbstore.feed import Buffers
 from pbstore.hashing import BlockId, Buffer, hash_block
 from pbstore.store import checked_needs, raw_block
 
@@ -139,10 +139,21 @@ class DiskBlocks:
         stored = self._read(block_id)
         yield from decode_checked_parts(stored, [self._read(need) for need in stored.needs])
 
-    def get_alone(self, location: Location, workers: int = 1) -> Buffer:
-        """Raw bytes of a block that needs no other, checked; for any thread, also before it is committed."""
-        stored = self._stored(location, self._reader.read(location.pack, location.record))
-        return decode_block(stored, (), workers=workers)
+    def get_alone(self, location: Location, workers: int = 1) -> memoryview:
+        """Raw bytes of a block that needs no other, checked; for any thread, also before it is committed.
+
+        They lie in memory from `buffers`: give it back there, or let go of it.
+        """
+        payload = self.buffers.take(location.record.stored_bytes)
+        self._reader.read_into(location.pack, location.record, payload)
+        if location.record.codec == RAW:
+            check_hash(location.record.block_id, payload)
+            return payload
+        out = self.buffers.take(location.record.raw_bytes)
+        raw = decode_block(self._stored(location, payload), (), workers=workers, out=out)
+        if raw is out:  # else it may lie in the payload
+            self.buffers.give(payload)
+        return memoryview(raw)
 
     def put(self, raw: Buffer) -> BlockId:
         """Store raw bytes as a raw block; nothing happens if they are there already."""
@@ -351,7 +362,7 @@ class DiskBlocks:
             payload = self._reader.read(location.pack, location.record)
         return location, self._stored(location, payload)
 
-    def _stored(self, location: Location, payload: bytes) -> StoredBlock:
+    def _stored(self, location: Location, payload: Buffer) -> StoredBlock:
         record = location.record
         return StoredBlock(
             block_id=record.block_id,

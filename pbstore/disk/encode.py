@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pbstore.blocks import MAX_BLOCK_BYTES, StoredBlock
+from pbstore.blocks import MAX_BLOCK_BYTES, RAW, StoredBlock
 from pbstore.codecs.choose import Candidate, LoraCandidate, choose
 from pbstore.codecs.sketch import Sketch, sketch
 from pbstore.codecs.types import TensorSpec
-from pbstore.coding import decode_block
+from pbstore.coding import check_decodes
 from pbstore.disk import adapters, index, similar
 from pbstore.errors import IntegrityError
 from pbstore.hashing import BlockId, Buffer
@@ -74,18 +74,32 @@ class Encoder:
             banned = {block_id, *avoid}
             bases = self._candidates([i for i in dict.fromkeys(wanted) if i not in banned])
             loras = self._loras(name, spec, bases)
+        stored = self._encoded(block_id, raw, spec, bases, loras)
+        return stored, None if stored.needs else look()
+
+    def _encoded(
+        self,
+        block_id: BlockId,
+        raw: Buffer,
+        spec: TensorSpec | None,
+        bases: Sequence[Candidate],
+        loras: Sequence[LoraCandidate],
+    ) -> StoredBlock:
+        """The smallest form over some bases, checked where it is a recipe; lets go of the bases' memory."""
+        parts = [*bases, *(part for lora in loras for part in (lora.weight, lora.down, lora.up))]
+        held = {part_id: part_raw for part_id, part_raw, _ in parts}
         encoded = choose(raw, spec, bases, loras=loras, workers=_workers(len(raw)))
-        if encoded.codec == "raw":
-            return raw_block(raw, block_id), look()
+        if encoded.codec == RAW:
+            return raw_block(raw, block_id)
         needs = tuple(BlockId(need) for need in encoded.needs)
         stored = StoredBlock(
             block_id=block_id, raw_bytes=len(raw), codec=encoded.codec, payload=encoded.payload, needs=needs
         )
         if stored.codec in RECIPES:
-            parts = [*bases, *(part for lora in loras for part in (lora.weight, lora.down, lora.up))]
-            held = {part_id: part_raw for part_id, part_raw, _ in parts}
-            decode_block(stored, [held[need] for need in stored.needs], workers=_workers(len(raw)))
-        return stored, None if needs else look()
+            check_decodes(stored, [held[need] for need in stored.needs])
+        for memory in held.values():
+            self._store.buffers.give(memoryview(memory))
+        return stored
 
     def _similar(self, found: Sketch | None, newest: int) -> list[BlockId]:
         """Blocks that may be bases by their content, the likeliest first."""

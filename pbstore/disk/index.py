@@ -1,6 +1,7 @@
 """The index: what lies where, in SQLite. It can be built again from packs and manifests at any time."""
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pbstore.blocks import BlockInfo
 from pbstore.disk import fsio
 from pbstore.disk.pack import Record
 from pbstore.disk.sqlite import Connection
-from pbstore.errors import IndexCorruptError
+from pbstore.errors import IndexCorruptError, StoreLockedError
 from pbstore.hashing import BlockId
 
 SCHEMA = """
@@ -45,6 +46,8 @@ CREATE INDEX IF NOT EXISTS pairs_tail ON pairs (tail);
 CREATE TABLE IF NOT EXISTS files (
     sha256 BLOB PRIMARY KEY, size_bytes INTEGER NOT NULL, refs INTEGER NOT NULL) WITHOUT ROWID;
 """
+WAIT_S = 30
+"""How long one process waits for another's step in the index, s."""
 BLOCK_COLUMNS = "id, pack, offset, payload_offset, raw_bytes, stored_bytes, codec, checksum, refs, hot_refs"
 
 
@@ -84,17 +87,31 @@ def connect(path: Path, *, read_only: bool = False, durable: bool = True) -> sql
         uri=True,
         isolation_level=None,
         check_same_thread=False,
-        timeout=30,
+        timeout=WAIT_S,
         factory=Connection,
     )
     try:
         if not read_only:
-            connection.execute("PRAGMA journal_mode=WAL")
+            _keep_log(connection)
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _keep_log(connection: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log; SQLite does not wait by itself while another process does the same."""
+    last = time.monotonic() + WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except StoreLockedError:
+            if time.monotonic() > last:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def create(connection: sqlite3.Connection) -> None:

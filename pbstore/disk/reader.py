@@ -53,6 +53,16 @@ class PackReader:
             raise PackCorruptError(pack, record.payload_offset, f"payload is cut short: {len(payload)} bytes")
         return payload
 
+    def read_into(self, pack: int, record: Record, out: memoryview) -> None:
+        """`read`, into memory of the payload's length."""
+        file = self._file(pack)
+        done = 0
+        while done < record.stored_bytes:
+            count = os.preadv(file.fd, [out[done:]], record.payload_offset + done)
+            if not count:
+                raise PackCorruptError(pack, record.payload_offset, f"payload is cut short: {done} bytes")
+            done += count
+
     def header(self, pack: int, offset: int, length: int) -> bytes:
         """Bytes of a pack, fewer at its end."""
         file = self._file(pack)

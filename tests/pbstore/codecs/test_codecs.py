@@ -318,7 +318,7 @@ def test_cut_or_longer_payloads_raise(data: st.DataObject, which: int) -> None:
     encoded, raw_bytes, bases = ENCODINGS[which]
     cut = encoded.payload[: data.draw(st.integers(0, len(encoded.payload) - 1))]
 
-    for payload in (cut, encoded.payload + b"\0"):
+    for payload in (cut, bytes(encoded.payload) + b"\0"):
         with pytest.raises(CodecError):
             decode(encoded.codec, payload, raw_bytes, bases)
 
