@@ -13,6 +13,7 @@ from policy.interfaces import BlockCatalog, Float
 from policy.learn.augur import message_bytes
 from policy.learn.demand import DemandModel
 from policy.learn.forecast import Forecaster
+from policy.learn.motion import place_draws
 from policy.learn.value import classes_of, draw_requests, spread_draws
 from policy.rates import ProxyDelay, link_snr
 from policy.scenario import Scenario
@@ -62,7 +63,7 @@ class AugurVotes:
     def decide(self, observation: Observation) -> Placement:
         """Forecast, sample, vote, place."""
         scenario, config = self._scenario, self._scenario.config
-        chance = self._forecaster.chance(observation.history, observation.slot)
+        chance = self._forecaster.chance(observation.history, observation.slot)[0]
         newest = self._sampled(observation, chance)
         weight = max(self._config.memory, 1 / (observation.slot + 1))
         self._votes = newest if self._votes is None else self._votes.blend(newest, weight)
@@ -84,7 +85,7 @@ class AugurVotes:
         """Mean votes of sampled next slots for a byte of each class."""
         radio, node_xy = self._scenario.config.radio, observation.history.node_xy
         samples, users = self._config.samples, chance.shape[0]
-        places = self._forecaster.places(self._rng, samples)
+        places = self._forecaster.places(place_draws(self._rng, samples, users))
         asked = draw_requests(chance, spread_draws(self._rng, samples, users))
         delay = ProxyDelay(
             snr=link_snr(node_xy, places, radio),

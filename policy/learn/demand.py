@@ -27,10 +27,13 @@ class DemandModel:
         return cls(weights=_layers(tensors, "pair", 3), ask_weights=_layers(tensors, "ask", 2))
 
     def chances(self, base: Single, pair: Single, ask: Single) -> Float:
-        """Chance that each user asks for each model; shapes as in `DemandNet`, rows sum to at most 1."""
-        logits = base + _forward(self.weights, pair)[..., 0]
+        """Chance that each user asks for each model, in the next slot and in a later one.
+
+        Shapes as in `DemandNet`; rows sum to at most 1.
+        """
+        logits = base + np.moveaxis(_forward(self.weights, pair), -1, 0)
         logits = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        odds = ask[..., 0] + _forward(self.ask_weights, ask)[..., 0]
+        odds = ask[..., 0] + np.moveaxis(_forward(self.ask_weights, ask), -1, 0)
         asks = 1.0 / (1.0 + np.exp(-odds))
         return np.asarray(logits / logits.sum(axis=-1, keepdims=True) * asks[..., None], dtype=np.float64)
 

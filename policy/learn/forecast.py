@@ -5,7 +5,7 @@ import numpy as np
 from policy.interfaces import Float
 from policy.learn.demand import DemandModel
 from policy.learn.habits import Habits, overlap_matrix
-from policy.learn.motion import Motion
+from policy.learn.motion import Motion, PlaceDraws, likely_cells
 from policy.scenario import Scenario
 from policy.schemes.base import History
 from policy.trace import nearest
@@ -22,18 +22,21 @@ class Forecaster:
         self._motion = Motion(config.area_m)
 
     def chance(self, history: History, slot: int) -> Float:
-        """Chance that each user asks for each model in `slot`, (users, models); once a slot, in order."""
+        """Chance that each user asks for each model in `slot`, and in a slot after it; once a slot, in order.
+
+        Returns:
+            (2, users, models); how far the later slot is ahead is random, see `policy.learn.habits.LATER`.
+        """
         cells = np.zeros((1, self._users), dtype=np.int64)
         if slot:
             places = history.user_xy[slot - 1]
             cells = nearest(history.node_xy, places)[None]
             self._habits.observe(history.requests[None, slot - 1], cells)
             self._motion.observe(places)
+            cells = likely_cells(history.node_xy, places, history.user_xy[max(slot - 2, 0)])[None]
         base, pair, ask = self._habits.features(cells)
-        return np.asarray(self._model.chances(base, pair, ask)[0])
+        return np.asarray(self._model.chances(base, pair, ask)[:, 0])
 
-    def places(self, rng: np.random.Generator, samples: int) -> Float:
-        """Sampled places in the slot that `chance` was last asked for, (samples, users, 2), m."""
-        half = rng.standard_normal(((samples + 1) // 2, self._users, 2))
-        normals = np.concatenate([half, -half])[:samples]  # opposite pairs: their mean is exact
-        return self._motion.places(normals, rng.random(normals.shape))
+    def places(self, draws: PlaceDraws) -> Float:
+        """Sampled places in the slot that `chance` was last asked for, or later, (samples, users, 2), m."""
+        return self._motion.places(draws)

@@ -30,6 +30,8 @@ NUM_ASK_FEATURES = 5
 """Features of one user's urge to ask at all."""
 NO_KIN = 0.03
 """Kin of less weight than this is as good as none; a model weighs 1 on average."""
+LATER = 0.8
+"""Weight of each slot after the next relative to the one before, in what is forecast of later slots."""
 EXPERTS = 5
 """Simple forecasters whose running score tells the network which one to trust."""
 
@@ -119,6 +121,17 @@ class Habits:
             )
         return self._now
 
+    def later(self) -> Float:
+        """Chances of each model for each user who asks in a later slot, (worlds, users, models).
+
+        A user who is free once may be in any family after that; how far ahead is geometric, see `LATER`.
+        """
+        rate = (self._asks.sum(1) + 1.4) / (self._asks.shape[1] * self._slots + 2.0)
+        same = (1 - rate * (1 - self.stay))[:, None, None]
+        same = (1 - LATER) * same / (1 - LATER * same)
+        theta = self.popularity()[:, None, :]
+        return np.asarray(same * self.mixture().plain + (1 - same) * theta / theta.sum(-1, keepdims=True))
+
     def experts(self, cells: Int) -> Float:
         """Simple forecasts from counts alone, (EXPERTS, worlds, users, models).
 
@@ -198,17 +211,17 @@ class Habits:
             cells: Nearest node of each user, (worlds, users).
 
         Returns:
-            Log of the mixture (worlds, users, models), pair features (worlds, users, models,
-            NUM_FEATURES), and user features (worlds, users, NUM_ASK_FEATURES).
+            Log of the mixture in the next slot and in later ones, (2, worlds, users, models), pair features
+            (worlds, users, models, NUM_FEATURES), and user features (worlds, users, NUM_ASK_FEATURES).
         """
         mix = self.mixture()
         worlds, users, models = mix.whole.shape
         made = np.empty((worlds, users, models, NUM_FEATURES), dtype=np.float32)
-        base = np.log(np.maximum(mix.whole, 1e-6)).astype(np.float32)
+        base = np.log(np.maximum(np.stack([mix.whole, self.later()]), 1e-6)).astype(np.float32)
         kin = self._kin[self._last[:, :, 0]]
         self._fill_recent(made[..., :9], kin)
         self._fill_counts(made[..., 9:14], cells)
-        made[..., 14] = base + np.log(models)
+        made[..., 14] = base[0] + np.log(models)
         made[..., 15] = np.log(np.maximum(mix.family * models, 1e-3)) * kin
         made[..., 16] = np.log1p(self._asks)[:, :, None] / 3
         made[..., 17] = (np.log1p(self._asks.sum(1)) / 5)[:, None, None]

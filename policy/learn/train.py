@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from policy.interfaces import Int
 from policy.learn.checkpoint import load_checkpoint, part_of, save_checkpoint, versions, write_log
-from policy.learn.habits import Habits
+from policy.learn.habits import LATER, Habits, Single
+from policy.learn.motion import likely_cells
 from policy.learn.network import DemandNet
 from policy.learn.state import load_optimizer, optimizer_state
 from policy.learn.worlds import Batch, draw_batches
@@ -26,7 +28,7 @@ class TrainConfig:
 
     seed: int = 0
     """Source of weights, settings and order."""
-    settings: int = 96
+    settings: int = 128
     """Random settings to learn from."""
     worlds: int = 16
     """Training worlds of each setting."""
@@ -34,9 +36,9 @@ class TrainConfig:
     """Random settings to stop on."""
     validation_worlds: int = 6
     """Validation worlds of each."""
-    hidden: int = 32
+    hidden: int = 64
     """Width of the network."""
-    steps: int = 8000
+    steps: int = 12000
     """Most optimiser steps."""
     slots_per_step: int = 3
     """Slots (of all worlds of a setting) in one step."""
@@ -66,6 +68,10 @@ class Example:
     pair: Tensor
     ask: Tensor
     requests: Tensor
+    later: Tensor
+    """Share of each model in what each user asks for in later slots, (worlds, users, models)."""
+    weight: float
+    """Weight of the later slots that the trace has, of all there could be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,23 +91,49 @@ def examples_of(batch: Batch) -> list[Example]:
     worlds, slots, users = batch.requests.shape
     habits = Habits((worlds, users), batch.families, batch.overlap, batch.node_xy.shape[0])
     made = []
+    later = later_shares(batch.requests, batch.families.size)
     for slot in range(slots):
-        parts = habits.features(batch.cells[:, max(slot - 1, 0)])
+        now, before = batch.user_xy[:, max(slot - 1, 0)], batch.user_xy[:, max(slot - 2, 0)]
+        cells = likely_cells(batch.node_xy, now, before) if slot else np.zeros_like(batch.cells[:, 0])
+        parts = habits.features(cells)
         base, pair, ask = map(torch.from_numpy, parts)
         requests = torch.from_numpy(batch.requests[:, slot])
-        made.append(Example(base=base, pair=pair, ask=ask, requests=requests))
+        share, weight = torch.from_numpy(later[slot]), 1 - LATER ** (slots - 1 - slot)
+        made.append(Example(base=base, pair=pair, ask=ask, requests=requests, later=share, weight=weight))
         habits.observe(batch.requests[:, slot], batch.cells[:, slot])
     return made
 
 
+def later_shares(requests: Int, models: int) -> Single:
+    """How often each user asks for each model after a slot, the sooner the more weight, see `LATER`.
+
+    Args:
+        requests: (worlds, slots, users), -1 for none.
+        models: Number of models.
+
+    Returns:
+        (slots, worlds, users, models); sums to at most 1 - LATER^(slots left).
+    """
+    asked = np.vstack([np.eye(models), np.zeros((1, models))]).astype(np.float32)[requests]
+    made = np.zeros((requests.shape[1], requests.shape[0], *asked.shape[2:]), dtype=np.float32)
+    for slot in range(requests.shape[1] - 2, -1, -1):
+        made[slot] = (1 - LATER) * asked[:, slot + 1] + LATER * made[slot + 1]
+    return made
+
+
 def loss_of(net: DemandNet, example: Example) -> Tensor:
-    """Negative log likelihood of one slot: who asks, and for what, a user."""
+    """Negative log likelihood, a user: who asks, and for what, in the slot and in later ones."""
     log_chance, odds = net(example.base, example.pair, example.ask)
     asked = example.requests >= 0
-    picked = log_chance.gather(-1, example.requests.clamp(min=0)[..., None])[..., 0]
+    picked = log_chance[0].gather(-1, example.requests.clamp(min=0)[..., None])[..., 0]
     which = -(picked * asked).sum() / asked.sum().clamp(min=1)
-    whether = torch.nn.functional.binary_cross_entropy_with_logits(odds, asked.float())
+    whether = torch.nn.functional.binary_cross_entropy_with_logits(odds[0], asked.float())
     total: Tensor = which + whether
+    if example.weight:
+        share, often = example.later / example.weight, example.later.sum(-1) / example.weight
+        which = -(log_chance[1] * share).sum() / often.sum().clamp(min=1)
+        whether = torch.nn.functional.binary_cross_entropy_with_logits(odds[1], often)
+        total = total + example.weight * (which + whether)
     return total
 
 

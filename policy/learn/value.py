@@ -145,16 +145,17 @@ def _padded_models(members: Bool) -> Int:
     return made
 
 
-def expected_table(air: Single, links: LinkConfig, migration: bool = True) -> Float:
+def expected_tables(air: Single, links: LinkConfig, migration: bool = True, parts: int = 1) -> Float:
     """Expected seconds a bit with the best migration, per class and set of caching nodes.
 
     Args:
         air: See `class_times`, (2^nodes, classes, samples); overwritten.
         links: Backhaul and cloud.
         migration: Whether nodes may fetch from one another.
+        parts: Equal parts of the samples that are averaged apart.
 
     Returns:
-        (classes, 2^nodes), s/bit.
+        (parts, classes, 2^nodes), s/bit.
     """
     sets = air.shape[0]
     wanted = air[-1] > 0
@@ -165,4 +166,5 @@ def expected_table(air: Single, links: LinkConfig, migration: bool = True) -> Fl
         view = air.reshape(sets >> (node + 1), 2, 1 << node, *wanted.shape)
         np.minimum(view[:, 0], view[:, 1] + hop, out=view[:, 0])
     air[0] = np.where(wanted, air[1 << np.arange(nodes)].min(axis=0) + 1 / links.cloud_bit_s, 0.0)
-    return np.ascontiguousarray(air.mean(axis=2, dtype=np.float64).T)
+    means = air.reshape(*air.shape[:2], parts, -1).mean(axis=3, dtype=np.float64)
+    return np.ascontiguousarray(means.transpose(2, 1, 0))

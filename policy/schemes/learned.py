@@ -1,4 +1,4 @@
-"""Augur, ours: learned demand, expected delay tables, a short look ahead, prices; see `policy/learn`."""
+"""Augur, ours: learned demand, now and later, expected delay tables, exchanges; see `policy/learn`."""
 
 from functools import cache
 from pathlib import Path
@@ -38,6 +38,6 @@ def start(scenario: Scenario, rng: np.random.Generator) -> Scheme:
 ENTRY = SchemeEntry(
     name="learned",
     start=start,
-    paper="Augur, ours; values per block (cf. VDN, arXiv 1706.05296), prices of room (Whittle, 1988)",
+    paper="Augur, ours; values per block (cf. VDN, arXiv 1706.05296), discounted later demand (Dayan, 1993)",
     random=True,
 )

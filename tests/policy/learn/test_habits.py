@@ -28,7 +28,7 @@ def test_renumbering_users_and_models_renumbers_the_features(seed: int) -> None:
     other = _watched(renamed, cells[:, users], FAMILIES[models], OVERLAP[np.ix_(models, models)])
     base2, pair2, ask2 = other.features(cells[:1, users])
 
-    np.testing.assert_allclose(base2[0], base[0][users][:, models], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(base2[:, 0], base[:, 0][:, users][:, :, models], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(pair2[0], pair[0][users][:, models], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(ask2[0], ask[0][users], rtol=1e-5)
 
@@ -53,6 +53,17 @@ def test_loyal_users_are_found_loyal_and_fickle_ones_fickle() -> None:
 
     assert _watched(loyal, cells, FAMILIES, OVERLAP).stay > 0.75
     assert _watched(fickle, cells, FAMILIES, OVERLAP).stay < 0.35
+
+
+def test_later_requests_leave_the_family_more_often() -> None:
+    rng = np.random.default_rng(3)
+    loyal = 2 * rng.integers(0, 2, size=(1, 20)) + rng.integers(0, 2, size=(40, 20))
+    habits = _watched(loyal, np.zeros((40, 20), dtype=np.int64), FAMILIES, OVERLAP)
+    kin = FAMILIES[loyal[-1]][:, None] == FAMILIES
+    soon, later = ((chance[0] * kin).sum(axis=-1) for chance in (habits.mixture().plain, habits.later()))
+
+    np.testing.assert_allclose(habits.later().sum(axis=-1), 1.0)
+    assert (later < soon).all()
 
 
 def test_a_model_never_asked_twice_in_a_row_becomes_unlikely() -> None:

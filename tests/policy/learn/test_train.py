@@ -16,8 +16,9 @@ from policy.learn.checkpoint import (
     weights_of,
 )
 from policy.learn.demand import DemandModel
+from policy.learn.habits import LATER
 from policy.learn.network import DemandNet
-from policy.learn.train import Progress, TrainConfig, Trainer, loss_of
+from policy.learn.train import Progress, TrainConfig, Trainer, later_shares, loss_of
 from policy.schemes.learned import model_from
 
 TINY = TrainConfig(settings=4, worlds=3, validation_settings=2, validation_worlds=2, steps=30, check_every=10)
@@ -93,6 +94,27 @@ def test_numpy_and_torch_agree(trained: tuple[Trainer, Path]) -> None:
     ours = model.chances(example.base.numpy(), example.pair.numpy(), example.ask.numpy())
 
     np.testing.assert_allclose(ours, expected.numpy(), rtol=2e-4, atol=1e-7)
+
+
+def test_sooner_requests_weigh_more_in_what_comes_later() -> None:
+    requests = np.array([[[0], [1], [-1], [1]]])  # one world, four slots, one user
+    shares = later_shares(requests, 2)[:, 0, 0]
+
+    assert shares.shape == (4, 2)
+    np.testing.assert_allclose(shares[0], [0.0, (1 - LATER) * (1 + LATER**2)], rtol=1e-6)
+    np.testing.assert_allclose(shares[1], [0.0, (1 - LATER) * LATER], rtol=1e-6)
+    np.testing.assert_allclose(shares[2], [0.0, 1 - LATER], rtol=1e-6)
+    np.testing.assert_allclose(shares[3], 0.0)
+
+
+def test_what_comes_later_is_forecast_less_surely(trained: tuple[Trainer, Path]) -> None:
+    example = trained[0]._checks[-1]
+    model = DemandModel.from_tensors(load_checkpoint(trained[1] / "best.safetensors").tensors)
+    chance = model.chances(example.base.numpy(), example.pair.numpy(), example.ask.numpy())
+
+    assert chance.shape == (2, *example.requests.shape, example.pair.shape[2])
+    assert (chance.sum(axis=-1) <= 1 + 1e-6).all()
+    assert chance[1].max(axis=-1).mean() < chance[0].max(axis=-1).mean()
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

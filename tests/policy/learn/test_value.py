@@ -8,7 +8,7 @@ from policy.learn.value import (
     class_times,
     classes_of,
     draw_requests,
-    expected_table,
+    expected_tables,
     seconds_per_bit,
     spread_draws,
 )
@@ -45,7 +45,7 @@ def test_the_expectation_is_the_mean_of_exact_tables(
     exact = [delay_table(delay, s, needs[s], one_byte, nodes, LINKS, rules).cost_s for s in range(samples)]
 
     times = class_times(asked, seconds_per_bit(node_xy, user_xy, radio), classes, kept, rules)
-    made = 8 * expected_table(times, LINKS, rules.migration)
+    made = 8 * expected_tables(times, LINKS, rules.migration)[0]
 
     np.testing.assert_allclose(made, np.mean(exact, axis=0), rtol=1e-4)
 
@@ -81,4 +81,4 @@ def test_nobody_asks_nothing_costs() -> None:
     air = np.ones((2, 3, 4), dtype=np.float32)
     times = class_times(np.full((2, 3), -1), air, classes_of(np.eye(4, dtype=bool)))
 
-    assert expected_table(times, LINKS) == pytest.approx(0.0)
+    assert expected_tables(times, LINKS)[0] == pytest.approx(0.0)
