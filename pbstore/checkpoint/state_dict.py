@@ -62,7 +62,9 @@ def load_state_dict(
         file: Only this safetensors file of the model; None for its weights.
         verify: Check the hash of mapped blocks too.
         share: Let all loads of this process that ask for it share memory: equal tensors of several models are
-            the same bytes. For inference only: writing to one changes the others.
+            the same bytes. For inference only: writing to one changes the others, and nothing can tell torch
+            that memory is read-only, so it is not the default. Without it, mapped pages that nobody wrote to
+            lie in memory once all the same, but RSS counts them for each model (PSS does not).
         eager: Read instead of mapping, for network disks.
         threads: Blocks decoded or hashed at a time.
 

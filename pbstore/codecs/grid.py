@@ -6,6 +6,10 @@ file's dtype, but nothing says so. Scale and offset are found again by weighted 
 are known to more digits, so they count more) and rounded to float16, in which the quantised file kept them.
 What they do not predict exactly is stored as a difference, so a wrong guess costs bytes, never truth.
 
+A chunk of the payload holds the scales and, if there are any, the offsets, each as the number of bytes of an
+element (2: float16, 4: float32) and its byte planes; the integers, two to a byte where they are 0..15; and
+the difference as `encode_chunk` codes it.
+
 This is a coder of artefacts: no trained weight that was never quantised lies on such a grid.
 """
 

@@ -4,6 +4,10 @@ A masked stream has one byte value in most places: a bit mask of the other place
 stream itself. Huffman codes spend a whole bit on the common byte, and matches are slow to find between rare
 others: the mask is 10 to 35 % smaller there and takes half the time (differences of MiniLM's fine-tunes).
 
+    head      form (1 byte): repeated 0, as is 1, zstd 2, masked 3; number of bytes that follow (4 bytes)
+    masked    the common byte; a stream of one bit for each byte, set where it is another, first byte in the
+              highest bit; a stream of the other bytes; neither of the two streams is masked
+
 A stream never expands by more than its 5-byte head. zstd runs at level 1 with long minimum matches and a tiny
 hash table: planes of weights hold no real matches, so the search only costs time and splits literals that
 Huffman codes better (2.5 times faster and 8 % smaller on exponents than plain level 1, measured on MiniLM).

@@ -381,7 +381,7 @@ def main() -> None:
     show("open to tensors, one byte of every page read", report["tensors_touched"])
     show("ready model, warm", report["model_ready"])
     print("  outputs bit-equal:", report["logits_bit_equal"])
-    show(f"memory that {SIBLINGS} siblings add, MB", report["siblings_mb"])
+    show(f"memory that {SIBLINGS} siblings add, MB (RSS counts a mapped page per map)", report["siblings_mb"])
     show("from the cold store, page cache dropped, against reading the stored bytes", report["cold"])
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(report, indent=1) + "\n")

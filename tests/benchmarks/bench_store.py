@@ -3,7 +3,8 @@
 Run: `python tests/benchmarks/bench_store.py [--quick] [--family one|two]... [--peer NAME]... [--runs N]`.
 `--quick` takes the small zoo in place of the trained families (`family.py` makes those first: about an hour).
 Peers from PyPI go into an environment of their own in the cache, at pinned versions; borg, restic and casync
-come from Debian when this is run as root, else they are left out with a line. The page cache is warm.
+come from Debian when this is run as root, else they are left out with a line. The page cache is warm, and the
+disk is at rest before each action. Without options: all peers, both families, a JSON file and a picture each.
 """
 
 import argparse
@@ -63,6 +64,7 @@ def lacking(peer: Peer, path: str) -> str | None:
 
 def measured(peer: str, action: str, job: dict[str, Any], python: Path) -> Cost:
     """Run one action in a process of its own; its costs are without those of its imports."""
+    os.sync()
     path = os.pathsep.join([str(python.parent), os.environ.get("PATH", "")])
     environment = {**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore"}
     environment["HF_HOME"] = str(Path(job["store"]).with_name("hf"))
@@ -152,12 +154,21 @@ def zoo_catalogue() -> Catalogue:
     return Catalogue(name="small zoo", models=models, edits={})
 
 
+def warm(catalogue: Catalogue) -> None:
+    """Read every file once: the page cache has it then."""
+    for folder in catalogue.models.values():
+        for path in folder.rglob("*"):
+            if path.is_file():
+                path.read_bytes()
+
+
 def bench_catalogue(
     catalogue: Catalogue, peers: Sequence[str], runs: int, python: Path, work: Path | None
 ) -> list[Row]:
     """All peers on one catalogue; round by round, so that other load on the machine hits them alike."""
     path = os.pathsep.join([str(python.parent), os.environ.get("PATH", "")])
     absent = {peer: reason for peer in peers if (reason := lacking(PEERS[peer], path))}
+    warm(catalogue)
     done: dict[str, list[Row]] = {peer: [] for peer in peers if peer not in absent}
     for _ in range(runs):
         for peer in list(done):

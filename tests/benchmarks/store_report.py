@@ -70,10 +70,25 @@ def table_line(row: Row, raw_bytes: int) -> str:
     return f"{row.peer:16} {share} {' '.join(speeds)} {rss:7.0f}  {exact:9} {PEERS[row.peer].note}".rstrip()
 
 
+def ratio_lines(rows: Sequence[Row]) -> list[str]:
+    """Speeds by the wall clock and by CPU-seconds, as multiples of those of the fastest peers."""
+    by = {row.peer: row for row in rows}
+    found = []
+    for other in (by[name] for name in ("xet", "tensorfs") if name in by):
+        found += ["", f"speed / {other.peer}'s:   put put/cpu   get get/cpu"]
+        for row in rows:
+            pairs = [(getattr(row, action), getattr(other, action)) for action in ("put", "get")]
+            shares = [
+                share for one, two in pairs for share in (two.wall_s / one.wall_s, two.cpu_s / one.cpu_s)
+            ]
+            found.append(f"{row.peer:16} " + " ".join(f"{share:7.2f}" for share in shares))
+    return found
+
+
 def table(rows: Sequence[Row], raw_bytes: int) -> str:
-    """All rows, and what the edits added."""
+    """All rows, their speeds beside the fastest peers', and what the edits added."""
     head = f"{'store':16}  st/raw  put/s put/cpu   get/s get/cpu  RSS MB  exact"
-    lines = [head, *(table_line(row, raw_bytes) for row in rows)]
+    lines = [head, *(table_line(row, raw_bytes) for row in rows), *ratio_lines(rows)]
     if edits := list(dict.fromkeys(name for row in rows for name in row.edits)):
         lines += ["", "MB that an edit of one stored model adds:", f"{'store':16} " + " | ".join(edits)]
         for row in rows:

@@ -13,9 +13,14 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 CODECS = {"raw", "zstd", "planes", "delta", "cast", "rows", "lora", "grid"}
 
 
+@pytest.fixture(params=["store-v1", "store-v1b"])
+def frozen(request: pytest.FixtureRequest) -> Path:
+    return GOLDEN / str(request.param)
+
+
 @pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    shutil.copytree(GOLDEN / "store-v1", tmp_path / "store")
+def copy(frozen: Path, tmp_path: Path) -> Path:
+    shutil.copytree(frozen, tmp_path / "store")
     return tmp_path / "store"
 
 
@@ -35,8 +40,8 @@ def assert_same_files(path: Path, out: Path, *, read_only: bool = False) -> None
             assert found == files
 
 
-def test_a_store_of_version_1_opens_where_it_lies(tmp_path: Path) -> None:
-    assert_same_files(GOLDEN / "store-v1", tmp_path / "out", read_only=True)
+def test_a_store_of_version_1_opens_where_it_lies(frozen: Path, tmp_path: Path) -> None:
+    assert_same_files(frozen, tmp_path / "out", read_only=True)
 
 
 def test_a_store_of_version_1_opens(copy: Path, tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""Laws of a checkout: every block by its hash, and every file by its sha256 unless this store made both."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pbstore import BlockCorruptError, DiskBlockStore, open_store
+from pbstore.buffers import Buffers
+from pbstore.disk import catalog
+from pbstore.errors import FileCorruptError
+from pbstore.manifest import Manifest
+from tests.pbstore.folders import base_tensors, folder_content, write_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "base", base_tensors(), vocab__txt=b"a b c")
+
+
+def with_false_sums(manifest: Manifest) -> Manifest:
+    return replace(manifest, files=tuple(replace(entry, sha256="0" * 64) for entry in manifest.files))
+
+
+def is_own(store: DiskBlockStore, name: str) -> bool:
+    return catalog.is_own(store.connection, store.model_row(name))
+
+
+def test_a_manifest_of_others_with_false_sums_is_refused(folder: Path, tmp_path: Path) -> None:
+    with open_store(tmp_path / "one") as one, open_store(tmp_path / "two") as two:
+        one.add(folder, "org/base")
+        for block_id in one.blocks("org/base"):
+            two.import_block(one.export_block(block_id))
+        two.put_manifest(with_false_sums(one.manifest("org/base")))
+
+        with pytest.raises(FileCorruptError):
+            two.checkout("org/base", tmp_path / "out")
+        assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_only_models_that_the_store_cut_itself_count_as_its_own(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    with open_store(path) as store:
+        store.add(folder, "org/base")
+        assert is_own(store, "org/base")
+        false = with_false_sums(store.manifest("org/base"))
+        store.remove("org/base")
+        store.put_manifest(false)
+        assert not is_own(store, "org/base")
+        store.remove("org/base")
+        store.add(folder, "org/base")
+    (path / "index.sqlite").unlink()
+    with open_store(path) as store:
+        assert not is_own(store, "org/base")
+        store.checkout("org/base", tmp_path / "out")
+    assert folder_content(tmp_path / "out") == folder_content(folder)
+
+
+@pytest.mark.parametrize("form", ["hot", "cold"])
+def test_damage_in_a_pack_leaves_no_file(form: str, folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    with open_store(path) as store:
+        store.add(folder, "org/base", form=form)
+        location = max(store.locations(), key=lambda found: found.record.stored_bytes)
+    pack = path / "packs" / f"{location.pack:08d}.pack"
+    data = bytearray(pack.read_bytes())
+    data[location.record.payload_offset + location.record.stored_bytes // 2] ^= 1
+    pack.write_bytes(data)
+    with open_store(path) as store, pytest.raises(BlockCorruptError):
+        store.checkout("org/base", tmp_path / "out")
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+    assert not list((tmp_path / "out").glob(".tmp-*"))
+
+
+def test_a_failed_early_flush_is_not_forgotten(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(5, "the disk did not take it")
+
+    with open_store(tmp_path / "store") as store:
+        monkeypatch.setattr("pbstore.disk.fsio.FLUSH_BYTES", 1)
+        monkeypatch.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match="did not take it"):
+            store.add(folder, "org/base")
+        monkeypatch.undo()
+        assert store.models() == ()
+        store.add(folder, "org/base")
+        assert store.verify().ok
+
+
+def test_memory_is_used_again_but_never_twice_at_a_time() -> None:
+    buffers = Buffers()
+    one, two = buffers.take(70_000), buffers.take(70_000)
+    one[:] = b"1" * len(one)
+    two[:] = b"2" * len(two)
+    assert bytes(one[:1]) + bytes(two[-1:]) == b"12"
+    buffers.give(one)
+    again = buffers.take(100_000)
+    assert again.obj is one.obj
+    assert all(buffers.take(100_000).obj is not held.obj for held in (again, two))
