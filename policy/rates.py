@@ -23,7 +23,8 @@ def link_snr(node_xy: Float, user_xy: Float, config: RadioProxyConfig) -> Float:
     Returns:
         (..., users, nodes): `10^(snr_db/10) (distance / distance_m)^-exponent`, 0 out of range.
     """
-    apart = np.linalg.norm(user_xy[..., :, None, :] - node_xy, axis=-1)
+    east, north = (user_xy[..., :, None, axis] - node_xy[:, axis] for axis in range(2))
+    apart = np.sqrt(east**2 + north**2)  # several times as fast as a norm over an axis of two
     near = np.maximum(apart, config.min_distance_m) / config.distance_m
     snr = 10 ** (config.snr_db / 10) * near**-config.path_loss_exponent
     return np.where(apart <= config.range_m, snr, 0.0)
