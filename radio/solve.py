@@ -18,7 +18,7 @@ from radio.types import ComplexArray, FloatArray
 
 __all__ = ["solve_broadcast"]
 
-_CHUNK_NUMBERS = 1 << 17
+_CHUNK_NUMBERS = 1 << 18
 """Complex numbers of CSI solved together: keeps the working set in the cache."""
 
 

@@ -26,6 +26,7 @@ class Kernel(Protocol):
         num_nodes: int,
         num_iterations: int,
         damping: float = 0.0,
+        weights: FloatArray | None = None,
     ) -> FixedPoint:
         """See `radio.fast.weights.fixed_point`."""
 
@@ -41,6 +42,11 @@ class Stage:
     steps: int
     """Iterations of each."""
     damping: float = 0.0
+    near: bool = False
+    """Start in the span of the relaxation's beam and from its weights."""
+    polish: int = 0
+    """Iterations that the best of the starts goes on alone, from its weights: cheaper than more for all."""
+    polish_damping: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,47 +55,59 @@ class Effort:
 
     stages: tuple[Stage, ...]
     """In turn; the first is for every row."""
-    bound_steps: int = 100
+    bound_steps: int = 60
     """Iterations of the relaxation for rows that the first stage does not prove."""
     bound_tolerance: float = 3e-3
-    """Rows whose relaxation is worse than this after them get the interior-point bound."""
+    """Rows whose relaxation is worse than this after them get more, then the interior-point bound."""
 
 
 DEFAULT_EFFORT = Effort(
     stages=(
-        Stage(tolerance=0.0, starts=2, steps=60),
-        Stage(tolerance=1.5e-3, starts=4, steps=100),
-        Stage(tolerance=1.5e-2, starts=8, steps=150, damping=0.5),
-        Stage(tolerance=4e-2, starts=16, steps=250, damping=1.0),
-        Stage(tolerance=1.2e-1, starts=64, steps=150, damping=0.5),
+        Stage(tolerance=0.0, starts=4, steps=30, polish=60, polish_damping=0.0),
+        Stage(tolerance=1.5e-3, starts=4, steps=60, near=True, polish=100),
+        Stage(tolerance=1.5e-2, starts=8, steps=60, damping=0.5, near=True, polish=100),
+        Stage(tolerance=4e-2, starts=16, steps=200, damping=1.0, polish=150),
+        Stage(tolerance=1.2e-1, starts=64, steps=200, damping=1.0, polish=200),
     )
 )
 """For one column. Measured in `radio/README.md`."""
 WIDE_EFFORT = Effort(
     stages=(
-        Stage(tolerance=0.0, starts=2, steps=60),
-        Stage(tolerance=3e-4, starts=4, steps=100),
-        Stage(tolerance=1.5e-2, starts=8, steps=150, damping=0.5),
-        Stage(tolerance=4e-2, starts=16, steps=250, damping=1.0),
+        Stage(tolerance=0.0, starts=2, steps=30, polish=60, polish_damping=0.0),
+        Stage(tolerance=3e-4, starts=4, steps=60, near=True, polish=80),
+        Stage(tolerance=1.5e-2, starts=8, steps=150, damping=0.5, polish=100),
+        Stage(tolerance=4e-2, starts=16, steps=250, damping=1.0, polish=150),
     )
 )
 """For more columns, which can come closer to the bound."""
-QUICK_EFFORT = Effort(stages=(Stage(tolerance=0.0, starts=2, steps=60),))
+QUICK_EFFORT = Effort(stages=DEFAULT_EFFORT.stages[:1])
 """For inner loops, with certify="none": about a tenth of a millisecond a row, no proof."""
-_LARGEST_EXACT = 64
+_RELAXED_COLUMNS = 4
+"""Of the relaxation at least: its optima have rank one to three, and four columns cost as much as two."""
+_RELAXED_COLUMNS = 4
+"""Columns of the relaxation: its optima have rank one to three, and four cost little more than two."""
+_LARGEST_EXACT = 32
 """Nodes times antennas up to which loose bounds are mended by the interior point, beyond by longer runs."""
 
 
 class _Found:
-    """Best beam and bound of each row so far."""
+    """Best beam and bound of each row so far, and where to look on.
+
+    `wide` (batch, size, width) spans good beams, first those of the first runs, then the relaxation's;
+    `weights` (batch, users), at most one, are those of the users' amplitudes.
+    """
 
     def __init__(self, g: ComplexArray, users: BoolArray, columns: int) -> None:
         batch, num_users, num_nodes, num_antennas = g.shape
         self.g, self.users, self.columns, self.num_nodes = g, users, columns, num_nodes
         self.flat = g.reshape(batch, num_users, -1).astype(np.complex64)
-        self.u = np.zeros((batch, num_nodes * num_antennas, columns), dtype=np.complex64)
+        size = num_nodes * num_antennas
+        self.u = np.zeros((batch, size, columns), dtype=np.complex64)
         self.least = np.zeros(batch)
         self.bound = np.ones(batch)
+        width = min(max(columns, _RELAXED_COLUMNS), relaxation_columns(num_users, num_nodes), size)
+        self.wide = np.zeros((batch, size, width), dtype=np.complex64)
+        self.weights = np.ones((batch, num_users), dtype=np.float32)
 
     def gap(self) -> FloatArray:
         """1 - achieved / bound, (batch,)."""
@@ -100,6 +118,12 @@ class _Found:
         better = least > self.least[rows]
         self.u[rows[better]] = u[better]
         self.least[rows[better]] = least[better]
+
+    def remember(self, rows: np.ndarray, wide: ComplexArray, weights: FloatArray) -> None:
+        """Look on from wide (rows, size, any) and these weights, (rows, users)."""
+        width = min(wide.shape[2], self.wide.shape[2])
+        self.wide[rows, :, :width] = wide[:, :, :width]
+        self.weights[rows] = weights
 
     def offer_bound(self, rows: np.ndarray, bound: FloatArray) -> None:
         """Keep these bounds where they are tighter."""
@@ -144,7 +168,7 @@ def search(
     for number, stage in enumerate(effort.stages):
         rows = everyone if number == 0 else np.flatnonzero(found.gap() > stage.tolerance)
         if number == 1 and not relaxed and len(rows):
-            _relax(found, rows, rng, kernel, effort, effort.bound_steps)
+            _relax(found, rows, rng, kernel, effort)
             rows = rows[found.gap()[rows] > stage.tolerance]
         if not len(rows) or (number and certify == "none"):
             break
@@ -158,20 +182,44 @@ def _run(
     found: _Found, rows: np.ndarray, stage: Stage, rng: np.random.Generator, kernel: Kernel, *, prove: bool
 ) -> None:
     """One stage on some rows."""
-    shape = (len(rows), found.u.shape[1], found.columns, stage.starts)
-    end = kernel(
-        found.flat[rows],
-        random_start(shape, rng),
-        found.users[rows],
-        found.num_nodes,
-        stage.steps,
-        stage.damping,
-    )
-    index, best = np.arange(len(rows)), end.least.argmax(axis=1)
-    found.offer(rows, end.u[index, :, :, best], end.least[index, best])
+    flat, users, nodes = found.flat[rows], found.users[rows], found.num_nodes
+    start, weights = _starts(found, rows, stage, rng)
+    end = kernel(flat, start, users, nodes, stage.steps, stage.damping, weights)
+    best, index = end.least.argmax(axis=1), np.arange(len(rows))
+    u, wide = end.u[index, :, :, best], end.u.reshape(*found.u[rows].shape[:2], -1)
+    found.offer(rows, u, end.least[index, best])
+    weights = _amplitude_weights(flat, end, best)
+    if stage.polish:
+        warm = np.maximum(weights, 1e-3)[:, :, None]
+        end = kernel(flat, u[..., None], users, nodes, stage.polish, stage.polish_damping, warm)
+        best = np.zeros_like(best)
+        found.offer(rows, end.u[..., 0], end.least[:, 0])
+        weights = _amplitude_weights(flat, end, best)
+    if not stage.near:
+        found.remember(rows, wide, weights)
     if prove:
         bound = multiplier_bound(found.g[rows], end.weights[index, :, best], end.prices[index, :, best])
         found.offer_bound(rows, bound)
+
+
+def _starts(
+    found: _Found, rows: np.ndarray, stage: Stage, rng: np.random.Generator
+) -> tuple[ComplexArray, FloatArray | None]:
+    """Beams to start from and weights of the users to start with, if any."""
+    size, width = found.wide.shape[1:]
+    if not stage.near:
+        return random_start((len(rows), size, found.columns, stage.starts), rng), None
+    mix = random_start((len(rows), width, found.columns, stage.starts), rng)
+    start = found.wide[rows] @ mix.reshape(len(rows), width, -1)
+    weights = np.maximum(found.weights[rows], 1e-3)[:, :, None]
+    return start.reshape(len(rows), size, *mix.shape[2:]), np.repeat(weights, stage.starts, axis=2)
+
+
+def _amplitude_weights(flat: ComplexArray, end: FixedPoint, start: np.ndarray) -> FloatArray:
+    """Weights of the users' amplitudes at the end of one start of each row, at most one, (rows, users)."""
+    index = np.arange(len(flat))
+    weights = end.weights[index, :, start] * np.linalg.norm(flat @ end.u[index, :, :, start], axis=2)
+    return np.asarray(weights / weights.max(axis=1, keepdims=True))
 
 
 def _relax(
@@ -180,26 +228,33 @@ def _relax(
     rng: np.random.Generator,
     kernel: Kernel,
     effort: Effort,
-    steps: int,
+    attempt: int = 0,
 ) -> None:
-    """Bound by the fixed point on the relaxation; where that has not converged, by the interior point."""
-    columns = min(relaxation_columns(found.flat.shape[1], found.num_nodes), found.u.shape[1])
-    start = random_start((len(rows), found.u.shape[1], columns, 1), rng)
-    end = kernel(found.flat[rows], start, found.users[rows], found.num_nodes, steps)
+    """Bound by the fixed point on the relaxation; where it stalls, by more, then by the interior point."""
+    size, width = found.wide.shape[1:]
+    start = found.wide[rows, :, :, None]
+    if attempt == 0:  # the first beams may all be one: add new directions
+        start = random_start((len(rows), size, width, 1), rng) + np.float32(2.0) * start
+    steps = effort.bound_steps * 2**attempt
+    weights = np.maximum(found.weights[rows], 1e-2)[:, :, None]
+    end = kernel(found.flat[rows], start, found.users[rows], found.num_nodes, steps, 0.0, weights)
     found.offer_bound(rows, multiplier_bound(found.g[rows], end.weights[:, :, 0], end.prices[:, :, 0]))
-    if found.columns >= columns:
+    first = np.zeros(len(rows), dtype=np.intp)
+    found.remember(rows, end.u[..., 0], _amplitude_weights(found.flat[rows], end, first))
+    if found.columns >= width:
         wide = np.zeros((*end.u.shape[:2], found.columns), dtype=np.complex64)
-        wide[:, :, :columns] = end.u[..., 0]
+        wide[:, :, :width] = end.u[..., 0]
         found.offer(rows, wide, end.least[:, 0])
     loose = rows[end.least[:, 0] ** 2 < (1.0 - effort.bound_tolerance) * found.bound[rows]]
     loose = loose[found.gap()[loose] > effort.bound_tolerance]
-    if len(loose) and found.u.shape[1] > _LARGEST_EXACT:
-        if steps < 400:
-            _relax(found, loose, rng, kernel, effort, 400)
-    elif len(loose):
+    if not len(loose):
+        return
+    if attempt < (1 if size <= _LARGEST_EXACT else 2):
+        _relax(found, loose, rng, kernel, effort, attempt + 1)
+    elif size <= _LARGEST_EXACT:
         exact = exact_bound(found.g[loose], found.users[loose])
         found.offer_bound(loose, exact.upper)
-        if found.columns >= columns:
+        if found.columns >= width:
             _offer_covariance(found, loose, exact.covariance)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from radio.fast.weights import FixedPoint
-from radio.types import BoolArray, ComplexArray
+from radio.types import BoolArray, ComplexArray, FloatArray
 
 __all__ = ["TorchKernel"]
 
@@ -26,6 +26,7 @@ class TorchKernel:
         num_nodes: int,
         num_iterations: int,
         damping: float = 0.0,
+        weights: FloatArray | None = None,
     ) -> FixedPoint:
         """Arguments and result as in numpy; TF32 is never used, the dtype is complex64 throughout."""
         with torch.inference_mode():
@@ -36,9 +37,10 @@ class TorchKernel:
                 num_nodes,
                 num_iterations,
                 damping,
+                None if weights is None else torch.from_numpy(weights).to(self.device),
             )
-            best, least, weights, prices = (part.cpu().numpy() for part in found)
-        return FixedPoint(u=best, least=least, weights=weights, prices=prices)
+            best, least, ended, prices = (part.cpu().numpy() for part in found)
+        return FixedPoint(u=best, least=least, weights=ended, prices=prices)
 
 
 def _run(
@@ -48,6 +50,7 @@ def _run(
     num_nodes: int,
     num_iterations: int,
     damping: float,
+    weights: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The iteration; returns best beams, their least amplitude, weights and prices."""
     adjoint = g.mH.contiguous().resolve_conj()
@@ -55,7 +58,8 @@ def _run(
     if not bool(users.all()):
         absent = torch.zeros(users.shape, device=g.device).masked_fill_(~users, torch.inf)[:, :, None]
     u, norm = _unit(u, num_nodes)
-    weights = torch.ones((*g.shape[:2], u.shape[3]), device=g.device)
+    if weights is None:
+        weights = torch.ones((*g.shape[:2], u.shape[3]), device=g.device)
     best, least = u.clone(), torch.zeros((len(g), 1, u.shape[3]), device=g.device)
     for step in range(num_iterations + 1):
         y = torch.bmm(g, u.flatten(2)).reshape(len(g), -1, *u.shape[2:])

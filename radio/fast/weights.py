@@ -10,6 +10,8 @@ from radio.types import BoolArray, ComplexArray, FloatArray
 __all__ = ["FixedPoint", "fixed_point", "fold", "random_start"]
 
 _TINY = np.float32(1e-30)
+_MOST = np.float32(1e4)
+"""Of one over an amplitude: four steps without normalisation stay within single precision."""
 _FLOOR = np.float32(1e-6)
 """Least weight of a user in the first two thirds: lets one come back that was well served early."""
 
@@ -86,27 +88,33 @@ def fixed_point(
     norm = np.ones((len(g), num_nodes, u.shape[3]), dtype=np.float32)
     for step in range(num_iterations + 1):
         y, amplitude = _receive(g, u, absent)
-        weakest = fold(np.minimum, amplitude)
         third = 3 * step // num_iterations
         if third:
+            weakest = fold(np.minimum, amplitude)
             better = weakest > least
             np.copyto(best, u, where=better[:, :, None, :])
             np.copyto(least, weakest, where=better)
         if step == num_iterations:
             break
-        weights = _reweigh(weights, weakest / amplitude, third, normalise=step % 4 == 3)
-        sent = _send(adjoint, y, weights / amplitude)
+        inverse = np.minimum(1.0 / amplitude, _MOST)
+        weights = _reweigh(weights, inverse, third, normalise=step % 4 == 3)
+        sent = _send(adjoint, y, weights * inverse)
         sent, norm = _unit(sent, num_nodes)
         u = _unit(sent + np.float32(damping) * u, num_nodes)[0] if damping else sent
-    return FixedPoint(u=best, least=least[:, 0], weights=weights / amplitude, prices=norm)
+    return FixedPoint(u=best, least=least[:, 0], weights=weights * inverse, prices=norm)
 
 
-def _reweigh(weights: FloatArray, ratio: FloatArray, third: int, *, normalise: bool) -> FloatArray:
-    """Raise the share of the weak users; keep the strong ones in sight until the last third."""
-    root = np.sqrt(ratio) if third != 1 else ratio
-    weights = weights * (root if third < 2 else ratio * root)
+def _reweigh(weights: FloatArray, inverse: FloatArray, third: int, *, normalise: bool) -> FloatArray:
+    """Raise the share of the weak users; keep the strong ones in sight until the last third.
+
+    The common factor of a start, its weakest amplitude, is left out: only ratios matter.
+    """
+    root = np.sqrt(inverse) if third != 1 else inverse
+    weights = weights * root
+    if third == 2:
+        weights *= inverse
     if normalise:
-        weights = weights / fold(np.maximum, weights)
+        weights /= fold(np.maximum, weights)
     if third < 2:
         np.maximum(weights, _FLOOR, out=weights)
     return weights
