@@ -7,8 +7,9 @@ share the code.
 A small mixture model is fitted online, by one step of expectation maximisation a slot (Dempster, Laird and
 Rubin, 1977): a request stays in the family of the user's last model with chance `stay`, else goes
 anywhere; within either set a model is drawn in proportion to its popularity (Luce's choice axiom, fitted
-as by Hunter, 2004); a model asked for k requests ago is avoided or preferred by a factor. The network in
-`policy.learn.demand` corrects it.
+as by Hunter, 2004); a model asked for k requests ago is avoided or preferred by a factor. Beside it stand
+simple forecasts from counts alone: of all requests, of the cell, of the user. They are blended by how well
+each has forecast so far (exponential weights); the network in `policy.learn.demand` corrects the blend.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ DECAYS = (0.985, 0.85)
 """What a popularity count keeps each slot: slow and fast."""
 CELL_DECAY = 0.985
 """What the counts of a cell keep each slot."""
-NUM_FEATURES = 29
+NUM_FEATURES = 32
 """Features of one (user, model) pair."""
 NUM_ASK_FEATURES = 5
 """Features of one user's urge to ask at all."""
@@ -33,7 +34,13 @@ NO_KIN = 0.03
 LATER = 0.8
 """Weight of each slot after the next relative to the one before, in what is forecast of later slots."""
 EXPERTS = 5
-"""Simple forecasters whose running score tells the network which one to trust."""
+"""Simple forecasters beside the mixture; what each said of past requests tells which one to trust."""
+TRUST_START = 0.6
+"""Weight of the mixture before anything is seen; the simple forecasters share the rest."""
+TRUST_DECAY = 0.97
+"""What the evidence for each forecaster keeps each slot."""
+TRUST_RATE = 0.3
+"""Weight of a request's log chance in that evidence; with 1 it would be Bayes' rule."""
 
 Single = NDArray[np.float32]
 
@@ -86,6 +93,7 @@ class Habits:
         self._stayed = np.zeros((2, worlds))
         self._repeats = np.zeros((2, worlds, BACK))
         self._score = np.zeros((worlds, EXPERTS))
+        self._evidence = np.zeros((worlds, 1 + EXPERTS))
         self._rate = np.zeros((2, worlds))
         self._slots = 0
         self._now: Mixture | None = None
@@ -138,13 +146,23 @@ class Habits:
         The common popularity, slow and fast; the user's cell; the user itself; and no idea at all.
         """
         made = np.empty((EXPERTS, *self._own.shape[1:]))
-        made[0] = (self._counts[0, 0] + 1.0)[:, None]
+        made[0] = (self._counts[0, 0] + 2.0)[:, None]
         made[1] = (self._counts[0, 1] + 0.5)[:, None]
         made[2] = self._cell[0][np.arange(cells.shape[0])[:, None], cells] + 1.0
         made[3] = self._own[0] + 0.5
         made[4] = 1.0
         made /= made.sum(axis=-1, keepdims=True)
         return made
+
+    @property
+    def trust(self) -> Float:
+        """Weights of the mixture and of each of `experts`, by what they said before each past request.
+
+        (worlds, 1 + EXPERTS); exponential weights as in Vovk (1990), from `TRUST_START` for the mixture.
+        """
+        start = np.append(TRUST_START, np.full(EXPERTS, (1 - TRUST_START) / EXPERTS))
+        weights = start * np.exp(self._evidence - self._evidence.max(axis=1, keepdims=True))
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
     def observe(self, requests: Int, cells: Int) -> None:
         """Take in one slot.
@@ -155,6 +173,11 @@ class Habits:
         """
         mix = self.mixture()
         asked, hit = requests >= 0, self._spot[requests]
+        log_seen = np.log((mix.whole * hit).sum(-1) + ~asked)
+        said = np.log((self.experts(cells) * hit).sum(-1) + ~asked) - log_seen
+        self._evidence *= TRUST_DECAY
+        self._evidence[:, 1:] += TRUST_RATE * said.sum(axis=2).T
+        self._score = 0.97 * self._score + 0.03 * said.mean(axis=2).T
         sticky = self._stickiness(mix, asked, hit)
         self._count_popular(asked, hit, sticky)
         expected = mix.whole * asked[:, :, None]
@@ -163,9 +186,6 @@ class Habits:
         self._cell *= CELL_DECAY
         self._cell += [np.einsum("wun,wum->wnm", here, seen) for seen in (hit, expected)]
         self._fresh = np.stack([hit.sum(1), expected.sum(1)])
-        log_seen = np.log((mix.whole * hit).sum(-1) + ~asked)
-        said = np.log((self.experts(cells) * hit).sum(-1) + ~asked) - log_seen
-        self._score = 0.97 * self._score + 0.03 * said.mean(axis=2).T
         back = self._spot[self._last]
         self._repeats[0] += np.einsum("wum,wukm->wk", hit, back)
         self._repeats[1] += np.einsum("wum,wukm->wk", mix.plain * asked[:, :, None], back)
@@ -211,13 +231,16 @@ class Habits:
             cells: Nearest node of each user, (worlds, users).
 
         Returns:
-            Log of the mixture in the next slot and in later ones, (2, worlds, users, models), pair features
-            (worlds, users, models, NUM_FEATURES), and user features (worlds, users, NUM_ASK_FEATURES).
+            Log of the blended forecasts of the next slot and of later ones, (2, worlds, users, models), pair
+            features (worlds, users, models, NUM_FEATURES), and user features (worlds, users,
+            NUM_ASK_FEATURES).
         """
-        mix = self.mixture()
+        mix, trust, experts = self.mixture(), self.trust, self.experts(cells)
         worlds, users, models = mix.whole.shape
         made = np.empty((worlds, users, models, NUM_FEATURES), dtype=np.float32)
-        base = np.log(np.maximum(np.stack([mix.whole, self.later()]), 1e-6)).astype(np.float32)
+        simple = np.einsum("we,ewum->wum", trust[:, 1:], experts)
+        blend = trust[:, :1, None] * np.stack([mix.whole, self.later()]) + simple
+        base = np.log(np.maximum(blend, 1e-6)).astype(np.float32)
         kin = self._kin[self._last[:, :, 0]]
         self._fill_recent(made[..., :9], kin)
         self._fill_counts(made[..., 9:14], cells)
@@ -228,8 +251,11 @@ class Habits:
         made[..., 18] = self.stay[:, None, None]
         made[..., 19] = made[..., 11].max(axis=2, keepdims=True)
         made[..., 20] = np.log(models) / 4
-        made[..., 21:24] = np.log(self.experts(cells)[1:4] * models).transpose(1, 2, 3, 0)
+        made[..., 21:24] = np.log(experts[1:4] * models).transpose(1, 2, 3, 0)
         made[..., 24:29] = (10 * self._score)[:, None, None, :]
+        made[..., 29] = trust[:, :1, None]
+        made[..., 30] = np.log(experts[0] * models)
+        made[..., 31] = np.log(np.maximum(mix.whole * models, 1e-3))
         return base, made, self._ask_features()
 
     def _fill_recent(self, made: Single, kin: Bool) -> None:

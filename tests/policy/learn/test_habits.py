@@ -66,6 +66,22 @@ def test_later_requests_leave_the_family_more_often() -> None:
     assert (later < soon).all()
 
 
+def test_the_forecaster_that_fits_is_trusted() -> None:
+    rng = np.random.default_rng(4)
+    loyal = 2 * rng.integers(0, 2, size=(1, 20)) + rng.integers(0, 2, size=(40, 20))
+    of_the_cell = np.tile(np.arange(20) % 2, (40, 1))
+    anything, cells = rng.integers(0, 5, size=(40, 20)), np.zeros((40, 20), dtype=np.int64)
+    mixed, by_cell, blind = (
+        _watched(asked, where, FAMILIES, OVERLAP).trust[0]
+        for asked, where in ((loyal, cells), (3 * of_the_cell, of_the_cell), (anything, cells))
+    )
+
+    np.testing.assert_allclose([mixed.sum(), by_cell.sum(), blind.sum()], 1.0)
+    assert mixed[0] > 0.6
+    assert by_cell[3] + by_cell[4] > 0.9  # the cell's counts or the user's own
+    assert blind[4] < blind[5]  # counts of a user's own are judged before they are taken
+
+
 def test_a_model_never_asked_twice_in_a_row_becomes_unlikely() -> None:
     requests = np.arange(42)[:, None] % 5 * np.ones((1, 6), dtype=np.int64)
     habits = _watched(requests, np.zeros((42, 6), dtype=np.int64), FAMILIES, OVERLAP)
