@@ -4,7 +4,7 @@ import numpy as np
 
 from radio.types import ComplexArray, FloatArray
 
-__all__ = ["multiplier_bound", "relaxation_columns"]
+__all__ = ["multiplier_bound", "multiplier_estimate", "relaxation_columns"]
 
 
 def relaxation_columns(num_users: int, num_nodes: int) -> int:
@@ -36,8 +36,36 @@ def multiplier_bound(g: ComplexArray, weights: FloatArray, prices: FloatArray) -
     prices = np.maximum(prices, 1e-9 * prices.max(axis=1, keepdims=True))
     weights = weights.astype(np.float64)
     scaled = np.sqrt(weights)[:, :, None, None] * g / np.sqrt(prices)[:, None, :, None]
-    flat = scaled.reshape(*scaled.shape[:2], -1)
+    flat = scaled.reshape(*scaled.shape[:2], g.shape[2] * g.shape[3])
     other = flat.conj().swapaxes(1, 2)
     gram = flat @ other if flat.shape[1] < flat.shape[2] else other @ flat
     largest = np.linalg.eigvalsh(gram)[:, -1]
     return np.asarray(prices.sum(axis=1) * largest / weights.sum(axis=1) * (1.0 + 1e-12))
+
+
+def multiplier_estimate(
+    flat: ComplexArray, weights: FloatArray, prices: FloatArray, steps: int = 8
+) -> FloatArray:
+    """What `multiplier_bound` is at least, for a tenth of its price: the power method in single precision.
+
+    Args:
+        flat: Scaled CSI, complex64 (batch, users, nodes * antennas).
+        weights: (batch, users), >= 0.
+        prices: (batch, nodes), > 0.
+        steps: Of the power method.
+
+    Returns:
+        About the bound or less, (batch,).
+    """
+    root = np.sqrt(np.maximum(prices, 1e-9 * prices.max(axis=1, keepdims=True)))
+    root = np.repeat(root, flat.shape[2] // prices.shape[1], axis=1)[:, :, None]
+    adjoint = flat.conj().swapaxes(1, 2)
+    # Not a beam that all multipliers were made for: any other direction.
+    x = np.exp(1j * np.arange(flat.shape[2]) ** 2)[:, None].astype(np.complex64)
+    x = np.broadcast_to(x, (len(flat), *x.shape))
+    for _ in range(steps):
+        x = x / np.linalg.norm(x, axis=1, keepdims=True)
+        seen = flat @ (x / root)
+        x = (adjoint @ (seen * weights[:, :, None])) / root
+    largest = np.linalg.norm(x[:, :, 0], axis=1)
+    return np.asarray(prices.sum(axis=1) * largest / weights.sum(axis=1))

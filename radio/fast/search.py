@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from radio.bounds.eigen import multiplier_bound, relaxation_columns
+from radio.bounds.eigen import multiplier_bound, multiplier_estimate, relaxation_columns
 from radio.bounds.interior import exact_bound
 from radio.fast.weights import FixedPoint, random_start
 from radio.types import BoolArray, ComplexArray, FloatArray
@@ -63,9 +63,9 @@ class Effort:
 
 DEFAULT_EFFORT = Effort(
     stages=(
-        Stage(tolerance=0.0, starts=4, steps=30, polish=60, polish_damping=0.0),
-        Stage(tolerance=1.5e-3, starts=4, steps=60, near=True, polish=100),
-        Stage(tolerance=1.5e-2, starts=8, steps=60, damping=0.5, near=True, polish=100),
+        Stage(tolerance=0.0, starts=4, steps=40, polish=60, polish_damping=0.0),
+        Stage(tolerance=1.5e-3, starts=4, steps=60, near=True, polish=120),
+        Stage(tolerance=1.5e-2, starts=8, steps=80, damping=0.5, near=True, polish=120),
         Stage(tolerance=4e-2, starts=16, steps=200, damping=1.0, polish=150),
         Stage(tolerance=1.2e-1, starts=64, steps=200, damping=1.0, polish=200),
     )
@@ -172,16 +172,27 @@ def search(
             rows = rows[found.gap()[rows] > stage.tolerance]
         if not len(rows) or (number and certify == "none"):
             break
-        _run(found, rows, stage, rng, kernel, prove=certify == "eig" and number == 0)
+        prove = _worth_proving(effort) if certify == "eig" and number == 0 else None
+        _run(found, rows, stage, rng, kernel, prove)
     u = found.u.astype(np.complex128).reshape(*g.shape[:1], *g.shape[2:], columns)
     norm = np.linalg.norm(u, axis=(2, 3), keepdims=True)
     return u / np.maximum(norm, 0.5), found.bound
 
 
+def _worth_proving(effort: Effort) -> float:
+    """Gap above which the relaxation comes anyway, so that the bound of the first runs is of no use."""
+    return effort.stages[1].tolerance if len(effort.stages) > 1 else 1.0
+
+
 def _run(
-    found: _Found, rows: np.ndarray, stage: Stage, rng: np.random.Generator, kernel: Kernel, *, prove: bool
+    found: _Found,
+    rows: np.ndarray,
+    stage: Stage,
+    rng: np.random.Generator,
+    kernel: Kernel,
+    prove: float | None = None,
 ) -> None:
-    """One stage on some rows."""
+    """One stage on some rows; with the bound where it may leave no more than a gap of `prove`."""
     flat, users, nodes = found.flat[rows], found.users[rows], found.num_nodes
     start, weights = _starts(found, rows, stage, rng)
     end = kernel(flat, start, users, nodes, stage.steps, stage.damping, weights)
@@ -197,9 +208,11 @@ def _run(
         weights = _amplitude_weights(flat, end, best)
     if not stage.near:
         found.remember(rows, wide, weights)
-    if prove:
-        bound = multiplier_bound(found.g[rows], end.weights[index, :, best], end.prices[index, :, best])
-        found.offer_bound(rows, bound)
+    if prove is not None:
+        multipliers = end.weights[index, :, best], end.prices[index, :, best]
+        near = multiplier_estimate(flat, *multipliers) * (1.0 - prove) <= found.least[rows] ** 2
+        bound = multiplier_bound(found.g[rows[near]], *(part[near] for part in multipliers))
+        found.offer_bound(rows[near], bound)
 
 
 def _starts(

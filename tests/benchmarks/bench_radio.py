@@ -159,9 +159,7 @@ def nominal(*, quick: bool) -> list[dict[str, Any]]:
 def limit(*, quick: bool) -> list[dict[str, Any]]:
     """The best single beam there is, by branch and bound, between the default's and the relaxation."""
     rows = []
-    print(
-        "           size  default       optimum       proven        default / optimum | s (median, most), boxes"
-    )
+    print("           size  default       optimum       proven        of the optimum | CPU s; boxes")
     for kind, nodes, antennas, users in LIMITS:
         g = instances(kind, nodes, antennas, users, 3 if quick else 20)
         ours = solve_broadcast(g, 1.0, 1.0).min_snr

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from radio import draw_iid
 from radio.bounds import exact_bound, multiplier_bound
+from radio.bounds.eigen import multiplier_estimate
 from radio.problem import normalise
 
 sizes = st.tuples(st.integers(1, 8), st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**31))
@@ -59,3 +60,18 @@ def test_masked_users_do_not_count() -> None:
     reduced = exact_bound(g[:, users[0]], np.ones((3, 3), dtype=bool))
 
     assert masked.upper == pytest.approx(reduced.upper, rel=1e-5)
+
+
+@given(sizes)
+@settings(max_examples=20, deadline=None)
+def test_the_estimate_is_never_above_the_bound(size: tuple[int, int, int, int]) -> None:
+    g = scaled(size)
+    rng = np.random.default_rng(size[3])
+    weights, prices = rng.exponential(size=g.shape[:2]), rng.exponential(size=(len(g), g.shape[2]))
+    flat = g.reshape(*g.shape[:2], -1).astype(np.complex64)
+
+    estimate = multiplier_estimate(flat, weights.astype(np.float32), prices.astype(np.float32))
+
+    assert (estimate <= multiplier_bound(g, weights, prices) * (1 + 1e-4)).all()
+    many = multiplier_estimate(flat, weights.astype(np.float32), prices.astype(np.float32), steps=300)
+    assert many == pytest.approx(multiplier_bound(g, weights, prices), rel=0.05)
