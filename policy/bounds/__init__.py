@@ -2,7 +2,7 @@
 
 from policy.bounds.horizon import HorizonBracket, hindsight_bracket
 from policy.bounds.one_slot import OneSlotBound, lp_bound, milp_optimum
-from policy.bounds.oracles import clairvoyant_costs, planner_costs
+from policy.bounds.oracles import clairvoyant_costs, planner_costs, unforeseen_bound
 from policy.bounds.unlimited import unlimited_costs
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "lp_bound",
     "milp_optimum",
     "planner_costs",
+    "unforeseen_bound",
     "unlimited_costs",
 ]

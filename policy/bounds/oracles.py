@@ -1,5 +1,7 @@
 """Policies that know too much: the coming slot itself, or the process that draws it."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from policy.batched.placing import greedy_masks
 from policy.batched.tables import batched_tables
 from policy.batched.worlds import WorldBatch, radio_of
+from policy.bounds.horizon import hindsight_bracket
 from policy.config import ScenarioConfig
 from policy.errors import PolicyError
 from policy.interfaces import Float
@@ -41,15 +44,42 @@ def planner_costs(
     Raises:
         PolicyError: If the hidden states are not known, or the radio is not the cheap one.
     """
+    return _play(batch, _expected_tables(worlds, batch, rng, futures))
+
+
+def unforeseen_bound(
+    worlds: list[World], batch: WorldBatch, rng: np.random.Generator, futures: int = 64, steps: int = 120
+) -> Float:
+    """Bound for all policies that do not see the future, however well they know process and hidden state.
+
+    Such a policy pays in expectation what its placements cost on the tables expected before each slot, so the
+    best placements in hindsight on those tables cost less (Brown, Smith and Sun, 2010: information
+    relaxation). Sampled tables only lower it.
+
+    Args:
+        worlds: As for `planner_costs`.
+        batch: The same worlds.
+        rng: Draws the futures.
+        futures: Samples a slot.
+        steps: See `hindsight_bracket`.
+
+    Returns:
+        (worlds,), s a slot; its mean over many worlds bounds a policy's mean.
+    """
+    tables_s = torch.stack(_expected_tables(worlds, batch, rng, futures), dim=1)
+    return hindsight_bracket(replace(batch, tables_s=tables_s), steps).lower_s
+
+
+def _expected_tables(
+    worlds: list[World], batch: WorldBatch, rng: np.random.Generator, futures: int
+) -> list[Tensor]:
+    """Tables expected before each slot from the hidden state, (worlds, blocks, 2^nodes) a slot, s."""
     if batch.snr is None or any(not world.hidden for world in worlds):
         raise PolicyError("a planner with true dynamics needs drawn worlds and the cheap radio")
-    return _play(
-        batch,
-        [
-            torch.stack([mean_future_table(world, slot, rng, futures) for world in worlds])
-            for slot in range(batch.num_slots)
-        ],
-    )
+    return [
+        torch.stack([mean_future_table(world, slot, rng, futures) for world in worlds])
+        for slot in range(batch.num_slots)
+    ]
 
 
 def mean_future_table(world: World, slot: int, rng: np.random.Generator, futures: int) -> Tensor:

@@ -16,6 +16,7 @@ from policy.bounds import (
     lp_bound,
     milp_optimum,
     planner_costs,
+    unforeseen_bound,
     unlimited_costs,
 )
 from policy.catalogs import synthetic_catalog
@@ -117,7 +118,10 @@ def test_at_full_size_nobody_beats_the_lower_bound_and_knowing_more_helps() -> N
         [rollout(w, find_scheme("ewma-greedy"), np.random.default_rng(0)).mean_cost_s for w in worlds]
     )
 
+    unforeseen = unforeseen_bound(worlds, batch, np.random.default_rng(1), futures=16, steps=60)
+
     assert (bracket.lower_s <= bracket.upper_s).all()
+    assert bracket.lower_s.mean() < unforeseen.mean() < planner
     assert bracket.upper_s.mean() / bracket.lower_s.mean() < 1.06
     assert bracket.upper_s.mean() <= clairvoyant <= planner <= ewma
 
