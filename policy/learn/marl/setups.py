@@ -65,11 +65,11 @@ CHOICES: dict[str, dict[str, Setup]] = {
 """Settings tried for each learner, by a name for the tables."""
 
 BEST: dict[str, str] = {
-    "maasn-da": "temperature 0.5, synthetic 0.25",
+    "maasn-da": "temperature 0.5, rate 0.005",
     "mappo": "rate 0.01",
     "maddpg": "rate 0.003, noise 1.0",
     "qmix": "rate 0.003, noise 0.3",
-    "vdn": "rate 0.003, noise 0.3",
+    "vdn": "rate 0.01, noise 0.3",
 }
 """The one that `policy.learn.marl.run` found best."""
 

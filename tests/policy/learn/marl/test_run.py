@@ -7,7 +7,9 @@ import pytest
 
 from policy.learn.checkpoint import load_checkpoint
 from policy.learn.marl import run
-from policy.learn.marl.setups import ABLATIONS, CHOICES, episodes_in
+from policy.learn.marl.setups import ABLATIONS, BEST, CHOICES, episodes_in
+
+RESULTS = Path(run.__file__).parents[1] / "results" / "convergence.json"
 
 
 def _stand_in(job: run.Job) -> tuple[run.Job, list[dict[str, float]], dict[str, Any]]:
@@ -53,3 +55,9 @@ def test_a_trained_learner_is_plain_data() -> None:
     assert [point["env_steps"] for point in curve] == [0, 24 * 24]
     assert made["about"]["seed"] == job.seed == 1
     json.dumps([curve, made["about"]])
+
+
+def test_the_best_settings_are_those_of_the_committed_results() -> None:
+    tried = json.loads(RESULTS.read_text())["tried_s"]
+
+    assert {name: min(costs, key=costs.__getitem__) for name, costs in tried.items()} == BEST
