@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -10,7 +11,7 @@ from pbstore.buffers import Buffers
 from pbstore.codecs.types import TensorSpec
 from pbstore.hashing import BlockId
 
-FEED_BYTES = 64 << 20
+FEED_BYTES = 80 << 20
 """Raw bytes that are read and not yet stored."""
 R = TypeVar("R")
 
@@ -24,6 +25,8 @@ class FreshBlock:
     spec: TensorSpec | None
     name: str | None
     """The tensor's name, None if it is no tensor."""
+    hashed: "Future[None]"
+    """Done when the bytes have gone into the hash of their file."""
 
 
 class Sink(Protocol):
@@ -32,8 +35,8 @@ class Sink(Protocol):
     def reserve(self, num_bytes: int) -> memoryview:
         """Memory for so many bytes; waits while too many are held."""
 
-    def release(self, raw: memoryview) -> None:
-        """Give memory back that `reserve` gave: nobody reads or writes it any more."""
+    def release(self, block: FreshBlock) -> None:
+        """Give a block's memory back: nobody needs it any more, but maybe the hash of its file."""
 
     def keep(self, block: FreshBlock) -> None:
         """Take a block; its memory is released when it is dealt with."""
@@ -49,13 +52,14 @@ class DryRun:
         """See `Sink`."""
         return self._buffers.take(num_bytes)
 
-    def release(self, raw: memoryview) -> None:
+    def release(self, block: FreshBlock) -> None:
         """See `Sink`."""
-        self._buffers.give(raw)
+        raw = block.raw  # the block itself would tie its hash and its memory into a knot
+        block.hashed.add_done_callback(lambda _: self._buffers.give(raw))
 
     def keep(self, block: FreshBlock) -> None:
         """See `Sink`."""
-        self.release(block.raw)
+        self.release(block)
 
 
 class _StoppedError(Exception):
@@ -82,6 +86,7 @@ class Feed(Generic[R]):
         try:
             while (block := self._next()) is not None:
                 yield block
+                del block
         finally:
             with self._change:
                 self._stopped = True
@@ -106,8 +111,12 @@ class Feed(Generic[R]):
             self._held += num_bytes
         return self._buffers.take(num_bytes)
 
-    def release(self, raw: memoryview) -> None:
+    def release(self, block: FreshBlock) -> None:
         """See `Sink`."""
+        raw = block.raw  # the block itself would tie its hash and its memory into a knot
+        block.hashed.add_done_callback(lambda _: self._take_back(raw))
+
+    def _take_back(self, raw: memoryview) -> None:
         self._buffers.give(raw)
         with self._change:
             self._held -= len(raw)

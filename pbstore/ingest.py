@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,12 +14,12 @@ from pbstore.checkpoint.split import Piece as FilePiece
 from pbstore.checkpoint.split import split_file
 from pbstore.codecs.types import TensorSpec
 from pbstore.errors import BadFileError
-from pbstore.feed import FEED_BYTES, FreshBlock, Sink
+from pbstore.feed import FreshBlock, Sink
 from pbstore.hashing import BlockId, hash_block
 from pbstore.manifest import BaseLink, FileEntry, Manifest, Piece, check_path
 
-AHEAD_BYTES = FEED_BYTES // 2
-"""A piece is read while the last one is hashed, unless the two are larger: a sink must hold both."""
+READ_BYTES = 4 << 20
+"""Bytes read at a time; they are hashed while the next ones are read."""
 Progress = Callable[[str, int], None]
 """Called with a file's path and the bytes of it that were read since the last call."""
 
@@ -127,55 +127,38 @@ def _rows(spec: TensorSpec | None, num_bytes: int, unit: int) -> TensorSpec | No
     return rows if rows.num_bytes == num_bytes else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Hashing:
-    """A piece that was read while its bytes still go into the hash of its file."""
-
-    piece: FilePiece
-    raw: memoryview
-    block_id: BlockId
-    job: Future[None]
-
-
 def _scan_file(scan: _Scan, path: Path, relative: str, pool: ThreadPoolExecutor) -> FileEntry:
+    """Read a file piece by piece; the pool's one thread hashes the whole file behind it."""
     digest = hashlib.sha256()
     pieces: list[Piece] = []
-    last: _Hashing | None = None
     current: str | None = None
     whole = split_file(path)
     with path.open("rb", buffering=0) as file:
         for piece in cut(whole):
-            if last is not None and len(last.raw) + piece.length > AHEAD_BYTES:
-                _hand_over(scan, last)
-                last = None
             raw = scan.sink.reserve(piece.length)
-            _read(file.fileno(), piece, path, raw)
-            job = pool.submit(digest.update, raw)
-            block_id = hash_block(raw)
-            _hand_over(scan, last)
-            last = _Hashing(piece, raw, block_id, job)
-            pieces.append(Piece(block_id, len(raw)))
-            current = _note_tensor(scan, piece, block_id, current)
+            for part in _read(file.fileno(), piece, path, raw):
+                hashed = pool.submit(digest.update, part)
+            block = FreshBlock(hash_block(raw), raw, piece.spec, piece.name, hashed)
+            if block.block_id in scan.seen:
+                scan.sink.release(block)
+            else:
+                scan.seen.add(block.block_id)
+                scan.sink.keep(block)
+            pieces.append(Piece(block.block_id, piece.length))
+            current = _note_tensor(scan, piece, block.block_id, current)
             if scan.progress is not None:
-                scan.progress(relative, len(raw))
-        _hand_over(scan, last)
+                scan.progress(relative, piece.length)
+            del raw, part, hashed, block  # or a large piece stays until the next one is read
         size = os.fstat(file.fileno()).st_size
     read = sum(piece.raw_bytes for piece in pieces)
     if size != read:
         raise BadFileError(str(path), f"changed while it was read: {read} bytes, then {size}")
+    pool.submit(_nothing).result()  # behind all hashing
     return FileEntry(path=relative, size_bytes=read, sha256=digest.hexdigest(), pieces=tuple(pieces))
 
 
-def _hand_over(scan: _Scan, done: _Hashing | None) -> None:
-    """Give a piece to the sink if it is new, and its memory back if it is not; nobody reads it any more."""
-    if done is None:
-        return
-    done.job.result()
-    if done.block_id in scan.seen:
-        scan.sink.release(done.raw)
-    else:
-        scan.seen.add(done.block_id)
-        scan.sink.keep(FreshBlock(done.block_id, done.raw, done.piece.spec, done.piece.name))
+def _nothing() -> None:
+    pass
 
 
 def _note_tensor(scan: _Scan, piece: FilePiece, block_id: BlockId, current: str | None) -> str | None:
@@ -189,12 +172,15 @@ def _note_tensor(scan: _Scan, piece: FilePiece, block_id: BlockId, current: str 
     return piece.name
 
 
-def _read(fd: int, piece: FilePiece, path: Path, out: memoryview) -> None:
+def _read(fd: int, piece: FilePiece, path: Path, out: memoryview) -> Iterator[memoryview]:
+    """Fill `out` with a piece; yields the parts of it as they come."""
     done = 0
     while done < piece.length:
-        count = os.preadv(fd, [out[done:]], piece.offset + done)
+        part = out[done : done + READ_BYTES]
+        count = os.preadv(fd, [part], piece.offset + done)
         if not count:
             raise BadFileError(str(path), f"changed while it was read: ends at byte {piece.offset + done}")
+        yield part[:count]
         done += count
 
 

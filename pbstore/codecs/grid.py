@@ -294,7 +294,7 @@ def _dot(one: Floats, other: Floats) -> Floats:
 
 def _rounded(column: Floats) -> Floats:
     """To float16 where it has the digits, as float32."""
-    finite: Floats = np.nan_to_num(column, posinf=0.0, neginf=0.0).astype(np.float32)
+    finite: Floats = np.where(np.isfinite(column), column, np.float32(0)).astype(np.float32)
     half = finite.astype(np.float16).astype(np.float32)
     beyond = (np.abs(half) < np.float32(6.2e-5)) | ~np.isfinite(half)
     half[beyond] = finite[beyond]

@@ -31,6 +31,7 @@ Bytes = npt.NDArray[np.uint8]
 _HEAD = struct.Struct("<BI")
 REPEAT, PLAIN, ZSTD, MASKED = 0, 1, 2, 3
 _PROBE_BYTES = 4096
+_PROBE_FROM_BYTES = 2 * _PROBE_BYTES
 _MASK_SHARE = 0.5
 _EVEN_SHARE = 0.02
 _RANDOM_BITS = 7.9
@@ -71,7 +72,7 @@ def pack_stream(data: Bytes, cuts: Sequence[int] = (), *, text: bool = False) ->
         return [_HEAD.pack(PLAIN, 0)]
     if data[0] == data[-1] and not np.any(data != data[0]):
         return [_HEAD.pack(REPEAT, 1), bytes(data[:1])]
-    if len(data) >= _PROBE_BYTES and not text:
+    if len(data) >= _PROBE_FROM_BYTES and not text:
         counts = np.bincount(data[:: len(data) // _PROBE_BYTES], minlength=256)
         if counts.max() <= _EVEN_SHARE * counts.sum() and _entropy(counts) > _RANDOM_BITS:
             return [_HEAD.pack(PLAIN, len(data)), data.data]

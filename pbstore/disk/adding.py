@@ -15,7 +15,7 @@ from pbstore.disk.catalog import COLD, HOT
 from pbstore.disk.encode import Encoder
 from pbstore.disk.trail import Guess, Trail
 from pbstore.errors import ModelExistsError, PBStoreError
-from pbstore.feed import FEED_BYTES, DryRun, Feed, FreshBlock
+from pbstore.feed import DryRun, Feed, FreshBlock
 from pbstore.hashing import BlockId
 from pbstore.ingest import AddReport, Progress, scan_folder
 from pbstore.manifest import BaseLink, Manifest
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 ENCODERS = 2
 """Blocks encoded at a time."""
+QUEUED = 6
+"""Blocks that are being encoded, wait for it, or wait to be written behind one of them."""
+QUEUED_BYTES = 64 << 20
+"""Raw bytes of these, beyond the first."""
 COMMIT_BYTES = 256 << 20
 """An add makes its blocks durable each time it has read so many raw bytes of new blocks."""
 _NOTHING = memoryview(b"")
@@ -152,6 +156,7 @@ def _store_blocks(
             if tally.open_bytes >= COMMIT_BYTES:
                 store.commit_so_far()
                 tally.open_bytes = 0
+            del block, stored  # or large ones stay until the next ones are there
     return feed.result
 
 
@@ -171,7 +176,7 @@ def _encoded(
                 block.block_id, block.raw, block.spec, block.name, prefer=prefer, newest=newest
             )
         finally:
-            feed.release(block.raw)
+            feed.release(block)
 
     def finished() -> tuple[FreshBlock, StoredBlock, Sketch | None]:
         block, guess, job = waiting.popleft()
@@ -184,18 +189,18 @@ def _encoded(
         for block in feed:
             if store.has(block.block_id):
                 trail.follow(block.block_id)
-                feed.release(block.raw)
+                feed.release(block)
             elif form == HOT:
                 yield block, _as_it_is(block), None
-                feed.release(block.raw)
+                feed.release(block)
             else:
                 guess = trail.guess(block.spec)
                 job = pool.submit(encode, block, guess, similar.newest_number(store.connection))
                 open_bytes.append(len(block.raw))
                 waiting.append((replace(block, raw=_NOTHING), guess, job))  # the bytes go with the job
-                del block
+            del block
             # not earlier: the result must not depend on who is faster
-            while len(waiting) > ENCODERS or sum(open_bytes) > FEED_BYTES:
+            while len(waiting) > QUEUED or sum(open_bytes) > QUEUED_BYTES:
                 yield finished()
         while waiting:
             yield finished()
