@@ -18,7 +18,7 @@ from pbstore.codecs.types import TensorSpec
 _MODE_GAIN = 0.015
 _CONTEXT_GAIN = 0.08
 """Ordering takes longer than all other steps together."""
-_SAMPLE_BYTES = 1 << 19
+_SAMPLE_BYTES = 1 << 18
 _LARGE_BYTES = 8 << 20
 TABLE_FROM_BYTES = 1 << 17
 _REPEAT_ELEMENTS = 4096
@@ -92,7 +92,7 @@ class Sample:
     def __init__(self, num_elements: int, item_bytes: int) -> None:
         num_bytes = num_elements * item_bytes
         segments = 8 if num_bytes < _LARGE_BYTES else 32
-        sample = min(max(num_bytes // 16, _SAMPLE_BYTES // 8), _SAMPLE_BYTES)
+        sample = min(max(num_bytes // 32, _SAMPLE_BYTES // 8), _SAMPLE_BYTES)
         length = max(1, sample // segments // item_bytes // RUN) * RUN
         self.item_bytes = item_bytes
         if num_elements <= segments * length:
