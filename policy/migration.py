@@ -61,7 +61,8 @@ def _search(world: World, slot: int, placement: Bool, rules: ServiceRules) -> tu
         parcels(wanted, placement, holders, sizes, air[blocks, to_masks(holders)], config.links)
         for holders in tries
     ]
-    orders = base_orders(needs, _fetch_s(works[0], sizes.size), _air_s(works[0], sizes.size))
+    fetch_s, air_s = _fetch_s(works[0], sizes.size), _air_s(works[0], sizes.size)
+    orders = base_orders(needs, fetch_s, air_s, config.timing)
     if rules.migration and config.timing == "pipelined":
         seen = queue_holders(orders[0], to_masks(placement), air, sizes, config.links, config.timing)
         tries.append(from_masks(seen, nodes))
@@ -83,7 +84,7 @@ def _serve_many(world: World, slot: int, placement: Bool, rules: ServiceRules) -
         air[cast.block] += cast.end_s - cast.start_s
     wanted = np.flatnonzero(needs.any(axis=0))
     work = parcels(wanted, placement, holders, sizes, air, config.links)
-    orders = base_orders(needs, _fetch_s(work, sizes.size), air)
+    orders = base_orders(needs, _fetch_s(work, sizes.size), air, config.timing)
     order, _ = best_overlap(orders, work, placement.shape[0], needs, config.timing)
     other = serve_with(world, slot, placement, holders, rules, np.array(order, dtype=np.int64))
     return min(plain, other, key=lambda outcome: outcome.mean_delay_s)

@@ -96,13 +96,17 @@ def dispatch(order: Sequence[int], work: dict[int, Parcel], nodes: int) -> list[
     return made
 
 
-def base_orders(needs: Bool, fetch_s: Float, air_s: Float) -> list[list[int]]:
-    """Orders that do not look at the links: by air time, by all time, and what needs no travel first."""
+def base_orders(needs: Bool, fetch_s: Float, air_s: Float, timing: Timing) -> list[list[int]]:
+    """Orders that do not look at the links: by air time, by all time, what needs no travel first.
+
+    The first, or with `sequential` the last, is the plain order of `policy.dynamics.serve_slot`.
+    """
     by_air = best_order(needs, air_s, fetch_s).tolist()
     if not fetch_s.any():
         return [by_air]
     by_all = best_order(needs, air_s + fetch_s, fetch_s).tolist()
-    return [by_air, by_all, sorted(by_air, key=lambda block: fetch_s[block] > 0)]
+    made = [by_air, by_all, sorted(by_air, key=lambda block: fetch_s[block] > 0)]
+    return made if timing == "pipelined" else [*made, best_order(needs, air_s).tolist()]
 
 
 def mean_delay_s(order: Sequence[int], ends: Sequence[float], needs: Bool) -> float:
