@@ -39,7 +39,7 @@ RUNGS = {
     "trimcaching-gen-delay": "the placement minimises delay, model by model",
     "ewma-greedy": "the same block by block",
     "planner": "a demand model fitted to the world's own past",
-    "learned": "a demand model learned from other worlds, prices, a longer look ahead",
+    "learned": "a demand model learned from other worlds, later slots, exchanges",
 }
 ABLATIONS = ("no-migration", "no-comp", "no-air-sharing", "no-store-sharing", "whole-models")
 SWEEP = (
