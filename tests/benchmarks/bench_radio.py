@@ -54,6 +54,7 @@ LIMITS = (
     *(("umi", nodes, antennas, 32) for nodes, antennas in SIZES),
     *(("iid", nodes, antennas, users) for nodes, antennas in ((2, 4), (4, 4), (4, 8)) for users in (4, 8)),
     ("iid", 2, 4, 16),
+    ("iid", 4, 1, 8),
 )
 """Where the default's single beam is not at the relaxation: channel, nodes, antennas, users."""
 STARTS_4 = Effort(stages=(Stage(tolerance=0.0, starts=4, steps=100),))
