@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pbstore.codecs.casts import cast_number
-from pbstore.codecs.chunk import Mode, Uints, encode_chunk
+from pbstore.codecs.chunk import Mode, Uints, encode_chunk, num_bytes
 from pbstore.codecs.grid import GRID, encode_grid, find_kind, fits_grid, write_grid
 from pbstore.codecs.payload import CAST, DELTA, LORA, PLANES, ROWS, write_payload
 from pbstore.codecs.predict import Lora, Prediction, Runs, Straight, dtype_number
@@ -123,14 +123,14 @@ def _options(
 def _alone(data: memoryview, values: Uints, spec: TensorSpec) -> list[_Option]:
     """Forms without a base."""
     plain = Mode(item_bytes=spec.item_bytes, rotate=spec.dtype in _FLOATS)
-    options = [_Option(PLANES, len(encode_chunk(values, None, plain)) / values.nbytes, plain)]
+    options = [_Option(PLANES, num_bytes(encode_chunk(values, None, plain)) / values.nbytes, plain)]
     if spec.dtype not in _FLOATS:
         options.append(_Option(ZSTD, text_cost(data), Mode()))
     elif fits_grid(spec) and len(data) >= _GRID_FROM_BYTES:
         kind = find_kind(values, spec.dtype)
         if kind is not None:
             some = values[:_GRID_TRIAL]
-            cost = len(encode_grid(some, spec.dtype, kind)) / some.nbytes
+            cost = num_bytes(encode_grid(some, spec.dtype, kind)) / some.nbytes
             options.append(_Option(GRID, cost, plain, grid=(spec.dtype, kind)))
     return options
 
@@ -147,7 +147,7 @@ def _best_straight(
             continue
         prediction = Straight(memoryview(base).cast("B"), spec.item_bytes, cast)
         expected = sample.predicted(prediction)
-        cost = len(encode_chunk(values, expected, plain)) / values.nbytes
+        cost = num_bytes(encode_chunk(values, expected, plain)) / values.nbytes
         if best is None or cost < best.cost:
             codec = CAST if cast else DELTA
             best = _Option(codec, cost, plain, prediction, (block_id,), expected=expected)

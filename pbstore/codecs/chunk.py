@@ -60,7 +60,7 @@ class Mode:
     balanced: bool = True
 
 
-def encode_chunk(values: Uints, predicted: Uints | None, mode: Mode) -> bytes:
+def encode_chunk(values: Uints, predicted: Uints | None, mode: Mode) -> list[Buffer]:
     """Code the elements of a chunk.
 
     Args:
@@ -69,14 +69,12 @@ def encode_chunk(values: Uints, predicted: Uints | None, mode: Mode) -> bytes:
         mode: The steps to take.
 
     Returns:
-        The chunk's bytes, for `decode_chunk`.
+        The chunk's bytes in parts, for `decode_chunk`; valid until this thread codes the next chunk.
     """
     if predicted is None:
-        return b"".join(
-            [bytes([_CODED]), *_pack_planes(_rotated(values) if mode.rotate else values, mode, [])]
-        )
+        return [bytes([_CODED]), *_pack_planes(_rotated(values) if mode.rotate else values, mode, [])]
     if np.array_equal(values, predicted):
-        return bytes([_SAME])
+        return [bytes([_SAME])]
     coded = np.subtract(values, predicted, out=scratch("coded", len(values), values.dtype))
     if mode.table is not None:
         coded -= correction(predicted, mode.table)
@@ -87,7 +85,12 @@ def encode_chunk(values: Uints, predicted: Uints | None, mode: Mode) -> bytes:
         order = np.argsort(context, kind="stable")
         coded = np.take(coded, order, out=scratch("ordered", len(coded), coded.dtype), mode="clip")
         cuts = _cuts(np.take(context, order, out=scratch("contexts", len(coded), np.uint8), mode="clip"))
-    return b"".join([bytes([_CODED]), *_pack_planes(coded, mode, cuts)])
+    return [bytes([_CODED]), *_pack_planes(coded, mode, cuts)]
+
+
+def num_bytes(parts: list[Buffer]) -> int:
+    """Bytes of a coded chunk."""
+    return sum(map(len, parts))
 
 
 def decode_chunk(body: memoryview, predicted: Uints | None, mode: Mode, out: Uints) -> None:

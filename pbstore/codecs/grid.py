@@ -25,7 +25,6 @@ import numpy.typing as npt
 
 from pbstore.codecs.casts import CASTS, cast_number
 from pbstore.codecs.chunk import UINT, Mode, Uints, decode_chunk, encode_chunk, merge_planes, split_planes
-from pbstore.codecs.chunked import parallel
 from pbstore.codecs.payload import CHUNK_BITS, join_chunks, read_bounds
 from pbstore.codecs.scratch import scratch
 from pbstore.codecs.streams import Bytes, pack_stream, unpack_stream
@@ -72,8 +71,8 @@ def find_kind(values: Uints, dtype: str) -> int | None:
     return SYMMETRIC if exact > 0.7 else None
 
 
-def encode_grid(values: Uints, dtype: str, kind: int) -> bytes:
-    """Code whole runs of weights.
+def encode_grid(values: Uints, dtype: str, kind: int) -> list[Buffer]:
+    """Code whole runs of weights; the parts are valid until this thread codes the next ones.
 
     Args:
         values: Weights as bits, (n,), n a multiple of RUN.
@@ -87,7 +86,7 @@ def encode_grid(values: Uints, dtype: str, kind: int) -> bytes:
     )
     levels = q.view(np.uint8).reshape(-1)
     parts += pack_stream(_in_pairs(levels) if kind == AFFINE else levels)
-    return b"".join([*parts, encode_chunk(values, predicted, _MODES[VERSION](values.itemsize))])
+    return [*parts, *encode_chunk(values, predicted, _MODES[VERSION](values.itemsize))]
 
 
 def decode_grid(body: memoryview, dtype: str, kind: int, version: int, out: Uints) -> None:
@@ -120,12 +119,12 @@ def write_grid(raw: memoryview, dtype: str, kind: int, workers: int = 1) -> Buff
     values = np.frombuffer(raw, UINT[DTYPE_BITS[dtype] // 8])
     step = CHUNK_BYTES // values.itemsize
 
-    def code(start: int) -> bytes:
+    def code(start: int) -> list[Buffer]:
         return encode_grid(values[start : start + step], dtype, kind)
 
     head = _HEAD.pack(VERSION, DTYPES.index(dtype), kind, CHUNK_BYTES.bit_length() - 1)
     starts = range(0, len(values), step)
-    return join_chunks(head, len(starts), parallel(code, starts, workers), len(raw))
+    return join_chunks(head, starts, code, workers, len(raw))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ Everything is little-endian. The number of chunks follows from the raw length, w
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from pbstore.codecs.chunk import (
     Uints,
     decode_chunk,
     encode_chunk,
+    num_bytes,
 )
 from pbstore.codecs.chunked import LazyBase, parallel
 from pbstore.codecs.predict import Prediction, read_lora, read_runs, read_straight
@@ -46,7 +47,7 @@ def write_payload(raw: memoryview, mode: Mode, prediction: Prediction | None, wo
     values = np.frombuffer(raw, UINT[mode.item_bytes])
     step = CHUNK_BYTES // mode.item_bytes
 
-    def code(start: int) -> bytes:
+    def code(start: int) -> list[Buffer]:
         stop = min(start + step, len(values))
         expected = None if prediction is None else prediction.elements(start, stop)
         return encode_chunk(values[start:stop], expected, mode)
@@ -59,7 +60,7 @@ def write_payload(raw: memoryview, mode: Mode, prediction: Prediction | None, wo
     if prediction is not None:
         parts.append(prediction.header())
     starts = range(0, len(values), step)
-    return join_chunks(b"".join(parts), len(starts), parallel(code, starts, workers), len(raw))
+    return join_chunks(b"".join(parts), starts, code, workers, len(raw))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,20 +155,28 @@ def _read_prediction(
     raise CodecError(f"unknown codec {codec!r}")
 
 
-def join_chunks(head: bytes, count: int, chunks: Iterable[bytes], raw_bytes: int) -> Buffer:
+def join_chunks(
+    head: bytes, starts: range, code: Callable[[int], list[Buffer]], workers: int, raw_bytes: int
+) -> Buffer:
     """Head, lengths of the chunks, chunks; in memory for about `raw_bytes`, more if they need it."""
-    position = len(head) + 4 * count
-    out = new_pages(max(position, raw_bytes))
-    lengths = np.zeros(count, "<u4")
-    for index, chunk in enumerate(chunks):
-        lengths[index] = len(chunk)
-        if position + len(chunk) > len(out):
-            more = new_pages(2 * len(out) + len(chunk))
+    position = begin = len(head) + 4 * len(starts)
+    out = new_pages(max(begin, raw_bytes))
+    lengths = np.zeros(len(starts), "<u4")
+    shared = workers > 1 and len(starts) > 1
+
+    def in_memory_of_its_own(start: int) -> list[Buffer]:
+        return [b"".join(code(start))]
+
+    for index, parts in enumerate(parallel(in_memory_of_its_own if shared else code, starts, workers)):
+        lengths[index] = num_bytes(parts)
+        if position + num_bytes(parts) > len(out):
+            more = new_pages(2 * len(out) + num_bytes(parts))
             more[:position] = out[:position]
             out = more
-        out[position : position + len(chunk)] = chunk
-        position += len(chunk)
-    out[: len(head) + 4 * count] = head + lengths.tobytes()
+        for part in parts:
+            out[position : position + len(part)] = part
+            position += len(part)
+    out[:begin] = head + lengths.tobytes()
     return out[:position]
 
 

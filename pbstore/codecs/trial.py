@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from pbstore.codecs.chunk import TABLE_BITS, UINT, Mode, Uints, encode_chunk
+from pbstore.codecs.chunk import TABLE_BITS, UINT, Mode, Uints, encode_chunk, num_bytes
 from pbstore.codecs.grid import RUN
 from pbstore.codecs.predict import Prediction
 from pbstore.codecs.streams import pack_stream
@@ -44,10 +44,10 @@ def best_mode(
     mode = Mode(item_bytes=spec.item_bytes)
     size = plain_cost * values.nbytes
     if math.isinf(size):
-        size = len(encode_chunk(values, expected, mode))
+        size = num_bytes(encode_chunk(values, expected, mode))
     for step in _steps(values, expected, spec, raw_bytes):
         trial = replace(mode, **step)  # type: ignore[arg-type]
-        smaller = len(encode_chunk(values, expected, trial))
+        smaller = num_bytes(encode_chunk(values, expected, trial))
         gain = _CONTEXT_GAIN if trial.context_shift is not None and mode.context_shift is None else _MODE_GAIN
         if smaller < (1 - gain) * size - 16:
             mode, size = trial, smaller
@@ -90,9 +90,9 @@ class Sample:
     """Element ranges spread evenly over a tensor; all of it where it is small."""
 
     def __init__(self, num_elements: int, item_bytes: int) -> None:
-        num_bytes = num_elements * item_bytes
-        segments = 8 if num_bytes < _LARGE_BYTES else 32
-        sample = min(max(num_bytes // 32, _SAMPLE_BYTES // 8), _SAMPLE_BYTES)
+        whole = num_elements * item_bytes
+        segments = 8 if whole < _LARGE_BYTES else 32
+        sample = min(max(whole // 32, _SAMPLE_BYTES // 8), _SAMPLE_BYTES)
         length = max(1, sample // segments // item_bytes // RUN) * RUN
         self.item_bytes = item_bytes
         if num_elements <= segments * length:
