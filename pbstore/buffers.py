@@ -34,13 +34,19 @@ class Buffers:
         return np.empty(size, np.uint8).data[:num_bytes]
 
     def give(self, memory: memoryview) -> None:
-        """Take memory back that nobody reads or writes any more; memory of others is let go."""
+        """Take memory back that nobody reads or writes any more; memory of others is let go.
+
+        Raises:
+            ValueError: If it was given back before: two would get it.
+        """
         array = memory.obj
         if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
             return
         if not _LEAST_BYTES <= len(array) <= _MOST_BYTES or len(array) & (len(array) - 1):
             return
         with self._mutex:
+            if any(array is held for held in self._free.get(len(array), ())):
+                raise ValueError(f"memory of {len(memory)} bytes was given back twice")
             if self._free_bytes + len(array) <= KEPT_BYTES:
                 self._free.setdefault(len(array), []).append(array)
                 self._free_bytes += len(array)

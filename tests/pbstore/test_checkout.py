@@ -100,3 +100,6 @@ def test_memory_is_used_again_but_never_twice_at_a_time() -> None:
     again = buffers.take(100_000)
     assert again.obj is one.obj
     assert all(buffers.take(100_000).obj is not held.obj for held in (again, two))
+    buffers.give(two)
+    with pytest.raises(ValueError, match="given back twice"):
+        buffers.give(two)
