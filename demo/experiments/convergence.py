@@ -55,17 +55,16 @@ def draw_convergence(results: Mapping[str, Any], path: Path) -> None:
         row[0].set_ylabel("cost on validation worlds (s a slot)")
         row[1].xaxis.set_major_formatter(_thousands)
         row[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=9)
-    axes[0, 1].set_xscale("log")  # Augur's slots are many and cheap
-    axes[0, 1].xaxis.set_major_formatter(_thousands)
-    axes[0, 1].xaxis.set_minor_formatter("")
+    for ax in axes[0]:
+        ax.set_xscale("log")  # Augur's slots are many and cheap
+        ax.xaxis.set_major_formatter(_thousands)
+        ax.xaxis.set_minor_formatter("")
     axes[0, 0].set_ylim(32, 60)
     axes[0, 0].set_title("learners", loc="left", fontsize=11)
     axes[1, 0].set_title("MAASN-DA with one thing changed", loc="left", fontsize=11)
-    seeds = {len(runs) for runs in results["curves"].values()}
-    fig.suptitle(
-        f"Scenario findings; lines: mean of {min(seeds)} to {max(seeds)} training seeds, bands: their range",
-        fontsize=11,
-    )
+    seeds = sorted({len(runs) for runs in results["curves"].values() if runs})
+    count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    fig.suptitle(f"Scenario findings; lines: mean of {count} training seeds, bands: their range", fontsize=11)
     fig.savefig(path, dpi=130)
     plt.close(fig)
 
@@ -78,7 +77,7 @@ def _draw(ax: Any, runs: Sequence[Curve], key: str, text: str, colour: str) -> N
     if key == "env_steps":  # no zero on a logarithmic axis
         at, costs = at[1:], costs[:, 1:]
     ax.plot(at, costs.mean(axis=0), color=colour, lw=1.8, marker="o", ms=3, label=text)
-    ax.fill_between(at, costs.min(axis=0), costs.max(axis=0), color=colour, alpha=0.15, lw=0)
+    ax.fill_between(at, costs.min(axis=0), costs.max(axis=0), color=colour, alpha=0.12, lw=0)
 
 
 def _thousands(value: float, _: int) -> str:
