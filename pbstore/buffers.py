@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from pbstore.codecs.scratch import new_pages
 
-KEPT_BYTES = 64 << 20
+KEPT_BYTES = 48 << 20
 """Most memory that is kept while nobody uses it."""
 _LEAST_BYTES, _MOST_BYTES = 1 << 16, 1 << 22
 """Larger memory is not kept: it comes in huge pages, which are fast when they are new, too."""

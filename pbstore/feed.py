@@ -11,7 +11,7 @@ from pbstore.buffers import Buffers
 from pbstore.codecs.types import TensorSpec
 from pbstore.hashing import BlockId
 
-FEED_BYTES = 80 << 20
+FEED_BYTES = 64 << 20
 """Raw bytes that are read and not yet stored."""
 R = TypeVar("R")
 
