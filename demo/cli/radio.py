@@ -27,6 +27,14 @@ def radio(
     sdp: Annotated[
         bool, typer.Option(help="Also solve the semidefinite relaxation in cvxpy (seconds).")
     ] = False,
+    best: Annotated[
+        bool,
+        typer.Option(
+            "--global",
+            help="Also find the best single beam, and its bound, by branch and bound (seconds; at most 32 "
+            "antennas that send and 32 users that wait, no CSI error).",
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for radio.png, radio.json and channel.npz.")
     ] = None,
@@ -46,7 +54,7 @@ def radio(
     from demo.cli.radio_tables import print_comparison
 
     loaded = load_scenario(scenario, channel, seed, csi_error)
-    result = compare(loaded, seed, sdp=sdp)
+    result = compare(loaded, seed, sdp=sdp, best=best)
     if out is not None:
         from demo.cli.radio_picture import draw_broadcast
         from radio import ChannelFile, save_channel

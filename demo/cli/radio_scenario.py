@@ -29,6 +29,9 @@ from radio.types import BoolArray, ComplexArray, FloatArray
 __all__ = ["Comparison", "Row", "Scenario", "compare", "load_scenario"]
 
 _TOP_KEYS = {"radio", "users_xy", "nodes_xy", "holders", "waiting", "size_bytes", "csi_error"}
+_LARGEST_GLOBAL = 32
+"""Antennas that send, and users that wait, up to which branch and bound takes seconds."""
+_BEST = "best beam"
 _IMAGE_MODEL_BYTES = 138_000_000
 """The image model of TS 22.261 table 7.10.1-2, to be delivered in one second."""
 
@@ -77,6 +80,8 @@ class Comparison:
     rows: tuple[Row, ...]
     upper_bound_db: float
     """No beamformer gives the weakest user a higher SNR (guaranteed SNR under CSI error)."""
+    beam_bound_db: float | None
+    """No single beam gives the weakest user a higher SNR; None unless the global solver ran."""
     matched_db: list[float]
     """SNR of each waiting user if it were served alone."""
     users: list[int]
@@ -92,6 +97,7 @@ class Comparison:
             "seed": self.seed,
             "users": self.users,
             "upper_bound_db": _plain(self.upper_bound_db),
+            "beam_bound_db": _plain(self.beam_bound_db),
             "matched_filter_db": _plain(self.matched_db),
             "solvers": rows,
         }
@@ -210,21 +216,27 @@ def _radius(h: ComplexArray, holders: BoolArray, share: float) -> FloatArray | N
     return share * np.linalg.norm(h[:, holders], axis=(1, 2)) if share > 0 else None
 
 
-def compare(scenario: Scenario, seed: int, *, sdp: bool) -> Comparison:
+def compare(scenario: Scenario, seed: int, *, sdp: bool, best: bool = False) -> Comparison:
     """Run every solver and baseline.
 
     Args:
         scenario: The broadcast.
         seed: Seed of the random starts.
         sdp: Whether to run cvxpy too.
+        best: Whether to find the best single beam too.
 
     Returns:
         One row a solver, ours first.
+
+    Raises:
+        ValueError: If the best beam is asked for where branch and bound is not for it.
     """
+    if best:
+        _check_global(scenario)
     given = (scenario.h, scenario.power_w, scenario.noise_w, scenario.holders, scenario.waiting)
     solve_broadcast(*given, certify="none")  # warms up the linear algebra: times below are of the solver
     results: dict[str, tuple[BroadcastResult, float]] = {}
-    for name, options in _solvers(scenario, sdp=sdp).items():
+    for name, options in _solvers(scenario, sdp=sdp, best=best).items():
         started = time.process_time()
         result = solve_broadcast(*given, rng=np.random.default_rng(seed), **options)
         results[name] = (result, 1e3 * (time.process_time() - started))
@@ -232,17 +244,18 @@ def compare(scenario: Scenario, seed: int, *, sdp: bool) -> Comparison:
     rows.append(_group_row(scenario))
     rows += [_baseline_row(name, scenario) for name in BASELINES]
     first = next(iter(results.values()))[0]
-    # With CSI error the bound of one column holds for one column only.
+    # With CSI error, or from the global solver, the bound of one column holds for one column only.
     plain = scenario.csi_error is None
     bound = min(
         float(result.upper_bound)
         for name, (result, _) in results.items()
-        if plain or (result.w.shape[-1] > 1 and "ignored" not in name)
+        if name != _BEST and (plain or (result.w.shape[-1] > 1 and "ignored" not in name))
     )
     matched = single_user_snr(scenario.h * scenario.holders[:, None], scenario.power_w, scenario.noise_w)
     return Comparison(
         rows=tuple(rows),
         upper_bound_db=_db(bound),
+        beam_bound_db=_db(float(results[_BEST][0].upper_bound)) if best else None,
         matched_db=[_db(float(snr)) for snr in matched[scenario.waiting]],
         users=[int(user) for user in np.flatnonzero(scenario.waiting)],
         beam=first.w[..., 0],
@@ -250,7 +263,18 @@ def compare(scenario: Scenario, seed: int, *, sdp: bool) -> Comparison:
     )
 
 
-def _solvers(scenario: Scenario, *, sdp: bool) -> dict[str, dict[str, Any]]:
+def _check_global(scenario: Scenario) -> None:
+    antennas, users = int(scenario.holders.sum()) * scenario.h.shape[2], int(scenario.waiting.sum())
+    if scenario.csi_error is not None:
+        raise ValueError("--global finds the best beam for known channels: leave out the CSI error")
+    if max(antennas, users) > _LARGEST_GLOBAL:
+        raise ValueError(
+            f"--global takes at most {_LARGEST_GLOBAL} antennas that send and {_LARGEST_GLOBAL} users that "
+            f"wait, got {antennas} and {users}"
+        )
+
+
+def _solvers(scenario: Scenario, *, sdp: bool, best: bool) -> dict[str, dict[str, Any]]:
     robust = {"csi_error": scenario.csi_error}
     label = "robust " if scenario.csi_error is not None else ""
     found: dict[str, dict[str, Any]] = {
@@ -260,6 +284,8 @@ def _solvers(scenario: Scenario, *, sdp: bool) -> dict[str, dict[str, Any]]:
     }
     if scenario.csi_error is not None:
         found["beam, error ignored"] = {}
+    if best:
+        found[_BEST] = {"solver": "global"}
     if sdp:
         found[f"{label}SDP + randomisation"] = {**robust, "solver": "sdp"}
     return found

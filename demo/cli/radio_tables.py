@@ -44,5 +44,7 @@ def print_comparison(scenario: Scenario, result: Comparison, out: Path | None) -
     console = Console()
     console.print(table)
     console.print(f"no beamformer of any rank gets the weakest user above {result.upper_bound_db:.2f} dB")
+    if result.beam_bound_db is not None:
+        console.print(f"no single beam gets it above {result.beam_bound_db:.2f} dB")
     if out is not None:
         console.print(f"wrote {out / 'radio.png'}, {out / 'radio.json'}, {out / 'channel.npz'}")

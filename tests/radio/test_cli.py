@@ -69,6 +69,28 @@ def test_the_table_is_printed(scenario: Path, capsys: pytest.CaptureFixture[str]
     assert "no beamformer of any rank" in printed
 
 
+def test_the_best_beam_is_between_ours_and_its_bound(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["radio", str(scenario), "--global", "--json"]) == 0
+
+    document = json.loads(capsys.readouterr().out)
+    weakest = {row["name"]: min(row["snr_db"], default=None) for row in document["solvers"]}
+    assert weakest["beam"] - 1e-4 <= weakest["best beam"] <= document["beam_bound_db"]
+    assert document["beam_bound_db"] <= document["upper_bound_db"] + 0.01
+
+    assert main(["radio", str(scenario), "--global"]) == 0
+    assert "no single beam gets it above" in capsys.readouterr().out
+
+    assert main(["radio", str(scenario), "--global", "--csi-error", "0.1"]) == 1
+    assert "leave out the CSI error" in capsys.readouterr().err
+
+    many = tmp_path / "many.toml"
+    many.write_text("[radio]\nnum_users = 40\n")
+    assert main(["radio", str(many), "--global"]) == 1
+    assert "at most 32 antennas that send and 32 users" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
