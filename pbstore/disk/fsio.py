@@ -3,15 +3,12 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
 from pbstore.hashing import Buffer
 
-FLUSH_BYTES = 16 << 20
-"""A growing file is flushed early each time so many bytes were written."""
 _durable: ContextVar[bool] = ContextVar("durable", default=True)
 _hooks: list[Callable[[str], None]] = []
 
@@ -43,40 +40,6 @@ def fsync(fd: int, name: str) -> None:
     step(f"fsync {name}")
     if _durable.get():
         os.fsync(fd)
-
-
-class EarlyFlush:
-    """Moves a growing file to the disk while it is written, so that the fsync at its end is short."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._behind = 0
-        self._job: Future[None] | None = None
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="pbstore-flush") if _durable.get() else None
-
-    def wrote(self, num_bytes: int) -> None:
-        """Say that so many bytes more were written."""
-        self._behind += num_bytes
-        idle = self._job is None or self._job.done()
-        if self._pool is not None and self._behind >= FLUSH_BYTES and idle:
-            self._check()
-            self._behind = 0
-            self._job = self._pool.submit(os.fdatasync, self._fd)
-
-    def close(self) -> None:
-        """Wait for the flush in progress.
-
-        Raises:
-            OSError: If one failed: the kernel tells of a failed write only once, so the last fsync may not.
-        """
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._check()
-
-    def _check(self) -> None:
-        job, self._job = self._job, None
-        if job is not None:
-            job.result()
 
 
 def fsync_folder(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-from contextlib import suppress
 from pathlib import Path
 
 from pbstore.blocks import StoredBlock
@@ -19,7 +18,6 @@ class PackWriter:
         self._pack_bytes = pack_bytes
         self._number = 0
         self._fd = -1
-        self._flush: fsio.EarlyFlush | None = None
         self._end = 0
         self._folder_changed = False
         self._seal_before = 0
@@ -36,8 +34,6 @@ class PackWriter:
             self.seal()
             self._open()
         record = pack.append(self._fd, self._end, block)
-        if self._flush is not None:
-            self._flush.wrote(record.end - self._end)
         self._end = record.end
         return self._number, record
 
@@ -52,7 +48,6 @@ class PackWriter:
         if self._fd < 0:
             return
         try:
-            self._end_flush()
             fsio.fsync(self._fd, "pack")
             if self._folder_changed:
                 fsio.fsync_folder(self._folder)
@@ -76,10 +71,6 @@ class PackWriter:
         return int(self._connection.execute("SELECT COALESCE(MAX(number), 0) FROM packs").fetchone()[0])
 
     def _open(self) -> None:
-        self._open_newest()
-        self._flush = fsio.EarlyFlush(self._fd)
-
-    def _open_newest(self) -> None:
         row = self._connection.execute(
             "SELECT number, end FROM packs ORDER BY number DESC LIMIT 1"
         ).fetchone()
@@ -99,14 +90,7 @@ class PackWriter:
         index.set_meta(self._connection, "last_pack", str(number))
         return number
 
-    def _end_flush(self) -> None:
-        flush, self._flush = self._flush, None
-        if flush is not None:
-            flush.close()
-
     def _close(self) -> None:
-        with suppress(OSError):  # what was written is given up, or has been flushed already
-            self._end_flush()
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1

@@ -1,6 +1,5 @@
 """Laws of a checkout: every block by its hash, and every file by its sha256 unless this store made both."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,23 +70,6 @@ def test_damage_in_a_pack_leaves_no_file(form: str, folder: Path, tmp_path: Path
         store.checkout("org/base", tmp_path / "out")
     assert not (tmp_path / "out" / "model.safetensors").exists()
     assert not list((tmp_path / "out").glob(".tmp-*"))
-
-
-def test_a_failed_early_flush_is_not_forgotten(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(fd: int) -> None:
-        raise OSError(5, "the disk did not take it")
-
-    with open_store(tmp_path / "store") as store:
-        monkeypatch.setattr("pbstore.disk.fsio.FLUSH_BYTES", 1)
-        monkeypatch.setattr(os, "fdatasync", fail)
-        with pytest.raises(OSError, match="did not take it"):
-            store.add(folder, "org/base")
-        monkeypatch.undo()
-        assert store.models() == ()
-        store.add(folder, "org/base")
-        assert store.verify().ok
 
 
 def test_memory_is_used_again_but_never_twice_at_a_time() -> None:
