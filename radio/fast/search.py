@@ -25,7 +25,7 @@ class Kernel(Protocol):
         users: BoolArray,
         num_nodes: int,
         num_iterations: int,
-        damping: float = 0.0,
+        length: float = 0.0,
         weights: FloatArray | None = None,
     ) -> FixedPoint:
         """See `radio.fast.weights.fixed_point`."""
@@ -41,12 +41,14 @@ class Stage:
     """Random starts."""
     steps: int
     """Iterations of each."""
-    damping: float = 0.0
     near: bool = False
     """Start in the span of the relaxation's beam and from its weights."""
     polish: int = 0
-    """Iterations that the best of the starts goes on alone, from its weights: cheaper than more for all."""
-    polish_damping: float = 1.0
+    """Iterations that the best of the starts go on alone, from their weights: cheaper than more for all."""
+    polish_length: float = 0.2
+    """Of their steps; 0 goes all the way, which is faster at first but keeps all nodes at full power."""
+    keep: int = 1
+    """How many of the starts are polished."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,27 +65,25 @@ class Effort:
 
 DEFAULT_EFFORT = Effort(
     stages=(
-        Stage(tolerance=0.0, starts=4, steps=40, polish=60, polish_damping=0.0),
-        Stage(tolerance=1.5e-3, starts=4, steps=60, near=True, polish=120),
-        Stage(tolerance=1.5e-2, starts=8, steps=80, damping=0.5, near=True, polish=120),
-        Stage(tolerance=4e-2, starts=16, steps=200, damping=1.0, polish=150),
-        Stage(tolerance=1.2e-1, starts=64, steps=200, damping=1.0, polish=200),
+        Stage(tolerance=0.0, starts=4, steps=40, polish=60, polish_length=0.0),
+        Stage(tolerance=1.5e-3, starts=4, steps=60, near=True, polish=100, polish_length=0.4),
+        Stage(tolerance=1.5e-2, starts=8, steps=60, near=True, polish=100, keep=4),
+        Stage(tolerance=4e-2, starts=64, steps=30, polish=80, keep=16),
+        Stage(tolerance=1.2e-1, starts=256, steps=30, polish=100, keep=32),
     )
 )
 """For one column. Measured in `radio/README.md`."""
 WIDE_EFFORT = Effort(
     stages=(
-        Stage(tolerance=0.0, starts=2, steps=30, polish=60, polish_damping=0.0),
+        Stage(tolerance=0.0, starts=2, steps=30, polish=60, polish_length=0.0),
         Stage(tolerance=3e-4, starts=4, steps=60, near=True, polish=80),
-        Stage(tolerance=1.5e-2, starts=8, steps=150, damping=0.5, polish=100),
-        Stage(tolerance=4e-2, starts=16, steps=250, damping=1.0, polish=150),
+        Stage(tolerance=1.5e-2, starts=8, steps=80, near=True, polish=100, keep=2),
+        Stage(tolerance=4e-2, starts=16, steps=40, polish=120, keep=16),
     )
 )
 """For more columns, which can come closer to the bound."""
 QUICK_EFFORT = Effort(stages=(Stage(tolerance=0.0, starts=4, steps=60),))
 """For inner loops, with certify="none": about a tenth of a millisecond a row, no proof."""
-_RELAXED_COLUMNS = 4
-"""Of the relaxation at least: its optima have rank one to three, and four columns cost as much as two."""
 _RELAXED_COLUMNS = 4
 """Columns of the relaxation: its optima have rank one to three, and four cost little more than two."""
 _LARGEST_EXACT = 32
@@ -118,6 +118,11 @@ class _Found:
         better = least > self.least[rows]
         self.u[rows[better]] = u[better]
         self.least[rows[better]] = least[better]
+
+    def offer_best(self, rows: np.ndarray, end: FixedPoint) -> None:
+        """The best start of each row of a run."""
+        best, index = end.least.argmax(axis=1), np.arange(len(rows))
+        self.offer(rows, end.u[index, :, :, best], end.least[index, best])
 
     def remember(self, rows: np.ndarray, wide: ComplexArray, weights: FloatArray) -> None:
         """Look on from wide (rows, size, any) and these weights, (rows, users)."""
@@ -176,7 +181,7 @@ def search(
         _run(found, rows, stage, rng, kernel, prove)
     u = found.u.astype(np.complex128).reshape(*g.shape[:1], *g.shape[2:], columns)
     norm = np.linalg.norm(u, axis=(2, 3), keepdims=True)
-    return u / np.maximum(norm, 0.5), found.bound
+    return u / np.maximum(norm, 1.0), found.bound
 
 
 def _worth_proving(effort: Effort) -> float:
@@ -195,20 +200,17 @@ def _run(
     """One stage on some rows; with the bound where it may leave no more than a gap of `prove`."""
     flat, users, nodes = found.flat[rows], found.users[rows], found.num_nodes
     start, weights = _starts(found, rows, stage, rng)
-    end = kernel(flat, start, users, nodes, stage.steps, stage.damping, weights)
-    best, index = end.least.argmax(axis=1), np.arange(len(rows))
-    u, wide = end.u[index, :, :, best], end.u.reshape(*found.u[rows].shape[:2], -1)
-    found.offer(rows, u, end.least[index, best])
-    weights = _amplitude_weights(flat, end, best)
+    end = kernel(flat, start, users, nodes, stage.steps, weights=weights)
+    wide = end.u.reshape(*found.u[rows].shape[:2], -1)
+    found.offer_best(rows, end)
     if stage.polish:
-        warm = np.maximum(weights, 1e-3)[:, :, None]
-        end = kernel(flat, u[..., None], users, nodes, stage.polish, stage.polish_damping, warm)
-        best = np.zeros_like(best)
-        found.offer(rows, end.u[..., 0], end.least[:, 0])
-        weights = _amplitude_weights(flat, end, best)
+        kept, warm = _best_starts(flat, end, stage.keep)
+        end = kernel(flat, kept, users, nodes, stage.polish, stage.polish_length, np.maximum(warm, 1e-3))
+        found.offer_best(rows, end)
     if not stage.near:
-        found.remember(rows, wide, weights)
+        found.remember(rows, wide, _best_starts(flat, end, 1)[1][:, :, 0])
     if prove is not None:
+        best, index = end.least.argmax(axis=1), np.arange(len(rows))
         multipliers = end.weights[index, :, best], end.prices[index, :, best]
         near = multiplier_estimate(flat, *multipliers) * (1.0 - prove) <= found.least[rows] ** 2
         bound = multiplier_bound(found.g[rows[near]], *(part[near] for part in multipliers))
@@ -228,11 +230,16 @@ def _starts(
     return start.reshape(len(rows), size, *mix.shape[2:]), np.repeat(weights, stage.starts, axis=2)
 
 
-def _amplitude_weights(flat: ComplexArray, end: FixedPoint, start: np.ndarray) -> FloatArray:
-    """Weights of the users' amplitudes at the end of one start of each row, at most one, (rows, users)."""
-    index = np.arange(len(flat))
-    weights = end.weights[index, :, start] * np.linalg.norm(flat @ end.u[index, :, :, start], axis=2)
-    return np.asarray(weights / weights.max(axis=1, keepdims=True))
+def _best_starts(flat: ComplexArray, end: FixedPoint, count: int) -> tuple[ComplexArray, FloatArray]:
+    """Beams (rows, size, columns, count) of the best starts, weights of the amplitudes (rows, users, count).
+
+    The weights are at most one.
+    """
+    best = np.argsort(-end.least, axis=1)[:, None, :count]
+    u = np.take_along_axis(end.u, best[:, None], axis=3)
+    received = (flat @ u.reshape(*u.shape[:2], -1)).reshape(*flat.shape[:2], *u.shape[2:])
+    weights = np.take_along_axis(end.weights, best, axis=2) * np.linalg.norm(received, axis=2)
+    return u, np.asarray(weights / weights.max(axis=1, keepdims=True))
 
 
 def _relax(
@@ -250,10 +257,9 @@ def _relax(
         start = random_start((len(rows), size, width, 1), rng) + np.float32(2.0) * start
     steps = effort.bound_steps * 2**attempt
     weights = np.maximum(found.weights[rows], 1e-2)[:, :, None]
-    end = kernel(found.flat[rows], start, found.users[rows], found.num_nodes, steps, 0.0, weights)
+    end = kernel(found.flat[rows], start, found.users[rows], found.num_nodes, steps, weights=weights)
     found.offer_bound(rows, multiplier_bound(found.g[rows], end.weights[:, :, 0], end.prices[:, :, 0]))
-    first = np.zeros(len(rows), dtype=np.intp)
-    found.remember(rows, end.u[..., 0], _amplitude_weights(found.flat[rows], end, first))
+    found.remember(rows, end.u[..., 0], _best_starts(found.flat[rows], end, 1)[1][:, :, 0])
     if found.columns >= width:
         wide = np.zeros((*end.u.shape[:2], found.columns), dtype=np.complex64)
         wide[:, :, :width] = end.u[..., 0]

@@ -25,7 +25,7 @@ class TorchKernel:
         users: BoolArray,
         num_nodes: int,
         num_iterations: int,
-        damping: float = 0.0,
+        length: float = 0.0,
         weights: FloatArray | None = None,
     ) -> FixedPoint:
         """Arguments and result as in numpy; TF32 is never used, the dtype is complex64 throughout."""
@@ -36,7 +36,7 @@ class TorchKernel:
                 torch.from_numpy(np.ascontiguousarray(users)).to(self.device),
                 num_nodes,
                 num_iterations,
-                damping,
+                length,
                 None if weights is None else torch.from_numpy(weights).to(self.device),
             )
             best, least, ended, prices = (part.cpu().numpy() for part in found)
@@ -49,7 +49,7 @@ def _run(
     users: torch.Tensor,
     num_nodes: int,
     num_iterations: int,
-    damping: float,
+    length: float,
     weights: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The iteration; returns best beams, their least amplitude, weights and prices."""
@@ -57,9 +57,11 @@ def _run(
     absent = None
     if not bool(users.all()):
         absent = torch.zeros(users.shape, device=g.device).masked_fill_(~users, torch.inf)[:, :, None]
-    u, norm = _unit(u, num_nodes)
+    scaled, norm = _unit(u, num_nodes)
+    u = u if length else scaled
     if weights is None:
         weights = torch.ones((*g.shape[:2], u.shape[3]), device=g.device)
+    pushed = weights
     best, least = u.clone(), torch.zeros((len(g), 1, u.shape[3]), device=g.device)
     for step in range(num_iterations + 1):
         y = torch.bmm(g, u.flatten(2)).reshape(len(g), -1, *u.shape[2:])
@@ -78,10 +80,13 @@ def _run(
             weights = weights / weights.amax(dim=1, keepdim=True)
         if third < 2:
             weights = weights.clamp_min(_FLOOR)
-        pushed = (y * (weights / amplitude)[:, :, None, :]).flatten(2)
-        sent, norm = _unit(torch.bmm(adjoint, pushed).reshape(u.shape), num_nodes)
-        u = _unit(sent + damping * u, num_nodes)[0] if damping else sent
-    return best, least[:, 0], weights / amplitude, norm
+        pushed = weights / amplitude
+        if length:
+            pushed = pushed * (weakest / amplitude) ** 4
+        gathered = torch.bmm(adjoint, (y * pushed[:, :, None, :]).flatten(2))
+        sent, norm = _unit(gathered.reshape(u.shape), num_nodes)
+        u = _ascend(u, sent, norm, length) if length else sent
+    return best, least[:, 0], pushed, norm
 
 
 def _power(z: torch.Tensor) -> torch.Tensor:
@@ -93,4 +98,17 @@ def _unit(u: torch.Tensor, num_nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
     batch, _, columns, starts = u.shape
     blocks = u.reshape(batch, num_nodes, -1, columns, starts)
     norm = torch.sqrt(_power(blocks).sum(dim=(2, 3)) + _TINY)
-    return (blocks * (1.0 / norm)[:, :, None, None, :]).reshape(u.shape), norm
+    return _scale_nodes(u, 1.0 / norm), norm
+
+
+def _ascend(u: torch.Tensor, sent: torch.Tensor, norm: torch.Tensor, length: float) -> torch.Tensor:
+    """A step along sent, of unit blocks that had these norms, and back into the balls of norm one."""
+    share = norm * (length / norm.amax(dim=1, keepdim=True))
+    moved, size = _unit(u + _scale_nodes(sent, share), norm.shape[1])
+    return _scale_nodes(moved, size.clamp_max(1.0))
+
+
+def _scale_nodes(u: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """Each node's block times a factor, (batch, nodes, starts)."""
+    batch, num_nodes, starts = factor.shape
+    return (u.reshape(batch, num_nodes, -1, starts) * factor[:, :, None, :]).reshape(u.shape)

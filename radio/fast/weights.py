@@ -21,7 +21,8 @@ class FixedPoint:
     """What a run found."""
 
     u: ComplexArray
-    """Best beams seen, (batch, nodes * antennas, columns, starts); every holder's block has norm one."""
+    """Best beams seen, (batch, nodes * antennas, columns, starts); every holder's block has norm one, or at
+    most one after small steps."""
     least: FloatArray
     """Amplitude of the weakest user under them, (batch, starts)."""
     weights: FloatArray
@@ -57,7 +58,7 @@ def fixed_point(
     users: BoolArray,
     num_nodes: int,
     num_iterations: int,
-    damping: float = 0.0,
+    length: float = 0.0,
     weights: FloatArray | None = None,
 ) -> FixedPoint:
     """Run the iteration from u.
@@ -67,13 +68,19 @@ def fixed_point(
     problem; with enough columns (columns^2 >= users + nodes) that is its relaxation, and the point its
     optimum.
 
+    With a `length` the beam moves by a small step and is projected on the unit balls, u_n <- proj(u + length
+    s / max_m ||s_m||)_n, s the sum above, so that a node may send with less than its power. Weights that only
+    add up what users lack, and a beam that only adds up steps, chase each other in circles; so s counts each
+    user (min_j a_j / a_k)^4 times, which reacts at once and damps them: the run settles in a local optimum.
+
     Args:
         g: Scaled CSI, complex64 (batch, users, nodes * antennas); zero where masked.
-        u: Start, complex64 (batch, nodes * antennas, columns, starts).
+        u: Start, complex64 (batch, nodes * antennas, columns, starts); scaled to norm one a node without a
+            length.
         users: Users that count, (batch, users).
         num_nodes: Nodes; antennas of a node lie side by side.
         num_iterations: Length of the run.
-        damping: Share of the old beam added to the new one; tames rows that swing between users.
+        length: Of a step; 0 goes all the way.
         weights: First weights of the users' amplitudes, (batch, users, starts); None is equal ones.
 
     Returns:
@@ -81,11 +88,11 @@ def fixed_point(
     """
     adjoint = np.ascontiguousarray(np.conj(g.transpose(0, 2, 1)))
     absent = None if users.all() else np.where(users, 0.0, np.inf).astype(np.float32)[:, :, None]
-    u = _unit(u, num_nodes)[0]
+    u = u if length else _unit(u, num_nodes)[0]
     if weights is None:
         weights = np.ones((*g.shape[:2], u.shape[3]), dtype=np.float32)
     best, least = u.copy(), np.zeros((len(g), 1, u.shape[3]), dtype=np.float32)
-    norm = np.ones((len(g), num_nodes, u.shape[3]), dtype=np.float32)
+    norm, pushed = np.ones((len(g), num_nodes, u.shape[3]), dtype=np.float32), weights
     for step in range(num_iterations + 1):
         y, amplitude = _receive(g, u, absent)
         third = 3 * step // num_iterations
@@ -98,10 +105,12 @@ def fixed_point(
             break
         inverse = np.minimum(1.0 / amplitude, _MOST)
         weights = _reweigh(weights, inverse, third, normalise=step % 4 == 3)
-        sent = _send(adjoint, y, weights * inverse)
-        sent, norm = _unit(sent, num_nodes)
-        u = _unit(sent + np.float32(damping) * u, num_nodes)[0] if damping else sent
-    return FixedPoint(u=best, least=least[:, 0], weights=weights * inverse, prices=norm)
+        pushed = weights * inverse
+        if length:
+            pushed *= np.square(np.square(fold(np.minimum, amplitude) * inverse))
+        sent, norm = _unit(_send(adjoint, y, pushed), num_nodes)
+        u = _ascend(u, sent, norm, length) if length else sent
+    return FixedPoint(u=best, least=least[:, 0], weights=pushed, prices=norm)
 
 
 def _reweigh(weights: FloatArray, inverse: FloatArray, third: int, *, normalise: bool) -> FloatArray:
@@ -142,12 +151,24 @@ def _send(adjoint: ComplexArray, y: ComplexArray, weights: FloatArray) -> Comple
 
 def _unit(u: ComplexArray, num_nodes: int) -> tuple[ComplexArray, FloatArray]:
     """Scale each node's block to norm one, zeros stay; also the norms, (batch, nodes, starts)."""
-    batch, size, columns, starts = u.shape
+    batch, size, _, starts = u.shape
     power = (u * u.conj()).real
     total = _add_columns(power).reshape(batch * num_nodes, size // num_nodes, starts)
     norm = np.sqrt(fold(np.add, total).reshape(batch, num_nodes, starts) + _TINY)
-    blocks = u.reshape(batch, num_nodes, size // num_nodes * columns, starts)
-    return (blocks * (1.0 / norm)[:, :, None, :]).reshape(u.shape), norm
+    return _scale_nodes(u, 1.0 / norm), norm
+
+
+def _ascend(u: ComplexArray, sent: ComplexArray, norm: FloatArray, length: float) -> ComplexArray:
+    """A step along sent, of unit blocks that had these norms, and back into the balls of norm one."""
+    share = norm * (length / fold(np.maximum, norm))
+    moved, size = _unit(u + _scale_nodes(sent, share), norm.shape[1])
+    return _scale_nodes(moved, np.minimum(size, 1.0))
+
+
+def _scale_nodes(u: ComplexArray, factor: FloatArray) -> ComplexArray:
+    """Each node's block times a factor, (batch, nodes, starts)."""
+    batch, num_nodes, starts = factor.shape
+    return np.asarray((u.reshape(batch, num_nodes, -1, starts) * factor[:, :, None, :]).reshape(u.shape))
 
 
 def _add_columns(power: FloatArray) -> FloatArray:

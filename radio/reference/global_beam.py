@@ -177,19 +177,19 @@ class _Search:
         """Offer vectors (vectors, size) and where the fixed point goes from them and their multipliers."""
         blocks = v.reshape(len(v), self.num_nodes, -1)
         norm = np.linalg.norm(blocks, axis=2, keepdims=True)
-        self.offer((blocks / np.maximum(norm, 1.0)).reshape(len(v), -1).T)
-        start = blocks / np.maximum(norm, 1e-9)
+        start = blocks / np.maximum(norm, 1.0)
+        self.offer(start.reshape(len(v), -1).T)
         end = fixed_point(
             self.flat[None].astype(np.complex64),
             start.reshape(len(v), -1).T[None, :, None].astype(np.complex64),
             np.ones((1, len(self.flat)), dtype=bool),
             self.num_nodes,
             60,
-            1.0,
+            0.2,
             np.maximum(weights / weights.max(axis=1, keepdims=True), 1e-6).T[None].astype(np.float32),
         )
         beams = end.u[0, :, 0].astype(np.complex128).reshape(self.num_nodes, self.num_antennas, -1)
-        beams = beams / np.maximum(np.linalg.norm(beams, axis=1, keepdims=True), 1e-9)
+        beams = beams / np.maximum(np.linalg.norm(beams, axis=1, keepdims=True), 1.0)
         self.offer(beams.reshape(self.flat.shape[1], -1))
 
     def _forms(self, boxes: _Boxes) -> Forms:

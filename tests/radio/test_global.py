@@ -131,6 +131,20 @@ def test_it_is_for_single_beams_without_error(change: dict[str, object]) -> None
         solve_broadcast(np.ones((2, 2, 2)), 1.0, 1.0, solver="global", **change)
 
 
+@pytest.mark.parametrize(("nodes", "antennas", "users"), [(2, 1, 8), (4, 1, 8), (2, 2, 8)])
+def test_the_fast_solver_comes_close_where_full_power_is_not_best(
+    nodes: int, antennas: int, users: int
+) -> None:
+    g = np.stack([iid(seed, users, nodes, antennas) for seed in range(8)])
+
+    fast = solve_broadcast(g, 1.0, 1.0)
+    best = solve_broadcast(g, 1.0, 1.0, solver="global")
+
+    share = fast.min_snr / best.min_snr
+    assert share.min() >= 0.97
+    assert np.median(share) >= 0.999
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("nodes", "antennas", "users"), [(2, 2, 8), (2, 4, 8), (4, 4, 16)])
 def test_the_fast_solver_finds_the_best_beam(nodes: int, antennas: int, users: int) -> None:

@@ -60,6 +60,15 @@ def test_masks_equal_the_reduced_problem(draw: Draw, size: tuple[int, int, int, 
     assert reduced.upper_bound >= masked.min_snr * (1 - 1e-9)
 
 
+def test_a_node_that_only_disturbs_keeps_silent() -> None:
+    h = np.stack([np.ones(3), 0.5 * np.exp(2j * np.pi * np.arange(3) / 3)], axis=1)[:, :, None]
+
+    result = solve_broadcast(h, 1.0, 1.0)
+
+    assert result.min_snr == pytest.approx(1.0, rel=1e-3)  # full power: |1 + exp(2j pi / 3) / 2|^2 = 0.75
+    assert np.abs(result.w[1]).max() < 0.03
+
+
 def test_status_says_why_there_is_no_answer(draw: Draw) -> None:
     h, power, noise = draw((3, 2, 2, 0))
     h[1, 0] = 0
