@@ -31,8 +31,8 @@ def radio(
         bool,
         typer.Option(
             "--global",
-            help="Also find the best single beam, and its bound, by branch and bound (seconds; at most 32 "
-            "antennas that send and 32 users that wait, no CSI error).",
+            help="Also find the best single beam and its bound by branch and bound (at worst a minute; up to "
+            "32 antennas that send and 32 users that wait, no CSI error).",
         ),
     ] = False,
     out: Annotated[

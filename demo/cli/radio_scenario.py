@@ -30,7 +30,7 @@ __all__ = ["Comparison", "Row", "Scenario", "compare", "load_scenario"]
 
 _TOP_KEYS = {"radio", "users_xy", "nodes_xy", "holders", "waiting", "size_bytes", "csi_error"}
 _LARGEST_GLOBAL = 32
-"""Antennas that send, and users that wait, up to which branch and bound takes seconds."""
+"""Antennas that send, and users that wait, up to which branch and bound takes less than a minute."""
 _BEST = "best beam"
 _IMAGE_MODEL_BYTES = 138_000_000
 """The image model of TS 22.261 table 7.10.1-2, to be delivered in one second."""
