@@ -21,8 +21,8 @@ SHARED_FROM = 8 << 20
 """Blocks from this size on are coded by two threads."""
 CANDIDATE_BYTES = 32 << 20
 """Raw bytes of candidates held at a time, beyond the first."""
-RECIPES = frozenset({"cast", "rows", "lora"})
-"""Codecs whose result is decoded and hashed when it is written: they rest on more than one like block."""
+RECIPES = frozenset({"cast", "rows", "lora", "grid"})
+"""Codecs whose result is decoded and hashed when it is written: they rest on more than integer arithmetic."""
 FACTOR_BYTES = 16 << 20
 """Larger factors of an adapter are not tried."""
 
