@@ -1,6 +1,7 @@
 """Laws are about results, not about time: a busy machine must not fail them. In CI every run draws alike."""
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -11,3 +12,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("pbcast")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background job, whose children are deaf
+    signal.signal(signal.SIGINT, signal.default_int_handler)
