@@ -13,5 +13,5 @@ settings.register_profile(
 )
 settings.load_profile("pbcast")
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background job, whose children are deaf
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job, which children inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
