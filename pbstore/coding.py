@@ -1,6 +1,6 @@
 """From a stored block back to raw bytes, checked."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 
@@ -50,11 +50,6 @@ def check_hash(block_id: BlockId, raw: Buffer) -> None:
     actual = hash_block(raw)
     if actual != block_id:
         raise BlockCorruptError(block_id, f"its bytes hash to {actual[:12]}")
-
-
-def read_bases(needs: Sequence[BlockId], get: Callable[[BlockId], Buffer]) -> list[Buffer]:
-    """Raw bytes of the blocks that a block needs."""
-    return [get(need) for need in needs]
 
 
 def decode_checked_parts(stored: StoredBlock, bases: Sequence[StoredBlock | Buffer]) -> Iterator[Buffer]:

@@ -16,8 +16,6 @@ PLAY = ("policy.rollout", "policy.scenario", "policy.evaluation.episodes")
 """What every episode goes through."""
 APART = frozenset({"policy", "policy.schemes", "policy.evaluation", "policy.evaluation.oracles"})
 """Modules that name all others: followed only where asked for."""
-LEARNED = "policy.learn"
-"""Whatever imports from here depends on the shipped weights, too."""
 
 
 def code_version(name: str) -> str:

@@ -1,14 +1,12 @@
 """Costs by look-up in delay tables, which for additive timing is exact, and EWMA-greedy tuned by them."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
 import numpy as np
 
-from policy.interfaces import Float
 from policy.rollout import empty_placement
 from policy.scenario import Scenario, World
 from policy.schemes import find_scheme
@@ -63,18 +61,6 @@ def play_by_tables(world: World, entry: SchemeEntry, rng: np.random.Generator) -
     return Played(cost_s=cost / slots, decision_s=spent / slots)
 
 
-def costs_of(scenario: Scenario, name: str, worlds: Sequence[int], seeds: int) -> tuple[Float, float]:
-    """Mean cost of each episode, (worlds, seeds), s, and the median CPU time of a decision, s."""
-    entry = find_scheme(name)
-    count = seeds if entry.random else 1
-    made: list[list[Played]] = []
-    for number in worlds:
-        world = scenario.world(number)
-        made.append([play_by_tables(world, entry, np.random.default_rng([number, s])) for s in range(count)])
-    costs = np.array([[item.cost_s for item in row] for row in made])
-    return costs, float(np.median([item.decision_s for row in made for item in row]))
-
-
 def ewma_settings(plain: bool = False) -> list[str]:
     """Names of the EWMA-greedys to choose from.
 
@@ -97,8 +83,3 @@ def tuning_cost_s(scenario: Scenario, name: str) -> float:
     entry, worlds = find_scheme(name), _tuning_worlds(scenario)
     costs = [play_by_tables(world, entry, np.random.default_rng(0)).cost_s for world in worlds]
     return float(np.mean(costs))
-
-
-def tuned_ewma(scenario: Scenario, plain: bool = False) -> str:
-    """Name of the EWMA-greedy with the lowest cost on the tuning worlds of this scenario."""
-    return min(ewma_settings(plain), key=lambda name: tuning_cost_s(scenario, name))
