@@ -165,9 +165,7 @@ def _encoded(
 ) -> Generator[tuple[FreshBlock, StoredBlock, Sketch | None], None, None]:
     """The blocks of a feed that the store does not have, encoded, in order; two are encoded at a time."""
     encoder = Encoder(store)
-    waiting: deque[tuple[FreshBlock, Guess, Future[tuple[StoredBlock, Sketch | None]]]] = deque()
-
-    open_bytes: deque[int] = deque()
+    waiting: deque[tuple[FreshBlock, int, Guess, Future[tuple[StoredBlock, Sketch | None]]]] = deque()
 
     def encode(block: FreshBlock, guess: Guess, newest: int) -> tuple[StoredBlock, Sketch | None]:
         prefer = () if guess.base is None else (guess.base,)
@@ -179,8 +177,7 @@ def _encoded(
             feed.release(block)
 
     def finished() -> tuple[FreshBlock, StoredBlock, Sketch | None]:
-        block, guess, job = waiting.popleft()
-        open_bytes.popleft()
+        block, _, guess, job = waiting.popleft()
         stored, found = job.result()
         trail.learn(guess, stored)
         return block, stored, found
@@ -196,11 +193,11 @@ def _encoded(
             else:
                 guess = trail.guess(block.spec)
                 job = pool.submit(encode, block, guess, similar.newest_number(store.connection))
-                open_bytes.append(len(block.raw))
-                waiting.append((replace(block, raw=_NOTHING), guess, job))  # the bytes go with the job
+                # the bytes go with the job
+                waiting.append((replace(block, raw=_NOTHING), len(block.raw), guess, job))
             del block
             # not earlier: the result must not depend on who is faster
-            while len(waiting) > QUEUED or sum(open_bytes) > QUEUED_BYTES:
+            while len(waiting) > QUEUED or sum(size for _, size, _, _ in waiting) > QUEUED_BYTES:
                 yield finished()
         while waiting:
             yield finished()
