@@ -310,7 +310,7 @@ class DiskBlocks:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         connection = self.connection
         recover.finish_intent(self.layout, connection)
-        self._writer = PackWriter(self.layout.packs, connection, self.settings.pack_bytes)
+        self._writer = PackWriter(self.layout, connection, self.settings.pack_bytes)
         self._writer.begin()
         self._depth = 1
         try:

@@ -4,13 +4,14 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from blake3 import blake3
 
 from pbstore.blocks import RAW
-from pbstore.disk import fsio, index
+from pbstore.disk import index
 from pbstore.disk.layout import Layout
 from pbstore.errors import FileCorruptError, ManifestError, ModelMissingError
 from pbstore.hashing import BlockId
@@ -19,7 +20,8 @@ from pbstore.manifest import MAX_MANIFEST_BYTES, Manifest
 HOT, COLD = "hot", "cold"
 """Forms of a model: raw blocks that can be mapped, or the smallest blocks."""
 INTENT = "intent"
-"""Setting that names the manifest file that a writer is about to put in place or to take away."""
+"""Setting that names the manifest files that a writer is about to put in place or to take away."""
+PLACE, REMOVE = "place", "remove"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,28 +69,27 @@ def read_manifest(layout: Layout, row: ModelRow) -> Manifest:
     Raises:
         FileCorruptError: If the file is not the one that was filed.
     """
-    try:
-        text = (layout.manifests / row.file).read_bytes()
-    except FileNotFoundError:
-        raise ModelMissingError(row.name) from None
+    text = _read_manifest_file(layout.manifests / row.file)
+    if text is None:
+        raise ModelMissingError(row.name)
     actual = blake3(text).hexdigest()
     if actual != row.manifest_hash:
         raise FileCorruptError(row.name, "its manifest", row.manifest_hash, actual)
     return Manifest.from_json(text)
 
 
-def put_model(layout: Layout, connection: sqlite3.Connection, manifest: Manifest, form: str) -> None:
-    """Put a manifest in place and count its references, in the open transaction."""
-    text = manifest.to_json().encode()
-    path = layout.manifest(manifest.name)
-    fsio.write_file(path, text)
-    insert_model(connection, manifest, path.name, blake3(text).hexdigest(), form)
+def _read_manifest_file(path: Path) -> bytes | None:
+    """Bytes of a manifest that a writer may be putting in place meanwhile; None if it is nowhere."""
+    for place in (path, Layout.waiting(path), path):
+        with suppress(FileNotFoundError):
+            return place.read_bytes()
+    return None
 
 
 def insert_model(
     connection: sqlite3.Connection, manifest: Manifest, file: str, manifest_hash: str, form: str | None = None
 ) -> None:
-    """Note a model whose manifest file is in place; its form shows in its blocks if it is not given."""
+    """Note a model in the open transaction; its form shows in its blocks if it is not given."""
     ids = manifest.block_ids()
     form = form or _form_of(connection, ids)
     connection.execute(
@@ -162,18 +163,18 @@ def _form_of(connection: sqlite3.Connection, ids: Iterable[BlockId]) -> str:
     return HOT if all(row is None or row[0] == RAW for row in rows) else COLD
 
 
-def set_intent(connection: sqlite3.Connection, action: str, file: str) -> None:
-    """Note, in the open transaction, what is about to happen to a manifest file."""
-    index.set_meta(connection, INTENT, json.dumps([action, file]))
+def set_intent(connection: sqlite3.Connection, action: str, files: Iterable[str]) -> None:
+    """Note, in the open transaction, what is about to happen to manifest files."""
+    index.set_meta(connection, INTENT, json.dumps([action, *files]))
 
 
-def get_intent(connection: sqlite3.Connection) -> tuple[str, str] | None:
-    """The step that the last writer noted and did not clear."""
+def get_intent(connection: sqlite3.Connection) -> tuple[str, list[str]] | None:
+    """The step that the last writer noted and did not clear, and the names of its files."""
     text = index.get_meta(connection, INTENT)
     if text is None:
         return None
-    action, file = json.loads(text)
-    return str(action), str(file)
+    action, *files = json.loads(text)
+    return str(action), [Path(file).name for file in files]
 
 
 def load_file(path: Path) -> tuple[Manifest, str] | None:

@@ -85,7 +85,7 @@ def _model_problems(store: "DiskBlockStore") -> Iterator[str]:
             elif location.record.raw_bytes != piece.raw_bytes:
                 yield f"block {piece.block_id[:12]} of {row.name} has another size than its manifest says"
     files = {row.file for row in rows}
-    for path in store.layout.manifests.glob("*.json"):
+    for path in store.layout.placed_manifests():
         if path.name not in files and catalog.load_file(path) is None:
             yield f"manifest file {path.name} is damaged"
 

@@ -71,6 +71,19 @@ class Layout:
         """File of a model's manifest: named by a hash, so that no model name can leave the folder."""
         return self.manifests / f"{blake3(name.encode()).hexdigest(length=20)}.json"
 
+    @staticmethod
+    def waiting(manifest: Path) -> Path:
+        """Where a manifest's file lies until its model is committed."""
+        return manifest.with_name(f".new-{manifest.name}")
+
+    def waiting_manifests(self) -> dict[Path, Path]:
+        """Manifests that are not in place: their place, and where they lie."""
+        return {path.with_name(path.name[5:]): path for path in self.manifests.glob(".new-*")}
+
+    def placed_manifests(self) -> list[Path]:
+        """Manifests that are in place, sorted."""
+        return sorted(path for path in self.manifests.glob("*.json") if not path.name.startswith("."))
+
 
 def default_pack_bytes(capacity_bytes: int | None) -> int:
     """Packs of 1 GiB; smaller ones in a small store, so that a gc needs little room."""

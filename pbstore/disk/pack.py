@@ -181,14 +181,7 @@ def read_exact(fd: int, offset: int, length: int) -> bytes:
 
 
 def scan(fd: int, number: int, size: int) -> Iterator[Record]:
-    """All whole records of a pack of `size` bytes, in order; damaged stretches are stepped over.
-
-    Raises:
-        PackCorruptError: If the file does not start as a pack does.
-    """
-    head = read_exact(fd, 0, PACK_HEADER_BYTES)
-    if len(head) < PACK_HEADER_BYTES or not head.startswith(PACK_MAGIC):
-        raise PackCorruptError(number, 0, "the file does not start as a pack")
+    """All whole records of a pack of `size` bytes, in order; damaged stretches are stepped over."""
     offset = PACK_HEADER_BYTES
     while offset + _FIXED.size <= size:
         try:

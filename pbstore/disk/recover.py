@@ -3,12 +3,14 @@
 import logging
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 from pbstore.disk import catalog, fsio, index, pack
 from pbstore.disk.layout import Layout
 from pbstore.disk.pack import Record
-from pbstore.errors import IndexCorruptError, PackCorruptError
+from pbstore.errors import IndexCorruptError
+from pbstore.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -63,16 +65,23 @@ def finish_intent(layout: Layout, connection: sqlite3.Connection) -> None:
     intent = catalog.get_intent(connection)
     if intent is None:
         return
-    action, file = intent
-    path = layout.manifests / Path(file).name
-    loaded = catalog.load_file(path)
+    action, files = intent
+    paths = [layout.manifests / file for file in files]
+    if action == catalog.PLACE:
+        for path in paths:
+            with suppress(FileNotFoundError):
+                layout.waiting(path).replace(path)
+        return  # the next commit forces the folder and clears the intent
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if action == "put" and loaded is not None and catalog.find_model(connection, loaded[0].name) is None:
-            catalog.insert_model(connection, loaded[0], path.name, loaded[1])
-            index.set_meta(connection, "derive", "1")
-        elif action == "remove":
-            fsio.unlink(path)
+        for path in paths:
+            loaded = catalog.load_file(path)
+            if action == catalog.REMOVE:
+                fsio.unlink(path)
+            elif loaded is not None and catalog.find_model(connection, loaded[0].name) is None:
+                # earlier writers put the manifest in place before they committed the model's row
+                catalog.insert_model(connection, loaded[0], path.name, loaded[1])
+                index.set_meta(connection, "derive", "1")
         index.set_meta(connection, catalog.INTENT, None)
         index.commit(connection)
     except BaseException:
@@ -86,9 +95,9 @@ def remove_strays(layout: Layout, connection: sqlite3.Connection) -> None:
     for number in pack.pack_numbers(layout.packs):
         if number not in known:
             fsio.unlink(pack.pack_path(layout.packs, number))
-    for folder in (layout.root, layout.manifests):
-        for path in folder.glob(".tmp-*"):
-            path.unlink(missing_ok=True)
+    strays = [path for folder in (layout.root, layout.manifests) for path in folder.glob(".tmp-*")]
+    for path in (*strays, *layout.waiting_manifests().values()):
+        path.unlink(missing_ok=True)
 
 
 _KEPT = "pinned, priority, uses, used_at, added_at, name"
@@ -120,12 +129,20 @@ def _fill(layout: Layout, connection: sqlite3.Connection) -> None:
         " live_overhead = (SELECT COALESCE(SUM(payload_offset - offset), 0) FROM blocks WHERE pack = number)"
     )
     index.set_meta(connection, "last_pack", str(max(numbers, default=0)))
-    for path in sorted(layout.manifests.glob("*.json")):
+    for place, path in layout.waiting_manifests().items():
+        waiting = catalog.load_file(path)
+        if not place.exists() and waiting is not None and _has_blocks(connection, waiting[0]):
+            path.replace(place)  # a crash came between the commit and this step
+    for path in layout.placed_manifests():
         loaded = catalog.load_file(path)
         if loaded is None or layout.manifest(loaded[0].name) != path:
             log.warning("manifest %s is damaged: left out", path.name)
         else:
             catalog.insert_model(connection, loaded[0], path.name, loaded[1])
+
+
+def _has_blocks(connection: sqlite3.Connection, manifest: Manifest) -> bool:
+    return all(index.find(connection, block_id) is not None for block_id in manifest.block_ids())
 
 
 def _fill_pack(layout: Layout, connection: sqlite3.Connection, number: int) -> None:
@@ -137,9 +154,6 @@ def _fill_pack(layout: Layout, connection: sqlite3.Connection, number: int) -> N
         for record in pack.scan(fd, number, path.stat().st_size):
             _replace_record(connection, number, record)
             end = record.end
-    except PackCorruptError as error:
-        log.warning("%s", error)
-        end = path.stat().st_size
     finally:
         os.close(fd)
     connection.execute("UPDATE packs SET end = ? WHERE number = ?", (end, number))

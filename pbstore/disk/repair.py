@@ -55,7 +55,7 @@ def _mend_manifests(store: "DiskBlockStore", other: "DiskBlockStore") -> int:
     """Take the manifests of damaged files from the other store, by the name that their file stands for."""
     mended = 0
     files = {store.layout.manifest(name).name: name for name in other.models()}
-    for path in store.layout.manifests.glob("*.json"):
+    for path in store.layout.placed_manifests():
         if catalog.load_file(path) is None and path.name in files:
             name = files[path.name]
             text = other.manifest(name).to_json().encode()

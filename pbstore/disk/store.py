@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from blake3 import blake3
 
 from pbstore.disk import (
     adapters,
@@ -95,17 +96,13 @@ class DiskBlockStore(DiskBlocks):
             if self.manifest(manifest.name) != manifest:
                 raise ModelExistsError(manifest.name)
             return False
-        catalog.set_intent(self.connection, "put", self.layout.manifest(manifest.name).name)
-        self.commit_so_far()
-        try:
-            catalog.put_model(self.layout, self.connection, manifest, form)
-            if own:
-                catalog.note_own(self.connection, self.model_row(manifest.name))
-            adding.note_adapter(self, manifest)
-        except BaseException:  # or the next writer would file it
-            self.layout.manifest(manifest.name).unlink(missing_ok=True)
-            raise
-        index.set_meta(self.connection, catalog.INTENT, None)
+        text = manifest.to_json().encode()
+        path = self.layout.manifest(manifest.name)
+        catalog.insert_model(self.connection, manifest, path.name, blake3(text).hexdigest(), form)
+        if own:
+            catalog.note_own(self.connection, self.model_row(manifest.name))
+        adding.note_adapter(self, manifest)
+        self._pack_writer.file_manifest(path, text)
         return True
 
     def remove(self, name: str) -> None:
@@ -118,7 +115,7 @@ class DiskBlockStore(DiskBlocks):
                 connection.execute("DELETE FROM models WHERE name = ?", (name,))
                 repair.recount(self)
             adapters.forget_pairs(connection, name)
-            catalog.set_intent(connection, "remove", row.file)
+            catalog.set_intent(connection, catalog.REMOVE, [row.file])
         with self.writing():
             pass  # finishes the intent: the manifest file goes
 

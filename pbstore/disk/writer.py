@@ -2,29 +2,45 @@
 
 import os
 import sqlite3
+from concurrent.futures import Future
 from pathlib import Path
 
 from pbstore.blocks import StoredBlock
-from pbstore.disk import fsio, index, pack
+from pbstore.disk import catalog, fsio, index, pack
+from pbstore.disk.layout import Layout
 from pbstore.disk.pack import Record
+
+EARLY_BYTES = 16 << 20
+"""So many bytes are sent to the disk while the next ones are made."""
 
 
 class PackWriter:
-    """Appends blocks and commits them: packs first, then the index. Used under the writer's lock only."""
+    """Appends blocks, files manifests, and commits them: packs and manifests first, then the index.
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection, pack_bytes: int) -> None:
-        self._folder = folder
+    Used under the writer's lock only.
+    """
+
+    def __init__(self, layout: Layout, connection: sqlite3.Connection, pack_bytes: int) -> None:
+        self._layout = layout
         self._connection = connection
         self._pack_bytes = pack_bytes
         self._number = 0
         self._fd = -1
-        self._end = 0
-        self._folder_changed = False
+        self._end = self._sent_end = 0
+        self._sending: Future[None] | None = None
+        self._folders: set[Path] = set()
+        """Folders with entries that are not yet forced to the disk."""
+        self._manifests: dict[Path, int] = {}
+        """Manifests that come into place with the commit, and their open files."""
         self._seal_before = 0
 
     def begin(self) -> None:
         """Start a transaction."""
         self._connection.execute("BEGIN IMMEDIATE")
+        intent = catalog.get_intent(self._connection)
+        if intent is not None and intent[0] == catalog.PLACE:  # they are in place, but perhaps in memory only
+            self._folders.add(self._layout.manifests)
+            index.set_meta(self._connection, catalog.INTENT, None)
 
     def append(self, block: StoredBlock) -> tuple[int, Record]:
         """Write a block's record; returns the pack and the record. Durable after `commit` only."""
@@ -35,7 +51,17 @@ class PackWriter:
             self._open()
         record = pack.append(self._fd, self._end, block)
         self._end = record.end
+        if self._end - self._sent_end >= EARLY_BYTES and (self._sending is None or self._sending.done()):
+            self._await_sent()
+            self._sending, self._sent_end = fsio.start_fdatasync(self._fd), self._end
         return self._number, record
+
+    def file_manifest(self, path: Path, text: bytes) -> None:
+        """Write a manifest that comes into place with the commit; the model's row is the caller's."""
+        waiting = self._layout.waiting(path)
+        self._manifests[path] = os.open(waiting, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._folders.add(path.parent)
+        fsio.write_all(self._manifests[path], [text], 0)
 
     def start_new_pack(self) -> int:
         """Let the next block start a new pack, so that older packs can be emptied; returns its number."""
@@ -44,27 +70,36 @@ class PackWriter:
         return self._seal_before
 
     def seal(self) -> None:
-        """Make the open pack durable and close it; its length goes into the open transaction."""
-        if self._fd < 0:
-            return
+        """Make the open pack and new manifests durable; the pack's length goes into the open transaction."""
         try:
-            fsio.fsync(self._fd, "pack")
-            if self._folder_changed:
-                fsio.fsync_folder(self._folder)
-                self._folder_changed = False
-            self._connection.execute("UPDATE packs SET end = ? WHERE number = ?", (self._end, self._number))
+            files = {fd: "manifest" for fd in self._manifests.values()}
+            if self._fd >= 0:
+                self._await_sent()
+                files[self._fd] = "pack"
+                update = "UPDATE packs SET end = ? WHERE number = ?"
+                self._connection.execute(update, (self._end, self._number))
+            fsio.fsync_together(files, self._folders)
+            self._folders.clear()
         finally:
-            self._close()
+            self._close_pack()
 
     def commit(self) -> None:
-        """Make everything since `begin` durable: blocks, then the index."""
+        """Make everything since `begin` durable: blocks and manifests, then the index."""
         self.seal()
+        if self._manifests:
+            catalog.set_intent(self._connection, catalog.PLACE, [path.name for path in self._manifests])
         index.commit(self._connection)
+        for path in self._close_manifests():
+            fsio.step("rename")
+            self._layout.waiting(path).replace(path)
 
     def rollback(self) -> None:
         """Forget everything since `begin`; what was appended behind the pack's end is overwritten."""
-        self._close()
+        self._close_pack()
+        manifests = self._close_manifests()
         if self._connection.in_transaction:
+            for path in manifests:
+                self._layout.waiting(path).unlink(missing_ok=True)
             self._connection.execute("ROLLBACK")
 
     def _newest(self) -> int:
@@ -76,13 +111,15 @@ class PackWriter:
         ).fetchone()
         if row is not None and row[1] < self._pack_bytes and row[0] >= self._seal_before:
             self._number, self._end = row
-            self._fd = os.open(pack.pack_path(self._folder, self._number), os.O_RDWR | os.O_CLOEXEC)
+            self._fd = os.open(pack.pack_path(self._layout.packs, self._number), os.O_RDWR | os.O_CLOEXEC)
             os.ftruncate(self._fd, self._end)
-            return
-        self._number = self._next_number()
-        self._fd = pack.create(pack.pack_path(self._folder, self._number), self._number)
-        self._end, self._folder_changed = pack.PACK_HEADER_BYTES, True
-        self._connection.execute("INSERT INTO packs VALUES (?, ?, 0, 0)", (self._number, self._end))
+        else:
+            self._number = self._next_number()
+            self._fd = pack.create(pack.pack_path(self._layout.packs, self._number), self._number)
+            self._end = pack.PACK_HEADER_BYTES
+            self._folders.add(self._layout.packs)
+            self._connection.execute("INSERT INTO packs VALUES (?, ?, 0, 0)", (self._number, self._end))
+        self._sent_end = self._end
 
     def _next_number(self) -> int:
         """A number that no pack has had, so that a reader never mistakes one pack for another."""
@@ -90,7 +127,23 @@ class PackWriter:
         index.set_meta(self._connection, "last_pack", str(number))
         return number
 
-    def _close(self) -> None:
+    def _await_sent(self) -> None:
+        """Wait for the bytes that are on their way to the disk, and hear of errors."""
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            sending.result()
+
+    def _close_pack(self) -> None:
+        if self._sending is not None:
+            self._sending.exception()
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd = -1
+        self._fd, self._sending = -1, None
+
+    def _close_manifests(self) -> list[Path]:
+        """Places of the manifests that were open."""
+        for fd in self._manifests.values():
+            os.close(fd)
+        places = list(self._manifests)
+        self._manifests.clear()
+        return places

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from pbstore import DiskBlockStore, open_store
-from pbstore.disk import fsio
+from pbstore.disk import catalog, fsio
 from pbstore.disk.check import reference_problems
+from pbstore.disk.layout import Layout
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 fork = multiprocessing.get_context("fork")
@@ -66,14 +67,19 @@ def run_until(path: Path, folders: dict[str, Path], journal: Path, stop_at: int,
 
 
 def tear_tail(path: Path) -> None:
-    """What a power cut may leave of bytes that were written but not forced to the disk."""
+    """What a power cut may leave of bytes and names that were written but not forced to the disk."""
     import sqlite3
 
     if not (path / "index.sqlite").exists():
         return
     connection = sqlite3.connect(path / "index.sqlite")
     ends = dict(connection.execute("SELECT number, end FROM packs").fetchall())
+    intent = catalog.get_intent(connection)
     connection.close()
+    if intent is not None and intent[0] == catalog.PLACE:
+        for placed in (path / "manifests" / name for name in intent[1]):
+            if placed.exists():
+                placed.replace(Layout.waiting(placed))
     for pack in (path / "packs").glob("*.pack"):
         end = ends.get(int(pack.stem), 0)
         with pack.open("r+b") as file:
@@ -112,7 +118,7 @@ def assert_whole(path: Path, folders: dict[str, Path], sure: set[str], tmp_path:
             assert folder_content(target) == folder_content(folders[name])
         store.gc()
         assert store.verify().ok
-        assert not list(path.rglob(".tmp-*"))
+        assert not [*path.rglob(".tmp-*"), *path.rglob(".new-*")]
         (path / "index.sqlite").unlink()
     with open_store(path) as store:
         assert store.verify().ok
@@ -120,9 +126,13 @@ def assert_whole(path: Path, folders: dict[str, Path], sure: set[str], tmp_path:
 
 
 @pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("tear", [False, True], ids=["killed", "power cut"])
+@pytest.mark.parametrize(
+    ("tear", "lose_index"),
+    [(False, False), (True, False), (True, True)],
+    ids=["killed", "power cut", "power cut and lost index"],
+)
 def test_death_at_every_durable_step(
-    folders: dict[str, Path], tmp_path: Path, tear: bool, stride: int
+    folders: dict[str, Path], tmp_path: Path, tear: bool, lose_index: bool, stride: int
 ) -> None:
     for step in range(1 + 3 * tear, 1000, stride):
         path, journal = tmp_path / f"store{step}", tmp_path / f"journal{step}"
@@ -133,9 +143,27 @@ def test_death_at_every_durable_step(
         if child.exitcode == 0:
             break
         assert child.exitcode == DIED
+        if lose_index:
+            for file in path.glob("index.sqlite*"):
+                file.unlink()
         if path.exists():
             assert_whole(path, folders, sure - unsure, tmp_path)
     assert step > 30
+
+
+def test_records_behind_a_damaged_start_of_a_pack_are_found_again(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "store"
+    with open_store(path) as store:
+        store.add(folders["org/base"], "org/base")
+    with (path / "packs" / "00000001.pack").open("r+b") as file:
+        file.write(bytes(64))
+    (path / "index.sqlite").unlink()
+    with open_store(path) as store:
+        store.add(folders["org/other"], "org/other")
+    (path / "index.sqlite").unlink()
+    assert_whole(path, folders, {"org/base", "org/other"}, tmp_path)
 
 
 def add_for_ever(path: Path, folders: dict[str, Path], journal: Path) -> None:
