@@ -79,14 +79,16 @@ class Feed(Generic[R]):
         self._error: BaseException | None = None
         self._result: list[R] = []
 
-    def __iter__(self) -> Iterator[FreshBlock]:
-        """All blocks, to be released by the caller; an error of the producer comes behind the last."""
+    def runs(self) -> Iterator[deque[FreshBlock]]:
+        """All blocks, as many at a time as are there; an error of the producer comes behind the last.
+
+        The caller takes the blocks from the left, so that nobody else holds them, and releases them.
+        """
         thread = threading.Thread(target=self._run, name="pbstore-feed", daemon=True)
         thread.start()
         try:
-            while (block := self._next()) is not None:
-                yield block
-                del block
+            while run := self._next():
+                yield run
         finally:
             with self._change:
                 self._stopped = True
@@ -128,11 +130,12 @@ class Feed(Generic[R]):
             self._blocks.append(block)
             self._change.notify_all()
 
-    def _next(self) -> FreshBlock | None:
+    def _next(self) -> deque[FreshBlock]:
         with self._change:
             while not self._blocks and not self._ended:
                 self._change.wait(0.5)
-            return self._blocks.popleft() if self._blocks else None
+            run, self._blocks = self._blocks, deque()
+            return run
 
     def _run(self) -> None:
         try:

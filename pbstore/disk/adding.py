@@ -13,6 +13,7 @@ from pbstore.codecs.sketch import Sketch, sketch
 from pbstore.disk import adapters, index, similar
 from pbstore.disk.catalog import COLD, HOT
 from pbstore.disk.encode import Encoder
+from pbstore.disk.intake import Intake
 from pbstore.disk.trail import Guess, Trail
 from pbstore.errors import ModelExistsError, PBStoreError
 from pbstore.feed import DryRun, Feed, FreshBlock
@@ -92,7 +93,8 @@ def try_blocks(
     sketch_untried(store)
     tally = _Tally()
     feed = Feed(lambda sink: scan_folder(folder, name, sink, base=base, progress=progress), store.buffers)
-    with closing(_encoded(store, feed, Trail(store, base), form)) as blocks:
+    intake = Intake(store)
+    with closing(_encoded(store, feed, base, form, intake)) as blocks:
         for block, stored, _ in blocks:
             tally.count(block, stored)
     return _report(feed.result, form, tally)
@@ -145,26 +147,25 @@ def _store_blocks(
     if form == COLD:
         sketch_untried(store)
     feed = Feed(lambda sink: scan_folder(folder, name, sink, base=base, progress=progress), store.buffers)
-    with closing(_encoded(store, feed, Trail(store, base), form)) as blocks:
+    intake = Intake(store)
+    with closing(_encoded(store, feed, base, form, intake)) as blocks:
         for block, stored, found in blocks:
-            store.keep(stored)
-            if block.spec is not None and stored.raw_bytes == block.spec.num_bytes:
-                similar.note_tensor(store.connection, block.block_id, block.spec, tried=form == COLD)
-                if found is not None and not stored.needs:
-                    similar.offer(store.connection, block.block_id, found)
+            intake.keep(stored, block.spec, found, tried=form == COLD)
             tally.count(block, stored)
             if tally.open_bytes >= COMMIT_BYTES:
+                intake.flush()
                 store.commit_so_far()
                 tally.open_bytes = 0
             del block, stored  # or large ones stay until the next ones are there
+    intake.flush()
     return feed.result
 
 
 def _encoded(
-    store: "DiskBlockStore", feed: Feed[Manifest], trail: Trail, form: str
+    store: "DiskBlockStore", feed: Feed[Manifest], base: BaseLink | None, form: str, intake: Intake
 ) -> Generator[tuple[FreshBlock, StoredBlock, Sketch | None], None, None]:
     """The blocks of a feed that the store does not have, encoded, in order; two are encoded at a time."""
-    encoder = Encoder(store)
+    encoder, trail = Encoder(store), Trail(store, base if form == COLD else None)
     waiting: deque[tuple[FreshBlock, int, Guess, Future[tuple[StoredBlock, Sketch | None]]]] = deque()
 
     def encode(block: FreshBlock, guess: Guess, newest: int) -> tuple[StoredBlock, Sketch | None]:
@@ -183,22 +184,25 @@ def _encoded(
         return block, stored, found
 
     with ThreadPoolExecutor(ENCODERS, thread_name_prefix="pbstore-encode") as pool:
-        for block in feed:
-            if store.has(block.block_id):
-                trail.follow(block.block_id)
-                feed.release(block)
-            elif form == HOT:
-                yield block, _as_it_is(block), None
-                feed.release(block)
-            else:
-                guess = trail.guess(block.spec)
-                job = pool.submit(encode, block, guess, similar.newest_number(store.connection))
-                # the bytes go with the job
-                waiting.append((replace(block, raw=_NOTHING), len(block.raw), guess, job))
-            del block
-            # not earlier: the result must not depend on who is faster
-            while len(waiting) > QUEUED or sum(size for _, size, _, _ in waiting) > QUEUED_BYTES:
-                yield finished()
+        for run in feed.runs():
+            known = store.which([block.block_id for block in run])
+            while run:
+                block = run.popleft()
+                if block.block_id in known:
+                    trail.follow(block.block_id)
+                    feed.release(block)
+                elif form == HOT:
+                    yield block, _as_it_is(block), None
+                    feed.release(block)
+                else:
+                    guess = trail.guess(block.spec)
+                    job = pool.submit(encode, block, guess, intake.newest)
+                    # the bytes go with the job
+                    waiting.append((replace(block, raw=_NOTHING), len(block.raw), guess, job))
+                del block
+                # not earlier: the result must not depend on who is faster
+                while len(waiting) > QUEUED or sum(size for _, size, _, _ in waiting) > QUEUED_BYTES:
+                    yield finished()
         while waiting:
             yield finished()
 

@@ -3,7 +3,7 @@
 import errno
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -102,6 +102,10 @@ class DiskBlocks:
         """Whether the block is there."""
         query = "SELECT 1 FROM blocks WHERE id = ?"
         return self.connection.execute(query, (bytes.fromhex(block_id),)).fetchone() is not None
+
+    def which(self, block_ids: Sequence[BlockId]) -> set[BlockId]:
+        """Those of some blocks that are there."""
+        return index.keys_in(self.connection, "blocks", "id", block_ids)
 
     def info(self, block_id: BlockId) -> BlockInfo:
         """Sizes, codec and needs of a block."""
@@ -243,10 +247,14 @@ class DiskBlocks:
             known = index.find(connection, stored.block_id)
             if known is not None:
                 return known.record
-            self.ensure_room(stored.stored_bytes)
-            pack, record = self._pack_writer.append(stored)
+            pack, record = self.append_record(stored)
             index.insert(connection, pack, record)
             return record
+
+    def append_record(self, stored: StoredBlock) -> tuple[int, Record]:
+        """Inside `writing`: append a block's record, within the capacity; its row is the caller's."""
+        self.ensure_room(stored.stored_bytes)
+        return self._pack_writer.append(stored)
 
     def ensure_room(self, wanted_bytes: int) -> None:
         """Inside `writing`: check that so many payload bytes more fit; ask `on_full` to make room if not.

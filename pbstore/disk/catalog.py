@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,12 +109,19 @@ def insert_model(
             time.time(),
         ),
     )
-    keys = [(bytes.fromhex(block_id),) for block_id in ids]
-    hot = int(form == HOT)
-    connection.executemany(
-        f"UPDATE blocks SET refs = refs + 1, hot_refs = hot_refs + {hot} WHERE id = ?", keys
-    )
+    change_refs(connection, ids, 1, int(form == HOT))
     count_files(connection, manifest)
+
+
+def change_refs(connection: sqlite3.Connection, ids: Sequence[BlockId], refs: int, hot_refs: int) -> None:
+    """Count more references to some blocks, each once, and more of hot models."""
+    for start in range(0, len(ids), index.MOST_PARAMETERS):
+        keys = [bytes.fromhex(block_id) for block_id in ids[start : start + index.MOST_PARAMETERS]]
+        connection.execute(
+            f"UPDATE blocks SET refs = refs + {refs}, hot_refs = hot_refs + {hot_refs}"
+            f" WHERE id IN ({index.placeholders(len(keys))})",
+            keys,
+        )
 
 
 def note_own(connection: sqlite3.Connection, row: ModelRow) -> None:
@@ -137,12 +144,8 @@ def count_files(connection: sqlite3.Connection, manifest: Manifest) -> None:
 
 def drop_model(connection: sqlite3.Connection, manifest: Manifest, form: str) -> None:
     """Forget a model and what it refers to."""
-    hot = int(form == HOT)
-    keys = [(bytes.fromhex(block_id),) for block_id in manifest.block_ids()]
     files = [(bytes.fromhex(entry.sha256),) for entry in manifest.files]
-    connection.executemany(
-        f"UPDATE blocks SET refs = refs - 1, hot_refs = hot_refs - {hot} WHERE id = ?", keys
-    )
+    change_refs(connection, manifest.block_ids(), -1, -int(form == HOT))
     connection.executemany("UPDATE files SET refs = refs - 1 WHERE sha256 = ?", files)
     connection.executemany("DELETE FROM files WHERE sha256 = ? AND refs <= 0", files)
     connection.execute("DELETE FROM models WHERE name = ?", (manifest.name,))
@@ -151,9 +154,7 @@ def drop_model(connection: sqlite3.Connection, manifest: Manifest, form: str) ->
 
 def set_form(connection: sqlite3.Connection, manifest: Manifest, form: str) -> None:
     """Call a model hot or cold; the blocks themselves are the caller's concern."""
-    change = {HOT: 1, COLD: -1}[form]
-    keys = [(bytes.fromhex(block_id),) for block_id in manifest.block_ids()]
-    connection.executemany(f"UPDATE blocks SET hot_refs = hot_refs + {change} WHERE id = ?", keys)
+    change_refs(connection, manifest.block_ids(), 0, {HOT: 1, COLD: -1}[form])
     connection.execute("UPDATE models SET form = ? WHERE name = ?", (form, manifest.name))
 
 

@@ -1,6 +1,6 @@
 """Hot and cold models: the form of stored blocks changes, their content never."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,17 +53,15 @@ def heat(store: "DiskBlockStore", name: str) -> FormReport:
     return FormReport(name=name, form=HOT, changed_blocks=changed, before_bytes=before, after_bytes=after)
 
 
-def make_raw(store: "DiskBlockStore", ids: Iterable[BlockId]) -> int:
+def make_raw(store: "DiskBlockStore", ids: Sequence[BlockId]) -> int:
     """Inside `writing`: give blocks the raw form; returns how many changed."""
-    changed = 0
-    for block_id in ids:
+    coded = index.keys_in(store.connection, "blocks", "id", ids, also=f"codec != '{RAW}'")
+    for block_id in (one for one in ids if one in coded):
         location = store.locate(block_id)
-        if location.record.codec != RAW:
-            store.ensure_room(location.record.raw_bytes - location.record.stored_bytes)
-            store.replace_form(location, raw_block(store.get(block_id), block_id))
-            similar.mark_tried(store.connection, block_id, tried=False)
-            changed += 1
-    return changed
+        store.ensure_room(location.record.raw_bytes - location.record.stored_bytes)
+        store.replace_form(location, raw_block(store.get(block_id), block_id))
+        similar.mark_tried(store.connection, block_id, tried=False)
+    return len(coded)
 
 
 def cool(store: "DiskBlockStore", name: str) -> FormReport:

@@ -70,7 +70,7 @@ def fsync_together(files: Mapping[int, str], folders: set[Path]) -> None:
 
 
 def start_fdatasync(fd: int) -> "Future[None] | None":
-    """Begin to force a file's bytes to the disk, so that less is left for `fsync`; None if nobody waits for it.
+    """Begin to force a file's bytes to the disk, so that less is left for `fsync`; None if nobody waits.
 
     The caller must see to the future's result before it closes the file: the system tells of an error once.
     """

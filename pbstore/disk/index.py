@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,10 @@ CREATE TABLE IF NOT EXISTS files (
 """
 WAIT_S = 30
 """How long one process waits for another's step in the index, s."""
+MOST_PARAMETERS = 960
+"""Values of one statement: every SQLite takes 999."""
+ALONE = frozenset({"raw", "zstd", "planes", "grid"})
+"""Codecs that need no other block."""
 BLOCK_COLUMNS = "id, pack, offset, payload_offset, raw_bytes, stored_bytes, codec, checksum, refs, hot_refs"
 
 
@@ -167,27 +171,54 @@ def insert(
     connection: sqlite3.Connection, pack: int, record: Record, refs: int = 0, hot_refs: int = 0
 ) -> None:
     """Note a new block."""
-    key = bytes.fromhex(record.block_id)
-    connection.execute(
-        f"INSERT INTO blocks ({BLOCK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            key,
-            pack,
-            record.offset,
-            record.payload_offset,
-            record.raw_bytes,
-            record.stored_bytes,
-            record.codec,
-            record.check,
-            refs,
-            hot_refs,
-        ),
-    )
-    connection.executemany(
-        "INSERT INTO needs (block, position, base) VALUES (?, ?, ?)",
-        [(key, position, bytes.fromhex(base)) for position, base in enumerate(record.needs)],
-    )
-    _count(connection, pack, record, 1)
+    insert_many(connection, [(pack, record)], refs, hot_refs)
+
+
+def insert_many(
+    connection: sqlite3.Connection, records: Sequence[tuple[int, Record]], refs: int = 0, hot_refs: int = 0
+) -> None:
+    """Note new blocks: packs and records."""
+    blocks, needs = [], []
+    for pack, record in records:
+        key = bytes.fromhex(record.block_id)
+        places = (pack, record.offset, record.payload_offset, record.raw_bytes, record.stored_bytes)
+        blocks.append((key, *places, record.codec, record.check, refs, hot_refs))
+        needs += [(key, position, bytes.fromhex(base)) for position, base in enumerate(record.needs)]
+    insert_rows(connection, f"INSERT INTO blocks ({BLOCK_COLUMNS})", blocks)
+    insert_rows(connection, "INSERT INTO needs (block, position, base)", needs)
+    for pack in {pack for pack, _ in records}:
+        _count(connection, pack, [record for number, record in records if number == pack], 1)
+
+
+def insert_rows(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[object]]) -> None:
+    """Run an `INSERT INTO ...` for many rows in as few statements as SQLite allows."""
+    most = MOST_PARAMETERS // len(rows[0]) if rows else 1
+    for start in range(0, len(rows), most):
+        part = rows[start : start + most]
+        values = ", ".join([f"({placeholders(len(part[0]))})"] * len(part))
+        connection.execute(f"{into} VALUES {values}", [value for row in part for value in row])
+
+
+def keys_in(
+    connection: sqlite3.Connection, table: str, column: str, ids: Sequence[BlockId], also: str = "TRUE"
+) -> set[BlockId]:
+    """Those of some block ids that stand in a table's column, where `also` holds."""
+    found: set[BlockId] = set()
+    for start in range(0, len(ids), MOST_PARAMETERS):
+        keys = [bytes.fromhex(block_id) for block_id in ids[start : start + MOST_PARAMETERS]]
+        # one row: each row would let another thread take the interpreter
+        query = (
+            f"SELECT group_concat(lower(hex({column}))) FROM {table}"
+            f" WHERE {column} IN ({placeholders(len(keys))}) AND {also}"
+        )
+        (joined,) = connection.execute(query, keys).fetchone()
+        found.update(BlockId(block_id) for block_id in (joined or "").split(",") if block_id)
+    return found
+
+
+def placeholders(count: int) -> str:
+    """`?, ?, ...`."""
+    return ", ".join("?" * count)
 
 
 def delete(connection: sqlite3.Connection, location: Location) -> None:
@@ -195,7 +226,7 @@ def delete(connection: sqlite3.Connection, location: Location) -> None:
     key = bytes.fromhex(location.record.block_id)
     connection.execute("DELETE FROM blocks WHERE id = ?", (key,))
     connection.execute("DELETE FROM needs WHERE block = ?", (key,))
-    _count(connection, location.pack, location.record, -1)
+    _count(connection, location.pack, [location.record], -1)
 
 
 def replace(connection: sqlite3.Connection, old: Location, pack: int, record: Record) -> None:
@@ -223,10 +254,14 @@ def set_meta(connection: sqlite3.Connection, key: str, value: str | None) -> Non
         connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
 
-def _count(connection: sqlite3.Connection, pack: int, record: Record, sign: int) -> None:
+def _count(connection: sqlite3.Connection, pack: int, records: Sequence[Record], sign: int) -> None:
+    stored, overhead = (
+        sum(item.stored_bytes for item in records),
+        sum(item.overhead_bytes for item in records),
+    )
     connection.execute(
         "UPDATE packs SET live_bytes = live_bytes + ?, live_overhead = live_overhead + ? WHERE number = ?",
-        (sign * record.stored_bytes, sign * record.overhead_bytes, pack),
+        (sign * stored, sign * overhead, pack),
     )
 
 
@@ -245,7 +280,7 @@ def _location(
         raw_bytes=raw_bytes,
         stored_bytes=stored_bytes,
         check=checksum,
-        needs=() if codec == "raw" else needs_of(connection, key),
+        needs=() if codec in ALONE else needs_of(connection, key),
         offset=offset,
         payload_offset=payload_offset,
     )

@@ -43,12 +43,8 @@ def recount(store: "DiskBlockStore") -> None:
     connection.execute("DELETE FROM files")
     for row in store.model_rows():
         manifest = store.manifest(row.name)
-        keys = [(bytes.fromhex(block_id),) for block_id in manifest.block_ids()]
         catalog.count_files(connection, manifest)
-        hot = int(row.form == HOT)
-        connection.executemany(
-            f"UPDATE blocks SET refs = refs + 1, hot_refs = hot_refs + {hot} WHERE id = ?", keys
-        )
+        catalog.change_refs(connection, manifest.block_ids(), 1, int(row.form == HOT))
 
 
 def _mend_manifests(store: "DiskBlockStore", other: "DiskBlockStore") -> int:

@@ -7,16 +7,18 @@ few short lists, however many tensors there are.
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from pbstore.codecs.sketch import MAX_HITS, Sketch, gap, rank
 from pbstore.codecs.types import TensorSpec
+from pbstore.disk import index
 from pbstore.hashing import BlockId, Buffer
 
 MIN_BYTES = 4096
 """Smaller tensors get no sketch: it would cost more than it can save."""
 REACH = 12
 """How far behind the last match a tensor of the next layer is looked for."""
-MAX_NEIGHBOURS = 1
 NO_LIMIT = (1 << 63) - 1
 NEAR_BITS = 2.0
 """Mean difference of sampled values up to which a guessed base is taken at once."""
@@ -32,6 +34,39 @@ def note_tensor(
         "INSERT OR IGNORE INTO tensors (block, dtype, shape, tried) VALUES (?, ?, ?, ?)",
         (bytes.fromhex(block_id), spec.dtype, json.dumps(list(spec.shape)), int(tried)),
     )
+
+
+class Noted(NamedTuple):
+    """A tensor for the index."""
+
+    block_id: BlockId
+    spec: TensorSpec
+    found: Sketch | None
+    """Its sketch if it may be a base."""
+    tried: bool
+    """Whether it has its sketch if it can have one."""
+
+
+def note_many(connection: sqlite3.Connection, tensors: Sequence[Noted]) -> int:
+    """`note_tensor` and `offer` for blocks that the index does not have; returns `newest_number`."""
+    number = newest_number(connection)
+    known = index.keys_in(connection, "tensors", "block", [tensor.block_id for tensor in tensors])
+    rows: list[tuple[object, ...]] = []
+    marks: list[tuple[int, int]] = []
+    for block_id, spec, found, tried in tensors:
+        if block_id in known:
+            continue
+        number += 1
+        stored = None if found is None else found.to_bytes()
+        shape = json.dumps(list(spec.shape))
+        rows.append((number, bytes.fromhex(block_id), spec.dtype, shape, stored, int(tried)))
+        marks += [(mark, number) for mark in (() if found is None else found.marks.tolist())]
+    index.insert_rows(connection, "INSERT INTO tensors (number, block, dtype, shape, sketch, tried)", rows)
+    index.insert_rows(connection, "INSERT OR IGNORE INTO marks (mark, tensor)", marks)
+    for block_id, _, found, _ in tensors:
+        if block_id in known and found is not None:
+            offer(connection, block_id, found)
+    return number
 
 
 def spec_of(connection: sqlite3.Connection, block_id: BlockId) -> TensorSpec | None:
@@ -92,13 +127,13 @@ def number_of(connection: sqlite3.Connection, block_id: BlockId) -> int | None:
     return None if row is None else int(row[0])
 
 
-def neighbours(connection: sqlite3.Connection, number: int, spec: TensorSpec) -> list[BlockId]:
-    """Tensors of the same shape that came into the store shortly after one, the nearest first."""
-    rows = connection.execute(
-        "SELECT block FROM tensors WHERE number > ? AND number <= ? AND shape = ? LIMIT ?",
-        (number, number + REACH, json.dumps(list(spec.shape)), MAX_NEIGHBOURS),
-    )
-    return [BlockId(block.hex()) for (block,) in rows]
+def neighbour(connection: sqlite3.Connection, number: int, spec: TensorSpec) -> tuple[BlockId, int] | None:
+    """The tensor of the same shape that came into the store next after one, and its place."""
+    row = connection.execute(
+        "SELECT block, number FROM tensors WHERE number > ? AND number <= ? AND shape = ? LIMIT 1",
+        (number, number + REACH, json.dumps(list(spec.shape))),
+    ).fetchone()
+    return None if row is None else (BlockId(row[0].hex()), int(row[1]))
 
 
 def is_near(connection: sqlite3.Connection, raw: Buffer, spec: TensorSpec, block_id: BlockId) -> bool:
@@ -117,13 +152,14 @@ def newest_number(connection: sqlite3.Connection) -> int:
 
 def similar(connection: sqlite3.Connection, wanted: Sketch, newest: int = NO_LIMIT) -> list[BlockId]:
     """Blocks most like a tensor, the likeliest base first; none that came into the store after `newest`."""
-    votes: Counter[int] = Counter()
-    query = "SELECT tensor FROM marks WHERE mark = ? AND tensor <= ? ORDER BY tensor DESC LIMIT ?"
-    for mark in wanted.marks.tolist():
-        votes.update(number for (number,) in connection.execute(query, (mark, newest, LONGEST_LIST)))
-    hits = []
-    for number, _ in votes.most_common(MAX_HITS):
-        query_one = "SELECT block, sketch FROM tensors WHERE number = ?"
-        block, stored = connection.execute(query_one, (number,)).fetchone()
-        hits.append((BlockId(block.hex()), Sketch.from_bytes(stored)))
+    marks = wanted.marks.tolist()
+    some = "SELECT tensor FROM marks WHERE mark = value AND tensor <= ? ORDER BY tensor DESC LIMIT ?"
+    # one row for all marks: each row would let another thread take the interpreter
+    query = f"SELECT group_concat((SELECT group_concat(tensor) FROM ({some}))) FROM json_each(?)"
+    (joined,) = connection.execute(query, (newest, LONGEST_LIST, json.dumps(marks))).fetchone()
+    votes = Counter(map(int, joined.split(","))) if joined else Counter()
+    best = [number for number, _ in votes.most_common(MAX_HITS)]
+    query = f"SELECT number, block, sketch FROM tensors WHERE number IN ({index.placeholders(len(best))})"
+    rows = {row[0]: row for row in connection.execute(query, best).fetchall()}
+    hits = [(BlockId(rows[number][1].hex()), Sketch.from_bytes(rows[number][2])) for number in best]
     return [BlockId(block_id) for block_id in rank(wanted, hits)]

@@ -1,6 +1,6 @@
 """The store on the disk: models over blocks."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -190,7 +190,7 @@ class DiskBlockStore(DiskBlocks):
         """Heat the models used most, as far as they fit, and cool the others."""
         return forms.balance(self, raw_room_bytes, dry_run)
 
-    def make_raw(self, ids: Iterable[BlockId]) -> int:
+    def make_raw(self, ids: Sequence[BlockId]) -> int:
         """Inside `writing`: give blocks the raw form."""
         return forms.make_raw(self, ids)
 

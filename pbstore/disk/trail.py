@@ -33,35 +33,36 @@ class Trail:
 
     def __init__(self, store: "DiskBlockStore", base: BaseLink | None = None) -> None:
         self._store = store
+        self._passed: BlockId | None = None
+        """The last block that was stored already, if it was not yet looked up."""
         self._number: int | None = None
         self._turn = self._serial = 0
         for tensor in store.tensors(base.name) if base is not None else ():
             if len(tensor.pieces) == 1:
                 self.follow(tensor.pieces[0].block_id)
+                self._look_up()
                 self._number = None if self._number is None else self._number - 1
                 return
 
     def follow(self, block_id: BlockId) -> None:
         """The model has a block that is stored already: the trail leads on from it, or from its base."""
-        location = self._store.find(block_id)
-        if location is not None:
-            needs = location.record.needs
-            self._lead_to(similar.number_of(self._store.connection, needs[0] if needs else block_id))
+        self._passed = block_id
 
     def guess(self, spec: TensorSpec | None) -> Guess:
         """The likely base of the next tensor; the trail leads on as if it were right."""
+        self._look_up()
         self._serial += 1
         if self._number is None or spec is None:
             return Guess(None, None, self._turn, self._serial)
-        found = similar.neighbours(self._store.connection, self._number, spec)
-        if not found:
+        found = similar.neighbour(self._store.connection, self._number, spec)
+        if found is None:
             return Guess(None, None, self._turn, self._serial)
-        number = similar.number_of(self._store.connection, found[0])
-        self._number = number
-        return Guess(found[0], number, self._turn, self._serial)
+        base, self._number = found
+        return Guess(base, self._number, self._turn, self._serial)
 
     def learn(self, guess: Guess, stored: StoredBlock) -> None:
         """A block was encoded: lead the trail on from its true base, unless a later match is known."""
+        self._look_up()
         if not stored.needs or guess.turn != self._turn or stored.needs[0] == guess.base:
             return
         actual = similar.number_of(self._store.connection, stored.needs[0])
@@ -70,7 +71,15 @@ class Trail:
         elif actual is not None:
             self._number = max(actual + self._serial - guess.serial, self._number or 0)
 
-    def _lead_to(self, number: int | None) -> None:
-        if number is not None:
-            self._number = number
-            self._turn += 1
+    def _look_up(self) -> None:
+        """Lead the trail on from the last block that was stored already."""
+        if self._passed is None:
+            return
+        location = self._store.find(self._passed)
+        if location is not None:
+            needs = location.record.needs
+            number = similar.number_of(self._store.connection, needs[0] if needs else self._passed)
+            if number is not None:
+                self._number = number
+                self._turn += 1
+        self._passed = None

@@ -72,7 +72,7 @@ class PackWriter:
     def seal(self) -> None:
         """Make the open pack and new manifests durable; the pack's length goes into the open transaction."""
         try:
-            files = {fd: "manifest" for fd in self._manifests.values()}
+            files = dict.fromkeys(self._manifests.values(), "manifest")
             if self._fd >= 0:
                 self._await_sent()
                 files[self._fd] = "pack"
