@@ -19,7 +19,7 @@ U32 = npt.NDArray[np.uint32]
 Uints = npt.NDArray[np.unsignedinteger[Any]]
 
 _BF16_NAN, _F16_NAN, _F32_NAN = np.uint16(0x7FC0), np.uint16(0x7E00), np.uint32(0x7FC00000)
-_INFINITY_SHIFTED = np.uint32(0xFF000000)
+_INFINITY, _MINUS_INFINITY, _MANTISSA = np.uint32(0x7F800000), np.uint32(0xFF800000), np.uint32(0x007FFFFF)
 
 
 def f32_to_bf16(bits: U32) -> U16:
@@ -61,10 +61,10 @@ def f16_to_f32(bits: U16) -> U32:
 
 def _nans(bits: U32) -> npt.NDArray[np.bool_] | None:
     """Where float32 bits are NaNs, None if nowhere (which is cheaper to find out)."""
-    without_sign = np.left_shift(bits, np.uint32(1), out=scratch("cast", len(bits), np.uint32))
-    if not bits.size or without_sign.max() <= _INFINITY_SHIFTED:
+    if not bits.size or (bits.view(np.int32).max() <= _INFINITY and bits.max() <= _MINUS_INFINITY):
         return None
-    nans: npt.NDArray[np.bool_] = without_sign > _INFINITY_SHIFTED
+    nans: npt.NDArray[np.bool_] = (bits & _INFINITY) == _INFINITY
+    nans &= (bits & _MANTISSA) != 0
     return nans
 
 

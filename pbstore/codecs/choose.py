@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -23,6 +24,10 @@ MIN_GAIN = 0.03
 """A form that needs a base, or any form at all, must save this share of the bytes."""
 _SMALL_BYTES = 64
 _CLEAR_COST = 0.05
+_NOISY_COST = 0.5
+"""A difference that leaves more of the bytes is noise: no step of the coder makes it smaller."""
+_OWN_SHARE = 0.9
+"""A difference below this share of what its base takes on its own beats the block's own forms, too."""
 _GRID_FROM_BYTES = 1 << 16
 _GRID_TRIAL = 1 << 14
 """Elements that tell what a grid costs."""
@@ -30,6 +35,7 @@ _MOST_RUNS = 1 << 16
 _SIMILAR_COST = 0.8
 _FLOATS = frozenset({"F64", "F32", "BF16", "F16"})
 
+NO_COSTS: Mapping[BlockId, float] = MappingProxyType({})
 Candidate = tuple[BlockId, Buffer, TensorSpec]
 """A stored tensor that might be the base: id, raw bytes, dtype and shape."""
 
@@ -63,6 +69,7 @@ def choose(
     candidates: Sequence[Candidate] = (),
     *,
     loras: Sequence[LoraCandidate] = (),
+    own_costs: Mapping[BlockId, float] = NO_COSTS,
     workers: int = 1,
 ) -> Encoded:
     """Encode a block in the form that is smallest on a sample; never larger than raw.
@@ -72,6 +79,8 @@ def choose(
         spec: Dtype and shape, None for opaque bytes.
         candidates: Tensors that may serve as bases; the caller sees to it that none is a delta itself.
         loras: Merged adapters to try.
+        own_costs: Share of its bytes that a candidate takes in its smallest form without a base, where known.
+            What is much like it takes about as much.
         workers: Threads that share the chunks of one block.
 
     Raises:
@@ -84,7 +93,7 @@ def choose(
         return Encoded(RAW, bytes(data))
     if spec is None or spec.num_elements * spec.item_bytes != len(data):
         return _choose_opaque(data, candidates, workers)
-    best = min(_options(data, spec, candidates, loras), key=lambda option: option.cost)
+    best = min(_options(data, spec, candidates, loras, own_costs), key=lambda option: option.cost)
     return _write(data, best, workers)
 
 
@@ -101,11 +110,15 @@ def _guessed(data: memoryview, candidates: Sequence[Candidate]) -> Iterable[_Opt
         if len(data) % item == 0:
             guess = TensorSpec(dtype, (len(data) // item,))
             same = [(i, d, guess) for i, d, s in candidates if s.dtype == dtype and len(d) == len(data)]
-            yield from _options(data, guess, same, ())
+            yield from _options(data, guess, same, (), NO_COSTS)
 
 
 def _options(
-    data: memoryview, spec: TensorSpec, candidates: Sequence[Candidate], loras: Sequence[LoraCandidate]
+    data: memoryview,
+    spec: TensorSpec,
+    candidates: Sequence[Candidate],
+    loras: Sequence[LoraCandidate],
+    own_costs: Mapping[BlockId, float],
 ) -> list[_Option]:
     sample = Sample(len(data) // spec.item_bytes, spec.item_bytes)
     values = sample.of(data)
@@ -114,16 +127,23 @@ def _options(
     if not based or based[0].cost > _CLEAR_COST:
         others = _other_predictions(data, spec, candidates, loras, straight)
         based += [_tuned(other, values, sample, spec, len(data)) for other in others]
-    smallest = min((option.cost for option in based), default=1.0)
-    alone = _alone(data, values, spec) if smallest > _CLEAR_COST else []
+    best = min(based, key=lambda option: option.cost, default=None)
+    if best is not None and best.cost <= max(_CLEAR_COST, _OWN_SHARE * _own_cost(best, own_costs)):
+        return [best]
+    alone = _alone(data, values, spec, rivals=best is not None)
     limit = (1 - MIN_GAIN) * min((option.cost for option in alone), default=1.0)
     return [*alone, *(option for option in based if option.cost <= min(limit, 1 - MIN_GAIN))] or alone
 
 
-def _alone(data: memoryview, values: Uints, spec: TensorSpec) -> list[_Option]:
-    """Forms without a base."""
+def _own_cost(option: _Option, own_costs: Mapping[BlockId, float]) -> float:
+    """What the block would take without the base that an option needs, as far as its base tells; 0 if not."""
+    return own_costs.get(option.needs[0], 0.0) if option.codec == DELTA else 0.0
+
+
+def _alone(data: memoryview, values: Uints, spec: TensorSpec, *, rivals: bool) -> list[_Option]:
+    """Forms without a base; the only form of all, without `rivals`, is not tried before it is written."""
     plain = Mode(item_bytes=spec.item_bytes, rotate=spec.dtype in _FLOATS)
-    options = [_Option(PLANES, num_bytes(encode_chunk(values, None, plain)) / values.nbytes, plain)]
+    options = []
     if spec.dtype not in _FLOATS:
         options.append(_Option(ZSTD, text_cost(data), Mode()))
     elif fits_grid(spec) and len(data) >= _GRID_FROM_BYTES:
@@ -132,7 +152,9 @@ def _alone(data: memoryview, values: Uints, spec: TensorSpec) -> list[_Option]:
             some = values[:_GRID_TRIAL]
             cost = num_bytes(encode_grid(some, spec.dtype, kind)) / some.nbytes
             options.append(_Option(GRID, cost, plain, grid=(spec.dtype, kind)))
-    return options
+    untried = not rivals and not options
+    cost = 0.0 if untried else num_bytes(encode_chunk(values, None, plain)) / values.nbytes
+    return [*options, _Option(PLANES, cost, plain)]
 
 
 def _best_straight(
@@ -163,6 +185,8 @@ def _tuned(option: _Option, values: Uints, sample: Sample, spec: TensorSpec, raw
         expected = sample.predicted(option.prediction)
     if expected is None or np.array_equal(values, expected):
         return replace(option, cost=1 / max(1, values.nbytes))
+    if _NOISY_COST < option.cost < math.inf:
+        return replace(option, expected=None)
     mode, cost = best_mode(values, expected, spec, raw_bytes, option.cost)
     return replace(option, mode=mode, cost=cost, expected=None)
 
@@ -230,6 +254,6 @@ def _write(data: memoryview, option: _Option, workers: int) -> Encoded:
         payload = write_grid(data, *option.grid, workers)
     else:
         payload = write_payload(data, option.mode, option.prediction, workers)
-    if len(payload) >= len(data):
+    if len(payload) > (1 - MIN_GAIN) * len(data):
         return Encoded(RAW, bytes(data))
     return Encoded(option.codec, payload, option.needs)

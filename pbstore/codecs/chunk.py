@@ -34,6 +34,8 @@ CHUNK_BYTES = 1 << 20
 TABLE_BITS = 10
 UINT: dict[int, type[np.unsignedinteger[Any]]] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _SAME, _CODED = 0, 1
+SAME_AS_PREDICTED = bytes([_SAME])
+"""A chunk that equals its prediction."""
 _GROUP_ELEMENTS = 2048
 
 
@@ -74,7 +76,7 @@ def encode_chunk(values: Uints, predicted: Uints | None, mode: Mode) -> list[Buf
     if predicted is None:
         return [bytes([_CODED]), *_pack_planes(_rotated(values) if mode.rotate else values, mode, [])]
     if np.array_equal(values, predicted):
-        return [bytes([_SAME])]
+        return [SAME_AS_PREDICTED]
     coded = np.subtract(values, predicted, out=scratch("coded", len(values), values.dtype))
     if mode.table is not None:
         coded -= correction(predicted, mode.table)

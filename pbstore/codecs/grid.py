@@ -2,8 +2,9 @@
 
 Quantised formats (GGUF's and their like) keep, for each run of 32 weights, a scale and a small integer for
 each weight, some also an offset. After de-quantising, every weight is `scale * q + offset`, rounded to the
-file's dtype, but nothing says so. Scale and offset are found again by weighted least squares (small weights
-are known to more digits, so they count more) and rounded to float16, in which the quantised file kept them.
+file's dtype, but nothing says so. Scale and offset are found again from the least and the greatest weight of
+a run where they give it exactly (GGUF's Q4_1 and Q8_0), else by weighted least squares (small weights are
+known to more digits, so they count more), and rounded to float16, in which the quantised file kept them.
 What they do not predict exactly is stored as a difference, so a wrong guess costs bytes, never truth.
 
 A chunk of the payload holds the scales and, if there are any, the offsets, each as the number of bytes of an
@@ -24,7 +25,16 @@ import numpy as np
 import numpy.typing as npt
 
 from pbstore.codecs.casts import CASTS, cast_number
-from pbstore.codecs.chunk import UINT, Mode, Uints, decode_chunk, encode_chunk, merge_planes, split_planes
+from pbstore.codecs.chunk import (
+    SAME_AS_PREDICTED,
+    UINT,
+    Mode,
+    Uints,
+    decode_chunk,
+    encode_chunk,
+    merge_planes,
+    split_planes,
+)
 from pbstore.codecs.payload import CHUNK_BITS, join_chunks, read_bounds
 from pbstore.codecs.scratch import scratch
 from pbstore.codecs.streams import Bytes, pack_stream, unpack_stream
@@ -40,7 +50,8 @@ VERSION = 2
 """Version 1, which is only read, has scales as float32, an integer a byte, and a mask of what is left."""
 CHUNK_BYTES = 1 << 18
 _HEAD = struct.Struct("<4B")
-_PROBE_RUNS = 64
+_PROBE_RUNS, _FEW_RUNS = 64, 8
+_LEAST_SHARE = 0.7
 _MODES: dict[int, Callable[[int], Mode]] = {
     1: lambda item_bytes: Mode(item_bytes=item_bytes, mask=True, balanced=False),
     2: lambda item_bytes: Mode(item_bytes=item_bytes),
@@ -61,14 +72,27 @@ def find_kind(values: Uints, dtype: str) -> int | None:
         return None
     runs = values[: len(values) // RUN * RUN].reshape(-1, RUN)
     runs = runs[:: max(1, len(runs) // _PROBE_RUNS)][:_PROBE_RUNS]
+    few = runs[:: max(1, len(runs) // _FEW_RUNS)]  # almost all tensors lie on no grid: be quick to say so
+    for kind, share in ((AFFINE, _share_of_few_levels), (SYMMETRIC, _share_on_grid)):
+        if share(few, dtype) > _LEAST_SHARE / 2 and share(runs, dtype) > _LEAST_SHARE:
+            return kind
+    return None
+
+
+def _share_of_few_levels(runs: Uints, _: str) -> float:
+    """Share of the runs with at most 16 different weights; 0 where most have one or two."""
     ordered = np.sort(runs, axis=1)
     distinct = 1 + np.count_nonzero(ordered[:, 1:] != ordered[:, :-1], axis=1)
-    if np.mean(distinct <= 16) > 0.9 and np.mean(distinct) > 2:
-        return AFFINE
+    return float(np.mean(distinct <= 16)) if np.mean(distinct) > 2 else 0.0
+
+
+def _share_on_grid(runs: Uints, dtype: str) -> float:
+    """Share of the weights that a symmetric grid gives exactly."""
     bits = np.ascontiguousarray(runs).reshape(-1)
-    scale, offset, q = _fit(bits, dtype, SYMMETRIC)
-    exact = np.mean(_predict(scale, offset, q, dtype) == bits)
-    return SYMMETRIC if exact > 0.7 else None
+    by_extremes = _fit_extremes(bits, dtype, SYMMETRIC)[3]
+    if by_extremes > _LEAST_SHARE:
+        return by_extremes
+    return float(np.mean(_predict(*_fit(bits, dtype, SYMMETRIC), dtype) == bits))
 
 
 def encode_grid(values: Uints, dtype: str, kind: int) -> list[Buffer]:
@@ -79,14 +103,20 @@ def encode_grid(values: Uints, dtype: str, kind: int) -> list[Buffer]:
         dtype: Their dtype.
         kind: AFFINE or SYMMETRIC.
     """
-    scale, offset, q = _fit(values, dtype, kind)
-    predicted = _predict(scale, offset, q, dtype)
-    parts: list[Buffer] = (
-        [_pack_column(scale), _pack_column(offset)] if kind == AFFINE else [_pack_column(scale)]
-    )
+    share = 0.0
+    if _fit_extremes(values[: _PROBE_RUNS * RUN], dtype, kind)[3] > _LEAST_SHARE:
+        scale, offset, q, share = _fit_extremes(values, dtype, kind)
+    if share <= _LEAST_SHARE:
+        scale, offset, q = _fit(values, dtype, kind)
+    columns = [_pack_column(scale), _pack_column(offset)] if kind == AFFINE else [_pack_column(scale)]
     levels = q.view(np.uint8).reshape(-1)
-    parts += pack_stream(_in_pairs(levels) if kind == AFFINE else levels)
-    return [*parts, *encode_chunk(values, predicted, _MODES[VERSION](values.itemsize))]
+    parts = [*columns, *pack_stream(_in_pairs(levels) if kind == AFFINE else levels)]
+    if share == 1:
+        return [*parts, SAME_AS_PREDICTED]
+    return [
+        *parts,
+        *encode_chunk(values, _predict(scale, offset, q, dtype), _MODES[VERSION](values.itemsize)),
+    ]
 
 
 def decode_grid(body: memoryview, dtype: str, kind: int, version: int, out: Uints) -> None:
@@ -229,9 +259,13 @@ def _predict(scale: Floats, offset: Floats, q: Levels, dtype: str) -> Uints:
         np.copyto(floats, q)
         floats *= scale[:, None]
         floats += offset[:, None]
-    bits = floats.reshape(-1).view(np.uint32)
+    return _cast(floats.reshape(-1), dtype)
+
+
+def _cast(floats: Floats, dtype: str) -> Uints:
+    """Bits of floats (n,) in a dtype."""
     number = cast_number("F32", dtype)
-    return CASTS[number - 1][2](bits) if number else bits
+    return CASTS[number - 1][2](floats.view(np.uint32)) if number else floats.view(np.uint32)
 
 
 def _fit(values: Uints, dtype: str, kind: int) -> tuple[Floats, Floats, Levels]:
@@ -257,6 +291,30 @@ def _fit(values: Uints, dtype: str, kind: int) -> tuple[Floats, Floats, Levels]:
         levels = _by_run(q).astype(np.uint8)
         scale, offset = _line(weight, q, v)
         return _rounded(scale), _rounded(offset), levels
+
+
+def _fit_extremes(values: Uints, dtype: str, kind: int) -> tuple[Floats, Floats, Levels, float]:
+    """The same from the least and the greatest weight of each run, as min-max quantisers set them.
+
+    Also the share of the weights that scale and offset then give exactly.
+    """
+    turned = scratch("turned", len(values), values.dtype).reshape(RUN, -1)
+    np.copyto(turned, values.reshape(-1, RUN).T)
+    v = _to_floats(turned.reshape(-1), dtype).reshape(RUN, -1)
+    q = scratch("fit 0", len(values), np.float32).reshape(RUN, -1)
+    with np.errstate(all="ignore"):
+        low, high = v.min(axis=0), v.max(axis=0)
+        offset = low if kind == AFFINE else np.zeros_like(low)
+        width, top = (high - low, 15) if kind == AFFINE else (np.maximum(high, -low), 127)
+        np.subtract(v, offset, out=q)
+        _to_nearest(q, width, top)
+        turned_back = _by_run(q)
+        levels: Levels = turned_back.astype(np.uint8) if kind == AFFINE else turned_back.astype(np.int8)
+        scale, offset = _rounded(width / np.float32(top)), _rounded(offset)
+        q *= scale  # as `_predict` does, in another order of the weights
+        q += offset
+    share = np.count_nonzero(_cast(q.reshape(-1), dtype) == turned.reshape(-1)) / len(values)
+    return scale, offset, levels, share
 
 
 def _by_run(q: Floats) -> Floats:

@@ -94,8 +94,8 @@ def sketch(raw: Buffer, spec: TensorSpec) -> Sketch | None:
     count = spec.num_elements
     items = np.frombuffer(data, UINT[spec.item_bytes])
     level = count.bit_length() - 1
-    values = np.stack([_as_bf16(items[_positions(level - i)], spec.dtype) for i in range(_LEVELS)])
-    marks = [m for i, row in enumerate(values) for m in _bands(row, level - i, count, spec.dtype in _FLOATS)]
+    values = _as_bf16(items[_all_positions(level)], spec.dtype).reshape(_LEVELS, _VALUES)
+    marks = _bands(values, level, count, spec.dtype in _FLOATS)
     keys = row_keys(data, spec)
     if len(keys) >= 4:
         marks += np.unique(keys)[:_ROW_MARKS].view(np.int64).tolist()
@@ -219,6 +219,12 @@ def _positions(level: int) -> npt.NDArray[np.int64]:
     return (mixed & np.uint64((1 << level) - 1)).astype(np.int64)
 
 
+@cache
+def _all_positions(level: int) -> npt.NDArray[np.int64]:
+    """Those of the highest level, then those of the levels below it."""
+    return np.concatenate([_positions(level - i) for i in range(_LEVELS)])
+
+
 def _as_bf16(items: npt.NDArray[np.unsignedinteger[Any]], dtype: str) -> U16:
     """Floats rounded to bfloat16; the low bits of anything else."""
     if dtype == "BF16":
@@ -233,12 +239,16 @@ def _as_bf16(items: npt.NDArray[np.unsignedinteger[Any]], dtype: str) -> U16:
     return (items & items.dtype.type(min(0xFFFF, np.iinfo(items.dtype).max))).astype(np.uint16)
 
 
-def _bands(row: U16, level: int, count: int, is_float: bool) -> Iterator[int]:
-    """One mark for each group of values, cut to sign, exponent and one bit of mantissa."""
-    coarse = (row[: _BANDS * _BAND_VALUES] >> np.uint16(6 if is_float else 0)).reshape(_BANDS, _BAND_VALUES)
-    salt = level << 8 | (count << 16 if count < _SMALL_ELEMENTS else 0)
-    state = np.uint64(salt) + np.arange(_BANDS, dtype=np.uint64)
-    for column in coarse.T:
-        state = _mix(state ^ column.astype(np.uint64)) + np.uint64(1)
-    telling = (coarse != coarse[:, :1]).any(axis=1)
-    yield from state[telling].view(np.int64).tolist()
+def _bands(values: U16, level: int, count: int, is_float: bool) -> list[int]:
+    """One mark for each group of values of each level, cut to sign, exponent and one bit of mantissa."""
+    coarse = values[:, : _BANDS * _BAND_VALUES] >> np.uint16(6 if is_float else 0)
+    coarse = coarse.reshape(_LEVELS, _BANDS, _BAND_VALUES)
+    salts = [(level - i) << 8 | (count << 16 if count < _SMALL_ELEMENTS else 0) for i in range(_LEVELS)]
+    state: npt.NDArray[np.uint64] = np.add.outer(
+        np.array(salts, np.uint64), np.arange(_BANDS, dtype=np.uint64)
+    )
+    for i in range(_BAND_VALUES):
+        state = _mix(state ^ coarse[:, :, i].astype(np.uint64)) + np.uint64(1)
+    telling = (coarse != coarse[:, :, :1]).any(axis=2)
+    marks: list[int] = state[telling].view(np.int64).tolist()
+    return marks

@@ -1,5 +1,6 @@
 """In which form to store a block: raw for hot models, the smallest that a trial finds for cold ones."""
 
+import json
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ class Encoder:
     def __init__(self, store: "DiskBlocks") -> None:
         self._store = store
         self._connection = store.connection
+        self._own_costs: dict[BlockId, float] = {}
 
     def smallest(
         self,
@@ -88,7 +90,7 @@ class Encoder:
         """The smallest form over some bases, checked where it is a recipe; lets go of the bases' memory."""
         parts = [*bases, *(part for lora in loras for part in (lora.weight, lora.down, lora.up))]
         held = {part_id: part_raw for part_id, part_raw, _ in parts}
-        encoded = choose(raw, spec, bases, loras=loras, workers=_workers(len(raw)))
+        encoded = choose(raw, spec, bases, loras=loras, own_costs=self._own_costs, workers=_workers(len(raw)))
         if encoded.codec == RAW:
             return raw_block(raw, block_id)
         needs = tuple(BlockId(need) for need in encoded.needs)
@@ -117,12 +119,17 @@ class Encoder:
 
     def _candidate(self, block_id: BlockId, limit: int) -> Candidate | None:
         """A block that is stored on its own; None if it is too large, damaged, a delta or no tensor."""
-        location = index.find(self._connection, block_id)
-        spec = similar.spec_of(self._connection, block_id)
-        if location is None or spec is None or location.record.needs or location.record.raw_bytes > limit:
+        found = index.find_tensor(self._connection, block_id)
+        if found is None:
             return None
+        (location, dtype, shape), record = found, found[0].record
+        if record.codec not in index.ALONE or record.raw_bytes > limit:
+            return None
+        if record.codec != RAW:
+            self._own_costs[block_id] = record.stored_bytes / record.raw_bytes
         try:
-            return block_id, self._store.get_alone(location, _workers(location.record.raw_bytes)), spec
+            raw = self._store.get_alone(location, _workers(record.raw_bytes))
+            return block_id, raw, TensorSpec(dtype, tuple(json.loads(shape)))
         except IntegrityError:
             return None
 

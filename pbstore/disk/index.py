@@ -144,6 +144,15 @@ def find(connection: sqlite3.Connection, block_id: BlockId) -> Location | None:
     return None if row is None else _location(connection, row)
 
 
+def find_tensor(connection: sqlite3.Connection, block_id: BlockId) -> tuple[Location, str, str] | None:
+    """Where a tensor lies, with its dtype and shape (JSON); None if it is not there or no tensor."""
+    row = connection.execute(
+        f"SELECT {BLOCK_COLUMNS}, dtype, shape FROM blocks JOIN tensors ON block = id WHERE id = ?",
+        (bytes.fromhex(block_id),),
+    ).fetchone()
+    return None if row is None else (_location(connection, row[:-2]), *row[-2:])
+
+
 def locations(
     connection: sqlite3.Connection, where: str = "", arguments: Iterable[object] = ()
 ) -> Iterator[Location]:
