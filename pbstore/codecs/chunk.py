@@ -36,7 +36,7 @@ UINT: dict[int, type[np.unsignedinteger[Any]]] = {1: np.uint8, 2: np.uint16, 4: 
 _SAME, _CODED = 0, 1
 SAME_AS_PREDICTED = bytes([_SAME])
 """A chunk that equals its prediction."""
-_GROUP_ELEMENTS = 2048
+_GROUP_ELEMENTS, _FIRST_ELEMENTS = 2048, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,8 @@ def encode_chunk(values: Uints, predicted: Uints | None, mode: Mode) -> list[Buf
     """
     if predicted is None:
         return [bytes([_CODED]), *_pack_planes(_rotated(values) if mode.rotate else values, mode, [])]
-    if np.array_equal(values, predicted):
+    some = slice(_FIRST_ELEMENTS)  # most chunks differ at once
+    if np.array_equal(values[some], predicted[some]) and np.array_equal(values, predicted):
         return [SAME_AS_PREDICTED]
     coded = np.subtract(values, predicted, out=scratch("coded", len(values), values.dtype))
     if mode.table is not None:
@@ -131,26 +132,35 @@ def bias(item_bytes: int) -> np.unsignedinteger[Any]:
 
 def split_planes(values: Uints) -> list[Bytes]:
     """Byte i of every element, for each i, lowest first; in this thread's scratch memory."""
-    if values.itemsize == 1:
-        return [values.view(np.uint8)]
-    planes = []
-    shifted = scratch("shifted", len(values), values.dtype)
-    for i in range(values.itemsize):
-        plane = scratch(f"plane {i}", len(values), np.uint8)
-        part = np.right_shift(values, values.dtype.type(8 * i), out=shifted) if i else values
-        np.copyto(plane, part, casting="unsafe")
-        planes.append(plane)
-    return planes
+    parts = [values]
+    while parts[0].itemsize > 1:
+        parts = [half for i, part in enumerate(parts) for half in _halves(part, f"{len(parts)} {i}")]
+    return [part.view(np.uint8) for part in parts]
+
+
+def _halves(values: Uints, name: str) -> tuple[Uints, Uints]:
+    """The lower and the upper half of every element: halving twice moves less memory than four shifts."""
+    bits = 4 * values.itemsize
+    low, high = (scratch(f"{half} {name}", len(values), UINT[bits // 8]) for half in ("low", "high"))
+    np.copyto(low, values, casting="unsafe")
+    np.right_shift(values, values.dtype.type(bits), out=high, casting="unsafe")
+    return low, high
 
 
 def merge_planes(planes: list[Bytes], out: Uints) -> None:
     """Undo `split_planes`."""
-    np.copyto(out, planes[0])
-    shifted = scratch("shifted", len(out), out.dtype)
-    for i, plane in enumerate(planes[1:], 1):
-        np.copyto(shifted, plane)
-        shifted <<= out.dtype.type(8 * i)
-        out |= shifted
+    parts: list[Uints] = list(planes)
+    while len(parts) > 1:
+        item = 2 * parts[0].itemsize
+        factor = UINT[item](1 << 4 * item)  # numpy multiplies into a wider type faster than it shifts
+        joined = []
+        for i in range(0, len(parts), 2):
+            whole = out if len(parts) == 2 else scratch(f"joined {item} {i}", len(out), UINT[item])
+            np.multiply(parts[i + 1], factor, out=whole)
+            joined.append(np.bitwise_or(whole, parts[i], out=whole))
+        parts = joined
+    if parts[0] is not out:
+        np.copyto(out, parts[0])
 
 
 def correction(predicted: Uints, table: npt.NDArray[np.int32]) -> Uints:

@@ -161,6 +161,7 @@ def join_chunks(
     """Head, lengths of the chunks, chunks; in memory for about `raw_bytes`, more if they need it."""
     position = begin = len(head) + 4 * len(starts)
     out = new_pages(max(begin, raw_bytes))
+    whole = np.frombuffer(out, np.uint8)
     lengths = np.zeros(len(starts), "<u4")
     shared = workers > 1 and len(starts) > 1
 
@@ -172,9 +173,9 @@ def join_chunks(
         if position + num_bytes(parts) > len(out):
             more = new_pages(2 * len(out) + num_bytes(parts))
             more[:position] = out[:position]
-            out = more
-        for part in parts:
-            out[position : position + len(part)] = part
+            out, whole = more, np.frombuffer(more, np.uint8)
+        for part in parts:  # numpy lets other threads run meanwhile
+            np.copyto(whole[position : position + len(part)], np.frombuffer(part, np.uint8))
             position += len(part)
     out[:begin] = head + lengths.tobytes()
     return out[:position]

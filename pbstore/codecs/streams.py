@@ -15,6 +15,7 @@ Huffman codes better (2.5 times faster and 8 % smaller on exponents than plain l
 
 from __future__ import annotations
 
+import math
 import struct
 import threading
 from collections.abc import Sequence
@@ -33,11 +34,13 @@ REPEAT, PLAIN, ZSTD, MASKED = 0, 1, 2, 3
 _PROBE_BYTES = 4096
 _PROBE_FROM_BYTES = 2 * _PROBE_BYTES
 _MASK_SHARE = 0.5
+_SLOW_SEARCH = 0.04
 _EVEN_SHARE = 0.02
 _RANDOM_BITS = 7.9
 """Entropy of a sample from which on coding it saves less than 1 %."""
 _ENTROPY = zstandard.ZstdCompressionParameters.from_level(1, min_match=7, hash_log=6)
 _TEXT = zstandard.ZstdCompressionParameters.from_level(3)
+_TIMES_LOG = np.arange(2 * _PROBE_BYTES) * np.log2(np.maximum(np.arange(2 * _PROBE_BYTES), 1))
 _local = threading.local()
 
 
@@ -73,18 +76,19 @@ def pack_stream(data: Bytes, cuts: Sequence[int] = (), *, text: bool = False) ->
     if data[0] == data[-1] and not np.any(data != data[0]):
         return [_HEAD.pack(REPEAT, 1), bytes(data[:1])]
     if len(data) >= _PROBE_FROM_BYTES and not text:
-        counts = np.bincount(data[:: len(data) // _PROBE_BYTES], minlength=256)
-        if counts.max() <= _EVEN_SHARE * counts.sum() and _entropy(counts) > _RANDOM_BITS:
+        sample = data[:: len(data) // _PROBE_BYTES]
+        counts = np.bincount(sample, minlength=256)
+        most = counts.max()
+        if most <= _EVEN_SHARE * len(sample) and _entropy(counts, len(sample)) > _RANDOM_BITS:
             return [_HEAD.pack(PLAIN, len(data)), data.data]
-        if counts.max() > _MASK_SHARE * counts.sum() and not cuts:
+        if most > _MASK_SHARE * len(sample) and not cuts:
             return _pack_masked(data, np.uint8(counts.argmax()))
     return _pack_plain(data, cuts, text)
 
 
-def _entropy(counts: npt.NDArray[np.intp]) -> float:
-    """Bits of a byte in a sample, a little less than in the whole."""
-    share = counts[counts > 0] / counts.sum()
-    return float(-np.sum(share * np.log2(share)))
+def _entropy(counts: npt.NDArray[np.intp], total: int) -> float:
+    """Bits of a byte in a sample of less than 2 * _PROBE_BYTES bytes, a little less than in the whole."""
+    return math.log2(total) - float(_TIMES_LOG[counts].sum()) / total
 
 
 def _pack_plain(data: Bytes, cuts: Sequence[int] = (), text: bool = False) -> list[Buffer]:
@@ -97,9 +101,24 @@ def _pack_plain(data: Bytes, cuts: Sequence[int] = (), text: bool = False) -> li
 
 def _pack_masked(data: Bytes, common: np.uint8) -> list[Buffer]:
     other = np.not_equal(data, common, out=scratch("other", len(data), np.bool_))
-    mask, rest = _pack_plain(np.packbits(other)), _pack_plain(data[np.flatnonzero(other)])
+    mask, rest = _pack_plain(np.packbits(other)), _pack_plain(data[_places(other)])
     parts = [bytes([common]), *mask, *rest]
     return [_HEAD.pack(MASKED, sum(map(len, parts))), *parts]
+
+
+def _places(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Where an array is true.
+
+    Up to a tenth of trues numpy searches for each by itself, beyond that it goes through all without a
+    branch, which is three times faster than its search near a tenth: there it is given more trues at the end.
+    """
+    count = int(np.count_nonzero(marked))
+    if not _SLOW_SEARCH * len(marked) < count <= 0.1 * len(marked):
+        return np.flatnonzero(marked)
+    padded = scratch("padded", len(marked) + len(marked) // 8, np.bool_)
+    padded[: len(marked)] = marked
+    padded[len(marked) :] = True
+    return np.flatnonzero(padded)[:count]
 
 
 def _compress(data: memoryview, cuts: Sequence[int], compressor: zstandard.ZstdCompressor) -> bytes:
@@ -149,7 +168,7 @@ def unpack_stream(
 
 def _unpack_masked(body: memoryview, length: int) -> Bytes:
     bits, position = unpack_stream(body, 1, (length + 7) // 8, masked=False)
-    places = np.flatnonzero(np.unpackbits(bits, count=length).view(np.bool_))
+    places = _places(np.unpackbits(bits, count=length).view(np.bool_))
     others, position = unpack_stream(body, position, len(places), masked=False)
     if position != len(body):
         raise CodecError(f"codec payload: a masked stream has {len(body)} bytes, {position} were expected")

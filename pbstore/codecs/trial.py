@@ -98,8 +98,9 @@ class Sample:
         if num_elements <= segments * length:
             self.ranges = [(0, num_elements)]
         else:
-            starts = np.linspace(0, num_elements - length, segments).astype(np.int64) // RUN * RUN
-            self.ranges = [(int(start), int(start) + length) for start in starts]
+            last = num_elements - length
+            starts = [last * i // (segments - 1) // RUN * RUN for i in range(segments)]
+            self.ranges = [(start, start + length) for start in starts]
 
     def of(self, data: memoryview) -> Uints:
         """The sampled elements."""

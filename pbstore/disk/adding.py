@@ -6,9 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pbstore.blocks import RAW, StoredBlock
+from pbstore.codecs.payload import CAST
 from pbstore.codecs.sketch import Sketch, sketch
 from pbstore.disk import adapters, index, similar
 from pbstore.disk.catalog import COLD, HOT
@@ -20,6 +21,7 @@ from pbstore.feed import DryRun, Feed, FreshBlock
 from pbstore.hashing import BlockId
 from pbstore.ingest import AddReport, Progress, scan_folder
 from pbstore.manifest import BaseLink, Manifest
+from pbstore.store import raw_block
 from pbstore.tensors import stored_tensors
 
 if TYPE_CHECKING:
@@ -53,6 +55,16 @@ class _Tally:
         self.open_bytes += stored.raw_bytes
         self.stored_bytes += stored.stored_bytes
         self.codecs[stored.codec] = self.codecs.get(stored.codec, 0) + 1
+
+
+class _Job(NamedTuple):
+    """A block that is being encoded, or waits behind one."""
+
+    block: FreshBlock
+    num_bytes: int
+    guess: Guess | None
+    """None if there was nothing to encode."""
+    result: Future[tuple[StoredBlock, Sketch | None]]
 
 
 def add_model(
@@ -165,46 +177,75 @@ def _encoded(
     store: "DiskBlockStore", feed: Feed[Manifest], base: BaseLink | None, form: str, intake: Intake
 ) -> Generator[tuple[FreshBlock, StoredBlock, Sketch | None], None, None]:
     """The blocks of a feed that the store does not have, encoded, in order; two are encoded at a time."""
-    encoder, trail = Encoder(store), Trail(store, base if form == COLD else None)
-    waiting: deque[tuple[FreshBlock, int, Guess, Future[tuple[StoredBlock, Sketch | None]]]] = deque()
-
-    def encode(block: FreshBlock, guess: Guess, newest: int) -> tuple[StoredBlock, Sketch | None]:
-        prefer = () if guess.base is None else (guess.base,)
-        try:
-            return encoder.smallest(
-                block.block_id, block.raw, block.spec, block.name, prefer=prefer, newest=newest
-            )
-        finally:
-            feed.release(block)
-
-    def finished() -> tuple[FreshBlock, StoredBlock, Sketch | None]:
-        block, _, guess, job = waiting.popleft()
-        stored, found = job.result()
-        trail.learn(guess, stored)
-        return block, stored, found
-
     with ThreadPoolExecutor(ENCODERS, thread_name_prefix="pbstore-encode") as pool:
+        queue = _Queue(store, feed, Trail(store, base if form == COLD else None), pool)
         for run in feed.runs():
             known = store.which([block.block_id for block in run])
             while run:
                 block = run.popleft()
                 if block.block_id in known:
-                    trail.follow(block.block_id)
+                    queue.trail.follow(block.block_id)
                     feed.release(block)
                 elif form == HOT:
                     yield block, _as_it_is(block), None
                     feed.release(block)
                 else:
-                    guess = trail.guess(block.spec)
-                    job = pool.submit(encode, block, guess, intake.newest)
-                    # the bytes go with the job
-                    waiting.append((replace(block, raw=_NOTHING), len(block.raw), guess, job))
+                    queue.put(block, intake.newest)
                 del block
-                # not earlier: the result must not depend on who is faster
-                while len(waiting) > QUEUED or sum(size for _, size, _, _ in waiting) > QUEUED_BYTES:
-                    yield finished()
-        while waiting:
-            yield finished()
+                while queue.is_full:  # not earlier: the result must not depend on who is faster
+                    yield queue.take()
+        while queue.jobs:
+            yield queue.take()
+
+
+class _Queue:
+    """Blocks that are being encoded, or wait for it, in order."""
+
+    def __init__(
+        self, store: "DiskBlockStore", feed: Feed[Manifest], trail: Trail, pool: ThreadPoolExecutor
+    ) -> None:
+        self._encoder, self._feed, self._pool = Encoder(store), feed, pool
+        self.trail = trail
+        self.jobs: deque[_Job] = deque()
+        self._casts = False
+        """Whether the model is a cast of another one, as far as is known."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the first block must be taken before another one is put."""
+        coded = sum(job.guess is not None for job in self.jobs)
+        return coded > QUEUED or sum(job.num_bytes for job in self.jobs) > QUEUED_BYTES
+
+    def put(self, block: FreshBlock, newest: int) -> None:
+        """Encode a block soon; only bases up to place `newest` are looked at. Its bytes go with the job."""
+        head = replace(block, raw=_NOTHING)
+        if block.spec is not None and len(block.raw) < similar.MIN_BYTES and not self._casts:
+            done: Future[tuple[StoredBlock, Sketch | None]] = Future()
+            done.set_result((raw_block(block.raw, block.block_id), None))
+            self.jobs.append(_Job(head, 0, None, done))
+            self._feed.release(block)
+        else:
+            guess = self.trail.guess(block.spec)
+            result = self._pool.submit(self._encode, block, guess, newest)
+            self.jobs.append(_Job(head, len(block.raw), guess, result))
+
+    def take(self) -> tuple[FreshBlock, StoredBlock, Sketch | None]:
+        """Wait for the first block."""
+        job = self.jobs.popleft()
+        stored, found = job.result.result()
+        self._casts |= stored.codec == CAST
+        if job.guess is not None:
+            self.trail.learn(job.guess, stored)
+        return job.block, stored, found
+
+    def _encode(self, block: FreshBlock, guess: Guess, newest: int) -> tuple[StoredBlock, Sketch | None]:
+        prefer = () if guess.base is None else (guess.base,)
+        try:
+            return self._encoder.smallest(
+                block.block_id, block.raw, block.spec, block.name, prefer=prefer, newest=newest
+            )
+        finally:
+            self._feed.release(block)
 
 
 def _as_it_is(block: FreshBlock) -> StoredBlock:

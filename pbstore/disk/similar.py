@@ -16,11 +16,11 @@ from pbstore.disk import index
 from pbstore.hashing import BlockId, Buffer
 
 MIN_BYTES = 4096
-"""Smaller tensors get no sketch: it would cost more than it can save."""
+"""Smaller tensors get no sketch, and an add stores them raw: coding them costs more than it saves."""
 REACH = 12
 """How far behind the last match a tensor of the next layer is looked for."""
 NO_LIMIT = (1 << 63) - 1
-NEAR_BITS = 2.0
+NEAR_BITS = 5.0
 """Mean difference of sampled values up to which a guessed base is taken at once."""
 LONGEST_LIST = 64
 """Blocks looked at per mark, the newest first."""

@@ -10,7 +10,7 @@ from pbstore.disk import catalog, fsio, index, pack
 from pbstore.disk.layout import Layout
 from pbstore.disk.pack import Record
 
-EARLY_BYTES = 16 << 20
+EARLY_BYTES = 4 << 20
 """So many bytes are sent to the disk while the next ones are made."""
 
 
