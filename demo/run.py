@@ -93,7 +93,8 @@ def _fill(cloud: DiskBlockStore, zoo: Sequence[ZooModel], progress: Progress) ->
     for name in set(cloud.models()) - {model.name for model in zoo}:
         cloud.remove(name)
     for done, model in enumerate(zoo):
-        cloud.add(model.folder, name=model.name, base=model.base if model.base in cloud.models() else None)
+        base = model.base if model.base in cloud.models() else None
+        cloud.add(model.folder, name=model.name, base=base, thorough=True)
         progress(done + 1, len(zoo))
 
 

@@ -18,6 +18,7 @@ from demo.cli.store_shared import (
     NameArgument,
     SizeOption,
     StoreOption,
+    ThoroughOption,
     existing,
     folder_bytes,
     human,
@@ -46,6 +47,7 @@ def add(
     name: Annotated[str, typer.Option("--name", help="Name to file it under, ORG/MODEL.")],
     base: Annotated[str | None, typer.Option("--base", help="Stored model that it was made from.")] = None,
     hot: Annotated[bool, typer.Option("--hot", help="Store all blocks raw, to be mapped.")] = False,
+    thorough: ThoroughOption = False,
     convert: Annotated[
         bool, typer.Option("--convert", help="Turn pickles into safetensors; weights only, no code is run.")
     ] = False,
@@ -63,7 +65,9 @@ def add(
         open_store(store, parse_size(capacity)) as opened,
         progress(folder_bytes(source)) as advance,
     ):
-        report = opened.add(source, name, base, form=form, progress=lambda _, size: advance(size))
+        report = opened.add(
+            source, name, base, form=form, thorough=thorough or dequantise is not None, progress=lambda _, size: advance(size)
+        )
     print_result(asdict(report), as_json, f"added {name}: {report.files} files, {report.blocks} blocks")
 
 

@@ -17,6 +17,12 @@ from pbstore import DiskBlockStore, PBStoreError, open_store
 out = Console(width=None if sys.stdout.isatty() else 140)
 err = Console(stderr=True)
 
+ThoroughOption = Annotated[
+    bool,
+    typer.Option(
+        "--thorough", help="Try slow forms, too: half the size for models that were once quantised."
+    ),
+]
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="PBCAST_STORE", help="Folder of the store; made if missing.")
 ]

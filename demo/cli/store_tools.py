@@ -13,6 +13,7 @@ from demo.cli.store_shared import (
     JsonOption,
     NameArgument,
     StoreOption,
+    ThoroughOption,
     existing,
     folder_bytes,
     human,
@@ -34,13 +35,18 @@ def plan(
     folder: Annotated[Path, typer.Argument(help="Local folder of the model.")],
     base: Annotated[str | None, typer.Option("--base", help="Stored model that it was made from.")] = None,
     hot: Annotated[bool, typer.Option("--hot", help="Store all blocks raw.")] = False,
+    thorough: ThoroughOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Show what adding a folder would cost; nothing is kept."""
     with existing(store) as opened, progress(folder_bytes(folder)) as advance:
         report = opened.plan(
-            folder, base, form="hot" if hot else "cold", progress=lambda _, size: advance(size)
+            folder,
+            base,
+            form="hot" if hot else "cold",
+            thorough=thorough,
+            progress=lambda _, size: advance(size),
         )
         room = None if opened.capacity_bytes is None else opened.capacity_bytes - opened.used_bytes
     result = {**asdict(report), "fits": room is None or report.stored_bytes <= room}

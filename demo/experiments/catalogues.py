@@ -26,7 +26,7 @@ def zoo_catalog(size: str, form: str = "cold") -> BlockCatalog:
         for model in zoo:
             if model.name not in store.models():
                 base = model.base if model.base in store.models() else None
-                store.add(model.folder, name=model.name, base=base, form=form)
+                store.add(model.folder, name=model.name, base=base, form=form, thorough=True)
         bases = {model.name: model.base for model in zoo if model.kind == "adapter"}
         return catalogue_from_store(store, bases).catalog
 

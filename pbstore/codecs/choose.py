@@ -70,6 +70,7 @@ def choose(
     *,
     loras: Sequence[LoraCandidate] = (),
     own_costs: Mapping[BlockId, float] = NO_COSTS,
+    thorough: bool = False,
     workers: int = 1,
 ) -> Encoded:
     """Encode a block in the form that is smallest on a sample; never larger than raw.
@@ -81,6 +82,7 @@ def choose(
         loras: Merged adapters to try.
         own_costs: Share of its bytes that a candidate takes in its smallest form without a base, where known.
             What is much like it takes about as much.
+        thorough: Try the slow forms, too: `grid`, and elements ordered by their prediction for little gain.
         workers: Threads that share the chunks of one block.
 
     Raises:
@@ -93,7 +95,8 @@ def choose(
         return Encoded(RAW, bytes(data))
     if spec is None or spec.num_elements * spec.item_bytes != len(data):
         return _choose_opaque(data, candidates, workers)
-    best = min(_options(data, spec, candidates, loras, own_costs), key=lambda option: option.cost)
+    options = _options(data, spec, candidates, loras, own_costs, thorough=thorough)
+    best = min(options, key=lambda option: option.cost)
     return _write(data, best, workers)
 
 
@@ -110,7 +113,7 @@ def _guessed(data: memoryview, candidates: Sequence[Candidate]) -> Iterable[_Opt
         if len(data) % item == 0:
             guess = TensorSpec(dtype, (len(data) // item,))
             same = [(i, d, guess) for i, d, s in candidates if s.dtype == dtype and len(d) == len(data)]
-            yield from _options(data, guess, same, (), NO_COSTS)
+            yield from _options(data, guess, same, (), NO_COSTS, thorough=False)
 
 
 def _options(
@@ -119,18 +122,20 @@ def _options(
     candidates: Sequence[Candidate],
     loras: Sequence[LoraCandidate],
     own_costs: Mapping[BlockId, float],
+    *,
+    thorough: bool,
 ) -> list[_Option]:
     sample = Sample(len(data) // spec.item_bytes, spec.item_bytes)
     values = sample.of(data)
     straight = _best_straight(values, sample, spec, candidates)
-    based = [] if straight is None else [_tuned(straight, values, sample, spec, len(data))]
+    based = [] if straight is None else [_tuned(straight, values, sample, spec, thorough=thorough)]
     if not based or based[0].cost > _CLEAR_COST:
         others = _other_predictions(data, spec, candidates, loras, straight)
-        based += [_tuned(other, values, sample, spec, len(data)) for other in others]
+        based += [_tuned(other, values, sample, spec, thorough=thorough) for other in others]
     best = min(based, key=lambda option: option.cost, default=None)
     if best is not None and best.cost <= max(_CLEAR_COST, _OWN_SHARE * _own_cost(best, own_costs)):
         return [best]
-    alone = _alone(data, values, spec, rivals=best is not None)
+    alone = _alone(data, values, spec, rivals=best is not None, thorough=thorough)
     limit = (1 - MIN_GAIN) * min((option.cost for option in alone), default=1.0)
     return [*alone, *(option for option in based if option.cost <= min(limit, 1 - MIN_GAIN))] or alone
 
@@ -140,13 +145,15 @@ def _own_cost(option: _Option, own_costs: Mapping[BlockId, float]) -> float:
     return own_costs.get(option.needs[0], 0.0) if option.codec == DELTA else 0.0
 
 
-def _alone(data: memoryview, values: Uints, spec: TensorSpec, *, rivals: bool) -> list[_Option]:
+def _alone(
+    data: memoryview, values: Uints, spec: TensorSpec, *, rivals: bool, thorough: bool
+) -> list[_Option]:
     """Forms without a base; the only form of all, without `rivals`, is not tried before it is written."""
     plain = Mode(item_bytes=spec.item_bytes, rotate=spec.dtype in _FLOATS)
     options = []
     if spec.dtype not in _FLOATS:
         options.append(_Option(ZSTD, text_cost(data), Mode()))
-    elif fits_grid(spec) and len(data) >= _GRID_FROM_BYTES:
+    elif thorough and fits_grid(spec) and len(data) >= _GRID_FROM_BYTES:
         kind = find_kind(values, spec.dtype)
         if kind is not None:
             some = values[:_GRID_TRIAL]
@@ -178,7 +185,7 @@ def _best_straight(
     return best
 
 
-def _tuned(option: _Option, values: Uints, sample: Sample, spec: TensorSpec, raw_bytes: int) -> _Option:
+def _tuned(option: _Option, values: Uints, sample: Sample, spec: TensorSpec, *, thorough: bool) -> _Option:
     """The option in its best mode."""
     expected = option.expected
     if expected is None and option.prediction is not None:
@@ -187,7 +194,7 @@ def _tuned(option: _Option, values: Uints, sample: Sample, spec: TensorSpec, raw
         return replace(option, cost=1 / max(1, values.nbytes))
     if _NOISY_COST < option.cost < math.inf:
         return replace(option, expected=None)
-    mode, cost = best_mode(values, expected, spec, raw_bytes, option.cost)
+    mode, cost = best_mode(values, expected, spec, option.cost, thorough=thorough)
     return replace(option, mode=mode, cost=cost, expected=None)
 
 

@@ -20,12 +20,15 @@ import numpy.typing as npt
 from pbstore.codecs.casts import CASTS, cast_number
 from pbstore.codecs.chunk import UINT, Uints
 from pbstore.codecs.chunked import LazyBase
+from pbstore.codecs.scratch import scratch
 from pbstore.codecs.streams import Bytes, pack_stream, unpack_stream
 from pbstore.codecs.types import DTYPE_BITS, CodecError
 
 LITERAL = 0xFFFFFFFF
 """Base number of a run that no base predicts."""
 MAX_RANK = 512
+_TILE = 1 << 15
+"""Elements of a merged adapter that are computed at a time."""
 MAX_RUNS = 1 << 22
 _DTYPES = ("F32", "BF16", "F16")
 _RUN = np.dtype([("base", "<u4"), ("offset", "<u8"), ("length", "<u8")])
@@ -129,17 +132,27 @@ class Lora:
         down = _floats(self.down, self.dtypes[1], 0, self.rank * self.cols).reshape(self.rank, self.cols)
         up = _floats(self.up, self.dtypes[2], first * self.rank, last * self.rank).reshape(-1, self.rank)
         weight = _floats(self.weight, self.dtypes[0], first * self.cols, last * self.cols)
+        total = np.empty((last - first, self.cols), np.float32)
+        rows = max(1, _TILE // self.cols)
+        for top in range(0, last - first, rows):
+            self._fill(total[top : top + rows], up[top : top + rows], down)
         with np.errstate(all="ignore"):
-            total = np.zeros((last - first, self.cols), np.float32)
-            step = np.empty_like(total)
-            for k in range(self.rank):
-                np.multiply(up[:, k, None], down[None, k], out=step)
-                total += step
-            total *= np.float32(self.scale)
             total += weight.reshape(total.shape)
         bits = total.reshape(-1).view(np.uint32)[start - first * self.cols : stop - first * self.cols]
         number = cast_number("F32", _DTYPES[self.dtypes[3]])
         return CASTS[number - 1][2](bits) if number else bits
+
+    def _fill(
+        self, total: npt.NDArray[np.float32], up: npt.NDArray[np.float32], down: npt.NDArray[np.float32]
+    ) -> None:
+        """The update, scale * (up @ down), of a few rows that stay in the processor's cache."""
+        step = scratch("step", total.size, np.float32).reshape(total.shape)
+        with np.errstate(all="ignore"):
+            total[:] = 0
+            for k in range(self.rank):
+                np.multiply(up[:, k, None], down[None, k], out=step)
+                total += step
+            total *= np.float32(self.scale)
 
     def header(self) -> bytes:
         """See `Prediction.header`."""

@@ -98,10 +98,19 @@ def sketch(raw: Buffer, spec: TensorSpec) -> Sketch | None:
     marks = _bands(values, level, count, spec.dtype in _FLOATS)
     keys = row_keys(data, spec)
     if len(keys) >= 4:
-        marks += np.unique(keys)[:_ROW_MARKS].view(np.int64).tolist()
+        marks += _smallest(keys, _ROW_MARKS).view(np.int64).tolist()
     if not marks:
         return None
     return Sketch(level, values, np.unique(np.array(marks, np.int64)))
+
+
+def _smallest(keys: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.uint64]:
+    """The smallest different keys, ascending, at most `count`."""
+    some = 8 * count
+    found = np.unique(np.partition(keys, some)[:some] if len(keys) > some else keys)
+    if len(found) < count and len(keys) > some:  # many rows are equal
+        found = np.unique(keys)
+    return found[:count]
 
 
 def _has_sketch(spec: TensorSpec) -> bool:

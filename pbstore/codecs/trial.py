@@ -16,8 +16,8 @@ from pbstore.codecs.streams import pack_stream
 from pbstore.codecs.types import TensorSpec
 
 _MODE_GAIN = 0.015
-_CONTEXT_GAIN = 0.08
-"""Ordering takes longer than all other steps together."""
+_CONTEXT_GAIN = {False: 0.2, True: 0.08}
+"""Ordering takes longer than all other steps together; it must save so much, by `thorough`."""
 _SAMPLE_BYTES = 1 << 18
 _LARGE_BYTES = 8 << 20
 TABLE_FROM_BYTES = 1 << 17
@@ -27,7 +27,7 @@ _CONTEXT = {"F32": 23, "BF16": 7, "F16": 8, "F64": 52}
 
 
 def best_mode(
-    values: Uints, expected: Uints, spec: TensorSpec, raw_bytes: int, plain_cost: float = math.inf
+    values: Uints, expected: Uints, spec: TensorSpec, plain_cost: float = math.inf, *, thorough: bool
 ) -> tuple[Mode, float]:
     """Add a step of the coder where a sample says that it pays.
 
@@ -35,8 +35,8 @@ def best_mode(
         values: Sampled elements.
         expected: Their prediction.
         spec: Dtype and shape of the tensor.
-        raw_bytes: Bytes of the tensor.
         plain_cost: Share of the bytes that the plainest mode leaves, infinite if it was not tried.
+        thorough: Take a slow step for a small gain.
 
     Returns:
         The mode, and the share of the bytes that it leaves.
@@ -45,19 +45,23 @@ def best_mode(
     size = plain_cost * values.nbytes
     if math.isinf(size):
         size = num_bytes(encode_chunk(values, expected, mode))
-    for step in _steps(values, expected, spec, raw_bytes):
+    for step in _steps(values, expected, spec):
         trial = replace(mode, **step)  # type: ignore[arg-type]
         smaller = num_bytes(encode_chunk(values, expected, trial))
-        gain = _CONTEXT_GAIN if trial.context_shift is not None and mode.context_shift is None else _MODE_GAIN
+        gain = (
+            _CONTEXT_GAIN[thorough]
+            if trial.context_shift is not None and mode.context_shift is None
+            else _MODE_GAIN
+        )
         if smaller < (1 - gain) * size - 16:
             mode, size = trial, smaller
     return mode, size / values.nbytes
 
 
-def _steps(values: Uints, expected: Uints, spec: TensorSpec, raw_bytes: int) -> Iterator[dict[str, object]]:
+def _steps(values: Uints, expected: Uints, spec: TensorSpec) -> Iterator[dict[str, object]]:
     """Steps worth a trial."""
     has_table = False
-    if spec.dtype == "F32" and raw_bytes >= TABLE_FROM_BYTES and _repeats(values, expected):
+    if spec.dtype == "F32" and spec.num_bytes >= TABLE_FROM_BYTES and _repeats(values, expected):
         has_table = True
         yield {"table": fit_table(values, expected)}
     if spec.dtype in _CONTEXT:

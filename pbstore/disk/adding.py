@@ -57,6 +57,26 @@ class _Tally:
         self.codecs[stored.codec] = self.codecs.get(stored.codec, 0) + 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HowStored:
+    """How an add stores new blocks.
+
+    Attributes:
+        form: `cold` or `hot`.
+        thorough: Whether cold blocks are also tried in slow forms.
+
+    Raises:
+        ValueError: If the form is another one.
+    """
+
+    form: str = COLD
+    thorough: bool = False
+
+    def __post_init__(self) -> None:
+        if self.form not in (HOT, COLD):
+            raise ValueError(f"form must be {HOT!r} or {COLD!r}, got {self.form!r}")
+
+
 class _Job(NamedTuple):
     """A block that is being encoded, or waits behind one."""
 
@@ -72,25 +92,23 @@ def add_model(
     folder: Path,
     name: str,
     base: BaseLink | None,
-    form: str,
+    how: HowStored,
     progress: Progress | None,
 ) -> AddReport:
     """Store a model; see `DiskBlockStore.add`."""
-    if form not in (HOT, COLD):
-        raise ValueError(f"form must be {HOT!r} or {COLD!r}, got {form!r}")
     if store.has_model(name):
         return _add_again(store, folder, name, base, progress)
     tally = _Tally()
     try:
         with store.writing():
-            manifest = _store_blocks(store, folder, name, base, form, progress, tally)
-            if form == HOT:
+            manifest = _store_blocks(store, folder, name, base, how, progress, tally)
+            if how.form == HOT:
                 store.make_raw(manifest.block_ids())
-            store.file_manifest(manifest, form, own=True)
+            store.file_manifest(manifest, how.form, own=True)
     except PBStoreError:
         _drop_unused(store, tally.new_ids)
         raise
-    return _report(manifest, form, tally)
+    return _report(manifest, how.form, tally)
 
 
 def try_blocks(
@@ -98,7 +116,7 @@ def try_blocks(
     folder: Path,
     name: str,
     base: BaseLink | None,
-    form: str,
+    how: HowStored,
     progress: Progress | None,
 ) -> AddReport:
     """Inside `writing`: encode a model's new blocks without keeping them, and say what they would cost."""
@@ -106,10 +124,10 @@ def try_blocks(
     tally = _Tally()
     feed = Feed(lambda sink: scan_folder(folder, name, sink, base=base, progress=progress), store.buffers)
     intake = Intake(store)
-    with closing(_encoded(store, feed, base, form, intake)) as blocks:
+    with closing(_encoded(store, feed, base, how, intake)) as blocks:
         for block, stored, _ in blocks:
             tally.count(block, stored)
-    return _report(feed.result, form, tally)
+    return _report(feed.result, how.form, tally)
 
 
 def note_adapter(store: "DiskBlockStore", manifest: Manifest) -> None:
@@ -152,17 +170,17 @@ def _store_blocks(
     folder: Path,
     name: str,
     base: BaseLink | None,
-    form: str,
+    how: HowStored,
     progress: Progress | None,
     tally: _Tally,
 ) -> Manifest:
-    if form == COLD:
+    if how.form == COLD:
         sketch_untried(store)
     feed = Feed(lambda sink: scan_folder(folder, name, sink, base=base, progress=progress), store.buffers)
     intake = Intake(store)
-    with closing(_encoded(store, feed, base, form, intake)) as blocks:
+    with closing(_encoded(store, feed, base, how, intake)) as blocks:
         for block, stored, found in blocks:
-            intake.keep(stored, block.spec, found, tried=form == COLD)
+            intake.keep(stored, block.spec, found, tried=how.form == COLD)
             tally.count(block, stored)
             if tally.open_bytes >= COMMIT_BYTES:
                 intake.flush()
@@ -174,11 +192,12 @@ def _store_blocks(
 
 
 def _encoded(
-    store: "DiskBlockStore", feed: Feed[Manifest], base: BaseLink | None, form: str, intake: Intake
+    store: "DiskBlockStore", feed: Feed[Manifest], base: BaseLink | None, how: HowStored, intake: Intake
 ) -> Generator[tuple[FreshBlock, StoredBlock, Sketch | None], None, None]:
     """The blocks of a feed that the store does not have, encoded, in order; two are encoded at a time."""
     with ThreadPoolExecutor(ENCODERS, thread_name_prefix="pbstore-encode") as pool:
-        queue = _Queue(store, feed, Trail(store, base if form == COLD else None), pool)
+        encoder = Encoder(store, thorough=how.thorough)
+        queue = _Queue(encoder, feed, Trail(store, base if how.form == COLD else None), pool)
         for run in feed.runs():
             known = store.which([block.block_id for block in run])
             while run:
@@ -186,7 +205,7 @@ def _encoded(
                 if block.block_id in known:
                     queue.trail.follow(block.block_id)
                     feed.release(block)
-                elif form == HOT:
+                elif how.form == HOT:
                     yield block, _as_it_is(block), None
                     feed.release(block)
                 else:
@@ -202,9 +221,9 @@ class _Queue:
     """Blocks that are being encoded, or wait for it, in order."""
 
     def __init__(
-        self, store: "DiskBlockStore", feed: Feed[Manifest], trail: Trail, pool: ThreadPoolExecutor
+        self, encoder: Encoder, feed: Feed[Manifest], trail: Trail, pool: ThreadPoolExecutor
     ) -> None:
-        self._encoder, self._feed, self._pool = Encoder(store), feed, pool
+        self._encoder, self._feed, self._pool = encoder, feed, pool
         self.trail = trail
         self.jobs: deque[_Job] = deque()
         self._casts = False

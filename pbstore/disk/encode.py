@@ -35,8 +35,8 @@ class Encoder:
     yet committed (SQLite serialises the calls).
     """
 
-    def __init__(self, store: "DiskBlocks") -> None:
-        self._store = store
+    def __init__(self, store: "DiskBlocks", *, thorough: bool = False) -> None:
+        self._store, self._thorough = store, thorough
         self._connection = store.connection
         self._own_costs: dict[BlockId, float] = {}
 
@@ -90,7 +90,15 @@ class Encoder:
         """The smallest form over some bases, checked where it is a recipe; lets go of the bases' memory."""
         parts = [*bases, *(part for lora in loras for part in (lora.weight, lora.down, lora.up))]
         held = {part_id: part_raw for part_id, part_raw, _ in parts}
-        encoded = choose(raw, spec, bases, loras=loras, own_costs=self._own_costs, workers=_workers(len(raw)))
+        encoded = choose(
+            raw,
+            spec,
+            bases,
+            loras=loras,
+            own_costs=self._own_costs,
+            thorough=self._thorough,
+            workers=_workers(len(raw)),
+        )
         if encoded.codec == RAW:
             return raw_block(raw, block_id)
         needs = tuple(BlockId(need) for need in encoded.needs)

@@ -72,7 +72,8 @@ def cool(store: "DiskBlockStore", name: str) -> FormReport:
         if store.model_row(name).form != COLD:
             catalog.set_form(connection, manifest, COLD)
         sketch_untried(store)
-        changed = sum(_shrink(store, Encoder(store), block_id) for block_id in manifest.block_ids())
+        encoder = Encoder(store, thorough=True)
+        changed = sum(_shrink(store, encoder, block_id) for block_id in manifest.block_ids())
         after = payload_bytes(store, manifest)
     return FormReport(name=name, form=COLD, changed_blocks=changed, before_bytes=before, after_bytes=after)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbstore.disk import adding
-from pbstore.disk.catalog import COLD, HOT
+from pbstore.disk.adding import HowStored
 from pbstore.hashing import BlockId
 from pbstore.ingest import AddReport, Progress
 from pbstore.manifest import BaseLink
@@ -61,17 +61,15 @@ class _RolledBackError(Exception):
 def plan_add(
     store: "DiskBlockStore",
     folder: Path,
-    base: BaseLink | None = None,
-    form: str = COLD,
+    base: BaseLink | None,
+    how: HowStored,
     progress: Progress | None = None,
 ) -> AddReport:
     """What adding a folder would cost; encodes everything and keeps nothing."""
-    if form not in (HOT, COLD):
-        raise ValueError(f"form must be {HOT!r} or {COLD!r}, got {form!r}")
     reports: list[AddReport] = []
     try:
         with store.writing():
-            reports.append(adding.try_blocks(store, folder, "plan", base, form, progress))
+            reports.append(adding.try_blocks(store, folder, "plan", base, how, progress))
             raise _RolledBackError
     except _RolledBackError:
         return reports[0]

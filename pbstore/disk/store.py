@@ -20,6 +20,7 @@ from pbstore.disk import (
     repair,
     uses,
 )
+from pbstore.disk.adding import HowStored
 from pbstore.disk.blockstore import DiskBlocks
 from pbstore.disk.catalog import COLD, HOT, ModelRow
 from pbstore.disk.check import VerifyReport
@@ -126,6 +127,7 @@ class DiskBlockStore(DiskBlocks):
         base: str | None = None,
         *,
         form: str = COLD,
+        thorough: bool = False,
         progress: Progress | None = None,
     ) -> AddReport:
         """Store a model's folder: every file, every byte.
@@ -136,6 +138,8 @@ class DiskBlockStore(DiskBlocks):
             base: Name of the stored model that this one was made from; bases of blocks are found without it.
                 An adapter whose configuration names a stored model is bound to that one by itself.
             form: `cold` stores each new block as small as a trial finds, `hot` stores all raw, to be mapped.
+            thorough: Try also forms that take twice as long and make few models much smaller: those that were
+                once quantised. `cool` does so for a model that is stored.
             progress: Called with a path and the bytes of it that were just read.
 
         Raises:
@@ -143,9 +147,10 @@ class DiskBlockStore(DiskBlocks):
             CapacityError: If it does not fit; the store then has the models that it had.
             BadFileError, CheckpointError: If a file is not what its name says.
         """
+        how = HowStored(form=form, thorough=thorough)
         named = adapters.named_base(Path(folder)) if base is None else None
         link = self._base_link(named if named is not None and self.has_model(named) else base)
-        return adding.add_model(self, Path(folder), check_name(name), link, form, progress)
+        return adding.add_model(self, Path(folder), check_name(name), link, how, progress)
 
     def checkout(
         self,
@@ -183,7 +188,7 @@ class DiskBlockStore(DiskBlocks):
         return forms.heat(self, name)
 
     def cool(self, name: str) -> FormReport:
-        """Store a model as small as possible."""
+        """Store a model as small as possible, in the slow forms, too."""
         return forms.cool(self, name)
 
     def balance(self, raw_room_bytes: int | None = None, *, dry_run: bool = False) -> list[FormChange]:
@@ -222,10 +227,12 @@ class DiskBlockStore(DiskBlocks):
         base: str | None = None,
         *,
         form: str = COLD,
+        thorough: bool = False,
         progress: Progress | None = None,
     ) -> AddReport:
         """What adding a folder would cost; encodes everything and keeps nothing."""
-        return plan.plan_add(self, Path(folder), self._base_link(base), form, progress)
+        how = HowStored(form=form, thorough=thorough)
+        return plan.plan_add(self, Path(folder), self._base_link(base), how, progress)
 
     def explain(self, name: str) -> ModelStory:
         """How each tensor of a model is stored, and from which base."""

@@ -322,15 +322,16 @@ class TensorFS(Peer):
 
 
 class PBStoreCold(Peer):
-    """Ours, as small as it gets."""
+    """Ours, cold."""
 
     modules = ("pbstore", "pbstore.disk.opening", "pbstore.checkpoint")
     form = "cold"
+    thorough = False
 
     def put_all(self, store: Path, models: Models) -> None:
         with self._open(store) as opened:
             for name, folder in models.items():
-                opened.add(folder, name=f"family/{name}", form=self.form)
+                opened.add(folder, name=f"family/{name}", form=self.form, thorough=self.thorough)
 
     def get_all(self, store: Path, names: Iterable[str], out: Path) -> None:
         with self._open(store) as opened:
@@ -340,6 +341,12 @@ class PBStoreCold(Peer):
     @staticmethod
     def _open(store: Path) -> Any:  # noqa: ANN401 - the store is imported only in its own process
         return importlib.import_module("pbstore").open_store(store)
+
+
+class PBStoreThorough(PBStoreCold):
+    """Ours, as small as it gets."""
+
+    thorough = True
 
 
 class PBStoreHot(PBStoreCold):
@@ -360,6 +367,7 @@ PEERS: dict[str, Peer] = {
     "restic": Restic(),
     "zipnn": ZipNN(),
     "tensorfs": TensorFS(),
+    "pbstore thorough": PBStoreThorough(),
     "pbstore cold": PBStoreCold(),
     "pbstore hot": PBStoreHot(),
 }

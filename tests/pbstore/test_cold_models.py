@@ -80,6 +80,28 @@ def test_heating_and_cooling_keep_every_byte(
     assert reference_problems(store) == []
 
 
+@pytest.mark.parametrize("by", ["thorough", "cool"])
+def test_weights_that_were_quantised_take_their_slow_form_when_asked(
+    store: DiskBlockStore, tmp_path: Path, by: str
+) -> None:
+    rng = np.random.default_rng(0)
+    levels, scale = rng.integers(-127, 128, (700, 2, 32)), rng.uniform(0.001, 0.01, (700, 2, 1))
+    levels[..., :2] = -127, 127
+    weight = (levels * scale.astype(np.float16)).astype(np.float32).reshape(700, 64)
+    folder = write_model(tmp_path / "quantised", {"layer.weight": weight})
+    quick = store.plan(folder)
+
+    store.add(folder, "org/quantised", thorough=by == "thorough")
+    if by == "cool":
+        assert "grid" not in store.savings().by_kind
+        store.cool("org/quantised")
+
+    assert store.savings().by_kind["grid"]["blocks"] == 1
+    assert store.used_bytes < 0.5 * quick.stored_bytes
+    assert_same(store, "org/quantised", folder, tmp_path)
+    assert store.verify().ok
+
+
 def test_blocks_of_a_hot_model_stay_raw(store: DiskBlockStore, base: Path, tmp_path: Path) -> None:
     store.add(base, "org/base", form="hot")
     store.add(base, "org/twin")

@@ -273,7 +273,7 @@ def test_dequantised_weights_take_little_more_than_the_quantised_file(dtype: str
     raw = dequantised(np.random.default_rng(0), dtype, levels, 5000)
     spec = TensorSpec(dtype, (5000, 32))
 
-    encoded = choose(raw, spec, workers=2)
+    encoded = choose(raw, spec, thorough=True, workers=2)
 
     round_trip(raw, encoded, {})
     assert encoded.codec == "grid"
@@ -329,7 +329,7 @@ def encodings() -> list[tuple[Encoded, int, list[bytes]]]:
         ),
         (merged.tobytes(), choose(merged.tobytes(), spec, [named("b", base)], loras=[lora])),
         (b"text " * 99, choose(b"text " * 99, None)),
-        (quantised, choose(quantised, TensorSpec("BF16", (1100, 32)))),
+        (quantised, choose(quantised, TensorSpec("BF16", (1100, 32)), thorough=True)),
     ]
     assert {encoded.codec for _, encoded in found} == set(CODECS) - {"raw"}
     return [(encoded, len(raw), [blocks[i] for i in encoded.needs]) for raw, encoded in found]
