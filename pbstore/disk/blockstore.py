@@ -3,10 +3,10 @@
 import errno
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from pbstore.blocks import RAW, BlockInfo, StoredBlock
@@ -22,6 +22,8 @@ from pbstore.disk.writer import PackWriter
 from pbstore.errors import BlockCorruptError, BlockInUseError, BlockMissingError, CapacityError
 from pbstore.hashing import BlockId, Buffer, hash_block
 from pbstore.store import checked_needs, raw_block
+
+NOWHERE: Mapping[BlockId, Location] = MappingProxyType({})
 
 
 class DiskBlocks:
@@ -123,25 +125,51 @@ class DiskBlocks:
         bases = [decode_block(self._read(need), (), check=False, workers=workers) for need in stored.needs]
         return decode_block(stored, bases, check=False, workers=workers)
 
-    def write_block(self, block_id: BlockId, fd: int, offset: int) -> None:
+    def write_block(
+        self, block_id: BlockId, fd: int, offset: int, known: Mapping[BlockId, Location] = NOWHERE
+    ) -> None:
         """Write a block's raw bytes into an open file, in little memory.
+
+        `known` says where the block and what it needs lay a moment ago: it saves the look-ups.
 
         Raises:
             BlockCorruptError: If they do not hash to the block's id; the file then has other bytes there.
         """
-        for part in self._parts(block_id):
+        for part in self._parts(block_id, known):
             fsio.write_at(fd, part, offset)
             offset += len(part)
 
-    def _parts(self, block_id: BlockId) -> Iterator[Buffer]:
+    def _parts(self, block_id: BlockId, known: Mapping[BlockId, Location]) -> Iterator[Buffer]:
         """Raw bytes of a block, checked, in runs that are valid until the next is asked for."""
-        location = self.locate(block_id)
+        location = known.get(block_id) or self.locate(block_id)
         if location.record.codec == RAW:
             with suppress(FileNotFoundError):  # collected between the look-up and the first read
                 yield from self._reader.checked_parts(location.pack, location.record)
                 return
-        stored = self._read(block_id)
-        yield from decode_checked_parts(stored, [self._read(need) for need in stored.needs])
+        held: list[memoryview] = []
+        try:
+            stored = self._borrow(block_id, known, held)
+            bases = [self._borrow(need, known, held) for need in stored.needs]
+            yield from decode_checked_parts(stored, bases)
+        finally:
+            for payload in held:
+                self.buffers.give(payload)
+
+    def _borrow(
+        self, block_id: BlockId, known: Mapping[BlockId, Location], held: list[memoryview]
+    ) -> StoredBlock:
+        """A block whose payload lies in memory from `buffers`, which is noted in `held`."""
+        location = known.get(block_id) or self.locate(block_id)
+        for last in (False, True):
+            held.append(self.buffers.take(location.record.stored_bytes))
+            try:
+                self._reader.read_into(location.pack, location.record, held[-1])
+                break
+            except FileNotFoundError:  # collected between the look-up and the read
+                if last:
+                    raise
+                location = self.locate(block_id)
+        return self._stored(location, held[-1])
 
     def get_alone(self, location: Location, workers: int = 1) -> memoryview:
         """Raw bytes of a block that needs no other, checked; for any thread, also before it is committed.

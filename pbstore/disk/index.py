@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pbstore.blocks import BlockInfo
 from pbstore.disk import fsio
@@ -53,6 +54,7 @@ MOST_PARAMETERS = 960
 ALONE = frozenset({"raw", "zstd", "planes", "grid"})
 """Codecs that need no other block."""
 BLOCK_COLUMNS = "id, pack, offset, payload_offset, raw_bytes, stored_bytes, codec, checksum, refs, hot_refs"
+_CODEC = BLOCK_COLUMNS.split(", ").index("codec")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +143,33 @@ def find(connection: sqlite3.Connection, block_id: BlockId) -> Location | None:
         f"SELECT {BLOCK_COLUMNS} FROM blocks WHERE id = ?",
         (bytes.fromhex(block_id),),
     ).fetchone()
-    return None if row is None else _location(connection, row)
+    return None if row is None else _location(row, _row_needs(connection, row))
+
+
+def find_many(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> dict[BlockId, Location]:
+    """Where some blocks and what they need lie, as far as they are there."""
+    needs: dict[BlockId, list[BlockId]] = {}
+    query = "SELECT block, base FROM needs WHERE block IN ({}) ORDER BY block, position"
+    for block, base in _rows_of(connection, query, ids):
+        needs.setdefault(BlockId(block.hex()), []).append(BlockId(base.hex()))
+    wanted = list(dict.fromkeys([*ids, *(base for bases in needs.values() for base in bases)]))
+    found = {}
+    for row in _rows_of(connection, f"SELECT {BLOCK_COLUMNS} FROM blocks WHERE id IN ({{}})", wanted):
+        block_id = BlockId(row[0].hex())
+        found[block_id] = _location(row, tuple(needs.get(block_id, ())))
+    return found
+
+
+def _rows_of(connection: sqlite3.Connection, query: str, ids: Sequence[BlockId]) -> Iterator[Any]:
+    """Rows of a query whose `{}` stands for block ids."""
+    for start in range(0, len(ids), MOST_PARAMETERS):
+        keys = [bytes.fromhex(block_id) for block_id in ids[start : start + MOST_PARAMETERS]]
+        yield from connection.execute(query.format(placeholders(len(keys))), keys).fetchall()
+
+
+def _row_needs(connection: sqlite3.Connection, row: Sequence[Any]) -> tuple[BlockId, ...]:
+    """What the block of a row needs; only asked for where its codec may need something."""
+    return () if row[_CODEC] in ALONE else needs_of(connection, row[0])
 
 
 def find_tensor(connection: sqlite3.Connection, block_id: BlockId) -> tuple[Location, str, str] | None:
@@ -150,7 +178,7 @@ def find_tensor(connection: sqlite3.Connection, block_id: BlockId) -> tuple[Loca
         f"SELECT {BLOCK_COLUMNS}, dtype, shape FROM blocks JOIN tensors ON block = id WHERE id = ?",
         (bytes.fromhex(block_id),),
     ).fetchone()
-    return None if row is None else (_location(connection, row[:-2]), *row[-2:])
+    return None if row is None else (_location(row[:-2], _row_needs(connection, row)), *row[-2:])
 
 
 def locations(
@@ -161,7 +189,7 @@ def locations(
     cursor = connection.execute(query, tuple(arguments))
     while rows := cursor.fetchmany(512):
         for row in rows:
-            yield _location(connection, row)
+            yield _location(row, _row_needs(connection, row))
 
 
 def needs_of(connection: sqlite3.Connection, key: bytes) -> tuple[BlockId, ...]:
@@ -274,9 +302,8 @@ def _count(connection: sqlite3.Connection, pack: int, records: Sequence[Record],
     )
 
 
-def _location(
-    connection: sqlite3.Connection, row: tuple[bytes, int, int, int, int, int, str, bytes, int, int]
-) -> Location:
+def _location(row: Sequence[Any], needs: tuple[BlockId, ...]) -> Location:
+    """A block's row, in the order of BLOCK_COLUMNS, and what the block needs."""
     key, pack, offset, payload_offset, raw_bytes, stored_bytes, codec, checksum, refs, hot_refs = row
     numbers = (pack, offset, payload_offset, raw_bytes, stored_bytes, refs, hot_refs)
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
@@ -289,7 +316,7 @@ def _location(
         raw_bytes=raw_bytes,
         stored_bytes=stored_bytes,
         check=checksum,
-        needs=() if codec in ALONE else needs_of(connection, key),
+        needs=needs,
         offset=offset,
         payload_offset=payload_offset,
     )

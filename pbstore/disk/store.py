@@ -1,6 +1,7 @@
 """The store on the disk: models over blocks."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -171,10 +172,11 @@ class DiskBlockStore(DiskBlocks):
             FileCorruptError, BlockCorruptError: If the store's bytes are damaged.
         """
         manifest = self.manifest(name)
+        known = index.find_many(self.connection, manifest.block_ids())
         report = write_folder(
             manifest,
             Path(folder),
-            self.write_block,
+            partial(self.write_block, known=known),
             force=force,
             check_files=not catalog.is_own(self.connection, self.model_row(name)),
             threads=threads,
