@@ -15,6 +15,7 @@ from pbstore.codecs.grid import GRID, encode_grid, find_kind, fits_grid, write_g
 from pbstore.codecs.payload import CAST, DELTA, LORA, PLANES, ROWS, write_payload
 from pbstore.codecs.predict import Lora, Prediction, Runs, Straight, dtype_number
 from pbstore.codecs.rows import find_runs
+from pbstore.codecs.scratch import TakeMemory, new_pages
 from pbstore.codecs.streams import pack_stream
 from pbstore.codecs.trial import TABLE_FROM_BYTES, Sample, best_mode, text_cost
 from pbstore.codecs.types import BlockId, Buffer, Encoded, TensorSpec
@@ -72,6 +73,7 @@ def choose(
     own_costs: Mapping[BlockId, float] = NO_COSTS,
     thorough: bool = False,
     workers: int = 1,
+    take: TakeMemory = new_pages,
 ) -> Encoded:
     """Encode a block in the form that is smallest on a sample; never larger than raw.
 
@@ -84,6 +86,7 @@ def choose(
             What is much like it takes about as much.
         thorough: Try the slow forms, too: `grid`, and elements ordered by their prediction for little gain.
         workers: Threads that share the chunks of one block.
+        take: Where the payload's memory comes from.
 
     Raises:
         ValueError: If `spec` does not fit the number of bytes.
@@ -94,16 +97,18 @@ def choose(
     if len(data) < _SMALL_BYTES:
         return Encoded(RAW, bytes(data))
     if spec is None or spec.num_elements * spec.item_bytes != len(data):
-        return _choose_opaque(data, candidates, workers)
+        return _choose_opaque(data, candidates, workers, take)
     options = _options(data, spec, candidates, loras, own_costs, thorough=thorough)
     best = min(options, key=lambda option: option.cost)
-    return _write(data, best, workers)
+    return _write(data, best, workers, take)
 
 
-def _choose_opaque(data: memoryview, candidates: Sequence[Candidate], workers: int) -> Encoded:
+def _choose_opaque(
+    data: memoryview, candidates: Sequence[Candidate], workers: int, take: TakeMemory
+) -> Encoded:
     text = _Option(ZSTD, text_cost(data), Mode())
     found = [text, *(_guessed(data, candidates) if len(data) >= TABLE_FROM_BYTES else ())]
-    return _write(data, min(found, key=lambda option: option.cost), workers)
+    return _write(data, min(found, key=lambda option: option.cost), workers, take)
 
 
 def _guessed(data: memoryview, candidates: Sequence[Candidate]) -> Iterable[_Option]:
@@ -252,15 +257,15 @@ def _lora(spec: TensorSpec, lora: LoraCandidate) -> Lora | None:
     return Lora(weight, down, up, rows, cols, rank, lora.scale, (a, b, c, d))
 
 
-def _write(data: memoryview, option: _Option, workers: int) -> Encoded:
+def _write(data: memoryview, option: _Option, workers: int, take: TakeMemory) -> Encoded:
     if option.cost > 1 - MIN_GAIN:
         return Encoded(RAW, bytes(data))
     if option.codec == ZSTD:
         payload: Buffer = b"".join(pack_stream(np.frombuffer(data, np.uint8), text=True))
     elif option.grid is not None:
-        payload = write_grid(data, *option.grid, workers)
+        payload = write_grid(data, *option.grid, workers, take)
     else:
-        payload = write_payload(data, option.mode, option.prediction, workers)
+        payload = write_payload(data, option.mode, option.prediction, workers, take)
     if len(payload) > (1 - MIN_GAIN) * len(data):
         return Encoded(RAW, bytes(data))
     return Encoded(option.codec, payload, option.needs)

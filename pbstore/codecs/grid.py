@@ -36,7 +36,7 @@ from pbstore.codecs.chunk import (
     split_planes,
 )
 from pbstore.codecs.payload import CHUNK_BITS, join_chunks, read_bounds
-from pbstore.codecs.scratch import scratch
+from pbstore.codecs.scratch import TakeMemory, new_pages, scratch
 from pbstore.codecs.streams import Bytes, pack_stream, unpack_stream
 from pbstore.codecs.types import DTYPE_BITS, Buffer, CodecError, TensorSpec
 
@@ -144,7 +144,9 @@ def fits_grid(spec: TensorSpec) -> bool:
     return spec.dtype in DTYPES and bool(spec.shape) and spec.shape[-1] % RUN == 0 and spec.num_elements > 0
 
 
-def write_grid(raw: memoryview, dtype: str, kind: int, workers: int = 1) -> Buffer:
+def write_grid(
+    raw: memoryview, dtype: str, kind: int, workers: int = 1, take: TakeMemory = new_pages
+) -> Buffer:
     """Payload of a block: version, dtype, kind, log2 of the chunk's bytes; lengths of the chunks; chunks."""
     values = np.frombuffer(raw, UINT[DTYPE_BITS[dtype] // 8])
     step = CHUNK_BYTES // values.itemsize
@@ -154,7 +156,7 @@ def write_grid(raw: memoryview, dtype: str, kind: int, workers: int = 1) -> Buff
 
     head = _HEAD.pack(VERSION, DTYPES.index(dtype), kind, CHUNK_BYTES.bit_length() - 1)
     starts = range(0, len(values), step)
-    return join_chunks(head, starts, code, workers, len(raw))
+    return join_chunks(head, starts, code, workers, take(len(raw)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from pbstore.codecs.chunk import (
 )
 from pbstore.codecs.chunked import LazyBase, parallel
 from pbstore.codecs.predict import Prediction, read_lora, read_runs, read_straight
-from pbstore.codecs.scratch import new_pages
+from pbstore.codecs.scratch import TakeMemory, new_pages
 from pbstore.codecs.streams import pack_stream, unpack_stream
 from pbstore.codecs.types import Buffer, CodecError
 
@@ -42,7 +42,13 @@ _ROTATE, _MASK, _TABLE, _BALANCED = 1, 2, 4, 8
 _NO_CONTEXT = 255
 
 
-def write_payload(raw: memoryview, mode: Mode, prediction: Prediction | None, workers: int = 1) -> Buffer:
+def write_payload(
+    raw: memoryview,
+    mode: Mode,
+    prediction: Prediction | None,
+    workers: int = 1,
+    take: TakeMemory = new_pages,
+) -> Buffer:
     """Code all chunks of a block; `raw` holds whole elements."""
     values = np.frombuffer(raw, UINT[mode.item_bytes])
     step = CHUNK_BYTES // mode.item_bytes
@@ -60,7 +66,7 @@ def write_payload(raw: memoryview, mode: Mode, prediction: Prediction | None, wo
     if prediction is not None:
         parts.append(prediction.header())
     starts = range(0, len(values), step)
-    return join_chunks(b"".join(parts), starts, code, workers, len(raw))
+    return join_chunks(b"".join(parts), starts, code, workers, take(len(raw) + 4 * len(starts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +162,12 @@ def _read_prediction(
 
 
 def join_chunks(
-    head: bytes, starts: range, code: Callable[[int], list[Buffer]], workers: int, raw_bytes: int
+    head: bytes, starts: range, code: Callable[[int], list[Buffer]], workers: int, out: memoryview
 ) -> Buffer:
-    """Head, lengths of the chunks, chunks; in memory for about `raw_bytes`, more if they need it."""
+    """Head, lengths of the chunks, chunks; in `out`, or in more memory if they need it."""
     position = begin = len(head) + 4 * len(starts)
-    out = new_pages(max(begin, raw_bytes))
+    if begin > len(out):
+        out = new_pages(begin)
     whole = np.frombuffer(out, np.uint8)
     lengths = np.zeros(len(starts), "<u4")
     shared = workers > 1 and len(starts) > 1

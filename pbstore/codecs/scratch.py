@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import mmap
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+TakeMemory: TypeAlias = Callable[[int], memoryview]
+"""Gives memory of so many bytes, with undefined content."""
 _LEAST_BYTES = 1 << 16
 _LARGE_BYTES = 1 << 22
 _local = threading.local()

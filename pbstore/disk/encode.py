@@ -52,7 +52,7 @@ class Encoder:
         avoid: Iterable[BlockId] = (),
         newest: int = similar.NO_LIMIT,
     ) -> tuple[StoredBlock, Sketch | None]:
-        """Encode a block as small as a trial finds.
+        """Encode a block as small as a trial finds; the payload's memory may be given back to `buffers`.
 
         Args:
             block_id: Its id.
@@ -98,6 +98,7 @@ class Encoder:
             own_costs=self._own_costs,
             thorough=self._thorough,
             workers=_workers(len(raw)),
+            take=self._store.buffers.take,
         )
         if encoded.codec == RAW:
             return raw_block(raw, block_id)

@@ -6,7 +6,7 @@ many rows takes a tenth of the time of many statements.
 
 from typing import TYPE_CHECKING
 
-from pbstore.blocks import StoredBlock
+from pbstore.blocks import RAW, StoredBlock
 from pbstore.codecs.sketch import Sketch
 from pbstore.codecs.types import TensorSpec
 from pbstore.disk import index, similar
@@ -34,7 +34,7 @@ class Intake:
     def keep(
         self, stored: StoredBlock, spec: TensorSpec | None, found: Sketch | None, *, tried: bool
     ) -> None:
-        """Store a block that the store does not have.
+        """Store a block that the store does not have; its payload must not be used any more.
 
         Args:
             stored: The block; whoever encoded it has checked it.
@@ -48,6 +48,8 @@ class Intake:
         self._blocks.append(self._store.append_record(stored))
         if spec is not None and stored.raw_bytes == spec.num_bytes:
             self._tensors.append(Noted(stored.block_id, spec, None if stored.needs else found, tried))
+        if stored.codec != RAW:
+            self._store.buffers.give(memoryview(stored.payload))
         if len(self._blocks) >= self._most:
             self.flush()
 
