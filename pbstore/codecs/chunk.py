@@ -177,7 +177,7 @@ def correction(predicted: Uints, table: npt.NDArray[np.int32]) -> Uints:
 def _rotated(values: Uints) -> Uints:
     """The sign bit at the lower end; in scratch memory."""
     kind = values.dtype.type
-    coded: Uints = np.left_shift(values, kind(1), out=scratch("coded", len(values), values.dtype))
+    coded: Uints = np.multiply(values, kind(2), out=scratch("coded", len(values), values.dtype))
     coded |= np.right_shift(
         values, kind(8 * values.itemsize - 1), out=scratch("shifted", len(values), values.dtype)
     )
@@ -240,9 +240,8 @@ def _straighten(out: Uints, predicted: Uints | None, mode: Mode) -> None:
     kind = out.dtype.type
     if predicted is None:
         if mode.rotate:
-            high = np.left_shift(
-                out, kind(8 * mode.item_bytes - 1), out=scratch("shifted", len(out), out.dtype)
-            )
+            top = kind(1 << 8 * mode.item_bytes - 1)  # numpy multiplies faster than it shifts
+            high = np.multiply(out, top, out=scratch("shifted", len(out), out.dtype))
             out >>= kind(1)
             out |= high
         return

@@ -36,8 +36,8 @@ _PROBE_FROM_BYTES = 2 * _PROBE_BYTES
 _MASK_SHARE = 0.5
 _SLOW_SEARCH = 0.04
 _EVEN_SHARE = 0.02
-_RANDOM_BITS = 7.9
-"""Entropy of a sample from which on coding it saves less than 1 %."""
+_RANDOM_BITS = 7.8
+"""Entropy of a sample from which on coding it saves less than 2 %."""
 _ENTROPY = zstandard.ZstdCompressionParameters.from_level(1, min_match=7, hash_log=6)
 _TEXT = zstandard.ZstdCompressionParameters.from_level(3)
 _TIMES_LOG = np.arange(2 * _PROBE_BYTES) * np.log2(np.maximum(np.arange(2 * _PROBE_BYTES), 1))

@@ -1,10 +1,12 @@
 """Adding a model to a store: plan it, store its new blocks, file its manifest."""
 
+import os
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -195,9 +197,9 @@ def _encoded(
     store: "DiskBlockStore", feed: Feed[Manifest], base: BaseLink | None, how: HowStored, intake: Intake
 ) -> Generator[tuple[FreshBlock, StoredBlock, Sketch | None], None, None]:
     """The blocks of a feed that the store does not have, encoded, in order; two are encoded at a time."""
-    with ThreadPoolExecutor(ENCODERS, thread_name_prefix="pbstore-encode") as pool:
-        encoder = Encoder(store, thorough=how.thorough)
-        queue = _Queue(encoder, feed, Trail(store, base if how.form == COLD else None), pool)
+    encoder = Encoder(store, thorough=how.thorough)
+    queue = _Queue(encoder, feed, Trail(store, base if how.form == COLD else None))
+    try:
         for run in feed.runs():
             known = store.which([block.block_id for block in run])
             while run:
@@ -215,15 +217,24 @@ def _encoded(
                     yield queue.take()
         while queue.jobs:
             yield queue.take()
+    finally:
+        queue.close()
+
+
+@cache
+def _encoders() -> ThreadPoolExecutor:
+    """Threads that live on, with their scratch memory."""
+    return ThreadPoolExecutor(ENCODERS, thread_name_prefix="pbstore-encode")
+
+
+os.register_at_fork(after_in_child=_encoders.cache_clear)
 
 
 class _Queue:
     """Blocks that are being encoded, or wait for it, in order."""
 
-    def __init__(
-        self, encoder: Encoder, feed: Feed[Manifest], trail: Trail, pool: ThreadPoolExecutor
-    ) -> None:
-        self._encoder, self._feed, self._pool = encoder, feed, pool
+    def __init__(self, encoder: Encoder, feed: Feed[Manifest], trail: Trail) -> None:
+        self._encoder, self._feed = encoder, feed
         self.trail = trail
         self.jobs: deque[_Job] = deque()
         self._casts = False
@@ -245,7 +256,7 @@ class _Queue:
             self._feed.release(block)
         else:
             guess = self.trail.guess(block.spec)
-            result = self._pool.submit(self._encode, block, guess, newest)
+            result = _encoders().submit(self._encode, block, guess, newest)
             self.jobs.append(_Job(head, len(block.raw), guess, result))
 
     def take(self) -> tuple[FreshBlock, StoredBlock, Sketch | None]:
@@ -256,6 +267,10 @@ class _Queue:
         if job.guess is not None:
             self.trail.learn(job.guess, stored)
         return job.block, stored, found
+
+    def close(self) -> None:
+        """Let go of the blocks that were not taken; nothing of them is in use afterwards."""
+        wait([job.result for job in self.jobs if not job.result.cancel()])
 
     def _encode(self, block: FreshBlock, guess: Guess, newest: int) -> tuple[StoredBlock, Sketch | None]:
         prefer = () if guess.base is None else (guess.base,)

@@ -11,7 +11,7 @@ from blake3 import blake3
 from pbstore.disk.pack import Record, pack_path, read_exact
 from pbstore.errors import BlockCorruptError, PackCorruptError
 
-PART_BYTES = 1 << 18
+PART_BYTES = 1 << 19
 """Bytes of a raw payload that are read, hashed and written at a time."""
 
 
