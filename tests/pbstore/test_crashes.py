@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pbstore import DiskBlockStore, open_store
-from pbstore.disk import catalog, fsio
+from pbstore.disk import catalog, fsio, writer
 from pbstore.disk.check import reference_problems
 from pbstore.disk.layout import Layout
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
@@ -151,6 +151,45 @@ def test_death_at_every_durable_step(
     assert step > 30
 
 
+def test_a_model_is_read_before_its_manifest_is_in_place(folders: dict[str, Path], tmp_path: Path) -> None:
+    path, seen = tmp_path / "store", []
+
+    def look(step: str) -> None:
+        if step == "rename" and (path / "index.sqlite").exists():
+            with open_store(path) as reader:
+                reader.checkout("org/base", tmp_path / "out")
+            seen.append(folder_content(tmp_path / "out"))
+
+    take_away = fsio.on_step(look)
+    try:
+        with open_store(path) as store:
+            store.add(folders["org/base"], "org/base")
+    finally:
+        take_away()
+    assert seen == [folder_content(folders["org/base"])]
+
+
+@pytest.mark.parametrize("call", ["fsync", "fdatasync"])
+def test_an_error_of_the_disk_leaves_nothing_of_an_add(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = tmp_path / "store"
+    with open_store(path) as store:
+        store.add(folders["org/base"], "org/base")
+
+        def fail(_: int) -> None:
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(writer, "EARLY_BYTES", 1000)
+        monkeypatch.setattr(os, call, fail)
+        with pytest.raises(OSError, match="Input/output"):
+            store.add(folders["org/other"], "org/other")
+        monkeypatch.undo()
+        assert store.models() == ("org/base",)
+        assert not list(path.rglob(".new-*"))
+    assert_whole(path, folders, {"org/base"}, tmp_path)
+
+
 def test_records_behind_a_damaged_start_of_a_pack_are_found_again(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -205,13 +244,13 @@ def fill(path: Path, seed: int, count: int) -> None:
 
 def test_two_writers_at_once(tmp_path: Path) -> None:
     path = tmp_path / "store"
-    writers = [fork.Process(target=fill, args=(path, seed, 25)) for seed in range(3)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
+    filling = [fork.Process(target=fill, args=(path, seed, 25)) for seed in range(3)]
+    for process in filling:
+        process.start()
+    for process in filling:
+        process.join(60)
     with open_store(path) as store:
-        assert [writer.exitcode for writer in writers] == [0, 0, 0]
+        assert [process.exitcode for process in filling] == [0, 0, 0]
         assert len(list(store.block_ids())) == 3 * 25 + 25
         assert store.verify().ok
 
@@ -220,13 +259,13 @@ def test_readers_see_whole_models_while_one_writes(folders: dict[str, Path], tmp
     path = tmp_path / "store"
     with open_store(path) as store:
         store.add(folders["org/base"], "org/base")
-        writer = fork.Process(target=fill, args=(path, 1, 60))
-        writer.start()
-        while writer.is_alive():
+        filling = fork.Process(target=fill, args=(path, 1, 60))
+        filling.start()
+        while filling.is_alive():
             assert store.models() == ("org/base",)
             assert len([store.get(i) for i in store.blocks("org/base")]) > 0
-        writer.join()
-        assert writer.exitcode == 0
+        filling.join()
+        assert filling.exitcode == 0
 
 
 def test_no_room_on_the_disk(
