@@ -10,7 +10,7 @@ from pathlib import Path
 
 from peers import PEERS, stored_bytes
 
-OURS = ("pbstore cold", "pbstore hot")
+OURS = ("pbstore thorough", "pbstore cold", "pbstore hot")
 FIRST = "family one"
 """The catalogue for which the absolute targets were set."""
 RESULTS = Path(__file__).parent / "results"
