@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 
+from policy.interfaces import Float
 from policy.rollout import empty_placement
 from policy.scenario import Scenario, World
 from policy.schemes import find_scheme
@@ -27,14 +28,19 @@ FIRST_TUNING_WORLD = 3000
 """Number of the first of them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Played:
     """One episode."""
 
-    cost_s: float
-    """Mean cost of a slot, s."""
+    slots_s: Float
+    """Cost of each slot, (slots,), s."""
     decision_s: float
     """CPU time of a decision, s."""
+
+    @property
+    def cost_s(self) -> float:
+        """Mean cost of a slot, s."""
+        return float(self.slots_s.mean())
 
 
 def play_by_tables(world: World, entry: SchemeEntry, rng: np.random.Generator) -> Played:
@@ -47,18 +53,18 @@ def play_by_tables(world: World, entry: SchemeEntry, rng: np.random.Generator) -
     if config.timing != "additive" or config.objective != "total":
         raise ValueError("costs can be looked up for additive timing and the objective `total` alone")
     scheme, placement, rows = entry.start(world.scenario, rng), empty_placement(world), np.arange(sizes.size)
-    cost = spent = 0.0
-    for slot in range(world.trace.num_slots):
+    slots = world.trace.num_slots
+    costs, spent = np.zeros(slots), 0.0
+    for slot in range(slots):
         seen = Observation(slot=slot, placement=placement, history=History(world, slot, entry.rules))
         began = time.process_time()
         chosen = scheme.decide(seen).holds
         spent += time.process_time() - began
         before, after = to_masks(placement), to_masks(chosen)
-        cost += float(world.table(slot, entry.rules).cost_s[rows, after].sum())
-        cost += config.update_weight * float(update_seconds(before, after, sizes, config.links).sum())
+        costs[slot] = world.table(slot, entry.rules).cost_s[rows, after].sum()
+        costs[slot] += config.update_weight * update_seconds(before, after, sizes, config.links).sum()
         placement = chosen
-    slots = world.trace.num_slots
-    return Played(cost_s=cost / slots, decision_s=spent / slots)
+    return Played(slots_s=costs, decision_s=spent / slots)
 
 
 def ewma_settings(plain: bool = False) -> list[str]:
