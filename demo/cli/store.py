@@ -66,7 +66,12 @@ def add(
         progress(folder_bytes(source)) as advance,
     ):
         report = opened.add(
-            source, name, base, form=form, thorough=thorough or dequantise is not None, progress=lambda _, size: advance(size)
+            source,
+            name,
+            base,
+            form=form,
+            thorough=thorough or dequantise is not None,
+            progress=lambda _, size: advance(size),
         )
     print_result(asdict(report), as_json, f"added {name}: {report.files} files, {report.blocks} blocks")
 

@@ -97,28 +97,28 @@ def choose(
     if len(data) < _SMALL_BYTES:
         return Encoded(RAW, bytes(data))
     if spec is None or spec.num_elements * spec.item_bytes != len(data):
-        return _choose_opaque(data, candidates, workers, take)
+        return _choose_opaque(data, candidates, workers, take, thorough=thorough)
     options = _options(data, spec, candidates, loras, own_costs, thorough=thorough)
     best = min(options, key=lambda option: option.cost)
     return _write(data, best, workers, take)
 
 
 def _choose_opaque(
-    data: memoryview, candidates: Sequence[Candidate], workers: int, take: TakeMemory
+    data: memoryview, candidates: Sequence[Candidate], workers: int, take: TakeMemory, *, thorough: bool
 ) -> Encoded:
     text = _Option(ZSTD, text_cost(data), Mode())
-    found = [text, *(_guessed(data, candidates) if len(data) >= TABLE_FROM_BYTES else ())]
+    found = [text, *(_guessed(data, candidates, thorough) if len(data) >= TABLE_FROM_BYTES else ())]
     return _write(data, min(found, key=lambda option: option.cost), workers, take)
 
 
-def _guessed(data: memoryview, candidates: Sequence[Candidate]) -> Iterable[_Option]:
+def _guessed(data: memoryview, candidates: Sequence[Candidate], thorough: bool) -> Iterable[_Option]:
     """Opaque bytes may still be floats: the storages of a pickle, the tensors of another format."""
     for dtype in ("F32", "BF16"):
         item = {"F32": 4, "BF16": 2}[dtype]
         if len(data) % item == 0:
             guess = TensorSpec(dtype, (len(data) // item,))
             same = [(i, d, guess) for i, d, s in candidates if s.dtype == dtype and len(d) == len(data)]
-            yield from _options(data, guess, same, (), NO_COSTS, thorough=False)
+            yield from _options(data, guess, same, (), NO_COSTS, thorough=thorough)
 
 
 def _options(

@@ -103,10 +103,13 @@ def add_model(
     tally = _Tally()
     try:
         with store.writing():
-            manifest = _store_blocks(store, folder, name, base, how, progress, tally)
-            if how.form == HOT:
-                store.make_raw(manifest.block_ids())
-            store.file_manifest(manifest, how.form, own=True)
+            try:
+                manifest = _store_blocks(store, folder, name, base, how, progress, tally)
+                if how.form == HOT:
+                    store.make_raw(manifest.block_ids())
+                store.file_manifest(manifest, how.form, own=True)
+            finally:
+                store.spared.clear()
     except PBStoreError:
         _drop_unused(store, tally.new_ids)
         raise
@@ -197,15 +200,17 @@ def _encoded(
     store: "DiskBlockStore", feed: Feed[Manifest], base: BaseLink | None, how: HowStored, intake: Intake
 ) -> Generator[tuple[FreshBlock, StoredBlock, Sketch | None], None, None]:
     """The blocks of a feed that the store does not have, encoded, in order; two are encoded at a time."""
-    encoder = Encoder(store, thorough=how.thorough)
+    encoder = Encoder(store, thorough=how.thorough, spared=store.spared)
     queue = _Queue(encoder, feed, Trail(store, base if how.form == COLD else None))
     try:
         for run in feed.runs():
             known = store.which([block.block_id for block in run])
+            store.spared |= known
             while run:
                 block = run.popleft()
                 if block.block_id in known:
-                    queue.trail.follow(block.block_id)
+                    if block.spec is not None:
+                        queue.trail.follow(block.block_id)
                     feed.release(block)
                 elif how.form == HOT:
                     yield block, _as_it_is(block), None
@@ -237,14 +242,15 @@ class _Queue:
         self._encoder, self._feed = encoder, feed
         self.trail = trail
         self.jobs: deque[_Job] = deque()
+        self._bytes = self._coded = 0
         self._casts = False
         """Whether the model is a cast of another one, as far as is known."""
 
     @property
     def is_full(self) -> bool:
-        """Whether the first block must be taken before another one is put."""
-        coded = sum(job.guess is not None for job in self.jobs)
-        return coded > QUEUED or sum(job.num_bytes for job in self.jobs) > QUEUED_BYTES
+        """Whether the first block must be taken before another one is put; one that was not coded must."""
+        waits = bool(self.jobs) and self.jobs[0].guess is None
+        return waits or self._coded > QUEUED or self._bytes > QUEUED_BYTES
 
     def put(self, block: FreshBlock, newest: int) -> None:
         """Encode a block soon; only bases up to place `newest` are looked at. Its bytes go with the job."""
@@ -258,11 +264,16 @@ class _Queue:
             guess = self.trail.guess(block.spec)
             result = _encoders().submit(self._encode, block, guess, newest)
             self.jobs.append(_Job(head, len(block.raw), guess, result))
+            self._bytes += len(block.raw)
+            self._coded += 1
 
     def take(self) -> tuple[FreshBlock, StoredBlock, Sketch | None]:
         """Wait for the first block."""
-        job = self.jobs.popleft()
-        stored, found = job.result.result()
+        job = self.jobs[0]
+        stored, found = job.result.result()  # while it is still among the jobs: `close` waits for it
+        self.jobs.popleft()
+        self._bytes -= job.num_bytes
+        self._coded -= job.guess is not None
         self._casts |= stored.codec == CAST
         if job.guess is not None:
             self.trail.learn(job.guess, stored)

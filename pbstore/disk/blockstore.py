@@ -53,6 +53,8 @@ class DiskBlocks:
         self._making_room = False
         self.on_full: Callable[[int], None] | None = None
         """Called with the payload bytes that are missing, before a CapacityError: an edge node's eviction."""
+        self.spared: set[BlockId] = set()
+        """Blocks that an open add counts on: a gc that makes room for it leaves them and what they need."""
         self.buffers = Buffers()
         """Memory into which models are read; kept between them."""
         self.read_only, self._durable = read_only, durable
@@ -148,12 +150,21 @@ class DiskBlocks:
                 return
         held: list[memoryview] = []
         try:
-            stored = self._borrow(block_id, known, held)
-            bases = [self._borrow(need, known, held) for need in stored.needs]
+            try:
+                stored, bases = self._borrow_all(block_id, known, held)
+            except (BlockMissingError, FileNotFoundError):  # stored anew since `known` was read
+                stored, bases = self._borrow_all(block_id, NOWHERE, held)
             yield from decode_checked_parts(stored, bases)
         finally:
             for payload in held:
                 self.buffers.give(payload)
+
+    def _borrow_all(
+        self, block_id: BlockId, known: Mapping[BlockId, Location], held: list[memoryview]
+    ) -> tuple[StoredBlock, list[StoredBlock]]:
+        """A block and what it needs, as `_borrow` gives them."""
+        stored = self._borrow(block_id, known, held)
+        return stored, [self._borrow(need, known, held) for need in stored.needs]
 
     def _borrow(
         self, block_id: BlockId, known: Mapping[BlockId, Location], held: list[memoryview]
@@ -347,9 +358,9 @@ class DiskBlocks:
         connection = self.connection
         recover.finish_intent(self.layout, connection)
         self._writer = PackWriter(self.layout, connection, self.settings.pack_bytes)
-        self._writer.begin()
-        self._depth = 1
         try:
+            self._writer.begin()
+            self._depth = 1
             yield connection
             self._writer.commit()
         except BaseException:
@@ -358,6 +369,7 @@ class DiskBlocks:
         finally:
             self._depth = 0
             self._writer = None
+            self.spared.clear()
 
     def commit_so_far(self) -> None:
         """Make what the open transaction has written durable, and go on in a new one."""

@@ -21,7 +21,6 @@ HOT, COLD = "hot", "cold"
 """Forms of a model: raw blocks that can be mapped, or the smallest blocks."""
 INTENT = "intent"
 """Setting that names the manifest files that a writer is about to put in place or to take away."""
-PLACE, REMOVE = "place", "remove"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,21 +68,16 @@ def read_manifest(layout: Layout, row: ModelRow) -> Manifest:
     Raises:
         FileCorruptError: If the file is not the one that was filed.
     """
-    text = _read_manifest_file(layout.manifests / row.file)
-    if text is None:
-        raise ModelMissingError(row.name)
-    actual = blake3(text).hexdigest()
-    if actual != row.manifest_hash:
-        raise FileCorruptError(row.name, "its manifest", row.manifest_hash, actual)
-    return Manifest.from_json(text)
-
-
-def _read_manifest_file(path: Path) -> bytes | None:
-    """Bytes of a manifest that a writer may be putting in place meanwhile; None if it is nowhere."""
-    for place in (path, Layout.waiting(path), path):
+    actual, path = None, layout.manifests / row.file
+    for place in (path, layout.waiting(path), path):  # a writer may be putting it in place meanwhile
         with suppress(FileNotFoundError):
-            return place.read_bytes()
-    return None
+            text = place.read_bytes()
+            actual = blake3(text).hexdigest()
+            if actual == row.manifest_hash:
+                return Manifest.from_json(text)
+    if actual is None:
+        raise ModelMissingError(row.name)
+    raise FileCorruptError(row.name, "its manifest", row.manifest_hash, actual)
 
 
 def insert_model(
@@ -164,18 +158,37 @@ def _form_of(connection: sqlite3.Connection, ids: Iterable[BlockId]) -> str:
     return HOT if all(row is None or row[0] == RAW for row in rows) else COLD
 
 
-def set_intent(connection: sqlite3.Connection, action: str, files: Iterable[str]) -> None:
-    """Note, in the open transaction, what is about to happen to manifest files."""
-    index.set_meta(connection, INTENT, json.dumps([action, *files]))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What becomes of manifest files once the open transaction is committed.
+
+    Attributes:
+        place: Files that come into their place.
+        remove: Files that go.
+        file: Files of earlier writers, which filed a model after its manifest was in place.
+    """
+
+    place: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    file: tuple[str, ...] = ()
 
 
-def get_intent(connection: sqlite3.Connection) -> tuple[str, list[str]] | None:
-    """The step that the last writer noted and did not clear, and the names of its files."""
+def set_intent(connection: sqlite3.Connection, intent: Intent) -> None:
+    """Note it in the open transaction."""
+    index.set_meta(connection, INTENT, json.dumps(["change", intent.place, intent.remove]))
+
+
+def get_intent(connection: sqlite3.Connection) -> Intent | None:
+    """What the last writer noted and nobody cleared."""
     text = index.get_meta(connection, INTENT)
     if text is None:
         return None
-    action, *files = json.loads(text)
-    return str(action), [Path(file).name for file in files]
+    action, *rest = json.loads(text)
+    if action == "change":
+        place, remove = ([Path(file).name for file in files] for files in rest)
+        return Intent(place=tuple(place), remove=tuple(remove))
+    files = tuple(Path(file).name for file in rest)  # how earlier writers noted one file
+    return Intent(remove=files) if action == "remove" else Intent(file=files)
 
 
 def load_file(path: Path) -> tuple[Manifest, str] | None:

@@ -31,12 +31,16 @@ FACTOR_BYTES = 16 << 20
 class Encoder:
     """Chooses a block's form within one store. Made and used under the writer's lock.
 
-    `smallest` may run in several threads: it only reads, on the writer's connection, which sees what is not
-    yet committed (SQLite serialises the calls).
+    `smallest` may run in several threads: it only reads the store, on the writer's connection, which sees
+    what is not yet committed (SQLite serialises the calls).
     """
 
-    def __init__(self, store: "DiskBlocks", *, thorough: bool = False) -> None:
+    def __init__(
+        self, store: "DiskBlocks", *, thorough: bool = False, spared: set[BlockId] | None = None
+    ) -> None:
+        """Blocks that are looked at as bases go into `spared`."""
         self._store, self._thorough = store, thorough
+        self._spared = set() if spared is None else spared
         self._connection = store.connection
         self._own_costs: dict[BlockId, float] = {}
 
@@ -101,6 +105,7 @@ class Encoder:
             take=self._store.buffers.take,
         )
         if encoded.codec == RAW:
+            self._give_back(held)
             return raw_block(raw, block_id)
         needs = tuple(BlockId(need) for need in encoded.needs)
         stored = StoredBlock(
@@ -108,9 +113,13 @@ class Encoder:
         )
         if stored.codec in RECIPES:
             check_decodes(stored, [held[need] for need in stored.needs])
+        self._give_back(held)
+        return stored
+
+    def _give_back(self, held: dict[BlockId, Buffer]) -> None:
+        """Let the memory of bases be used again."""
         for memory in held.values():
             self._store.buffers.give(memoryview(memory))
-        return stored
 
     def _similar(self, found: Sketch | None, newest: int) -> list[BlockId]:
         """Blocks that may be bases by their content, the likeliest first."""
@@ -136,6 +145,7 @@ class Encoder:
             return None
         if record.codec != RAW:
             self._own_costs[block_id] = record.stored_bytes / record.raw_bytes
+        self._spared.add(block_id)
         try:
             raw = self._store.get_alone(location, _workers(record.raw_bytes))
             return block_id, raw, TensorSpec(dtype, tuple(json.loads(shape)))

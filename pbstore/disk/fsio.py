@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -64,9 +64,11 @@ def fsync_together(files: Mapping[int, str], folders: set[Path]) -> None:
         return
     jobs = [_pool().submit(os.fsync, fd) for fd in files]
     jobs += [_pool().submit(_fsync_folder, folder) for folder in folders]
-    errors = [error for job in jobs if (error := job.exception()) is not None]
-    if errors:
-        raise errors[0]
+    try:
+        for job in jobs:
+            job.result()
+    finally:
+        wait(jobs)  # nobody may close a file that is still being forced
 
 
 def start_fdatasync(fd: int) -> "Future[None] | None":

@@ -147,7 +147,17 @@ def find(connection: sqlite3.Connection, block_id: BlockId) -> Location | None:
 
 
 def find_many(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> dict[BlockId, Location]:
-    """Where some blocks and what they need lie, as far as they are there."""
+    """Where some blocks and what they need lie, as far as they are there; all at one moment."""
+    if connection.in_transaction:
+        return _find_many(connection, ids)
+    connection.execute("BEGIN")
+    try:
+        return _find_many(connection, ids)
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _find_many(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> dict[BlockId, Location]:
     needs: dict[BlockId, list[BlockId]] = {}
     query = "SELECT block, base FROM needs WHERE block IN ({}) ORDER BY block, position"
     for block, base in _rows_of(connection, query, ids):

@@ -45,6 +45,7 @@ class Intake:
         Raises:
             CapacityError: If it does not fit.
         """
+        self._store.spared.update((stored.block_id, *stored.needs))
         self._blocks.append(self._store.append_record(stored))
         if spec is not None and stored.raw_bytes == spec.num_bytes:
             self._tensors.append(Noted(stored.block_id, spec, None if stored.needs else found, tried))

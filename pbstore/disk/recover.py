@@ -61,27 +61,31 @@ def rebuild_index(layout: Layout) -> None:
 
 
 def finish_intent(layout: Layout, connection: sqlite3.Connection) -> None:
-    """Finish the step that a killed writer left half-done. Call it under the writer's lock."""
+    """Finish the step that a killed writer left half-done. Call it under the writer's lock.
+
+    The next commit forces the folder to the disk and clears the intent.
+    """
     intent = catalog.get_intent(connection)
     if intent is None:
         return
-    action, files = intent
-    paths = [layout.manifests / file for file in files]
-    if action == catalog.PLACE:
-        for path in paths:
-            with suppress(FileNotFoundError):
-                layout.waiting(path).replace(path)
-        return  # the next commit forces the folder and clears the intent
+    for file in intent.place:
+        with suppress(FileNotFoundError):
+            layout.waiting(layout.manifests / file).replace(layout.manifests / file)
+    for file in intent.remove:
+        (layout.manifests / file).unlink(missing_ok=True)
+    for file in intent.file:
+        _file_placed(layout, connection, layout.manifests / file)
+
+
+def _file_placed(layout: Layout, connection: sqlite3.Connection, path: Path) -> None:
+    """File the model of a manifest that an earlier writer put in place, if it did."""
+    loaded = catalog.load_file(path)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for path in paths:
-            loaded = catalog.load_file(path)
-            if action == catalog.REMOVE:
-                fsio.unlink(path)
-            elif loaded is not None and catalog.find_model(connection, loaded[0].name) is None:
-                # earlier writers put the manifest in place before they committed the model's row
-                catalog.insert_model(connection, loaded[0], path.name, loaded[1])
-                index.set_meta(connection, "derive", "1")
+        if loaded is not None and catalog.find_model(connection, loaded[0].name) is None:
+            catalog.insert_model(connection, loaded[0], path.name, loaded[1])
+            index.set_meta(connection, "derive", "1")
+        fsio.fsync_folder(layout.manifests)
         index.set_meta(connection, catalog.INTENT, None)
         index.commit(connection)
     except BaseException:
@@ -96,7 +100,11 @@ def remove_strays(layout: Layout, connection: sqlite3.Connection) -> None:
         if number not in known:
             fsio.unlink(pack.pack_path(layout.packs, number))
     strays = [path for folder in (layout.root, layout.manifests) for path in folder.glob(".tmp-*")]
-    for path in (*strays, *layout.waiting_manifests().values()):
+    waiting = layout.waiting_manifests()
+    if waiting:  # those of this very transaction are no strays
+        filed = {file for (file,) in connection.execute("SELECT file FROM models").fetchall()}
+        strays += [path for place, path in waiting.items() if place.name not in filed]
+    for path in strays:
         path.unlink(missing_ok=True)
 
 
@@ -131,8 +139,9 @@ def _fill(layout: Layout, connection: sqlite3.Connection) -> None:
     index.set_meta(connection, "last_pack", str(max(numbers, default=0)))
     for place, path in layout.waiting_manifests().items():
         waiting = catalog.load_file(path)
-        if not place.exists() and waiting is not None and _has_blocks(connection, waiting[0]):
+        if catalog.load_file(place) is None and waiting is not None and _has_blocks(connection, waiting[0]):
             path.replace(place)  # a crash came between the commit and this step
+    fsio.fsync_folder(layout.manifests)
     for path in layout.placed_manifests():
         loaded = catalog.load_file(path)
         if loaded is None or layout.manifest(loaded[0].name) != path:

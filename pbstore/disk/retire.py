@@ -37,7 +37,7 @@ def retire(store: "DiskBlockStore", base: Location) -> bool:
     Returns:
         Whether the base is free to go.
     """
-    encoder = Encoder(store)
+    encoder = Encoder(store, thorough=True)
     ids = index.dependents(store.connection, base.record.block_id)
     users = sorted((store.locate(i) for i in ids), key=lambda user: -user.record.raw_bytes)
     heir, others = users[0], users[1:]

@@ -130,7 +130,8 @@ def number_of(connection: sqlite3.Connection, block_id: BlockId) -> int | None:
 def neighbour(connection: sqlite3.Connection, number: int, spec: TensorSpec) -> tuple[BlockId, int] | None:
     """The tensor of the same shape that came into the store next after one, and its place."""
     row = connection.execute(
-        "SELECT block, number FROM tensors WHERE number > ? AND number <= ? AND shape = ? LIMIT 1",
+        "SELECT block, number FROM tensors WHERE number > ? AND number <= ? AND shape = ?"
+        " ORDER BY number LIMIT 1",
         (number, number + REACH, json.dumps(list(spec.shape))),
     ).fetchone()
     return None if row is None else (BlockId(row[0].hex()), int(row[1]))

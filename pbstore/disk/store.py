@@ -31,7 +31,7 @@ from pbstore.disk.forms import FormChange, FormReport
 from pbstore.disk.index import Location
 from pbstore.disk.plan import ModelStory
 from pbstore.disk.repair import RepairReport
-from pbstore.errors import IntegrityError, ModelExistsError, ModelMissingError
+from pbstore.errors import BlockMissingError, IntegrityError, ModelExistsError, ModelMissingError
 from pbstore.hashing import BlockId
 from pbstore.ingest import AddReport, Progress
 from pbstore.manifest import BaseLink, Manifest, check_name
@@ -98,14 +98,24 @@ class DiskBlockStore(DiskBlocks):
             if self.manifest(manifest.name) != manifest:
                 raise ModelExistsError(manifest.name)
             return False
+        if own and self.capacity_bytes is not None:  # making room for it may have taken more than it should
+            self._check_whole(manifest)
         text = manifest.to_json().encode()
         path = self.layout.manifest(manifest.name)
         catalog.insert_model(self.connection, manifest, path.name, blake3(text).hexdigest(), form)
         if own:
             catalog.note_own(self.connection, self.model_row(manifest.name))
         adding.note_adapter(self, manifest)
-        self._pack_writer.file_manifest(path, text)
+        self._pack_writer.place_manifest(path, text)
         return True
+
+    def _check_whole(self, manifest: Manifest) -> None:
+        found = index.find_many(self.connection, manifest.block_ids())
+        for block_id in manifest.block_ids():
+            needs = found[block_id].record.needs if block_id in found else ()
+            for one in (block_id, *needs):
+                if one not in found:
+                    raise BlockMissingError(one, f"model {manifest.name}")
 
     def remove(self, name: str) -> None:
         """Forget a model, also one whose manifest is damaged; its blocks stay until a gc."""
@@ -117,9 +127,7 @@ class DiskBlockStore(DiskBlocks):
                 connection.execute("DELETE FROM models WHERE name = ?", (name,))
                 repair.recount(self)
             adapters.forget_pairs(connection, name)
-            catalog.set_intent(connection, catalog.REMOVE, [row.file])
-        with self.writing():
-            pass  # finishes the intent: the manifest file goes
+            self._pack_writer.remove_manifest(self.layout.manifests / row.file)
 
     def add(
         self,
@@ -139,8 +147,8 @@ class DiskBlockStore(DiskBlocks):
             base: Name of the stored model that this one was made from; bases of blocks are found without it.
                 An adapter whose configuration names a stored model is bound to that one by itself.
             form: `cold` stores each new block as small as a trial finds, `hot` stores all raw, to be mapped.
-            thorough: Try also forms that take twice as long and make few models much smaller: those that were
-                once quantised. `cool` does so for a model that is stored.
+            thorough: Try also slow forms, which make few models much smaller: those that were once quantised,
+                which then take two to three times as long. `cool` does so for a model that is stored.
             progress: Called with a path and the bytes of it that were just read.
 
         Raises:

@@ -3,13 +3,16 @@
 import os
 import sqlite3
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 
 from pbstore.blocks import StoredBlock
 from pbstore.disk import catalog, fsio, index, pack
+from pbstore.disk.catalog import Intent
 from pbstore.disk.layout import Layout
 from pbstore.disk.pack import Record
 
+_OPEN_FILES = 64
 EARLY_BYTES = 4 << 20
 """So many bytes are sent to the disk while the next ones are made."""
 
@@ -30,15 +33,16 @@ class PackWriter:
         self._sending: Future[None] | None = None
         self._folders: set[Path] = set()
         """Folders with entries that are not yet forced to the disk."""
-        self._manifests: dict[Path, int] = {}
-        """Manifests that come into place with the commit, and their open files."""
+        self._placed: dict[Path, None] = {}
+        """Manifests that come into place with the commit."""
+        self._removed: dict[Path, None] = {}
+        """Manifests that go with it."""
         self._seal_before = 0
 
     def begin(self) -> None:
         """Start a transaction."""
         self._connection.execute("BEGIN IMMEDIATE")
-        intent = catalog.get_intent(self._connection)
-        if intent is not None and intent[0] == catalog.PLACE:  # they are in place, but perhaps in memory only
+        if catalog.get_intent(self._connection) is not None:  # carried out, but perhaps in memory only
             self._folders.add(self._layout.manifests)
             index.set_meta(self._connection, catalog.INTENT, None)
 
@@ -56,12 +60,23 @@ class PackWriter:
             self._sending, self._sent_end = fsio.start_fdatasync(self._fd), self._end
         return self._number, record
 
-    def file_manifest(self, path: Path, text: bytes) -> None:
-        """Write a manifest that comes into place with the commit; the model's row is the caller's."""
-        waiting = self._layout.waiting(path)
-        self._manifests[path] = os.open(waiting, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    def place_manifest(self, path: Path, text: bytes) -> None:
+        """Write a manifest that comes into its place with the commit; the model's row is the caller's."""
+        self._placed[path] = None  # before it is there: a rollback takes it away
+        self._removed.pop(path, None)
         self._folders.add(path.parent)
-        fsio.write_all(self._manifests[path], [text], 0)
+        fd = os.open(self._layout.waiting(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            fsio.write_all(fd, [text], 0)
+        finally:
+            os.close(fd)
+
+    def remove_manifest(self, path: Path) -> None:
+        """Take a manifest away with the commit."""
+        if path in self._placed:
+            self._layout.waiting(path).unlink(missing_ok=True)
+            del self._placed[path]
+        self._removed[path] = None
 
     def start_new_pack(self) -> int:
         """Let the next block start a new pack, so that older packs can be emptied; returns its number."""
@@ -71,36 +86,56 @@ class PackWriter:
 
     def seal(self) -> None:
         """Make the open pack and new manifests durable; the pack's length goes into the open transaction."""
+        files: dict[int, str] = {}
         try:
-            files = dict.fromkeys(self._manifests.values(), "manifest")
+            for path in self._placed:
+                files[os.open(self._layout.waiting(path), os.O_RDONLY | os.O_CLOEXEC)] = "manifest"
+                if len(files) >= _OPEN_FILES:
+                    self._force(files)
             if self._fd >= 0:
                 self._await_sent()
-                files[self._fd] = "pack"
                 update = "UPDATE packs SET end = ? WHERE number = ?"
                 self._connection.execute(update, (self._end, self._number))
+                files[self._fd], self._fd = "pack", -1
             fsio.fsync_together(files, self._folders)
             self._folders.clear()
         finally:
+            for fd in files:
+                os.close(fd)
             self._close_pack()
+
+    @staticmethod
+    def _force(files: dict[int, str]) -> None:
+        """Force some files to the disk and close them."""
+        fsio.fsync_together(files, set())
+        while files:
+            os.close(files.popitem()[0])
 
     def commit(self) -> None:
         """Make everything since `begin` durable: blocks and manifests, then the index."""
         self.seal()
-        if self._manifests:
-            catalog.set_intent(self._connection, catalog.PLACE, [path.name for path in self._manifests])
+        if self._placed or self._removed:
+            place, remove = ([path.name for path in paths] for paths in (self._placed, self._removed))
+            catalog.set_intent(self._connection, Intent(place=tuple(place), remove=tuple(remove)))
         index.commit(self._connection)
-        for path in self._close_manifests():
+        placed, self._placed = self._placed, {}
+        removed, self._removed = self._removed, {}
+        for path in placed:
             fsio.step("rename")
             self._layout.waiting(path).replace(path)
+        for path in removed:
+            fsio.step("unlink")
+            path.unlink(missing_ok=True)
 
     def rollback(self) -> None:
         """Forget everything since `begin`; what was appended behind the pack's end is overwritten."""
         self._close_pack()
-        manifests = self._close_manifests()
+        placed, self._placed = self._placed, {}
         if self._connection.in_transaction:
-            for path in manifests:
-                self._layout.waiting(path).unlink(missing_ok=True)
             self._connection.execute("ROLLBACK")
+            for path in placed:
+                with suppress(OSError):
+                    self._layout.waiting(path).unlink()
 
     def _newest(self) -> int:
         return int(self._connection.execute("SELECT COALESCE(MAX(number), 0) FROM packs").fetchone()[0])
@@ -129,9 +164,9 @@ class PackWriter:
 
     def _await_sent(self) -> None:
         """Wait for the bytes that are on their way to the disk, and hear of errors."""
-        sending, self._sending = self._sending, None
-        if sending is not None:
-            sending.result()
+        if self._sending is not None:
+            self._sending.result()
+            self._sending = None
 
     def _close_pack(self) -> None:
         if self._sending is not None:
@@ -139,11 +174,3 @@ class PackWriter:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._sending = -1, None
-
-    def _close_manifests(self) -> list[Path]:
-        """Places of the manifests that were open."""
-        for fd in self._manifests.values():
-            os.close(fd)
-        places = list(self._manifests)
-        self._manifests.clear()
-        return places

@@ -75,11 +75,14 @@ def tear_tail(path: Path) -> None:
     connection = sqlite3.connect(path / "index.sqlite")
     ends = dict(connection.execute("SELECT number, end FROM packs").fetchall())
     intent = catalog.get_intent(connection)
+    filed = {file for (file,) in connection.execute("SELECT file FROM models").fetchall()}
     connection.close()
-    if intent is not None and intent[0] == catalog.PLACE:
-        for placed in (path / "manifests" / name for name in intent[1]):
-            if placed.exists():
-                placed.replace(Layout.waiting(placed))
+    for placed in (path / "manifests" / name for name in (intent.place if intent else ())):
+        if placed.exists():
+            placed.replace(Layout.waiting(placed))
+    for placed, waiting in Layout(path).waiting_manifests().items():
+        if placed.name not in filed:
+            waiting.write_bytes(waiting.read_bytes()[:50])
     for pack in (path / "packs").glob("*.pack"):
         end = ends.get(int(pack.stem), 0)
         with pack.open("r+b") as file:
@@ -188,6 +191,41 @@ def test_an_error_of_the_disk_leaves_nothing_of_an_add(
         assert store.models() == ("org/base",)
         assert not list(path.rglob(".new-*"))
     assert_whole(path, folders, {"org/base"}, tmp_path)
+
+
+def test_steps_of_one_transaction_are_carried_out_together(folders: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    with open_store(path) as store:
+        store.add(folders["org/base"], "org/base")
+        store.add(folders["org/other"], "org/other")
+        with store.writing():
+            store.add(folders["org/child"], "org/child")
+            store.gc()
+            store.remove("org/base")
+            store.remove("org/other")
+            store.add(folders["org/base"], "org/base")
+            store.add(folders["org/other"], "org/new")
+            store.remove("org/new")
+        assert store.models() == ("org/base", "org/child")
+        assert {file.name for file in (path / "manifests").iterdir()} == {
+            store.layout.manifest(name).name for name in store.models()
+        }
+    assert_whole(path, folders, {"org/base", "org/child"}, tmp_path)
+
+
+def test_an_add_that_evicts_keeps_its_own_blocks(folders: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    with open_store(tmp_path / "trial") as trial:
+        trial.add(folders["org/base"], "org/base")
+        room = trial.used_bytes
+    with open_store(path, capacity_bytes=room + 2000) as store:
+        store.add(folders["org/base"], "org/base")
+        store.on_full = lambda missing: store.evict(missing) and None
+        store.add(folders["org/other"], "org/other")
+        assert store.models() == ("org/other",)
+        assert store.verify().ok
+        assert not store.spared
+    assert_whole(path, folders, {"org/other"}, tmp_path)
 
 
 def test_records_behind_a_damaged_start_of_a_pack_are_found_again(
