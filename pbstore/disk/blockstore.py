@@ -11,6 +11,7 @@ from typing import Self
 
 from pbstore.blocks import RAW, BlockInfo, StoredBlock
 from pbstore.buffers import Buffers
+from pbstore.codecs.choose import ZSTD
 from pbstore.coding import check_hash, decode_block, decode_checked_parts
 from pbstore.disk import collect, fsio, index, lock, recover, similar
 from pbstore.disk.connections import Connections
@@ -123,9 +124,19 @@ class DiskBlocks:
 
     def get_unchecked(self, block_id: BlockId, workers: int = 1) -> Buffer:
         """Raw bytes of a block, for a caller who checks a hash over them anyway."""
-        stored = self._read(block_id)
-        bases = [decode_block(self._read(need), (), check=False, workers=workers) for need in stored.needs]
-        return decode_block(stored, bases, check=False, workers=workers)
+        if self.locate(block_id).record.codec in (RAW, ZSTD):  # what comes out may be the payload itself
+            return decode_block(self._read(block_id), (), check=False)
+        held: list[memoryview] = []
+        try:
+            stored, bases = self._borrow_all(block_id, NOWHERE, held)
+            decoded = []
+            for base in bases:
+                held.append(self.buffers.take(base.raw_bytes))
+                decoded.append(decode_block(base, (), check=False, workers=workers, out=held[-1]))
+            return decode_block(stored, decoded, check=False, workers=workers)
+        finally:
+            for memory in held:
+                self.buffers.give(memory)
 
     def write_block(
         self, block_id: BlockId, fd: int, offset: int, known: Mapping[BlockId, Location] = NOWHERE
