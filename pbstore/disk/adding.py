@@ -1,12 +1,10 @@
 """Adding a model to a store: plan it, store its new blocks, file its manifest."""
 
-import os
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -201,8 +199,11 @@ def _encoded(
 ) -> Generator[tuple[FreshBlock, StoredBlock, Sketch | None], None, None]:
     """The blocks of a feed that the store does not have, encoded, in order; two are encoded at a time."""
     encoder = Encoder(store, thorough=how.thorough, spared=store.spared)
-    queue = _Queue(encoder, feed, Trail(store, base if how.form == COLD else None))
-    try:
+    trail = Trail(store, base if how.form == COLD else None)
+    with (
+        ThreadPoolExecutor(ENCODERS, thread_name_prefix="pbstore-encode") as pool,
+        closing(_Queue(encoder, feed, trail, pool)) as queue,
+    ):
         for run in feed.runs():
             known = store.which([block.block_id for block in run])
             store.spared |= known
@@ -210,7 +211,7 @@ def _encoded(
                 block = run.popleft()
                 if block.block_id in known:
                     if block.spec is not None:
-                        queue.trail.follow(block.block_id)
+                        trail.follow(block.block_id)
                     feed.release(block)
                 elif how.form == HOT:
                     yield block, _as_it_is(block), None
@@ -222,25 +223,16 @@ def _encoded(
                     yield queue.take()
         while queue.jobs:
             yield queue.take()
-    finally:
-        queue.close()
-
-
-@cache
-def _encoders() -> ThreadPoolExecutor:
-    """Threads that live on, with their scratch memory."""
-    return ThreadPoolExecutor(ENCODERS, thread_name_prefix="pbstore-encode")
-
-
-os.register_at_fork(after_in_child=_encoders.cache_clear)
 
 
 class _Queue:
     """Blocks that are being encoded, or wait for it, in order."""
 
-    def __init__(self, encoder: Encoder, feed: Feed[Manifest], trail: Trail) -> None:
-        self._encoder, self._feed = encoder, feed
-        self.trail = trail
+    def __init__(
+        self, encoder: Encoder, feed: Feed[Manifest], trail: Trail, pool: ThreadPoolExecutor
+    ) -> None:
+        self._encoder, self._feed, self._pool = encoder, feed, pool
+        self._trail = trail
         self.jobs: deque[_Job] = deque()
         self._bytes = self._coded = 0
         self._casts = False
@@ -261,8 +253,8 @@ class _Queue:
             self.jobs.append(_Job(head, 0, None, done))
             self._feed.release(block)
         else:
-            guess = self.trail.guess(block.spec)
-            result = _encoders().submit(self._encode, block, guess, newest)
+            guess = self._trail.guess(block.spec)
+            result = self._pool.submit(self._encode, block, guess, newest)
             self.jobs.append(_Job(head, len(block.raw), guess, result))
             self._bytes += len(block.raw)
             self._coded += 1
@@ -276,7 +268,7 @@ class _Queue:
         self._coded -= job.guess is not None
         self._casts |= stored.codec == CAST
         if job.guess is not None:
-            self.trail.learn(job.guess, stored)
+            self._trail.learn(job.guess, stored)
         return job.block, stored, found
 
     def close(self) -> None:

@@ -2,15 +2,17 @@
 
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from pbstore.hashing import Buffer
 
+T = TypeVar("T")
 _durable: ContextVar[bool] = ContextVar("durable", default=True)
 _hooks: list[Callable[[str], None]] = []
 
@@ -62,8 +64,8 @@ def fsync_together(files: Mapping[int, str], folders: set[Path]) -> None:
         step("fsync folder")
     if not _durable.get():
         return
-    jobs = [_pool().submit(os.fsync, fd) for fd in files]
-    jobs += [_pool().submit(_fsync_folder, folder) for folder in folders]
+    jobs = [_in_thread(os.fsync, fd) for fd in files]
+    jobs += [_in_thread(_fsync_folder, folder) for folder in folders]
     try:
         for job in jobs:
             job.result()
@@ -76,16 +78,26 @@ def start_fdatasync(fd: int) -> "Future[None] | None":
 
     The caller must see to the future's result before it closes the file: the system tells of an error once.
     """
-    return _pool().submit(os.fdatasync, fd) if _durable.get() else None
+    return _in_thread(os.fdatasync, fd) if _durable.get() else None
 
 
-@cache
-def _pool() -> ThreadPoolExecutor:
-    """Threads that only wait for the disk."""
-    return ThreadPoolExecutor(4, thread_name_prefix="pbstore-fsync")
+def _in_thread(force: Callable[[T], None], what: T) -> "Future[None]":
+    """Force something to the disk in a thread of its own.
 
+    A daemon: a thread of an executor that Ctrl-C hits while it starts would keep the process from its end.
+    """
+    job: Future[None] = Future()
 
-os.register_at_fork(after_in_child=_pool.cache_clear)
+    def run() -> None:
+        try:
+            force(what)
+        except BaseException as error:
+            job.set_exception(error)
+        else:
+            job.set_result(None)
+
+    threading.Thread(target=run, name="pbstore-fsync", daemon=True).start()
+    return job
 
 
 def _fsync_folder(folder: Path) -> None:
