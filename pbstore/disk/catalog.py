@@ -109,8 +109,7 @@ def insert_model(
 
 def change_refs(connection: sqlite3.Connection, ids: Sequence[BlockId], refs: int, hot_refs: int) -> None:
     """Count more references to some blocks, each once, and more of hot models."""
-    for start in range(0, len(ids), index.MOST_PARAMETERS):
-        keys = [bytes.fromhex(block_id) for block_id in ids[start : start + index.MOST_PARAMETERS]]
+    for keys in index.key_batches(ids):
         connection.execute(
             f"UPDATE blocks SET refs = refs + {refs}, hot_refs = hot_refs + {hot_refs}"
             f" WHERE id IN ({index.placeholders(len(keys))})",

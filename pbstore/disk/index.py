@@ -170,10 +170,15 @@ def _find_many(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> dict[B
     return found
 
 
+def key_batches(ids: Sequence[BlockId]) -> Iterator[list[bytes]]:
+    """Block ids as keys of the index, as many at a time as one statement takes."""
+    for start in range(0, len(ids), MOST_PARAMETERS):
+        yield [bytes.fromhex(block_id) for block_id in ids[start : start + MOST_PARAMETERS]]
+
+
 def _rows_of(connection: sqlite3.Connection, query: str, ids: Sequence[BlockId]) -> Iterator[Any]:
     """Rows of a query whose `{}` stands for block ids."""
-    for start in range(0, len(ids), MOST_PARAMETERS):
-        keys = [bytes.fromhex(block_id) for block_id in ids[start : start + MOST_PARAMETERS]]
+    for keys in key_batches(ids):
         yield from connection.execute(query.format(placeholders(len(keys))), keys).fetchall()
 
 
@@ -251,8 +256,7 @@ def keys_in(
 ) -> set[BlockId]:
     """Those of some block ids that stand in a table's column, where `also` holds."""
     found: set[BlockId] = set()
-    for start in range(0, len(ids), MOST_PARAMETERS):
-        keys = [bytes.fromhex(block_id) for block_id in ids[start : start + MOST_PARAMETERS]]
+    for keys in key_batches(ids):
         # one row: each row would let another thread take the interpreter
         query = (
             f"SELECT group_concat(lower(hex({column}))) FROM {table}"
