@@ -148,7 +148,7 @@ class DiskBlockStore(DiskBlocks):
                 An adapter whose configuration names a stored model is bound to that one by itself.
             form: `cold` stores each new block as small as a trial finds, `hot` stores all raw, to be mapped.
             thorough: Try also slow forms, which make few models much smaller: those that were once quantised,
-                which then take two to three times as long. `cool` does so for a model that is stored.
+                which then take about twice as long. `cool` does so for a model that is stored.
             progress: Called with a path and the bytes of it that were just read.
 
         Raises:
