@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from pbstore.blocks import MAX_BLOCK_BYTES
 from pbstore.errors import ManifestError
@@ -23,8 +23,7 @@ _BAD_CHARACTER = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A block inside a file."""
 
     block_id: BlockId
@@ -49,6 +48,9 @@ class FileEntry:
         total = sum(piece.raw_bytes for piece in self.pieces)
         if total != self.size_bytes:
             raise ManifestError(self.path, f"blocks add up to {total} bytes, expected {self.size_bytes}")
+
+    def __hash__(self) -> int:  # equal entries have equal ones; without a walk through all pieces
+        return hash((self.path, self.sha256))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,10 +151,7 @@ def check_path(path: object) -> str:
     if not isinstance(path, str) or not path or len(path.encode("utf-8", "surrogatepass")) > 1024:
         raise ManifestError("manifest", f"a path must be a text of 1..1024 bytes, got {str(path)[:80]!r}")
     bad_part = any(part in ("", ".", "..") or len(part) > 255 for part in path.split("/"))
-    bad_character = "\\" in path or any(
-        ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in path
-    )
-    if bad_part or bad_character:
+    if bad_part or _BAD_CHARACTER.search(path):
         raise ManifestError("manifest", f"path leaves its folder or has bad characters: {path[:80]!r}")
     return path
 
@@ -211,7 +210,7 @@ def _from_tree(tree: dict[str, Any]) -> Manifest:
 def _file_entry(item: dict[str, Any]) -> FileEntry:
     blocks = _list(item["blocks"])
     return FileEntry(
-        path=check_path(item["path"]),
+        path=item["path"],
         size_bytes=_size(item["bytes"]),
         sha256=str(item["sha256"]),
         pieces=tuple(Piece(as_block_id(block), _size(size, MAX_BLOCK_BYTES)) for block, size in blocks),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pbstore.checkpoint.safetensors_header import header_length, parse_header
+from pbstore.checkpoint.safetensors_header import SafetensorsHeader, header_length, parse_header
 from pbstore.codecs.types import TensorSpec
 from pbstore.errors import BadFileError
 from pbstore.hashing import BlockId, Buffer
@@ -32,18 +32,32 @@ def stored_tensors(manifest: Manifest, read: ReadBlock) -> Iterator[StoredTensor
     """
     for entry in manifest.files:
         if entry.path.endswith(".safetensors"):
-            yield from _tensors_of(entry, read)
+            yield from tensors_of(entry, header_of(entry, read))
 
 
-def _tensors_of(entry: FileEntry, read: ReadBlock) -> Iterator[StoredTensor]:
-    head = bytes(read(entry.pieces[0].block_id))
+def header_of(entry: FileEntry, read: ReadBlock) -> SafetensorsHeader:
+    """The header of a safetensors file, which is the file's first block.
+
+    Raises:
+        BadFileError: If it is not, or is malformed.
+    """
+    head = bytes(read(entry.pieces[0].block_id)) if entry.pieces else b""
     if header_length(head[:8]) != len(head):
         raise BadFileError(entry.path, "its first block is not its safetensors header")
-    starts, position = {}, len(head)
+    return parse_header(head[8:], entry.size_bytes)
+
+
+def tensors_of(entry: FileEntry, header: SafetensorsHeader) -> Iterator[StoredTensor]:
+    """The tensors of a file, in the order of offsets, with the blocks behind the header that hold them.
+
+    Raises:
+        BadFileError: If the header and the blocks do not fit each other.
+    """
+    starts, position = {}, header.header_bytes
     for number, piece in enumerate(entry.pieces[1:], start=1):
         starts[position] = number
         position += piece.raw_bytes
-    for tensor in parse_header(head[8:], entry.size_bytes).tensors:
+    for tensor in header.tensors:
         pieces: list[Piece] = []
         left = tensor.length
         number = starts.get(tensor.offset, len(entry.pieces)) if left else 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.model import load_model, read_config
 from pbstore.checkpoint.state_dict import load_state_dict
-from pbstore.checkpoint.tensors import read_json, stored_tensors
+from pbstore.checkpoint.tensors import manifest_of, read_json, stored_tensors
 from pbstore.manifest import Manifest
 from pbstore.store import BlockStore
 
@@ -56,7 +56,7 @@ def load_adapter(
     """
     from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftModel, set_peft_model_state_dict
 
-    manifest = store.manifest(name)
+    manifest = manifest_of(store, name)
     config = _read_adapter_config(store, manifest)
     state = load_state_dict(store, name, file=ADAPTER_WEIGHTS, verify=verify, eager=eager, threads=threads)
     if base is None or isinstance(base, str):
@@ -81,7 +81,7 @@ def find_base(store: BlockStore, name: str) -> str:
     Raises:
         CheckpointError: If no stored model fits, or several do and nothing tells which.
     """
-    manifest = store.manifest(name)
+    manifest = manifest_of(store, name)
     if manifest.base is not None:
         return _by_content(store, manifest)
     tree = read_json(store, manifest, ADAPTER_CONFIG) or {}
@@ -166,7 +166,7 @@ def _by_content(store: BlockStore, manifest: Manifest) -> str:
 def _load_base(store: BlockStore, name: str, task: str, state: Mapping[str, Any]) -> PreTrainedModel:
     import transformers
 
-    config = read_config(store, store.manifest(name))
+    config = read_config(store, manifest_of(store, name))
     auto = _AUTO_CLASSES.get(task.removeprefix("TaskType."))
     if auto is None:
         return load_model(store, name)

@@ -11,25 +11,30 @@ import mmap
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from pbstore.coding import check_hash
+from pbstore.disk import index
 from pbstore.disk.pack import pack_path
 from pbstore.disk.store import DiskBlockStore
 from pbstore.errors import BlockCorruptError
 from pbstore.hashing import BlockId
 from pbstore.store import BlockStore
 
-_shared_maps: WeakValueDictionary[tuple[int, int], mmap.mmap] = WeakValueDictionary()
+Place: TypeAlias = tuple[int, int, int]
+"""Pack, offset and length of a raw block."""
+_shared_maps: WeakValueDictionary[tuple[int, int, int], mmap.mmap] = WeakValueDictionary()
+"""By device, inode and length: a pack that grew has several."""
 _shared_blocks: WeakValueDictionary[BlockId, npt.NDArray[np.uint8]] = WeakValueDictionary()
-_QUERY_IDS = 500
 _shared_mutex = threading.Lock()
 
 
@@ -57,7 +62,7 @@ class BlockMemory:
     ) -> None:
         self._store, self._verify, self._share, self._eager = store, verify, share, eager
         self._threads = max(1, threads)
-        self._maps: dict[int, mmap.mmap] = {}
+        self._maps: dict[int, list[memoryview]] = {}
 
     def of(self, block_ids: Iterable[BlockId]) -> dict[BlockId, memoryview]:
         """Writable bytes of each block; equal ids give the same memory.
@@ -90,53 +95,55 @@ class BlockMemory:
         store = self._store
         if not isinstance(store, DiskBlockStore):
             return {}
+        packs = store.layout.packs
         for last in (False, True):
             try:
                 places = raw_places(store.connection, wanted)
-                if self._eager:
-                    return read_places(store.layout.packs, places, self._threads)
-                return {block_id: self._view(store, block_id, *place) for block_id, place in places.items()}
+                return read_places(packs, places, self._threads) if self._eager else self._map(packs, places)
             except FileNotFoundError:  # a pack was collected between the look-up and the map
                 if last:
                     raise
         return {}
 
-    def _view(
-        self, store: DiskBlockStore, block_id: BlockId, pack: int, offset: int, length: int
-    ) -> memoryview:
-        mapped = self._map(store.layout.packs, pack, offset + length)
-        if offset + length > len(mapped):
-            raise BlockCorruptError(block_id, f"its pack ends at {len(mapped)}, before {offset + length}")
-        return memoryview(mapped)[offset : offset + length]
+    def _map(self, packs: Path, places: Mapping[BlockId, Place]) -> dict[BlockId, memoryview]:
+        """Views of blocks in maps of their packs; each in the first map that reaches behind it."""
+        ends: dict[int, int] = {}
+        for pack, offset, length in places.values():
+            ends[pack] = max(ends.get(pack, 0), offset + length)
+        maps = {pack: self._maps_of(packs, pack, end) for pack, end in ends.items()}
+        found = {}
+        for block_id, (pack, offset, length) in places.items():
+            for mapped in maps[pack]:
+                if offset + length <= len(mapped):
+                    found[block_id] = mapped[offset : offset + length]
+                    break
+            else:
+                raise BlockCorruptError(block_id, f"its pack ends before byte {offset + length}")
+        return found
 
-    def _map(self, packs: Path, pack: int, end: int) -> mmap.mmap:
-        """A map of a pack that reaches at least to `end`, if the file does."""
-        mapped = self._maps.get(pack)
-        if mapped is None or len(mapped) < end:
+    def _maps_of(self, packs: Path, pack: int, end: int) -> list[memoryview]:
+        """Maps of a pack, shorter ones first, of which the last reaches to `end` if the file does."""
+        maps = self._maps.get(pack, [])
+        if not maps or len(maps[-1]) < end:
             path = pack_path(packs, pack)
-            mapped = self._maps[pack] = _shared_map(path, end) if self._share else _private_map(path)
-        return mapped
+            maps = self._maps[pack] = _shared_maps_of(path, end) if self._share else [_private_map(path)]
+        return maps
 
 
-def raw_places(
-    connection: sqlite3.Connection, wanted: Sequence[BlockId]
-) -> dict[BlockId, tuple[int, int, int]]:
-    """Pack, offset and length of the blocks that are stored raw; the others, and empty ones, are left out."""
-    found: dict[BlockId, tuple[int, int, int]] = {}
-    for start in range(0, len(wanted), _QUERY_IDS):
-        keys = [bytes.fromhex(block_id) for block_id in wanted[start : start + _QUERY_IDS]]
+def raw_places(connection: sqlite3.Connection, wanted: Sequence[BlockId]) -> dict[BlockId, Place]:
+    """Where the blocks lie that are stored raw; the others, and empty ones, are left out."""
+    found: dict[BlockId, Place] = {}
+    for keys in index.key_batches(wanted):
         rows = connection.execute(
             "SELECT id, pack, payload_offset, stored_bytes FROM blocks"
-            f" WHERE codec = 'raw' AND stored_bytes > 0 AND id IN ({','.join('?' * len(keys))})",
+            f" WHERE codec = 'raw' AND stored_bytes > 0 AND id IN ({index.placeholders(len(keys))})",
             keys,
-        )
-        found.update((BlockId(key.hex()), (pack, offset, length)) for key, pack, offset, length in rows)
+        ).fetchall()
+        found |= {key.hex(): (pack, offset, length) for key, pack, offset, length in rows}
     return found
 
 
-def read_places(
-    packs: Path, places: dict[BlockId, tuple[int, int, int]], threads: int
-) -> dict[BlockId, memoryview]:
+def read_places(packs: Path, places: Mapping[BlockId, Place], threads: int) -> dict[BlockId, memoryview]:
     """Read blocks from their packs, in the order in which they lie there, several at a time."""
     found: dict[BlockId, memoryview] = {}
     files = {
@@ -165,9 +172,7 @@ def read_places(
 
 
 def join(views: Sequence[memoryview]) -> memoryview:
-    """One run of writable bytes: the view itself if it is alone, a copy of several."""
-    if len(views) == 1:
-        return views[0]
+    """A copy of several runs of bytes as one."""
     joined = np.empty(sum(map(len, views)), np.uint8)
     position = 0
     for view in views:
@@ -197,19 +202,34 @@ def _run(jobs: Sequence[Callable[[], object]], threads: int) -> None:
             raise
 
 
-def _private_map(path: Path) -> mmap.mmap:
+def _private_map(path: Path) -> memoryview:
+    with _opened(path) as fd:
+        return memoryview(_map_file(fd))
+
+
+def _shared_maps_of(path: Path, end: int) -> list[memoryview]:
+    """This process's maps of a file, shorter ones first; a new one if none reaches to `end`.
+
+    A block stays in the map in which earlier loads have it, though its pack has grown since.
+    """
+    with _opened(path) as fd, _shared_mutex:
+        status = os.fstat(fd)
+        file = (status.st_dev, status.st_ino)
+        maps = sorted((mapped for key, mapped in _shared_maps.items() if key[:2] == file), key=len)
+        if not maps or len(maps[-1]) < end:
+            mapped = _map_file(fd)
+            maps.append(_shared_maps.setdefault((*file, len(mapped)), mapped))
+    return [memoryview(mapped) for mapped in maps]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        yield fd
     finally:
         os.close(fd)
 
 
-def _shared_map(path: Path, end: int) -> mmap.mmap:
-    status = path.stat()
-    key = (status.st_dev, status.st_ino)
-    with _shared_mutex:
-        mapped = _shared_maps.get(key)
-        if mapped is None or len(mapped) < end:
-            mapped = _shared_maps[key] = _private_map(path)
-        return mapped
+def _map_file(fd: int) -> mmap.mmap:
+    return mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.state_dict import load_state_dict
-from pbstore.checkpoint.tensors import read_json
+from pbstore.checkpoint.tensors import manifest_of, read_json
 from pbstore.manifest import Manifest
 from pbstore.store import BlockStore
 
@@ -88,7 +88,7 @@ def load_model(
         CheckpointError: If it has no config.json, or is of a type that this transformers does not know: code
             that comes with a checkpoint is never run.
     """
-    manifest = store.manifest(name)
+    manifest = manifest_of(store, name)
     config = config or read_config(store, manifest)
     kind = model_class or architecture(config, manifest)
     state = load_state_dict(store, name, verify=verify, share=share, eager=eager, threads=threads)

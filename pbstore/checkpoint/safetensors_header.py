@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO
+from operator import attrgetter
+from typing import BinaryIO, NamedTuple
 
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.codecs.types import DTYPE_BITS, TensorSpec
@@ -18,10 +19,10 @@ from pbstore.codecs.types import DTYPE_BITS, TensorSpec
 MAX_HEADER_BYTES = 100_000_000
 """Longest header that safetensors itself accepts."""
 MAX_TENSOR_BYTES = 1 << 62
+_FIELDS = frozenset({"dtype", "shape", "data_offsets"})
 
 
-@dataclass(frozen=True, slots=True)
-class TensorEntry:
+class TensorEntry(NamedTuple):
     """One tensor of a safetensors file; `offset` counts from the start of the file, bytes."""
 
     name: str
@@ -82,9 +83,8 @@ def parse_header(text: bytes, file_bytes: int) -> SafetensorsHeader:
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise CheckpointError("safetensors header: __metadata__ must map strings to strings")
     base = len(text) + 8
-    entries = sorted(
-        (_entry(name, value, base) for name, value in table.items()), key=lambda e: (e.offset, e.length)
-    )
+    entries = [_entry(name, value, base) for name, value in table.items()]
+    entries.sort(key=attrgetter("offset", "length"))
     _check_tiling(entries, base, file_bytes)
     return SafetensorsHeader(base, tuple(entries), metadata)
 
@@ -101,7 +101,7 @@ def _is_size(value: object) -> bool:
 
 
 def _entry(name: str, value: object, base: int) -> TensorEntry:
-    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(value, dict) or value.keys() != _FIELDS:
         raise CheckpointError(f"safetensors header: {name[:80]!r} needs dtype, shape, data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
@@ -112,7 +112,7 @@ def _entry(name: str, value: object, base: int) -> TensorEntry:
         raise CheckpointError(f"safetensors header: {name[:80]!r} has bad data_offsets")
     spec = TensorSpec(dtype, tuple(shape))
     begin, end = offsets
-    if end - begin != spec.num_bytes or spec.num_elements * DTYPE_BITS[dtype] % 8:
+    if spec.num_elements * DTYPE_BITS[dtype] != (end - begin) * 8:
         raise CheckpointError(
             f"safetensors header: {name[:80]!r} needs {spec.num_bytes} bytes, data_offsets give {end - begin}"
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 from typing import TYPE_CHECKING
 
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.memory import BlockMemory, join
-from pbstore.checkpoint.tensors import all_blocks, stored_tensors
+from pbstore.checkpoint.tensors import all_blocks, manifest_of, stored_tensors
 from pbstore.disk.store import DiskBlockStore
 from pbstore.store import BlockStore
 from pbstore.tensors import StoredTensor
@@ -73,20 +74,36 @@ def load_state_dict(
         CheckpointError: If it has no safetensors files, or no tensor of a name.
         BlockCorruptError: If a checked block does not hash to its id.
     """
-    found = stored_tensors(store, store.manifest(name), tensors, file)
+    found = stored_tensors(store, manifest_of(store, name), tensors, file)
     memory = BlockMemory(store, verify=verify, share=share, eager=eager, threads=threads)
     views = memory.of(all_blocks(found))
     if isinstance(store, DiskBlockStore):
         store.touch(name)
-    return {tensor.name: _tensor(tensor, [views[p.block_id] for p in tensor.pieces]) for tensor in found}
+    return {
+        tensor.name: _tensor(tensor, [views[piece.block_id] for piece in tensor.pieces]) for tensor in found
+    }
 
 
 def _tensor(tensor: StoredTensor, views: list[memoryview]) -> torch.Tensor:
     import torch
 
-    kind = getattr(torch, _TORCH_NAMES.get(tensor.spec.dtype, ""), None)
+    spec = tensor.spec
+    kind = _torch_dtype(spec.dtype)
     if kind is None:
-        raise CheckpointError(f"{tensor.name!r} has dtype {tensor.spec.dtype}, which torch does not know")
+        raise CheckpointError(f"{tensor.name!r} has dtype {spec.dtype}, which torch does not know")
     if not views:
-        return torch.empty(tensor.spec.shape, dtype=kind)
-    return torch.frombuffer(join(views), dtype=kind).view(tensor.spec.shape)
+        return torch.empty(spec.shape, dtype=kind)
+    try:
+        flat = torch.frombuffer(views[0] if len(views) == 1 else join(views), dtype=kind)
+        return flat if flat.shape == spec.shape else flat.view(spec.shape)
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"{tensor.name!r} has blocks of {sum(map(len, views))} bytes: {error}"
+        ) from error
+
+
+@cache
+def _torch_dtype(name: str) -> torch.dtype | None:
+    import torch
+
+    return getattr(torch, _TORCH_NAMES.get(name, ""), None)

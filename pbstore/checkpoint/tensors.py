@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Hashable, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
-from pbstore import tensors
 from pbstore.checkpoint.errors import CheckpointError
+from pbstore.checkpoint.safetensors_header import SafetensorsHeader
+from pbstore.disk.catalog import read_manifest
+from pbstore.disk.store import DiskBlockStore
 from pbstore.hashing import BlockId
 from pbstore.manifest import FileEntry, Manifest
 from pbstore.store import BlockStore
-from pbstore.tensors import StoredTensor
+from pbstore.tensors import StoredTensor, header_of, tensors_of
 
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
 MAX_JSON_BYTES = 64 << 20
 _MAX_KNOWN = 64
-_known: dict[FileEntry, tuple[StoredTensor, ...]] = {}
+_known_manifests: dict[str, Manifest] = {}
+"""By the hash of their JSON, with which the index names them: what it names may change, what it means not."""
+_known_tensors: dict[FileEntry, tuple[StoredTensor, ...]] = {}
+"""An entry, with the ids of its blocks, means only one thing."""
+_known_headers: dict[tuple[str, int], SafetensorsHeader] = {}
+"""By block and by bytes of the file: fine-tunes have their base's header."""
 _INDEX = "model.safetensors.index.json"
 _SINGLE = ("model.safetensors", "adapter_model.safetensors")
+
+
+def manifest_of(store: BlockStore, name: str) -> Manifest:
+    """A model's manifest, as the store has it now; one that this process has read before is not read again.
+
+    Raises:
+        ModelMissingError: If there is no such model.
+        FileCorruptError: If the manifest is damaged.
+    """
+    if not isinstance(store, DiskBlockStore):
+        return store.manifest(name)
+    row = store.model_row(name)
+    known = _known_manifests.get(row.manifest_hash)
+    if known is None:
+        known = read_manifest(store.layout, row)
+        _remember(_known_manifests, row.manifest_hash, known)
+    return known
 
 
 def find_file(manifest: Manifest, path: str) -> FileEntry | None:
@@ -100,7 +125,7 @@ def stored_tensors(
     entries = weight_files(store, manifest) if file is None else [_indexed(manifest, file)]
     wanted = None if names is None else set(names)
     found: dict[str, StoredTensor] = {}
-    for tensor in chain.from_iterable(_of_file(store, manifest, entry) for entry in entries):
+    for tensor in chain.from_iterable(_of_file(store, entry) for entry in entries):
         if wanted is None or tensor.name in wanted:
             if tensor.name in found:
                 raise CheckpointError(f"{manifest.name}: tensor {tensor.name!r} stands in two files")
@@ -125,15 +150,29 @@ def _indexed(manifest: Manifest, path: str) -> FileEntry:
     return entry
 
 
-def _of_file(store: BlockStore, manifest: Manifest, entry: FileEntry) -> tuple[StoredTensor, ...]:
-    """Tensors of one file, kept in memory: an entry with its sha256 and blocks means only one thing."""
-    known = _known.get(entry)
+def _of_file(store: BlockStore, entry: FileEntry) -> tuple[StoredTensor, ...]:
+    """Tensors of one file, whose header is read and parsed once."""
+    known = _known_tensors.get(entry)
     if known is None:
-        known = tuple(tensors.stored_tensors(replace(manifest, files=(entry,)), store.get))
-        while len(_known) >= _MAX_KNOWN:
-            _known.pop(next(iter(_known)), None)
-        _known[entry] = known
+        known = tuple(tensors_of(entry, _header_of(store, entry)))
+        _remember(_known_tensors, entry, known)
     return known
+
+
+def _header_of(store: BlockStore, entry: FileEntry) -> SafetensorsHeader:
+    key = (entry.pieces[0].block_id if entry.pieces else "", entry.size_bytes)
+    known = _known_headers.get(key)
+    if known is None:
+        known = header_of(entry, store.get)
+        _remember(_known_headers, key, known)
+    return known
+
+
+def _remember(known: dict[_K, _V], key: _K, value: _V) -> None:
+    """Keep a value, and let go of the oldest ones; for any thread."""
+    for old in list(known)[: max(0, len(known) - _MAX_KNOWN + 1)]:
+        known.pop(old, None)
+    known[key] = value
 
 
 def all_blocks(found: Sequence[StoredTensor]) -> list[BlockId]:

@@ -8,7 +8,14 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from pbstore import BlockCorruptError, DiskBlockStore, MemoryBlockStore, open_store
+from pbstore import (
+    BlockCorruptError,
+    DiskBlockStore,
+    MemoryBlockStore,
+    ModelMissingError,
+    PBStoreError,
+    open_store,
+)
 from pbstore.checkpoint.adapter import find_base, load_adapter
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.model import load_model
@@ -170,6 +177,48 @@ def test_siblings_that_share_have_one_memory(form: str, store: DiskBlockStore, a
     same = [key for key in one if one[key].data_ptr() == two[key].data_ptr()]
 
     assert sorted(same) == sorted(set(one) - {"pooler.dense.bias"})
+
+
+def test_siblings_share_memory_though_the_pack_has_grown_in_between(store: DiskBlockStore, add: Add) -> None:
+    made = bert()
+    add(made, "one")
+    one = load_state_dict(store, "one", share=True)
+    with torch.no_grad():
+        made.pooler.dense.weight.add_(1)
+    folder = add(made, "two")
+    two, again = load_state_dict(store, "two", share=True), load_state_dict(store, "two", share=True)
+    expected = load_file(folder / "model.safetensors")
+
+    assert all(torch.equal(two[key], expected[key]) for key in expected)
+    assert all(two[key].data_ptr() == again[key].data_ptr() for key in two)
+    assert {key for key in one if one[key].data_ptr() != two[key].data_ptr()} == {"pooler.dense.weight"}
+
+
+def test_a_model_that_another_process_replaced_is_read_anew(store: DiskBlockStore, tmp_path: Path) -> None:
+    first, second = bert(), bert()
+    first.save_pretrained(tmp_path / "first")
+    second.save_pretrained(tmp_path / "second")
+    store.add(tmp_path / "first", "m", form="hot")
+    assert same_state(load_model(store, "m"), first)
+
+    with open_store(store.path) as other:
+        other.remove("m")
+        with pytest.raises(ModelMissingError):
+            load_state_dict(store, "m")
+        other.gc()
+        other.add(tmp_path / "second", "m", form="hot")
+
+    assert same_state(load_model(store, "m"), second)
+
+
+@pytest.mark.parametrize("length", ["stored_bytes - 4", "stored_bytes + 4", "stored_bytes - 2", "1 << 40"])
+def test_an_index_that_names_another_length_is_refused(length: str, store: DiskBlockStore, add: Add) -> None:
+    add(bert(), "m")
+    load_state_dict(store, "m")
+    store.connection.execute(f"UPDATE blocks SET stored_bytes = {length} WHERE raw_bytes = 128")
+
+    with pytest.raises(PBStoreError):
+        load_state_dict(store, "m")
 
 
 def test_a_store_moved_away_while_a_model_is_loaded(store: DiskBlockStore, add: Add) -> None:
