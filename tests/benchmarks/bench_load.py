@@ -1,7 +1,8 @@
 """From a store on the disk to tensors and to a ready model, beside what else loads safetensors.
 
 Run: `python tests/benchmarks/bench_load.py [--quick] [--peers]`. Every loader runs in a process of its own;
-loaders that are compared take turns, round by round, so that other load on the machine hits them alike. The
+loaders that are compared take turns, round by round, so that other load on the machine hits them alike. "Open
+to tensors" opens the same model again and again, as a server does; the first open is shown by itself. The
 model is all-MiniLM-L6-v2 from its package (fetched once); the eight siblings are it with noise on its two top
 layers, which is what a frozen-bottom fine-tune changes. `--peers` makes a virtual environment in the cache
 folder for tensorizer, fastsafetensors and the runai streamer; a peer that does not install is left out with a
@@ -94,15 +95,15 @@ def touch(tensors: dict[str, Any]) -> None:
         tensor.reshape(-1)[::512].sum()
 
 
-def loaders(places: dict[str, str], which: str) -> Callable[[], dict[str, Any]]:
-    """The function that loads the base's tensors in the way of this name."""
+def loaders(places: dict[str, str], which: str) -> Callable[..., dict[str, Any]]:
+    """The function that loads tensors in the way of this name: the base's, or with some ways any model's."""
     file = str(Path(places["base"]) / "model.safetensors")
     if which.startswith("pbstore"):
         from pbstore import load_state_dict, open_store
 
         store = open_store(places["cold" if "cold" in which else "hot"])
         options = {key: True for key in ("verify", "share", "eager") if key in which}
-        return lambda: load_state_dict(store, "base", **options)
+        return lambda name="base": load_state_dict(store, name, **options)
     if which == "tensorizer":
         return tensorizer_loader(places, file)
     if which == "fastsafetensors":
@@ -124,7 +125,11 @@ def loaders(places: dict[str, str], which: str) -> Callable[[], dict[str, Any]]:
         return load_runai
     from safetensors.torch import load_file
 
-    return lambda: load_file(file)
+    folders = {
+        "base": places["base"],
+        **{f"sibling{i}": f"{places['work']}/sibling{i}" for i in range(SIBLINGS)},
+    }
+    return lambda name="base": load_file(f"{folders[name]}/model.safetensors")
 
 
 def tensorizer_loader(places: dict[str, str], file: str) -> Callable[[], dict[str, Any]]:
@@ -184,8 +189,9 @@ def answer(places: dict[str, str], task: str, which: str) -> None:
     elif task == "model":
         load = models(places, which)
     for _ in sys.stdin:
-        if task == "siblings":
-            print(json.dumps(siblings(places, which)), flush=True)
+        if task in ("siblings", "first"):
+            found = siblings(places, which) if task == "siblings" else first_opens(places, which)
+            print(json.dumps(found), flush=True)
             continue
         start, start_cpu = time.perf_counter(), time.process_time()
         found = load()
@@ -205,6 +211,16 @@ def siblings(places: dict[str, str], which: str) -> dict[str, int]:
         logits(model)
     after = memory()
     return {key: after[key] - before[key] for key in after}
+
+
+def first_opens(places: dict[str, str], which: str) -> dict[str, float]:
+    """Times to load a model that this process has not loaded before, ms: the first of all, then siblings."""
+    load, spent = loaders(places, which), []
+    for i in range(SIBLINGS):
+        start = time.perf_counter()
+        load(f"sibling{i}")
+        spent.append((time.perf_counter() - start) * 1e3)
+    return {"first_ms": spent[0], "sibling_ms": statistics.median(spent[1:])}
 
 
 class Worker:
@@ -261,6 +277,20 @@ def summary(times: list[dict[str, float]]) -> dict[str, float]:
     wall, cpu = [found["s"] for found in times], [found["cpu_s"] for found in times]
     spent = {"median_ms": statistics.median(wall), "best_ms": min(wall), "cpu_ms": min(cpu)}
     return {name: round(seconds * 1e3, 2) for name, seconds in spent.items()}
+
+
+def first_in_turns(places: dict[str, str], rounds: int) -> dict[str, Any]:
+    """Medians of `first_opens`, every repetition in a process of its own."""
+    found: dict[str, list[dict[str, float]]] = {"load_file": [], "pbstore-hot": []}
+    for _ in range(rounds):
+        for which, times in found.items():
+            worker = Worker(sys.executable, places, "first", which)
+            times.append(worker.run() or {})
+            worker.close()
+    return {
+        which: {key: round(statistics.median(one[key] for one in times), 2) for key in times[0]}
+        for which, times in found.items()
+    }
 
 
 def sibling_memory(places: dict[str, str]) -> dict[str, Any]:
@@ -370,6 +400,7 @@ def main() -> None:
         "load_average": os.getloadavg()[0],
         "tensors": in_turns("tensors", [*own, *extra], places, rounds, peers),
         "tensors_touched": in_turns("touched", own[:2], places, rounds, peers),
+        "tensors_first": first_in_turns(places, 3 if arguments.quick else 9),
         "model_ready": in_turns(
             "model", ["from_pretrained", "pbstore-hot", "pbstore-cold"], places, rounds, peers
         ),
@@ -379,6 +410,7 @@ def main() -> None:
     }
     show("open to tensors, warm", report["tensors"])
     show("open to tensors, one byte of every page read", report["tensors_touched"])
+    show("first open in a process, then of siblings not opened before", report["tensors_first"])
     show("ready model, warm", report["model_ready"])
     print("  outputs bit-equal:", report["logits_bit_equal"])
     show(f"memory that {SIBLINGS} siblings add, MB (RSS counts a mapped page per map)", report["siblings_mb"])
