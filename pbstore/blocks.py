@@ -6,6 +6,8 @@ from pbstore.hashing import BlockId, Buffer
 
 RAW = "raw"
 """Codec of a block whose payload is its raw bytes."""
+RECAST = "recast"
+"""Codec of a cast whose base needs blocks itself: the only form that is two steps away from its last base."""
 MAX_BLOCK_BYTES = 1 << 30
 """No block is larger; a claim of more is refused before any memory is taken."""
 PIECE_BYTES = 64 << 20
@@ -25,7 +27,12 @@ class BlockInfo:
     """Bytes of the payload on the disk and on the wire."""
     codec: str
     needs: tuple[BlockId, ...] = ()
-    """Blocks that decoding reads: delta bases, the parts of a recipe. Never themselves in need of a block."""
+    """All blocks that decoding reads: delta bases, the parts of a recipe; each before its own needs."""
+
+    @property
+    def bases(self) -> tuple[BlockId, ...]:
+        """Those of the needs whose raw bytes the codec takes."""
+        return _bases(self.codec, self.needs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +51,11 @@ class StoredBlock:
         return len(self.payload)
 
     @property
+    def bases(self) -> tuple[BlockId, ...]:
+        """Those of the needs whose raw bytes the codec takes."""
+        return _bases(self.codec, self.needs)
+
+    @property
     def info(self) -> BlockInfo:
         """The block without its payload."""
         return BlockInfo(
@@ -53,3 +65,7 @@ class StoredBlock:
             codec=self.codec,
             needs=self.needs,
         )
+
+
+def _bases(codec: str, needs: tuple[BlockId, ...]) -> tuple[BlockId, ...]:
+    return needs[:1] if codec == RECAST else needs

@@ -1,14 +1,18 @@
 """From a stored block back to raw bytes, checked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 from blake3 import blake3
 
 from pbstore.blocks import MAX_BLOCK_BYTES, RAW, StoredBlock
 from pbstore.errors import BlockCorruptError, PBStoreError
 from pbstore.hashing import BlockId, Buffer, hash_block
+
+STEPS = 2
+"""Most steps from a block over its bases to the last one, which needs nothing."""
 
 
 def decode_block(
@@ -23,7 +27,7 @@ def decode_block(
 
     Args:
         stored: The block as it lies in a store or came over a wire.
-        bases: Raw bytes of the blocks it needs, in the order of `stored.needs`.
+        bases: Raw bytes of `stored.bases`, in that order.
         check: Hash the result and compare it with the id.
         workers: Threads that share the work.
         out: Memory for the result, of its length, where it does not lie in the payload anyway.
@@ -52,15 +56,17 @@ def check_hash(block_id: BlockId, raw: Buffer) -> None:
         raise BlockCorruptError(block_id, f"its bytes hash to {actual[:12]}")
 
 
-def decode_checked_parts(stored: StoredBlock, bases: Sequence[StoredBlock | Buffer]) -> Iterator[Buffer]:
+def decode_checked_parts(
+    stored: StoredBlock, bases: Sequence[Buffer] | Mapping[BlockId, StoredBlock]
+) -> Iterator[Buffer]:
     """Raw bytes of a stored block in runs of about a megabyte, each valid until the next is asked for.
 
     The runs are true only if the last one was followed by no error.
 
     Args:
         stored: The block as it lies in a store.
-        bases: The blocks that it needs, in the order of `stored.needs`: as they lie in a store, then they are
-            decoded where they are needed, or their raw bytes.
+        bases: Raw bytes of `stored.bases`; or all blocks that it and its bases need, as they lie in a store:
+            they are decoded where they are asked for.
 
     Raises:
         BlockCorruptError: If the runs are not the bytes that the id stands for.
@@ -87,15 +93,27 @@ def check_decodes(stored: StoredBlock, bases: Sequence[Buffer]) -> None:
         pass
 
 
-def _parts(stored: StoredBlock, bases: Sequence[StoredBlock | Buffer]) -> Iterator[Buffer]:
+def _parts(stored: StoredBlock, bases: Sequence[Buffer] | Mapping[BlockId, StoredBlock]) -> Iterator[Buffer]:
     codecs = import_module("pbstore.codecs")
-    open_base = codecs.lazy_base if stored.codec in codecs.LAZY else codecs.decode
-    held = [
-        open_base(base.codec, base.payload, base.raw_bytes) if isinstance(base, StoredBlock) else base
-        for base in bases
-    ]
+    held = _opened(stored, bases, STEPS) if isinstance(bases, Mapping) else bases
     parts: Iterator[Buffer] = codecs.decode_in_parts(stored.codec, stored.payload, stored.raw_bytes, held)
     return parts
+
+
+def _opened(
+    stored: StoredBlock, known: Mapping[BlockId, StoredBlock], steps: int, lazy: bool = True
+) -> list[Any]:
+    """Bases of a block, decoded, or to be decoded where they are asked for."""
+    if stored.bases and not steps:
+        raise BlockCorruptError(stored.block_id, f"it is more than {STEPS} steps away from its last base")
+    codecs = import_module("pbstore.codecs")
+    lazy = lazy and stored.codec in codecs.LAZY
+    return [
+        (codecs.lazy_base if lazy else codecs.decode)(
+            base.codec, base.payload, base.raw_bytes, _opened(base, known, steps - 1, lazy)
+        )
+        for base in map(known.__getitem__, stored.bases)
+    ]
 
 
 def _decode(stored: StoredBlock, bases: Sequence[Buffer], workers: int, out: memoryview | None) -> Buffer:

@@ -1,9 +1,10 @@
 """What every block store can do, and the plainest store that does it: a dictionary in memory."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
-from pbstore.blocks import MAX_BLOCK_BYTES, RAW, BlockInfo, StoredBlock
+from pbstore.blocks import MAX_BLOCK_BYTES, RAW, RECAST, BlockInfo, StoredBlock
 from pbstore.coding import decode_block
 from pbstore.errors import (
     BlockInUseError,
@@ -100,7 +101,7 @@ class MemoryBlockStore:
     def get(self, block_id: BlockId) -> Buffer:
         """See `BlockStore`."""
         stored = self.export_block(block_id)
-        return decode_block(stored, [self.get(need) for need in stored.needs])
+        return decode_block(stored, [self.get(base) for base in stored.bases])
 
     def put(self, raw: Buffer) -> BlockId:
         """See `BlockStore`."""
@@ -117,7 +118,8 @@ class MemoryBlockStore:
     def import_block(self, stored: StoredBlock) -> BlockId:
         """See `BlockStore`."""
         if stored.block_id not in self._blocks:
-            decode_block(stored, [self.get(need) for need in checked_needs(self, stored)])
+            stored = with_all_needs(self, stored)
+            decode_block(stored, [self.get(base) for base in stored.bases])
         return self._keep(stored)
 
     def delete_block(self, block_id: BlockId) -> None:
@@ -183,21 +185,27 @@ def raw_block(raw: Buffer, block_id: BlockId | None = None) -> StoredBlock:
     )
 
 
-def checked_needs(store: BlockLookup, stored: StoredBlock) -> tuple[BlockId, ...]:
-    """Needs of a block, after checking that each is there and needs nothing itself.
+def with_all_needs(store: BlockLookup, stored: StoredBlock) -> StoredBlock:
+    """A block whose needs are complete for the forms that they have in a store.
+
+    Only the base of a `recast` may need blocks itself, and only those that need nothing.
 
     Raises:
-        BlockMissingError: If one is not there.
-        ValueError: If one needs a block itself, or the block needs itself: only one step is allowed.
+        BlockMissingError: If a need is not there.
+        ValueError: If one has a form that it must not have, or the block needs itself.
     """
-    for need in stored.needs:
-        if not store.has(need):
-            raise BlockMissingError(need, f"block {stored.block_id[:12]}")
-        if need == stored.block_id or store.info(need).needs:
+    needs = dict.fromkeys(stored.bases)
+    for base in stored.bases:
+        if not store.has(base):
+            raise BlockMissingError(base, f"block {stored.block_id[:12]}")
+        info = store.info(base)
+        further = stored.codec == RECAST and info.codec != RECAST
+        if base == stored.block_id or (info.needs and not further):
             raise ValueError(
-                f"block {stored.block_id[:12]} needs {need[:12]}, which is not stored on its own"
+                f"block {stored.block_id[:12]} needs {base[:12]}, which is not stored on its own"
             )
-    return stored.needs
+        needs.update(dict.fromkeys(info.needs))
+    return stored if tuple(needs) == stored.needs else replace(stored, needs=tuple(needs))
 
 
 def check_manifest_blocks(store: BlockLookup, manifest: Manifest) -> None:
@@ -221,6 +229,6 @@ def closed_blocks(store: BlockLookup, manifest: Manifest) -> tuple[BlockId, ...]
     """Ids of a manifest's blocks in order, each one behind the blocks that it needs."""
     ordered: dict[BlockId, None] = {}
     for block_id in manifest.block_ids():
-        ordered.update(dict.fromkeys(store.info(block_id).needs))
+        ordered.update(dict.fromkeys(reversed(store.info(block_id).needs)))
         ordered[block_id] = None
     return tuple(ordered)

@@ -76,7 +76,7 @@ class Device:
         held = {block_id: self.store.info(block_id) for block_id in self.store.block_ids()}
         wanted = blocks.union(*(held[block_id].needs for block_id in blocks))
         surplus = [info for block_id, info in held.items() if block_id not in wanted]
-        for info in sorted(surplus, key=lambda info: not info.needs):  # deltas before their bases
+        for info in sorted(surplus, key=lambda info: -len(info.needs)):  # each before all that it needs
             self.store.delete_block(info.block_id)
         self.discard_folders()
 

@@ -5,14 +5,15 @@
     planes  byte planes of a tensor, the exponent in a plane of its own
     delta   difference of the bit patterns to one base of the same dtype
     cast    the same to an exact cast of the base (a bf16 copy of a fp32 tensor leaves a few bytes)
+    recast  the same as cast, where the base has a base itself
     rows    the same to rows copied from one or more bases (inserted, moved, fused rows)
     grid    scale * q + offset for each run of 32 weights: floats that were once quantised
     lora    the same to W + scale * (B @ A), a merged adapter
 
 `choose` finds the smallest form by trial on a sample and never expands; `decode` gives back exactly the
 number of bytes that the caller asks for, or raises `CodecError`. `SketchIndex` finds the stored tensors most
-like a new one by content. Whoever calls keeps bases free of bases of their own (depth one) and checks the
-hash of what was decoded.
+like a new one by content. Whoever calls keeps bases free of bases of their own, but for that of a `recast`,
+and checks the hash of what was decoded.
 """
 
 from pbstore.codecs.choose import Candidate, LoraCandidate, choose

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from pbstore.blocks import RECAST
 from pbstore.codecs.choose import RAW, ZSTD
 from pbstore.codecs.chunked import Chunks, LazyBase, decode_parts, decode_whole
 from pbstore.codecs.grid import GRID, read_grid
@@ -13,9 +14,9 @@ from pbstore.codecs.payload import CAST, DELTA, NUMERIC, PLANES, read_payload
 from pbstore.codecs.streams import unpack_stream
 from pbstore.codecs.types import Buffer, CodecError
 
-CODECS = (RAW, ZSTD, *NUMERIC, GRID)
+CODECS = (RAW, ZSTD, *NUMERIC, GRID, RECAST)
 """Every form that a block may be stored in."""
-LAZY = (DELTA, CAST)
+LAZY = (DELTA, CAST, RECAST)
 """Forms whose base need not be decoded as a whole."""
 
 
@@ -36,7 +37,7 @@ def decode(
         codec: `Encoded.codec`.
         payload: `Encoded.payload`.
         raw_bytes: Length of the result.
-        bases: Raw bytes of `Encoded.needs`, in that order.
+        bases: Raw bytes of `Encoded.needs`, in that order; of the first alone for "recast".
         workers: Threads that share the chunks.
         out: Memory for the result, exactly `raw_bytes` long; "raw" and "zstd" do without it.
 
@@ -72,11 +73,14 @@ def decode_in_parts(
         yield from decode_parts(_chunks(codec, data, raw_bytes, held))
 
 
-def lazy_base(codec: str, payload: Buffer, raw_bytes: int) -> Buffer | LazyBase:
-    """A block that needs no other, as a base of `decode_in_parts`: decoded where it is asked for."""
-    if codec in (PLANES, GRID):
-        return LazyBase(_chunks(codec, memoryview(payload).cast("B"), raw_bytes, ()))
-    return decode(codec, payload, raw_bytes)
+def lazy_base(
+    codec: str, payload: Buffer, raw_bytes: int, bases: Sequence[Buffer | LazyBase] = ()
+) -> Buffer | LazyBase:
+    """A block as a base of `decode_in_parts`, decoded where it is asked for; its own bases as there."""
+    held = [base if isinstance(base, LazyBase) else memoryview(base).cast("B") for base in bases]
+    if codec in (PLANES, GRID, *LAZY):
+        return LazyBase(_chunks(codec, memoryview(payload).cast("B"), raw_bytes, held))
+    return decode(codec, payload, raw_bytes, [base for base in held if isinstance(base, memoryview)])
 
 
 def _opaque(codec: str, data: memoryview, raw_bytes: int, num_bases: int) -> memoryview:
@@ -97,6 +101,8 @@ def _chunks(codec: str, data: memoryview, raw_bytes: int, bases: Sequence[memory
         if bases:
             raise CodecError(f"grid payload needs no base, got {len(bases)}")
         return read_grid(data, raw_bytes)
+    if codec == RECAST:
+        codec = CAST
     if codec not in NUMERIC:
         raise CodecError(f"unknown codec {codec[:40]!r}")
     return read_payload(codec, data, raw_bytes, bases)

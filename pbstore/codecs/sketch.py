@@ -6,7 +6,8 @@ moved, inserted and fused rows). *Values* are about 1,024 sampled values as bflo
 found. Positions depend on powers of two below the number of elements, so that a longer tensor shares them.
 
 An index keeps the marks of eligible bases only; a look-up touches a few short lists whatever the number of
-tensors.
+tensors. Of a block that is stored as a difference it keeps two numbers, its `cast_keys`, by which an exact
+cast of it is recognised.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from blake3 import blake3
 
-from pbstore.codecs.casts import f16_to_f32, f32_to_bf16
+from pbstore.codecs.casts import bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16
 from pbstore.codecs.chunk import UINT
 from pbstore.codecs.rows import row_keys
 from pbstore.codecs.types import BlockId, Buffer, CodecError, TensorSpec
@@ -34,6 +36,7 @@ _LONGEST_LIST = 64
 _CLEAR_BITS = 6.0
 _CLOSE_BITS = 0.5
 _SMALL_ELEMENTS = 1 << 16
+_CAST_VALUES = 128
 MAX_HITS = 24
 """Blocks worth a look at their values, of those that share marks."""
 MIN_ELEMENTS = 64
@@ -102,6 +105,40 @@ def sketch(raw: Buffer, spec: TensorSpec) -> Sketch | None:
     if not marks:
         return None
     return Sketch(level, values, np.unique(np.array(marks, np.int64)))
+
+
+def cast_keys(raw: Buffer, spec: TensorSpec) -> dict[str, int]:
+    """Numbers by which exact casts of a tensor are recognised, without its bytes.
+
+    Of a tensor and an exact cast of it, the numbers for the narrower of the two dtypes are equal. So may be
+    those of tensors that differ only where nothing is sampled.
+
+    Args:
+        raw: The tensor's bytes.
+        spec: Its dtype and shape.
+
+    Returns:
+        A 64-bit number for each of "BF16" and "F16"; none if the tensor is too small or cannot be cast.
+    """
+    if spec.dtype not in ("F32", "BF16", "F16") or not _has_sketch(spec):
+        return {}
+    some = np.frombuffer(raw, UINT[spec.item_bytes])[
+        _positions(spec.num_elements.bit_length() - 1)[:_CAST_VALUES]
+    ]
+    if spec.dtype != "F32":
+        given = some.astype(np.uint16)
+        some = bf16_to_f32(given) if spec.dtype == "BF16" else f16_to_f32(given)
+    bits = some.astype(np.uint32, copy=False)
+    values = {"BF16": f32_to_bf16(bits), "F16": f32_to_f16(bits)}
+    if spec.dtype != "F32":
+        values[spec.dtype] = given
+    size = spec.num_elements.to_bytes(8, "little")
+    return {
+        dtype: int.from_bytes(
+            blake3(size + dtype.encode() + cast.tobytes()).digest(length=8), "little", signed=True
+        )
+        for dtype, cast in values.items()
+    }
 
 
 def _smallest(keys: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.uint64]:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pbstore.blocks import RAW, StoredBlock
+from pbstore.blocks import RAW, RECAST, StoredBlock
 from pbstore.codecs.payload import CAST
-from pbstore.codecs.sketch import Sketch, sketch
+from pbstore.codecs.sketch import Sketch, cast_keys, sketch
 from pbstore.disk import adapters, index, similar
 from pbstore.disk.catalog import COLD, HOT
 from pbstore.disk.encode import Encoder
 from pbstore.disk.intake import Intake
+from pbstore.disk.similar import CastKeys
 from pbstore.disk.trail import Guess, Trail
 from pbstore.errors import ModelExistsError, PBStoreError
 from pbstore.feed import DryRun, Feed, FreshBlock
@@ -84,7 +85,7 @@ class _Job(NamedTuple):
     num_bytes: int
     guess: Guess | None
     """None if there was nothing to encode."""
-    result: Future[tuple[StoredBlock, Sketch | None]]
+    result: Future[tuple[StoredBlock, Sketch | CastKeys | None]]
 
 
 def add_model(
@@ -161,8 +162,9 @@ def sketch_untried(store: "DiskBlockStore") -> None:
         index.set_meta(store.connection, "derive", None)
     for block_id, spec in similar.untried(store.connection):
         location = store.find(block_id)
-        if location is not None and not location.record.needs and location.record.raw_bytes == spec.num_bytes:
-            found = sketch(store.get(block_id), spec)
+        if location is not None and location.record.raw_bytes == spec.num_bytes:
+            raw = store.get(block_id)
+            found = cast_keys(raw, spec) if location.record.needs else sketch(raw, spec)
             if found is not None:
                 similar.offer(store.connection, block_id, found)
         similar.mark_tried(store.connection, block_id)
@@ -196,7 +198,7 @@ def _store_blocks(
 
 def _encoded(
     store: "DiskBlockStore", feed: Feed[Manifest], base: BaseLink | None, how: HowStored, intake: Intake
-) -> Generator[tuple[FreshBlock, StoredBlock, Sketch | None], None, None]:
+) -> Generator[tuple[FreshBlock, StoredBlock, Sketch | CastKeys | None], None, None]:
     """The blocks of a feed that the store does not have, encoded, in order; two are encoded at a time."""
     encoder = Encoder(store, thorough=how.thorough, spared=store.spared)
     trail = Trail(store, base if how.form == COLD else None)
@@ -248,7 +250,7 @@ class _Queue:
         """Encode a block soon; only bases up to place `newest` are looked at. Its bytes go with the job."""
         head = replace(block, raw=_NOTHING)
         if block.spec is not None and len(block.raw) < similar.MIN_BYTES and not self._casts:
-            done: Future[tuple[StoredBlock, Sketch | None]] = Future()
+            done: Future[tuple[StoredBlock, Sketch | CastKeys | None]] = Future()
             done.set_result((raw_block(block.raw, block.block_id), None))
             self.jobs.append(_Job(head, 0, None, done))
             self._feed.release(block)
@@ -259,14 +261,14 @@ class _Queue:
             self._bytes += len(block.raw)
             self._coded += 1
 
-    def take(self) -> tuple[FreshBlock, StoredBlock, Sketch | None]:
+    def take(self) -> tuple[FreshBlock, StoredBlock, Sketch | CastKeys | None]:
         """Wait for the first block."""
         job = self.jobs[0]
         stored, found = job.result.result()  # while it is still among the jobs: `close` waits for it
         self.jobs.popleft()
         self._bytes -= job.num_bytes
         self._coded -= job.guess is not None
-        self._casts |= stored.codec == CAST
+        self._casts |= stored.codec in (CAST, RECAST)
         if job.guess is not None:
             self._trail.learn(job.guess, stored)
         return job.block, stored, found
@@ -275,7 +277,9 @@ class _Queue:
         """Let go of the blocks that were not taken; nothing of them is in use afterwards."""
         wait([job.result for job in self.jobs if not job.result.cancel()])
 
-    def _encode(self, block: FreshBlock, guess: Guess, newest: int) -> tuple[StoredBlock, Sketch | None]:
+    def _encode(
+        self, block: FreshBlock, guess: Guess, newest: int
+    ) -> tuple[StoredBlock, Sketch | CastKeys | None]:
         prefer = () if guess.base is None else (guess.base,)
         try:
             return self._encoder.smallest(

@@ -5,14 +5,16 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from pbstore.blocks import RAW, BlockInfo, StoredBlock
+from pbstore.blocks import RAW, RECAST, BlockInfo, StoredBlock
 from pbstore.buffers import Buffers
 from pbstore.codecs.choose import ZSTD
-from pbstore.coding import check_hash, decode_block, decode_checked_parts
+from pbstore.codecs.payload import CAST
+from pbstore.coding import STEPS, check_hash, decode_block, decode_checked_parts
 from pbstore.disk import collect, fsio, index, lock, recover, similar
 from pbstore.disk.connections import Connections
 from pbstore.disk.index import Location
@@ -20,9 +22,15 @@ from pbstore.disk.layout import Layout, Settings
 from pbstore.disk.pack import Record, payload_check
 from pbstore.disk.reader import PackReader
 from pbstore.disk.writer import PackWriter
-from pbstore.errors import BlockCorruptError, BlockInUseError, BlockMissingError, CapacityError
+from pbstore.errors import (
+    BlockCorruptError,
+    BlockInUseError,
+    BlockMissingError,
+    CapacityError,
+    IntegrityError,
+)
 from pbstore.hashing import BlockId, Buffer, hash_block
-from pbstore.store import checked_needs, raw_block
+from pbstore.store import raw_block, with_all_needs
 
 NOWHERE: Mapping[BlockId, Location] = MappingProxyType({})
 
@@ -122,18 +130,28 @@ class DiskBlocks:
         check_hash(block_id, raw)
         return raw
 
-    def get_unchecked(self, block_id: BlockId, workers: int = 1) -> Buffer:
-        """Raw bytes of a block, for a caller who checks a hash over them anyway."""
-        if self.locate(block_id).record.codec in (RAW, ZSTD):  # what comes out may be the payload itself
+    def get_unchecked(
+        self, block_id: BlockId, workers: int = 1, known: Mapping[BlockId, Location] = NOWHERE
+    ) -> Buffer:
+        """Raw bytes of a block, for a caller who checks a hash over them anyway; `known` as `write_block`."""
+        location = known.get(block_id) or self.locate(block_id)
+        if location.record.codec in (RAW, ZSTD):  # what comes out may be the payload itself
             return decode_block(self._read(block_id), (), check=False)
         held: list[memoryview] = []
+
+        def decode(stored: StoredBlock, steps: int) -> Buffer:
+            """The block's bytes, those of a base in memory that is given back."""
+            if stored.bases and not steps:
+                raise BlockCorruptError(block_id, f"it is more than {STEPS} steps away from its last base")
+            bases = [decode(needed[base], steps - 1) for base in stored.bases]
+            out = None
+            if stored is not wanted:
+                held.append(out := self.buffers.take(stored.raw_bytes))
+            return decode_block(stored, bases, check=False, workers=workers, out=out)
+
         try:
-            stored, bases = self._borrow_all(block_id, NOWHERE, held)
-            decoded = []
-            for base in bases:
-                held.append(self.buffers.take(base.raw_bytes))
-                decoded.append(decode_block(base, (), check=False, workers=workers, out=held[-1]))
-            return decode_block(stored, decoded, check=False, workers=workers)
+            wanted, needed = self._borrow_all(block_id, known, held)
+            return decode(wanted, STEPS)
         finally:
             for memory in held:
                 self.buffers.give(memory)
@@ -162,20 +180,19 @@ class DiskBlocks:
         held: list[memoryview] = []
         try:
             try:
-                stored, bases = self._borrow_all(block_id, known, held)
+                stored, needed = self._borrow_all(block_id, known, held)
             except (BlockMissingError, FileNotFoundError):  # stored anew since `known` was read
-                stored, bases = self._borrow_all(block_id, NOWHERE, held)
-            yield from decode_checked_parts(stored, bases)
+                stored, needed = self._borrow_all(block_id, NOWHERE, held)
+            yield from decode_checked_parts(stored, needed)
         finally:
             for payload in held:
                 self.buffers.give(payload)
 
     def _borrow_all(
         self, block_id: BlockId, known: Mapping[BlockId, Location], held: list[memoryview]
-    ) -> tuple[StoredBlock, list[StoredBlock]]:
+    ) -> tuple[StoredBlock, dict[BlockId, StoredBlock]]:
         """A block and what it needs, as `_borrow` gives them."""
-        stored = self._borrow(block_id, known, held)
-        return stored, [self._borrow(need, known, held) for need in stored.needs]
+        return _with_needs(block_id, lambda one: self._borrow(one, known, held))
 
     def _borrow(
         self, block_id: BlockId, known: Mapping[BlockId, Location], held: list[memoryview]
@@ -231,7 +248,8 @@ class DiskBlocks:
             CapacityError: If it does not fit.
         """
         if not self.has(stored.block_id):
-            decode_block(stored, [self.get(need) for need in checked_needs(self, stored)])
+            stored = with_all_needs(self, stored)
+            decode_block(stored, [self.get(base) for base in stored.bases])
             self.keep(stored)
         return stored.block_id
 
@@ -255,9 +273,28 @@ class DiskBlocks:
         index.delete(self.connection, location)
 
     def replace_form(self, location: Location, stored: StoredBlock) -> None:
-        """Inside `writing`: store a block in another form; the caller has checked that it decodes."""
+        """Inside `writing`: store a block in another form; the caller has checked that it decodes.
+
+        Casts of it are linked to what it needs now.
+        """
+        self._replace(location, self.linked(stored))
+        for user in index.dependents(self.connection, stored.block_id):
+            place = self.locate(user)
+            if place.info.bases == (stored.block_id,) and place.record.codec in (CAST, RECAST):
+                with suppress(IntegrityError):  # a damaged one stays as it is
+                    self._replace(place, self.linked(self.export_block(user)))
+
+    def _replace(self, location: Location, stored: StoredBlock) -> None:
         number, record = self._pack_writer.append(stored)
         index.replace(self.connection, location, number, record)
+
+    def linked(self, stored: StoredBlock) -> StoredBlock:
+        """Inside `writing`: a block with what a cast needs in the form that its base has now."""
+        if stored.codec not in (CAST, RECAST):
+            return stored
+        base = stored.bases[0]
+        further = self.locate(base).record.needs
+        return replace(stored, codec=RECAST if further else CAST, needs=(base, *further))
 
     def find(self, block_id: BlockId) -> Location | None:
         """Where a block lies, None if it is not there."""
@@ -304,7 +341,7 @@ class DiskBlocks:
     def append_record(self, stored: StoredBlock) -> tuple[int, Record]:
         """Inside `writing`: append a block's record, within the capacity; its row is the caller's."""
         self.ensure_room(stored.stored_bytes)
-        return self._pack_writer.append(stored)
+        return self._pack_writer.append(self.linked(stored))
 
     def ensure_room(self, wanted_bytes: int) -> None:
         """Inside `writing`: check that so many payload bytes more fit; ask `on_full` to make room if not.
@@ -367,6 +404,7 @@ class DiskBlocks:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         connection = self.connection
+        index.add_missing(connection)
         recover.finish_intent(self.layout, connection)
         self._writer = PackWriter(self.layout, connection, self.settings.pack_bytes)
         try:
@@ -406,8 +444,11 @@ class DiskBlocks:
         """
         stored = self._stored(location, self._reader.read(location.pack, location.record))
         _check_payload(location, stored)
-        bases = [decode_block(self._read(need), (), check=False) for need in stored.needs]
-        decode_block(stored, bases)
+        _, needed = _with_needs(
+            stored.block_id, lambda one: stored if one == stored.block_id else self._read(one)
+        )
+        for _ in decode_checked_parts(stored, needed):
+            pass
 
     def _read(self, block_id: BlockId) -> StoredBlock:
         return self._read_located(block_id)[1]
@@ -430,6 +471,17 @@ class DiskBlocks:
             payload=payload,
             needs=record.needs,
         )
+
+
+def _with_needs(
+    block_id: BlockId, read: Callable[[BlockId], StoredBlock]
+) -> tuple[StoredBlock, dict[BlockId, StoredBlock]]:
+    """A block and all that it needs, also where a base has been stored anew with other needs since."""
+    stored = read(block_id)
+    needed = {need: read(need) for need in stored.needs}
+    for base in [needed[need] for need in stored.bases]:
+        needed.update({need: read(need) for need in base.needs if need not in needed})
+    return stored, needed
 
 
 def _check_payload(location: Location, stored: StoredBlock) -> None:

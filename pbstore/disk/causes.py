@@ -17,6 +17,7 @@ CAUSE_OF_CODEC = {
     "rows": "same_rows",
     "delta": "delta",
     "cast": "recipe",
+    "recast": "recipe",
     "lora": "recipe",
 }
 

@@ -48,12 +48,11 @@ class _Pack:
 def gc(store: "DiskBlockStore", dry_run: bool = False) -> GcReport:
     """Delete blocks that no model needs, and write packs with many dead bytes anew."""
     with store.writing() as connection:
-        freed = 0 if dry_run else sum(retire.retire(store, base) for base in retire.unnamed_bases(connection))
-        spared = store.spared | {
-            need
-            for block in index.find_many(connection, list(store.spared)).values()
-            for need in block.record.needs
-        }
+        spared = store.spared | set(index.find_many(connection, list(store.spared)))
+        freed = 0
+        for base in () if dry_run else retire.unnamed_bases(connection):
+            if base.record.block_id not in spared:
+                freed += retire.retire(store, base)
         orphans = [item for item in orphan_locations(connection) if item.record.block_id not in spared]
         packs = [item for item in _packs(connection, orphans) if _is_wasteful(item)]
         report = GcReport(

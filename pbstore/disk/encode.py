@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pbstore.blocks import MAX_BLOCK_BYTES, RAW, StoredBlock
+from pbstore.blocks import MAX_BLOCK_BYTES, RAW, RECAST, StoredBlock
 from pbstore.codecs.choose import Candidate, LoraCandidate, choose
-from pbstore.codecs.sketch import Sketch, sketch
+from pbstore.codecs.payload import CAST
+from pbstore.codecs.sketch import Sketch, cast_keys, sketch
 from pbstore.codecs.types import TensorSpec
-from pbstore.coding import check_decodes
+from pbstore.coding import STEPS, check_decodes, check_hash
 from pbstore.disk import adapters, index, similar
+from pbstore.disk.similar import CastKeys
 from pbstore.errors import IntegrityError
 from pbstore.hashing import BlockId, Buffer
 from pbstore.store import raw_block
@@ -51,11 +55,11 @@ class Encoder:
         spec: TensorSpec | None,
         name: str | None = None,
         *,
-        alone: bool = False,
+        steps: int = STEPS,
         prefer: Sequence[BlockId] = (),
         avoid: Iterable[BlockId] = (),
         newest: int = similar.NO_LIMIT,
-    ) -> tuple[StoredBlock, Sketch | None]:
+    ) -> tuple[StoredBlock, Sketch | CastKeys | None]:
         """Encode a block as small as a trial finds; the payload's memory may be given back to `buffers`.
 
         Args:
@@ -63,25 +67,34 @@ class Encoder:
             raw: Its bytes.
             spec: Dtype and shape, None if it is no tensor.
             name: The tensor's name, where known: only to find an adapter that may have been merged into it.
-            alone: Take no form that needs another block.
+            steps: Most steps to the last base: 0 for forms that need no other block, 1 for bases that do not.
             prefer: Blocks to try first as bases.
             avoid: Blocks that must not be bases.
             newest: Place of the last tensor that is looked at: threads find the same whenever they run.
 
         Returns:
-            The encoded block, and its sketch if it has one and may be a base itself.
+            The encoded block, and by what it is found as a base, see `Noted`; None if it cannot be one.
         """
         bases: list[Candidate] = []
         loras: list[LoraCandidate] = []
-        look = cache(lambda: None if spec is None or len(raw) < similar.MIN_BYTES else sketch(raw, spec))
-        if spec is not None and not alone:
-            near = bool(prefer) and similar.is_near(self._connection, raw, spec, prefer[0])
-            wanted = [*(() if near else self._similar(look(), newest)), *prefer]
+        sources: list[tuple[Candidate, tuple[BlockId, ...]]] = []
+        marked = None if spec is None or len(raw) < similar.MIN_BYTES else spec
+        keys = cast_keys(raw, marked) if marked is not None and steps else {}
+        look = cache(lambda: None if marked is None else sketch(raw, marked))
+        if spec is not None and steps:
             banned = {block_id, *avoid}
-            bases = self._candidates([i for i in dict.fromkeys(wanted) if i not in banned])
+            if steps == STEPS:
+                sources = self._sources(similar.cast_sources(self._connection, keys, spec, newest), banned)
+            near = sources or (prefer and similar.is_near(self._connection, raw, spec, prefer[0]))
+            wanted = dict.fromkeys([*(() if near else self._similar(look(), newest)), *prefer])
+            bases = self._candidates([i for i in wanted if i not in banned])
             loras = self._loras(name, spec, bases)
-        stored = self._encoded(block_id, raw, spec, bases, loras)
-        return stored, None if stored.needs else look()
+        stored = self._encoded(block_id, raw, spec, [*(source for source, _ in sources), *bases], loras)
+        if stored.codec == CAST:
+            needs = {source[0]: further for source, further in sources}.get(stored.needs[0])
+            if needs:
+                stored = replace(stored, codec=RECAST, needs=(*stored.needs, *needs))
+        return stored, keys if stored.needs else look()
 
     def _encoded(
         self,
@@ -133,6 +146,29 @@ class Encoder:
             if (candidate := self._candidate(block_id, left if chosen else MAX_BLOCK_BYTES)) is not None:
                 left -= len(candidate[1]) if chosen else 0
                 chosen.append(candidate)
+        return chosen
+
+    def _sources(
+        self, ids: Sequence[BlockId], banned: set[BlockId]
+    ) -> list[tuple[Candidate, tuple[BlockId, ...]]]:
+        """Blocks that this one may be a cast of though they need others, and what they need."""
+        chosen: list[tuple[Candidate, tuple[BlockId, ...]]] = []
+        for block_id in ids:
+            known = index.find_many(self._connection, [block_id])
+            spec = similar.spec_of(self._connection, block_id)
+            info = known[block_id].info if block_id in known else None
+            if (
+                spec is None
+                or info is None
+                or info.codec == RECAST
+                or not banned.isdisjoint((block_id, *info.needs))
+            ):
+                continue
+            self._spared.update(known)
+            with suppress(IntegrityError):
+                raw = self._store.get_unchecked(block_id, _workers(info.raw_bytes), known)
+                check_hash(block_id, raw)
+                chosen.append(((block_id, raw, spec), info.needs))
         return chosen
 
     def _candidate(self, block_id: BlockId, limit: int) -> Candidate | None:

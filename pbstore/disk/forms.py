@@ -4,7 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pbstore.blocks import RAW
+from pbstore.blocks import RAW, RECAST
+from pbstore.codecs.payload import CAST
+from pbstore.coding import STEPS
 from pbstore.disk import catalog, index, similar
 from pbstore.disk.adding import sketch_untried
 from pbstore.disk.catalog import COLD, HOT, ModelRow
@@ -125,7 +127,9 @@ def _shrink(store: "DiskBlockStore", encoder: Encoder, block_id: BlockId) -> boo
     location = store.locate(block_id)
     if location.hot_refs or location.record.needs:
         return False
-    return recode(store, encoder, location, alone=bool(index.dependents(store.connection, block_id)))
+    users = [store.info(user) for user in index.dependents(store.connection, block_id)]
+    only_casts = all(user.bases == (block_id,) and user.codec in (CAST, RECAST) for user in users)
+    return recode(store, encoder, location, steps=int(only_casts) if users else STEPS)
 
 
 def recode(
@@ -133,7 +137,7 @@ def recode(
     encoder: Encoder,
     location: Location,
     *,
-    alone: bool = False,
+    steps: int = STEPS,
     avoid: Iterable[BlockId] = (),
     grow: bool = False,
 ) -> bool:
@@ -141,12 +145,12 @@ def recode(
     block_id = location.record.block_id
     spec = similar.spec_of(store.connection, block_id)
     raw = store.get(block_id)
-    stored, found = encoder.smallest(block_id, raw, spec, alone=alone, avoid=avoid)
+    stored, found = encoder.smallest(block_id, raw, spec, steps=steps, avoid=avoid)
     if not grow and stored.stored_bytes >= location.record.stored_bytes:
         return False
     store.replace_form(location, stored)
     if stored.needs:
         similar.withdraw(store.connection, block_id)
-    elif found is not None:
+    if found is not None:
         similar.offer(store.connection, block_id, found)
     return True

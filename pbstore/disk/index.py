@@ -40,6 +40,9 @@ CREATE TABLE IF NOT EXISTS tensors (
 CREATE INDEX IF NOT EXISTS tensors_untried ON tensors (number) WHERE tried = 0;
 CREATE TABLE IF NOT EXISTS marks (
     mark INTEGER NOT NULL, tensor INTEGER NOT NULL, PRIMARY KEY (mark, tensor)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS casts (
+    key INTEGER NOT NULL, tensor INTEGER NOT NULL, PRIMARY KEY (key, tensor)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS casts_tensor ON casts (tensor);
 CREATE TABLE IF NOT EXISTS pairs (
     model TEXT NOT NULL, module TEXT NOT NULL, tail TEXT NOT NULL, down BLOB NOT NULL, up BLOB NOT NULL,
     scale REAL NOT NULL, UNIQUE (model, module));
@@ -125,6 +128,12 @@ def create(connection: sqlite3.Connection) -> None:
     connection.executescript(SCHEMA)
 
 
+def add_missing(connection: sqlite3.Connection) -> None:
+    """Add what indexes of earlier versions lack."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'casts_tensor'").fetchone():
+        create(connection)
+
+
 def commit(connection: sqlite3.Connection) -> None:
     """Make the open transaction durable."""
     fsio.step("commit")
@@ -158,16 +167,22 @@ def find_many(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> dict[Bl
 
 
 def _find_many(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> dict[BlockId, Location]:
+    needs = _needs_of_many(connection, ids)
+    wanted = list(dict.fromkeys([*ids, *(base for bases in needs.values() for base in bases)]))
+    query = f"SELECT {BLOCK_COLUMNS} FROM blocks WHERE id IN ({{}})"
+    rows = {BlockId(row[0].hex()): row for row in _rows_of(connection, query, wanted)}
+    further = [one for one in wanted[len(set(ids)) :] if one in rows and rows[one][_CODEC] not in ALONE]
+    needs |= _needs_of_many(connection, further)
+    return {one: _location(row, tuple(needs.get(one, ()))) for one, row in rows.items()}
+
+
+def _needs_of_many(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> dict[BlockId, list[BlockId]]:
+    """What blocks need, of those that need something."""
     needs: dict[BlockId, list[BlockId]] = {}
     query = "SELECT block, base FROM needs WHERE block IN ({}) ORDER BY block, position"
     for block, base in _rows_of(connection, query, ids):
         needs.setdefault(BlockId(block.hex()), []).append(BlockId(base.hex()))
-    wanted = list(dict.fromkeys([*ids, *(base for bases in needs.values() for base in bases)]))
-    found = {}
-    for row in _rows_of(connection, f"SELECT {BLOCK_COLUMNS} FROM blocks WHERE id IN ({{}})", wanted):
-        block_id = BlockId(row[0].hex())
-        found[block_id] = _location(row, tuple(needs.get(block_id, ())))
-    return found
+    return needs
 
 
 def key_batches(ids: Sequence[BlockId]) -> Iterator[list[bytes]]:

@@ -11,7 +11,7 @@ from pbstore.codecs.sketch import Sketch
 from pbstore.codecs.types import TensorSpec
 from pbstore.disk import index, similar
 from pbstore.disk.pack import Record
-from pbstore.disk.similar import Noted
+from pbstore.disk.similar import CastKeys, Noted
 
 if TYPE_CHECKING:
     from pbstore.disk.blockstore import DiskBlocks
@@ -32,14 +32,14 @@ class Intake:
         """Place of the tensor that came into the index last."""
 
     def keep(
-        self, stored: StoredBlock, spec: TensorSpec | None, found: Sketch | None, *, tried: bool
+        self, stored: StoredBlock, spec: TensorSpec | None, found: Sketch | CastKeys | None, *, tried: bool
     ) -> None:
         """Store a block that the store does not have; its payload must not be used any more.
 
         Args:
             stored: The block; whoever encoded it has checked it.
             spec: Its dtype and shape, None if it is no tensor.
-            found: Its sketch, by which it is found as a base; None if it cannot be one.
+            found: By what it is found as a base, see `Noted`; None if it cannot be one.
             tried: Whether it has its sketch if it can have one.
 
         Raises:
@@ -48,7 +48,7 @@ class Intake:
         self._store.spared.update((stored.block_id, *stored.needs))
         self._blocks.append(self._store.append_record(stored))
         if spec is not None and stored.raw_bytes == spec.num_bytes:
-            self._tensors.append(Noted(stored.block_id, spec, None if stored.needs else found, tried))
+            self._tensors.append(Noted(stored.block_id, spec, found, tried))
         if stored.codec != RAW:
             self._store.buffers.give(memoryview(stored.payload))
         if len(self._blocks) >= self._most:

@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
+from pbstore.blocks import RECAST
 from pbstore.disk import catalog, fsio, index, pack
 from pbstore.disk.layout import Layout
 from pbstore.disk.pack import Record
@@ -177,12 +178,17 @@ def _replace_record(connection: sqlite3.Connection, number: int, record: Record)
 
 
 def _drop_unusable(connection: sqlite3.Connection) -> None:
-    """Leave out blocks that came back from the dead and whose bases are gone or need a base themselves."""
-    connection.execute(
-        "DELETE FROM blocks WHERE id IN (SELECT block FROM needs WHERE base NOT IN (SELECT id FROM blocks)"
-        " OR base IN (SELECT block FROM needs))"
-    )
-    connection.execute("DELETE FROM needs WHERE block NOT IN (SELECT id FROM blocks)")
+    """Leave out blocks that came back from the dead and whose bases are gone or need other blocks now."""
+    gone = 1
+    while gone:
+        gone = connection.execute(
+            "DELETE FROM blocks WHERE id IN"
+            " (SELECT block FROM needs WHERE base NOT IN (SELECT id FROM blocks)"
+            " UNION SELECT one.block FROM needs AS one JOIN needs AS further ON further.block = one.base"
+            " WHERE further.base NOT IN (SELECT base FROM needs WHERE block = one.block)"
+            f" OR (SELECT codec FROM blocks WHERE id = one.block) != '{RECAST}')"
+        ).rowcount
+        connection.execute("DELETE FROM needs WHERE block NOT IN (SELECT id FROM blocks)")
 
 
 def _unlink_database(path: Path) -> None:

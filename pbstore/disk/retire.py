@@ -7,6 +7,7 @@ from pbstore.codecs.sketch import Sketch
 from pbstore.disk import index, similar
 from pbstore.disk.encode import Encoder
 from pbstore.disk.index import Location
+from pbstore.disk.similar import CastKeys
 from pbstore.hashing import BlockId
 
 if TYPE_CHECKING:
@@ -40,8 +41,11 @@ def retire(store: "DiskBlockStore", base: Location) -> bool:
     encoder = Encoder(store, thorough=True)
     ids = index.dependents(store.connection, base.record.block_id)
     users = sorted((store.locate(i) for i in ids), key=lambda user: -user.record.raw_bytes)
+    users = [user for user in users if base.record.block_id in user.info.bases]  # the others follow these
+    if not users:
+        return False
     heir, others = users[0], users[1:]
-    alone = _encode(store, encoder, heir, alone=True, avoid=base.record.block_id)
+    alone = _encode(store, encoder, heir, steps=0, avoid=base.record.block_id)
     trial = _some(others)
     old_bytes = base.record.stored_bytes + heir.record.stored_bytes - alone[0].stored_bytes
     if old_bytes <= 0:
@@ -77,23 +81,23 @@ def _encode(
     encoder: Encoder,
     location: Location,
     *,
-    alone: bool = False,
+    steps: int = 1,
     prefer: BlockId | None = None,
     avoid: BlockId,
-) -> tuple[StoredBlock, Sketch | None]:
+) -> tuple[StoredBlock, Sketch | CastKeys | None]:
     block_id = location.record.block_id
     spec = similar.spec_of(store.connection, block_id)
     wanted = () if prefer is None else (prefer,)
     raw = store.get(block_id)
-    return encoder.smallest(block_id, raw, spec, alone=alone, prefer=wanted, avoid=(avoid,))
+    return encoder.smallest(block_id, raw, spec, steps=steps, prefer=wanted, avoid=(avoid,))
 
 
-def _swap(store: "DiskBlockStore", old: Location, new: tuple[StoredBlock, Sketch | None]) -> None:
+def _swap(store: "DiskBlockStore", old: Location, new: tuple[StoredBlock, Sketch | CastKeys | None]) -> None:
     stored, found = new
     store.replace_form(store.locate(old.record.block_id), stored)
     if stored.needs:
         similar.withdraw(store.connection, stored.block_id)
-    elif found is not None:
+    if found is not None:
         similar.offer(store.connection, stored.block_id, found)
 
 

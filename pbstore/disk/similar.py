@@ -1,13 +1,14 @@
 """Sketches in the index: which stored tensor is most like a new one.
 
-Only blocks that are stored on their own have marks, so that only they are found as bases. A look-up reads a
-few short lists, however many tensors there are.
+Only blocks that are stored on their own have marks, so that only they are found as bases. Those that need
+others have cast keys: an exact cast of such a block is the one form that may be based on it. A look-up reads
+a few short lists, however many tensors there are.
 """
 
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pbstore.codecs.sketch import MAX_HITS, Sketch, gap, rank
@@ -22,6 +23,8 @@ REACH = 12
 NO_LIMIT = (1 << 63) - 1
 NEAR_BITS = 5.0
 """Mean difference of sampled values up to which a guessed base is taken at once."""
+MOST_SOURCES = 2
+"""Blocks that are tried as what a tensor is a cast of."""
 LONGEST_LIST = 64
 """Blocks looked at per mark, the newest first."""
 
@@ -36,13 +39,17 @@ def note_tensor(
     )
 
 
+CastKeys = Mapping[str, int]
+"""See `pbstore.codecs.sketch.cast_keys`."""
+
+
 class Noted(NamedTuple):
     """A tensor for the index."""
 
     block_id: BlockId
     spec: TensorSpec
-    found: Sketch | None
-    """Its sketch if it may be a base."""
+    found: Sketch | CastKeys | None
+    """By what it is found: its sketch if it is stored on its own, else its cast keys."""
     tried: bool
     """Whether it has its sketch if it can have one."""
 
@@ -53,16 +60,21 @@ def note_many(connection: sqlite3.Connection, tensors: Sequence[Noted]) -> int:
     known = index.keys_in(connection, "tensors", "block", [tensor.block_id for tensor in tensors])
     rows: list[tuple[object, ...]] = []
     marks: list[tuple[int, int]] = []
+    casts: list[tuple[int, int]] = []
     for block_id, spec, found, tried in tensors:
         if block_id in known:
             continue
         number += 1
-        stored = None if found is None else found.to_bytes()
+        stored = found.to_bytes() if isinstance(found, Sketch) else None
         shape = json.dumps(list(spec.shape))
         rows.append((number, bytes.fromhex(block_id), spec.dtype, shape, stored, int(tried)))
-        marks += [(mark, number) for mark in (() if found is None else found.marks.tolist())]
+        if isinstance(found, Sketch):
+            marks += [(mark, number) for mark in found.marks.tolist()]
+        else:
+            casts += [(key, number) for key in (found or {}).values()]
     index.insert_rows(connection, "INSERT INTO tensors (number, block, dtype, shape, sketch, tried)", rows)
     index.insert_rows(connection, "INSERT OR IGNORE INTO marks (mark, tensor)", marks)
+    index.insert_rows(connection, "INSERT OR IGNORE INTO casts (key, tensor)", casts)
     for block_id, _, found, _ in tensors:
         if block_id in known and found is not None:
             offer(connection, block_id, found)
@@ -91,12 +103,17 @@ def mark_tried(connection: sqlite3.Connection, block_id: BlockId, *, tried: bool
     connection.execute("UPDATE tensors SET tried = ? WHERE block = ? AND sketch IS NULL", (int(tried), key))
 
 
-def offer(connection: sqlite3.Connection, block_id: BlockId, found: Sketch) -> None:
+def offer(connection: sqlite3.Connection, block_id: BlockId, found: Sketch | CastKeys) -> None:
     """Let a block be found as a base; nothing happens if its tensor was not noted."""
     key = bytes.fromhex(block_id)
     row = connection.execute("SELECT number, sketch FROM tensors WHERE block = ?", (key,)).fetchone()
-    if row is not None and row[1] is None:
-        number = row[0]
+    if row is None:
+        return
+    number = row[0]
+    if not isinstance(found, Sketch):
+        casts = [(key, number) for key in found.values()]
+        connection.executemany("INSERT OR IGNORE INTO casts VALUES (?, ?)", casts)
+    elif row[1] is None:
         connection.execute("UPDATE tensors SET sketch = ? WHERE number = ?", (found.to_bytes(), number))
         marks = [(mark, number) for mark in found.marks.tolist()]
         connection.executemany("INSERT OR IGNORE INTO marks VALUES (?, ?)", marks)
@@ -117,7 +134,11 @@ def withdraw(connection: sqlite3.Connection, block_id: BlockId) -> None:
 def forget(connection: sqlite3.Connection, block_id: BlockId) -> None:
     """Drop all that is known of a deleted block."""
     withdraw(connection, block_id)
-    connection.execute("DELETE FROM tensors WHERE block = ?", (bytes.fromhex(block_id),))
+    key = bytes.fromhex(block_id)
+    connection.execute(
+        "DELETE FROM casts WHERE tensor IN (SELECT number FROM tensors WHERE block = ?)", (key,)
+    )
+    connection.execute("DELETE FROM tensors WHERE block = ?", (key,))
 
 
 def number_of(connection: sqlite3.Connection, block_id: BlockId) -> int | None:
@@ -144,6 +165,27 @@ def is_near(connection: sqlite3.Connection, raw: Buffer, spec: TensorSpec, block
     if row is None or row[0] is None:
         return False
     return gap(raw, spec, Sketch.from_bytes(row[0])) < NEAR_BITS
+
+
+def cast_sources(
+    connection: sqlite3.Connection, keys: CastKeys, spec: TensorSpec, newest: int = NO_LIMIT
+) -> list[BlockId]:
+    """Blocks that need others and of which a tensor may be an exact cast, the newest first.
+
+    Args:
+        connection: To the index.
+        keys: The tensor's cast keys.
+        spec: Its dtype and shape.
+        newest: None that came into the store after this place.
+    """
+    own = [keys[spec.dtype]] if spec.dtype in keys else list(keys.values())
+    query = (
+        "SELECT DISTINCT block FROM casts JOIN tensors ON number = tensor"
+        f" WHERE key IN ({index.placeholders(len(own))}) AND tensor <= ? AND dtype != ?"
+        " ORDER BY tensor DESC LIMIT ?"
+    )
+    rows = connection.execute(query, (*own, newest, spec.dtype, MOST_SOURCES))
+    return [BlockId(block.hex()) for (block,) in rows.fetchall()]
 
 
 def newest_number(connection: sqlite3.Connection) -> int:

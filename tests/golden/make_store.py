@@ -1,4 +1,4 @@
-"""Makes `store-v1`: a small store with every codec. Run once; the result is frozen and never made again.
+"""Makes a small store with every codec. Run once a form; the results are frozen and never made again.
 
 python tests/golden/make_store.py FOLDER
 """
@@ -37,9 +37,11 @@ def models() -> dict[str, tuple[Tensors, dict[str, bytes]]]:
     merged = {**base, f"{module}.weight": (base[f"{module}.weight"] + np.float32(2) * (up @ down))}
     config = json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": "org/base"})
     words = " ".join(f"word{i}" for i in range(400)).encode()
+    child = tuned(base, tuple(base))
     return {
         "org/base": (base, {"vocab__txt": words, "empty__txt": b""}),
-        "org/tuned": (tuned(base, tuple(base)), {"vocab__txt": words}),
+        "org/tuned": (child, {"vocab__txt": words}),
+        "org/tuned-half": ({name: to_bf16(array) for name, array in child.items()}, {}),
         "org/half": ({name: to_bf16(array) for name, array in base.items()}, {}),
         "org/rows": ({**base, "embed.weight": with_rows(base["embed.weight"], rng)}, {}),
         "org/adapter": (adapter, {"adapter_config__json": config.encode()}),
@@ -77,7 +79,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary, open_store(target) as store:
         for name, (tensors, files) in models().items():
             folder = write_model(Path(temporary) / name, tensors, **files)
-            store.add(folder, name, form="hot" if name == "org/hot" else "cold")
+            store.add(folder, name, form="hot" if name == "org/hot" else "cold", thorough=True)
             sums[name] = {
                 p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())
             }

@@ -39,21 +39,24 @@ class StoreMachine(RuleBasedStateMachine):
         self.models: dict[str, dict[str, bytes]] = {}
         self.loose: dict[str, bytes] = {}
 
-    def folder(self, seed: int, changed: int) -> Path:
+    def folder(self, seed: int, changed: int, half: bool) -> Path:
         tensors = base_tensors(seed, rows=120, width=32)
         if changed:
             tensors = tuned(tensors, ("embed.weight", "layer.weight")[:changed], seed=changed)
-        path = self.root / f"m{seed}-{changed}"
+        if half:
+            tensors = {name: array.astype(np.float16) for name, array in tensors.items()}
+        path = self.root / f"m{seed}-{changed}-{half}"
         return path if path.exists() else write_model(path, tensors, tokenizer__json=b"{}" * seed)
 
     @rule(
         name=st.sampled_from(NAMES),
         seed=st.integers(0, 2),
         changed=st.integers(0, 2),
+        half=st.booleans(),
         form=st.sampled_from(["hot", "cold"]),
     )
-    def add(self, name: str, seed: int, changed: int, form: str) -> None:
-        folder = self.folder(seed, changed)
+    def add(self, name: str, seed: int, changed: int, half: bool, form: str) -> None:
+        folder = self.folder(seed, changed, half)
         content = folder_content(folder)
         if self.models.get(name, content) != content:
             with pytest.raises(ModelExistsError):
