@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pbstore.errors import BadFileError
 from pbstore.feed import FreshBlock, Sink
 from pbstore.hashing import BlockId, hash_block
 from pbstore.manifest import BaseLink, FileEntry, Manifest, Piece, check_path
+from pbstore.pool import Pool
 
 READ_BYTES = 4 << 20
 """Bytes read at a time; they are hashed while the next ones are read."""
@@ -93,7 +94,7 @@ def scan_folder(
         BadFileError, CheckpointError: If a file is not what its name says, or changes while it is read.
     """
     scan = _Scan(sink, progress)
-    with ThreadPoolExecutor(max_workers=1) as pool:
+    with Pool(1, "pbstore-hash") as pool:
         entries = tuple(
             _scan_file(scan, path, check_path(path.relative_to(folder).as_posix()), pool)
             for path in list_files(folder)
@@ -127,7 +128,7 @@ def _rows(spec: TensorSpec | None, num_bytes: int, unit: int) -> TensorSpec | No
     return rows if rows.num_bytes == num_bytes else None
 
 
-def _scan_file(scan: _Scan, path: Path, relative: str, pool: ThreadPoolExecutor) -> FileEntry:
+def _scan_file(scan: _Scan, path: Path, relative: str, pool: Executor) -> FileEntry:
     """Read a file piece by piece; the pool's one thread hashes the whole file behind it."""
     digest = hashlib.sha256()
     pieces: list[Piece] = []

@@ -6,13 +6,14 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 
 from pbstore.errors import BadFileError, FileCorruptError
 from pbstore.hashing import BlockId
 from pbstore.manifest import FileEntry, Manifest, check_path
+from pbstore.pool import Pool
 
 OPEN_FILES = 4
 """Files that are written at a time, so that small ones at the end of a model keep no thread waiting."""
@@ -63,7 +64,7 @@ def write_folder(
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [entry for entry in manifest.files if _must_write(folder, entry, force)]
     unfinished: deque[_OpenFile] = deque()
-    with ThreadPoolExecutor(max(1, threads), thread_name_prefix="pbstore-checkout") as writers:
+    with Pool(max(1, threads), "pbstore-checkout") as writers:
         try:
             for entry in wanted:
                 unfinished.append(_OpenFile(entry, safe_target(folder, entry.path)))
@@ -122,7 +123,7 @@ class _OpenFile:
         self._fd, self._temporary = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
         self._jobs: list[Future[None]] = []
 
-    def start(self, write_block: WriteBlock, writers: ThreadPoolExecutor) -> None:
+    def start(self, write_block: WriteBlock, writers: Executor) -> None:
         """Take room for the file and let its blocks be written."""
         _take_room(self._fd, self._entry.size_bytes)
         offset = 0

@@ -12,7 +12,6 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from pbstore.disk.pack import pack_path
 from pbstore.disk.store import DiskBlockStore
 from pbstore.errors import BlockCorruptError
 from pbstore.hashing import BlockId
+from pbstore.pool import Pool, in_order
 from pbstore.store import BlockStore
 
 Place: TypeAlias = tuple[int, int, int]
@@ -192,14 +192,13 @@ def _run(jobs: Sequence[Callable[[], object]], threads: int) -> None:
         for job in jobs:
             job()
         return
-    with ThreadPoolExecutor(threads) as pool:
-        running = [pool.submit(job) for job in jobs]
-        try:
-            for future in running:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    with Pool(threads, "pbstore-load") as pool:
+        for _ in in_order(pool, _call, jobs):
+            pass
+
+
+def _call(job: Callable[[], object]) -> object:
+    return job()
 
 
 def _private_map(path: Path) -> memoryview:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Protocol, TypeVar
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from pbstore.codecs.chunk import UINT, Uints
 from pbstore.codecs.streams import Bytes
+from pbstore.pool import Pool, in_order
 
 _HELD_CHUNKS = 2
 R = TypeVar("R")
@@ -38,16 +38,16 @@ class Chunks(Protocol):
 
 
 def parallel(function: Callable[[int], R], items: range, workers: int) -> Iterator[R]:
-    """Results of a function of each item, in order, by some threads."""
+    """Results of a function of each item, in order, by some threads; none is at work when it ends."""
     if workers == 1 or len(items) == 1:
         return map(function, items)
-    return _pool(workers).map(function, items)
+    return in_order(_pool(workers), function, items)
 
 
 @cache
-def _pool(workers: int) -> ThreadPoolExecutor:
+def _pool(workers: int) -> Pool:
     """Threads that live on, with their scratch memory; `function` of `parallel` must not call it again."""
-    return ThreadPoolExecutor(workers, thread_name_prefix="pbstore-chunk")
+    return Pool(workers, "pbstore-chunk")
 
 
 os.register_at_fork(after_in_child=_pool.cache_clear)

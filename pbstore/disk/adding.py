@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from pbstore.feed import DryRun, Feed, FreshBlock
 from pbstore.hashing import BlockId
 from pbstore.ingest import AddReport, Progress, scan_folder
 from pbstore.manifest import BaseLink, Manifest
+from pbstore.pool import Pool, settle
 from pbstore.store import raw_block
 from pbstore.tensors import stored_tensors
 
@@ -203,7 +204,7 @@ def _encoded(
     encoder = Encoder(store, thorough=how.thorough, spared=store.spared)
     trail = Trail(store, base if how.form == COLD else None)
     with (
-        ThreadPoolExecutor(ENCODERS, thread_name_prefix="pbstore-encode") as pool,
+        Pool(ENCODERS, "pbstore-encode") as pool,
         closing(_Queue(encoder, feed, trail, pool)) as queue,
     ):
         for run in feed.runs():
@@ -230,9 +231,7 @@ def _encoded(
 class _Queue:
     """Blocks that are being encoded, or wait for it, in order."""
 
-    def __init__(
-        self, encoder: Encoder, feed: Feed[Manifest], trail: Trail, pool: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, encoder: Encoder, feed: Feed[Manifest], trail: Trail, pool: Executor) -> None:
         self._encoder, self._feed, self._pool = encoder, feed, pool
         self._trail = trail
         self.jobs: deque[_Job] = deque()
@@ -275,7 +274,7 @@ class _Queue:
 
     def close(self) -> None:
         """Let go of the blocks that were not taken; nothing of them is in use afterwards."""
-        wait([job.result for job in self.jobs if not job.result.cancel()])
+        settle(job.result for job in self.jobs)
 
     def _encode(
         self, block: FreshBlock, guess: Guess, newest: int
