@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.model import load_model, read_config
@@ -37,6 +37,7 @@ def load_adapter(
     base: PreTrainedModel | str | None = None,
     *,
     verify: bool = False,
+    share: bool = False,
     eager: bool = False,
     threads: int = 2,
 ) -> PeftModel:
@@ -47,7 +48,9 @@ def load_adapter(
         name: The adapter's name.
         base: The model to put it on (it is changed in place, as peft does); or a stored model's name; None
             finds the base that the adapter is bound to, see `find_base`.
-        verify: See `load_state_dict`.
+        verify: See `load_state_dict`; also for a base that is loaded.
+        share: See `load_state_dict`: adapters of one stored base then hold it once. Merging one into its base
+            would write to the others'.
         eager: See `load_state_dict`.
         threads: See `load_state_dict`.
 
@@ -58,10 +61,11 @@ def load_adapter(
 
     manifest = manifest_of(store, name)
     config = _read_adapter_config(store, manifest)
-    state = load_state_dict(store, name, file=ADAPTER_WEIGHTS, verify=verify, eager=eager, threads=threads)
+    options = _Options(verify=verify, share=share, eager=eager, threads=threads)
+    state = load_state_dict(store, name, file=ADAPTER_WEIGHTS, **options)
     if base is None or isinstance(base, str):
         base_name = find_base(store, name) if base is None else base
-        base = _load_base(store, base_name, str(config.task_type), state)
+        base = _load_base(store, base_name, str(config.task_type), state, options)
     kind: Any = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
     model: PeftModel = kind(base, config, low_cpu_mem_usage=True)
     result = set_peft_model_state_dict(model, state, low_cpu_mem_usage=True)
@@ -163,13 +167,22 @@ def _by_content(store: BlockStore, manifest: Manifest) -> str:
     raise CheckpointError(f"the base of {manifest.name}, {expected}, is not in the store")
 
 
-def _load_base(store: BlockStore, name: str, task: str, state: Mapping[str, Any]) -> PreTrainedModel:
+class _Options(TypedDict):
+    verify: bool
+    share: bool
+    eager: bool
+    threads: int
+
+
+def _load_base(
+    store: BlockStore, name: str, task: str, state: Mapping[str, Any], options: _Options
+) -> PreTrainedModel:
     import transformers
 
     config = read_config(store, manifest_of(store, name))
     auto = _AUTO_CLASSES.get(task.removeprefix("TaskType."))
     if auto is None:
-        return load_model(store, name)
+        return load_model(store, name, **options)
     mapping = getattr(transformers, auto)._model_mapping
     if type(config) not in mapping:
         raise CheckpointError(f"{name} is a {type(config).__name__}, which has no {auto}")
@@ -177,7 +190,8 @@ def _load_base(store: BlockStore, name: str, task: str, state: Mapping[str, Any]
     if labels is not None:
         config.num_labels = labels
     found = mapping[type(config)]
-    return load_model(store, name, model_class=found[0] if isinstance(found, tuple) else found, config=config)
+    kind = found[0] if isinstance(found, tuple) else found
+    return load_model(store, name, model_class=kind, config=config, **options)
 
 
 def _num_labels(config: PretrainedConfig, state: Mapping[str, Any]) -> int | None:

@@ -7,20 +7,16 @@ maps them.
 
 from __future__ import annotations
 
-import mmap
 import os
 import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
-from weakref import WeakValueDictionary
 
 import numpy as np
-import numpy.typing as npt
 
+from pbstore.checkpoint import shared
 from pbstore.coding import check_hash
 from pbstore.disk import index
 from pbstore.disk.pack import pack_path
@@ -32,10 +28,6 @@ from pbstore.store import BlockStore
 
 Place: TypeAlias = tuple[int, int, int]
 """Pack, offset and length of a raw block."""
-_shared_maps: WeakValueDictionary[tuple[int, int, int], mmap.mmap] = WeakValueDictionary()
-"""By device, inode and length: a pack that grew has several."""
-_shared_blocks: WeakValueDictionary[BlockId, npt.NDArray[np.uint8]] = WeakValueDictionary()
-_shared_mutex = threading.Lock()
 
 
 class BlockMemory:
@@ -46,7 +38,7 @@ class BlockMemory:
         verify: Hash every block before it is used; blocks that are decoded are hashed in any case.
         share: Use one map, and one decoded copy of a block, for all loads of this process that ask for it.
             Equal blocks are then the same memory, also between models: for inference only, whoever writes to
-            one model writes to its siblings.
+            one model writes to its siblings. With `verify`, a block that was written to is not shared again.
         eager: Read instead of mapping: for network disks, where each touched page is a round trip.
         threads: Blocks decoded or hashed at a time.
     """
@@ -64,31 +56,67 @@ class BlockMemory:
         self._threads = max(1, threads)
         self._maps: dict[int, list[memoryview]] = {}
 
-    def of(self, block_ids: Iterable[BlockId]) -> dict[BlockId, memoryview]:
-        """Writable bytes of each block; equal ids give the same memory.
+    def of(self, runs: Sequence[tuple[BlockId, ...]]) -> list[memoryview]:
+        """Writable bytes of each run of blocks; equal ids give the same memory. Several blocks are copied.
 
         Raises:
             BlockMissingError: If a block is not there.
             BlockCorruptError: If a block does not hash to its id (mapped blocks: only with `verify`).
         """
+        joined = {} if self._verify else self._joined_before(runs)
+        views = self._blocks(block_id for run in runs if run not in joined for block_id in run)
+        return [joined[run] if run in joined else self._join(run, views) for run in runs]
+
+    def _joined_before(self, runs: Sequence[tuple[BlockId, ...]]) -> dict[tuple[BlockId, ...], memoryview]:
+        """Runs of several blocks that are shared with an earlier load."""
+        if not self._share:
+            return {}
+        return {run: view for run in runs if len(run) > 1 and (view := shared.find(run)) is not None}
+
+    def _join(self, run: tuple[BlockId, ...], views: Mapping[BlockId, memoryview]) -> memoryview:
+        if len(run) < 2:
+            return views[run[0]] if run else memoryview(b"")
+        joined = np.concatenate([np.frombuffer(views[block_id], np.uint8) for block_id in run]).data
+        if not self._share:
+            return joined
+        common = shared.keep(run, joined)
+        return common if common == joined else joined  # or another load has written to it
+
+    def _blocks(self, block_ids: Iterable[BlockId]) -> dict[BlockId, memoryview]:
+        """Bytes of each block."""
         wanted = list(dict.fromkeys(block_ids))
         found = self._raw(wanted)
-        rest = [block_id for block_id in wanted if block_id not in found]
-        jobs: list[Callable[[], object]] = [partial(self._decode_into, found, block_id) for block_id in rest]
+        raw = list(found)
+        jobs = [partial(self._decode_into, found, block_id) for block_id in wanted if block_id not in found]
         if self._verify:
-            checked = list(found.items())
-            jobs += [partial(_check_all, checked[part :: self._threads]) for part in range(self._threads)]
+            jobs += [partial(self._check, found, raw[part :: self._threads]) for part in range(self._threads)]
         _run(jobs, self._threads)
         return found
 
     def _decode_into(self, found: dict[BlockId, memoryview], block_id: BlockId) -> None:
-        array = _shared_blocks.get(block_id) if self._share else None
-        if array is None:
-            raw = memoryview(self._store.get(block_id))
-            array = np.frombuffer(bytearray(raw) if raw.readonly else raw, np.uint8)
-            if self._share:
-                array = _shared_blocks.setdefault(block_id, array)
-        found[block_id] = array.data
+        view = shared.find((block_id,)) if self._share else None
+        if view is not None:
+            found[block_id] = view
+            if self._verify:
+                self._check(found, [block_id])
+        else:
+            view = self._decoded(block_id)
+            found[block_id] = shared.keep((block_id,), view) if self._share else view
+
+    def _decoded(self, block_id: BlockId) -> memoryview:
+        """A block's bytes in memory of its own, checked."""
+        raw = memoryview(self._store.get(block_id))
+        return memoryview(bytearray(raw)) if raw.readonly else raw
+
+    def _check(self, found: dict[BlockId, memoryview], block_ids: Sequence[BlockId]) -> None:
+        """Check blocks; where another load wrote to what they share, take the store's bytes instead."""
+        for block_id in block_ids:
+            try:
+                check_hash(block_id, found[block_id])
+            except BlockCorruptError:
+                if not self._share:
+                    raise
+                found[block_id] = self._decoded(block_id)
 
     def _raw(self, wanted: Sequence[BlockId]) -> dict[BlockId, memoryview]:
         """Views of the blocks that lie raw in packs of a store on the disk, mapped or, if eager, read."""
@@ -99,11 +127,20 @@ class BlockMemory:
         for last in (False, True):
             try:
                 places = raw_places(store.connection, wanted)
-                return read_places(packs, places, self._threads) if self._eager else self._map(packs, places)
+                return self._read(packs, places) if self._eager else self._map(packs, places)
             except FileNotFoundError:  # a pack was collected between the look-up and the map
                 if last:
                     raise
         return {}
+
+    def _read(self, packs: Path, places: Mapping[BlockId, Place]) -> dict[BlockId, memoryview]:
+        """Blocks read from their packs, and with `share` those that another load has read."""
+        if not self._share:
+            return read_places(packs, places, self._threads)
+        found = {block_id: view for block_id in places if (view := shared.find((block_id,))) is not None}
+        rest = {block_id: place for block_id, place in places.items() if block_id not in found}
+        read = read_places(packs, rest, self._threads)
+        return found | {block_id: shared.keep((block_id,), view) for block_id, view in read.items()}
 
     def _map(self, packs: Path, places: Mapping[BlockId, Place]) -> dict[BlockId, memoryview]:
         """Views of blocks in maps of their packs; each in the first map that reaches behind it."""
@@ -126,7 +163,9 @@ class BlockMemory:
         maps = self._maps.get(pack, [])
         if not maps or len(maps[-1]) < end:
             path = pack_path(packs, pack)
-            maps = self._maps[pack] = _shared_maps_of(path, end) if self._share else [_private_map(path)]
+            maps = self._maps[pack] = (
+                shared.shared_maps(path, end) if self._share else [shared.private_map(path)]
+            )
         return maps
 
 
@@ -171,21 +210,6 @@ def read_places(packs: Path, places: Mapping[BlockId, Place], threads: int) -> d
     return found
 
 
-def join(views: Sequence[memoryview]) -> memoryview:
-    """A copy of several runs of bytes as one."""
-    joined = np.empty(sum(map(len, views)), np.uint8)
-    position = 0
-    for view in views:
-        joined[position : position + len(view)] = np.frombuffer(view, np.uint8)
-        position += len(view)
-    return joined.data
-
-
-def _check_all(blocks: Sequence[tuple[BlockId, memoryview]]) -> None:
-    for block_id, view in blocks:
-        check_hash(block_id, view)
-
-
 def _run(jobs: Sequence[Callable[[], object]], threads: int) -> None:
     """Run jobs on some threads; the first error is raised, the jobs not yet begun are dropped."""
     if threads == 1 or len(jobs) < 2:
@@ -199,36 +223,3 @@ def _run(jobs: Sequence[Callable[[], object]], threads: int) -> None:
 
 def _call(job: Callable[[], object]) -> object:
     return job()
-
-
-def _private_map(path: Path) -> memoryview:
-    with _opened(path) as fd:
-        return memoryview(_map_file(fd))
-
-
-def _shared_maps_of(path: Path, end: int) -> list[memoryview]:
-    """This process's maps of a file, shorter ones first; a new one if none reaches to `end`.
-
-    A block stays in the map in which earlier loads have it, though its pack has grown since.
-    """
-    with _opened(path) as fd, _shared_mutex:
-        status = os.fstat(fd)
-        file = (status.st_dev, status.st_ino)
-        maps = sorted((mapped for key, mapped in _shared_maps.items() if key[:2] == file), key=len)
-        if not maps or len(maps[-1]) < end:
-            mapped = _map_file(fd)
-            maps.append(_shared_maps.setdefault((*file, len(mapped)), mapped))
-    return [memoryview(mapped) for mapped in maps]
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _map_file(fd: int) -> mmap.mmap:
-    return mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)

@@ -77,7 +77,8 @@ def load_model(
             model of its type.
         config: Config to build from instead of the stored one, for example with another number of labels.
         verify: See `load_state_dict`.
-        share: See `load_state_dict`.
+        share: See `load_state_dict`. No parameter then asks for a gradient, so that no optimizer writes to
+            siblings.
         eager: See `load_state_dict`.
         threads: See `load_state_dict`.
 
@@ -99,6 +100,8 @@ def load_model(
         model = _load_slowly(kind, config, state)
     _set_generation_config(store, manifest, model)
     model.config.name_or_path = name
+    if share:
+        model.requires_grad_(False)
     return model.eval()
 
 

@@ -7,8 +7,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from pbstore.checkpoint.errors import CheckpointError
-from pbstore.checkpoint.memory import BlockMemory, join
-from pbstore.checkpoint.tensors import all_blocks, manifest_of, stored_tensors
+from pbstore.checkpoint.memory import BlockMemory
+from pbstore.checkpoint.tensors import manifest_of, stored_tensors
 from pbstore.disk.store import DiskBlockStore
 from pbstore.store import BlockStore
 from pbstore.tensors import StoredTensor
@@ -53,8 +53,8 @@ def load_state_dict(
     """Tensors of a stored model, by name.
 
     Raw blocks are mapped privately: nothing is copied or even read before it is used, and writing to a tensor
-    changes neither the store nor another load. Blocks in other forms are decoded, and always checked. Loading
-    counts as a use of the model.
+    changes neither the store nor another load. Blocks in other forms are decoded, and always checked. Tensors
+    of more than 64 MiB have several blocks, which are copied. Loading counts as a use of the model.
 
     Args:
         store: The store.
@@ -64,8 +64,10 @@ def load_state_dict(
         verify: Check the hash of mapped blocks too.
         share: Let all loads of this process that ask for it share memory: equal tensors of several models are
             the same bytes. For inference only: writing to one changes the others, and nothing can tell torch
-            that memory is read-only, so it is not the default. Without it, mapped pages that nobody wrote to
-            lie in memory once all the same, but RSS counts them for each model (PSS does not).
+            that memory is read-only. With `verify`, blocks that were written to are not shared again.
+            Without it, mapped pages that nobody wrote to lie in memory once all the same, but RSS counts them
+            for each model (PSS does not). That cannot be the default: torch copies on write only what it has
+            allocated itself, and to copy a model there first takes ten times as long as to map it.
         eager: Read instead of mapping, for network disks.
         threads: Blocks decoded or hashed at a time.
 
@@ -76,30 +78,27 @@ def load_state_dict(
     """
     found = stored_tensors(store, manifest_of(store, name), tensors, file)
     memory = BlockMemory(store, verify=verify, share=share, eager=eager, threads=threads)
-    views = memory.of(all_blocks(found))
+    runs = [tuple(piece.block_id for piece in tensor.pieces) for tensor in found]
+    views = memory.of(runs)
     if isinstance(store, DiskBlockStore):
         store.touch(name)
-    return {
-        tensor.name: _tensor(tensor, [views[piece.block_id] for piece in tensor.pieces]) for tensor in found
-    }
+    return {tensor.name: _tensor(tensor, view) for tensor, view in zip(found, views, strict=True)}
 
 
-def _tensor(tensor: StoredTensor, views: list[memoryview]) -> torch.Tensor:
+def _tensor(tensor: StoredTensor, view: memoryview) -> torch.Tensor:
     import torch
 
     spec = tensor.spec
     kind = _torch_dtype(spec.dtype)
     if kind is None:
         raise CheckpointError(f"{tensor.name!r} has dtype {spec.dtype}, which torch does not know")
-    if not views:
+    if not tensor.pieces:
         return torch.empty(spec.shape, dtype=kind)
     try:
-        flat = torch.frombuffer(views[0] if len(views) == 1 else join(views), dtype=kind)
+        flat = torch.frombuffer(view, dtype=kind)
         return flat if flat.shape == spec.shape else flat.view(spec.shape)
     except (RuntimeError, ValueError) as error:
-        raise CheckpointError(
-            f"{tensor.name!r} has blocks of {sum(map(len, views))} bytes: {error}"
-        ) from error
+        raise CheckpointError(f"{tensor.name!r} has blocks of {len(view)} bytes: {error}") from error
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -11,7 +11,6 @@ from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.safetensors_header import SafetensorsHeader
 from pbstore.disk.catalog import read_manifest
 from pbstore.disk.store import DiskBlockStore
-from pbstore.hashing import BlockId
 from pbstore.manifest import FileEntry, Manifest
 from pbstore.store import BlockStore
 from pbstore.tensors import StoredTensor, header_of, tensors_of
@@ -173,8 +172,3 @@ def _remember(known: dict[_K, _V], key: _K, value: _V) -> None:
     for old in list(known)[: max(0, len(known) - _MAX_KNOWN + 1)]:
         known.pop(old, None)
     known[key] = value
-
-
-def all_blocks(found: Sequence[StoredTensor]) -> list[BlockId]:
-    """Blocks of all tensors, in order."""
-    return [piece.block_id for tensor in found for piece in tensor.pieces]

@@ -14,6 +14,7 @@ from pbstore import (
     MemoryBlockStore,
     ModelMissingError,
     PBStoreError,
+    ingest,
     open_store,
 )
 from pbstore.checkpoint.adapter import find_base, load_adapter
@@ -165,18 +166,74 @@ def test_writing_to_a_tensor_changes_nothing_else(store: DiskBlockStore, add: Ad
     assert torch.equal(load_state_dict(store, "m", verify=True)[key], before)
 
 
-@pytest.mark.parametrize("form", ["hot", "cold"])
-def test_siblings_that_share_have_one_memory(form: str, store: DiskBlockStore, add: Add) -> None:
+SHARED = [
+    ("hot", {}),
+    ("cold", {}),
+    ("hot", {"eager": True}),
+    ("hot", {"verify": True}),
+    ("cold", {"verify": True}),
+]
+
+
+@pytest.mark.parametrize(("form", "options"), SHARED)
+def test_siblings_that_share_have_one_memory(
+    form: str, options: dict[str, bool], store: DiskBlockStore, add: Add
+) -> None:
     made = bert()
     add(made, "one", form)
     with torch.no_grad():
         made.pooler.dense.bias.add_(1)
     add(made, "two", form)
-    one, two = load_state_dict(store, "one", share=True), load_state_dict(store, "two", share=True)
+    one = load_state_dict(store, "one", share=True, **options)
+    two = load_state_dict(store, "two", share=True, **options)
 
     same = [key for key in one if one[key].data_ptr() == two[key].data_ptr()]
 
     assert sorted(same) == sorted(set(one) - {"pooler.dense.bias"})
+
+
+@pytest.mark.parametrize("options", [{}, {"eager": True}, {"verify": True}])
+@pytest.mark.parametrize("form", ["hot", "cold"])
+def test_a_tensor_of_several_blocks_is_shared_whole(
+    form: str, options: dict[str, bool], store: DiskBlockStore, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest.cut, "__defaults__", (1 << 13,))
+    folder = add(bert(), "m", form)
+    expected = load_file(folder / "model.safetensors")
+    assert max(len(tensor.pieces) for tensor in store.tensors("m")) > 1
+    one, two = (load_state_dict(store, "m", share=True, **options) for _ in range(2))
+
+    assert all(torch.equal(one[key], expected[key]) for key in expected)
+    assert all(one[key].data_ptr() == two[key].data_ptr() for key in expected)
+
+
+@pytest.mark.parametrize("cut_bytes", [1 << 13, 1 << 26])
+@pytest.mark.parametrize(("form", "options"), SHARED[:3])
+def test_memory_that_a_sibling_wrote_to_is_noticed_when_verified(
+    form: str,
+    options: dict[str, bool],
+    cut_bytes: int,
+    store: DiskBlockStore,
+    add: Add,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ingest.cut, "__defaults__", (cut_bytes,))
+    folder = add(bert(), "m", form)
+    expected = load_file(folder / "model.safetensors")
+    written = load_state_dict(store, "m", share=True, **options)
+    for tensor in written.values():
+        tensor.fill_(7)
+
+    found = load_state_dict(store, "m", share=True, verify=True, **options)
+
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_a_model_that_shares_cannot_be_trained(store: DiskBlockStore, add: Add) -> None:
+    add(bert(), "m")
+
+    assert not any(parameter.requires_grad for parameter in load_model(store, "m", share=True).parameters())
+    assert all(parameter.requires_grad for parameter in load_model(store, "m").parameters())
 
 
 def test_siblings_share_memory_though_the_pack_has_grown_in_between(store: DiskBlockStore, add: Add) -> None:
@@ -320,6 +377,20 @@ def test_an_adapter_equals_peft(which: str, task: str, store: DiskBlockStore, ad
     assert type(found) is type(expected)
     assert torch.equal(output(found), output(expected))
     assert torch.equal(output(again), output(expected))
+
+
+def test_adapters_of_one_base_share_it(store: DiskBlockStore, add: Add) -> None:
+    torch.manual_seed(0)
+    add(llama(True), "base")
+    expected = [adapted(load_model(store, "base"), "CAUSAL_LM") for _ in range(2)]
+    for number, model in enumerate(expected):
+        add(model, f"adapter{number}")
+
+    found = [load_adapter(store, f"adapter{number}", base="base", share=True) for number in range(2)]
+
+    assert [torch.equal(output(one), output(other)) for one, other in zip(found, expected, strict=True)]
+    first, second = (model.get_input_embeddings().weight.data_ptr() for model in found)
+    assert first == second
 
 
 def test_an_adapter_is_bound_to_the_content_of_its_base(store: DiskBlockStore, tmp_path: Path) -> None:
