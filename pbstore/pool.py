@@ -2,7 +2,7 @@
 
 A `concurrent.futures.ThreadPoolExecutor` may keep it waiting for ever: a thread that an interrupt hits while
 it starts is in no list of those to be told to stop, and the interpreter joins all threads but daemons. The
-threads here are daemons; who ends a pool waits for its jobs instead.
+threads here are daemons; who needs their work done ends the pool, which waits for it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Pool(Executor):
             raise ValueError(f"workers must be >= 1, got {workers}")
         self._workers, self._name = workers, name
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
-        self._num_threads = 0
+        self._threads: list[threading.Thread] = []
         self._unfinished: set[Future[Any]] = set()
         self._closed = False
         self._mutex = threading.Lock()
@@ -45,9 +45,10 @@ class Pool(Executor):
         with self._mutex:
             if self._closed:
                 raise RuntimeError(f"the pool {self._name} is closed")
-            if self._num_threads < self._workers:
-                threading.Thread(target=_work, args=(self._queue,), name=self._name, daemon=True).start()
-                self._num_threads += 1  # interrupted before: one thread too many, which does no harm
+            if len(self._threads) < self._workers:
+                thread = threading.Thread(target=_work, args=(self._queue,), name=self._name, daemon=True)
+                thread.start()  # interrupted here, it may run and is not counted: one too many does no harm
+                self._threads.append(thread)
             future: Future[R] = Future()
             try:
                 self._unfinished.add(future)
@@ -68,6 +69,8 @@ class Pool(Executor):
             unfinished = [future for future in unfinished if not future.cancel()]
         if wait:
             wait_for(unfinished)
+            for thread in self._threads:  # for what they hold, as their connections to an index
+                thread.join()
 
 
 def in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
