@@ -105,7 +105,7 @@ def local_table(scenario: Scenario, demand: SlotDemand, candidates: Int, migrati
         slowest ** (1 / p), 1e-3
     )  # candidates that reach not everyone are bad, not useless
     air = 8.0 * sizes[:, None] / rate
-    table[wanted], _ = migration_table(air, sizes, scenario.config.links, migration)
+    table[wanted], _ = migration_table(air, sizes, scenario.config.planning_links, migration)
     return table
 
 

@@ -49,10 +49,11 @@ def slot_votes(
         rules: Ablations.
     """
     rules = rules or ServiceRules()
-    links, nodes = scenario.config.links, scenario.config.num_nodes
+    links, nodes = scenario.config.planning_links, scenario.config.num_nodes
     bits = 8.0 * scenario.catalog.sizes_bytes.astype(np.float64)
     nothing = np.zeros((nodes, bits.size), dtype=bool)
-    senders = greedy_holders(scenario, delay, slot, needs, nothing, rules)
+    hop_weight = scenario.config.links.backhaul_bit_s / links.backhaul_bit_s
+    senders = greedy_holders(scenario, delay, slot, needs, nothing, rules, hop_weight)
     hop, cloud = bits / links.backhaul_bit_s, bits / links.cloud_bit_s
     return Votes(copy_s=senders * hop, first_s=needs.any(axis=0) * (cloud - hop))
 

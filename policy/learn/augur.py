@@ -132,7 +132,7 @@ class Augur:
 
     def _expected(self, observation: Observation, chances: Float) -> Float:
         """Expected seconds a bit of each class under each set of nodes, (parts, classes, 2^nodes)."""
-        links, radio = self._scenario.config.links, self._scenario.config.radio
+        links, radio = self._scenario.config.planning_links, self._scenario.config.radio
         parts, rules = len(self._uniforms), observation.history.rules
         asked = [draw_requests(chances[part], self._uniforms[part]) for part in range(parts)]
         kept = observation.history.devices()

@@ -11,7 +11,7 @@ from policy.placing import fill_by_score
 from policy.rates import ProxyDelay, link_snr
 from policy.scenario import Scenario
 from policy.schemes.base import History, Observation
-from policy.tables import MAX_TABLE_NODES, ServiceRules, delay_table, to_masks
+from policy.tables import MAX_TABLE_NODES, ServiceRules, delay_table, migration_table, to_masks
 from policy.trace import nearest
 from policy.updates import update_seconds
 
@@ -70,7 +70,7 @@ class AveragedTable:
         """Take in the table of the slot that has just passed; before the first, the start."""
         slot = observation.slot
         if slot:
-            newest = observation.history.table(slot - 1).cost_s
+            newest = _planning_table(self._scenario, observation.history, slot - 1)
             self.delay_s += max(self._weight, 1 / (slot + self._prior)) * (newest - self.delay_s)
         elif self._prior:
             self.delay_s = know_nothing_table(self._scenario, observation.history.rules).copy()
@@ -84,6 +84,14 @@ class AveragedTable:
             (blocks, 2^nodes), s.
         """
         return self.delay_s + update * update_table(self._scenario, before)
+
+
+def _planning_table(scenario: Scenario, history: History, slot: int) -> Float:
+    """Delay table of a past slot for planning, (blocks, 2^nodes), s: see `ScenarioConfig.planning_links`."""
+    table, links = history.table(slot), scenario.config.planning_links
+    if links == scenario.config.links:
+        return table.cost_s
+    return migration_table(table.air_s, scenario.catalog.sizes_bytes, links, history.rules.migration)[0]
 
 
 @lru_cache(maxsize=8)
@@ -108,7 +116,7 @@ def mean_table(
     asked: Int,
     kept: Bool | None = None,
 ) -> Float:
-    """Mean delay table of imagined slots, with the scenario's cheap radio.
+    """Mean delay table of imagined slots for planning, with the scenario's cheap radio.
 
     Args:
         scenario: Catalogue, radio and wires.
@@ -132,7 +140,7 @@ def mean_table(
         needs = catalog.members[np.maximum(row, 0)] & (row >= 0)[:, None]
         needs = needs if kept is None else needs & ~kept
         sizes, nodes = catalog.sizes_bytes, config.num_nodes
-        total += delay_table(radio, slot, needs, sizes, nodes, config.links, rules).cost_s
+        total += delay_table(radio, slot, needs, sizes, nodes, config.planning_links, rules).cost_s
     return total / len(asked)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from policy.config import PRESETS, LinkConfig, ScenarioConfig, config_from_dict, load_config
+from policy.config import EXPOSED_SHARE, PRESETS, LinkConfig, ScenarioConfig, config_from_dict, load_config
 from policy.scenario import Scenario, load_scenario
 from policy.trace import Trace
 from tests.fakes import fixed_catalog
@@ -76,3 +76,12 @@ def test_a_trace_of_another_size_or_model_is_refused() -> None:
 def test_links_must_make_sense() -> None:
     with pytest.raises(ValueError, match="must not exceed"):
         LinkConfig(backhaul_bit_s=1.0, cloud_bit_s=2.0)
+
+
+def test_transfers_that_overlap_with_broadcasts_count_in_part() -> None:
+    additive, pipelined = PRESETS["findings"], PRESETS["default"]
+
+    assert additive.planning_links == additive.links
+    seen = pipelined.planning_links
+    assert seen.backhaul_bit_s == pytest.approx(pipelined.links.backhaul_bit_s / EXPOSED_SHARE)
+    assert seen.cloud_bit_s == pytest.approx(pipelined.links.cloud_bit_s / EXPOSED_SHARE)

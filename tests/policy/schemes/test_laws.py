@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from policy.catalogs import synthetic_catalog
 from policy.config import FINDINGS, ScenarioConfig
 from policy.rollout import Episode, rollout
-from policy.scenario import Scenario, World
+from policy.scenario import Scenario, World, load_scenario
 from policy.schemes import ABLATIONS, NO_STORE_SHARING, WHOLE_MODELS, find_scheme, scheme_names
+from policy.schemes.estimates import know_nothing_table
 from policy.trace import Trace
 
 QUICK = {"planner": ":samples=4", "m-pso": ":rounds=3"}
@@ -109,3 +110,19 @@ def test_a_lasting_wish_is_granted(name: str) -> None:
     assert episode.placements[-1][:, scenario.catalog.members[2]].any(axis=0).all()
     assert episode.outcomes[-1].hit_ratio == 1.0
     assert episode.cost_s[-1] < episode.cost_s[0]
+
+
+@pytest.mark.parametrize("name", ["ewma-greedy", "learned"])
+def test_a_planner_does_not_trade_broadcasts_for_transfers_that_delay_nobody(name: str) -> None:
+    """Pipelined, without migration: what hides behind the band is not worth a weaker broadcast."""
+    scenario = load_scenario("default")
+    room = replace(scenario.config, capacity_bytes=(0.8 * scenario.catalog.dedup_bytes,), num_slots=8)
+    worlds = [Scenario(room, scenario.catalog).world(seed) for seed in range(3)]
+    costs = [play(world, f"{name}+no-migration").mean_cost_s for world in worlds]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("policy.config.EXPOSED_SHARE", 1.0)
+        know_nothing_table.cache_clear()
+        full = [play(world, f"{name}+no-migration").mean_cost_s for world in worlds]
+    know_nothing_table.cache_clear()
+
+    assert np.mean(costs) < np.mean(full)
