@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.safetensors_header import SafetensorsHeader, header_length, parse_header
 from pbstore.codecs.types import TensorSpec
 from pbstore.errors import BadFileError
@@ -42,9 +43,12 @@ def header_of(entry: FileEntry, read: ReadBlock) -> SafetensorsHeader:
         BadFileError: If it is not, or is malformed.
     """
     head = bytes(read(entry.pieces[0].block_id)) if entry.pieces else b""
-    if header_length(head[:8]) != len(head):
-        raise BadFileError(entry.path, "its first block is not its safetensors header")
-    return parse_header(head[8:], entry.size_bytes)
+    try:
+        if header_length(head[:8]) != len(head):
+            raise BadFileError(entry.path, "its first block is not its safetensors header")
+        return parse_header(head[8:], entry.size_bytes)
+    except CheckpointError as error:
+        raise BadFileError(entry.path, str(error)) from error
 
 
 def tensors_of(entry: FileEntry, header: SafetensorsHeader) -> Iterator[StoredTensor]:

@@ -120,7 +120,10 @@ def stored_tensors(
     Raises:
         BadFileError: If a header does not fit its blocks.
         CheckpointError: If a name is missing or stands in two files.
+        TypeError: If `names` is one text.
     """
+    if isinstance(names, str):
+        raise TypeError(f"expected a collection of tensors' names, got the text {names[:80]!r}")
     entries = weight_files(store, manifest) if file is None else [_indexed(manifest, file)]
     wanted = None if names is None else set(names)
     found: dict[str, StoredTensor] = {}

@@ -21,6 +21,7 @@ from pbstore.checkpoint.adapter import find_base, load_adapter
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.model import load_model
 from pbstore.checkpoint.state_dict import load_state_dict
+from pbstore.errors import BadFileError
 
 Add = Callable[..., Path]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -152,6 +153,10 @@ def test_some_tensors_only(store: DiskBlockStore, add: Add) -> None:
         load_state_dict(store, "m", tensors=["nope"])
     with pytest.raises(CheckpointError, match="no file 'other'"):
         load_state_dict(store, "m", file="other")
+    with pytest.raises(BadFileError, match=r"config\.json: safetensors header"):
+        load_state_dict(store, "m", file="config.json")
+    with pytest.raises(TypeError, match="got the text 'pooler"):
+        load_state_dict(store, "m", tensors="pooler.dense.bias")
 
 
 def test_writing_to_a_tensor_changes_nothing_else(store: DiskBlockStore, add: Add) -> None:
