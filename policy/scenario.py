@@ -12,7 +12,7 @@ from policy.config import ScenarioConfig, load_config
 from policy.devices import device_blocks
 from policy.interfaces import BlockCatalog, Bool, DelayModel, Float, Int
 from policy.rates import proxy_delay
-from policy.tables import DelayTable, ServiceRules, delay_table
+from policy.tables import DelayTable, ServiceRules, delay_table, migration_table
 from policy.trace import Trace, WorldState, generate
 
 log = logging.getLogger(__name__)
@@ -143,6 +143,14 @@ class World:
                 key[1],
             )
         return self._tables[key]
+
+    def planning_table(self, slot: int, rules: ServiceRules | None = None) -> Float:
+        """Delays of `table` with the links of `ScenarioConfig.planning_links`, (blocks, 2^nodes), s."""
+        table, config = self.table(slot, rules), self.scenario.config
+        if config.planning_links == config.links:
+            return table.cost_s
+        sizes, migration = self.scenario.catalog.sizes_bytes, (rules or ServiceRules()).migration
+        return migration_table(table.air_s, sizes, config.planning_links, migration)[0]
 
 
 def load_scenario(name_or_file: str | Path, catalog: BlockCatalog | None = None) -> Scenario:

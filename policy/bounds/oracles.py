@@ -83,15 +83,16 @@ def _expected_tables(
 
 
 def mean_future_table(world: World, slot: int, rng: np.random.Generator, futures: int) -> Tensor:
-    """Mean delay table of a slot over futures drawn from the hidden state before it, (blocks, 2^nodes), s."""
+    """Mean planning table over futures drawn from the hidden state before a slot, (blocks, 2^nodes), s."""
     scenario = world.scenario
+    radio = replace(radio_of(scenario), links=scenario.config.planning_links)
     drawn = [step_world(rng, world.hidden[slot], scenario.config, scenario.families) for _ in range(futures)]
     places = np.stack([xy for _, xy, _ in drawn])
     requests = torch.tensor(np.stack([asked for _, _, asked in drawn]))
     snr = torch.tensor(link_snr(world.trace.node_xy, places, scenario.config.radio), dtype=torch.float32)
     kept = world.devices(slot)
     on_device = None if kept is None else torch.tensor(kept).expand(futures, *kept.shape)
-    table, _ = batched_tables(radio_of(scenario), snr, requests, on_device)
+    table, _ = batched_tables(radio, snr, requests, on_device)
     return table.mean(dim=0)
 
 

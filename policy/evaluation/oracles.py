@@ -55,7 +55,7 @@ def bound_cost_s(world: World, name: str, rng: np.random.Generator) -> float:
 
         return float(unlimited_costs(world).mean())
     if name == CLAIRVOYANT or (name == HINDSIGHT_UPPER and not additive):
-        tables = [world.table(slot).cost_s for slot in range(world.trace.num_slots)]
+        tables = [world.planning_table(slot) for slot in range(world.trace.num_slots)]
         return _greedy_cost_s(world, tables, rng)
     if name == PLANNER:
         known = bool(world.hidden) and isinstance(world.delay, ProxyDelay)

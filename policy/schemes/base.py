@@ -54,6 +54,10 @@ class History:
         """Delay table of a past slot: what every block would have cost under every set of holders."""
         return self._world.table(self._past(slot), self._rules)
 
+    def planning_table(self, slot: int) -> Float:
+        """The same for planners, (blocks, 2^nodes), s: see `World.planning_table`."""
+        return self._world.planning_table(self._past(slot), self._rules)
+
     def rate_bit_s(self, slot: int, holders: Bool, users: Bool) -> Float:
         """What the radio would have given in a past slot, see `DelayModel`."""
         return self._world.delay.rate_bit_s(self._past(slot), holders, users)

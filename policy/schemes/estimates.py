@@ -11,7 +11,7 @@ from policy.placing import fill_by_score
 from policy.rates import ProxyDelay, link_snr
 from policy.scenario import Scenario
 from policy.schemes.base import History, Observation
-from policy.tables import MAX_TABLE_NODES, ServiceRules, delay_table, migration_table, to_masks
+from policy.tables import MAX_TABLE_NODES, ServiceRules, delay_table, to_masks
 from policy.trace import nearest
 from policy.updates import update_seconds
 
@@ -70,7 +70,7 @@ class AveragedTable:
         """Take in the table of the slot that has just passed; before the first, the start."""
         slot = observation.slot
         if slot:
-            newest = _planning_table(self._scenario, observation.history, slot - 1)
+            newest = observation.history.planning_table(slot - 1)
             self.delay_s += max(self._weight, 1 / (slot + self._prior)) * (newest - self.delay_s)
         elif self._prior:
             self.delay_s = know_nothing_table(self._scenario, observation.history.rules).copy()
@@ -84,14 +84,6 @@ class AveragedTable:
             (blocks, 2^nodes), s.
         """
         return self.delay_s + update * update_table(self._scenario, before)
-
-
-def _planning_table(scenario: Scenario, history: History, slot: int) -> Float:
-    """Delay table of a past slot for planning, (blocks, 2^nodes), s: see `ScenarioConfig.planning_links`."""
-    table, links = history.table(slot), scenario.config.planning_links
-    if links == scenario.config.links:
-        return table.cost_s
-    return migration_table(table.air_s, scenario.catalog.sizes_bytes, links, history.rules.migration)[0]
 
 
 @lru_cache(maxsize=8)
