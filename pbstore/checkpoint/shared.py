@@ -50,7 +50,8 @@ def find(run: tuple[BlockId, ...]) -> memoryview | None:
 
 def keep(run: tuple[BlockId, ...], memory: memoryview) -> memoryview:
     """Make the bytes of some blocks common; gives the common ones, which may be another load's."""
-    return _runs.setdefault(run, np.frombuffer(memory, np.uint8)).data
+    with _mutex:
+        return _runs.setdefault(run, np.frombuffer(memory, np.uint8)).data
 
 
 @contextmanager
