@@ -6,6 +6,8 @@ from pbstore.hashing import BlockId, Buffer
 
 RAW = "raw"
 """Codec of a block whose payload is its raw bytes."""
+CAST = "cast"
+"""Codec of an exact cast of a base, plus a coded difference."""
 RECAST = "recast"
 """Codec of a cast whose base needs blocks itself: the only form that is two steps away from its last base."""
 MAX_BLOCK_BYTES = 1 << 30

@@ -130,6 +130,8 @@ def _named_errors(stored: StoredBlock) -> Iterator[None]:
     """Whatever goes wrong in decoding is a damaged block."""
     try:
         yield
+    except BlockCorruptError:
+        raise
     except PBStoreError as error:
         raise BlockCorruptError(stored.block_id, str(error)) from error
     except (ValueError, IndexError, KeyError, OverflowError) as error:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from pbstore.blocks import MAX_BLOCK_BYTES, RAW, RECAST, BlockInfo, StoredBlock
+from pbstore.blocks import CAST, MAX_BLOCK_BYTES, RAW, RECAST, BlockInfo, StoredBlock
 from pbstore.coding import decode_block
 from pbstore.errors import (
     BlockInUseError,
@@ -188,7 +188,7 @@ def raw_block(raw: Buffer, block_id: BlockId | None = None) -> StoredBlock:
 def with_all_needs(store: BlockLookup, stored: StoredBlock) -> StoredBlock:
     """A block whose needs are complete for the forms that they have in a store.
 
-    Only the base of a `recast` may need blocks itself, and only those that need nothing.
+    Only the base of a cast may need blocks itself (it is a `recast` then), and only those that need nothing.
 
     Raises:
         BlockMissingError: If a need is not there.
@@ -199,13 +199,21 @@ def with_all_needs(store: BlockLookup, stored: StoredBlock) -> StoredBlock:
         if not store.has(base):
             raise BlockMissingError(base, f"block {stored.block_id[:12]}")
         info = store.info(base)
-        further = stored.codec == RECAST and info.codec != RECAST
+        further = stored.codec in (CAST, RECAST) and info.codec != RECAST
         if base == stored.block_id or (info.needs and not further):
             raise ValueError(
                 f"block {stored.block_id[:12]} needs {base[:12]}, which is not stored on its own"
             )
         needs.update(dict.fromkeys(info.needs))
-    return stored if tuple(needs) == stored.needs else replace(stored, needs=tuple(needs))
+    return linked(stored, tuple(needs))
+
+
+def linked(stored: StoredBlock, needs: tuple[BlockId, ...]) -> StoredBlock:
+    """A block with all that it needs; the codec of a cast says whether its base needs blocks itself."""
+    if needs == stored.needs:
+        return stored
+    cast = stored.codec in (CAST, RECAST)
+    return replace(stored, needs=needs, codec=(RECAST if len(needs) > 1 else CAST) if cast else stored.codec)
 
 
 def check_manifest_blocks(store: BlockLookup, manifest: Manifest) -> None:

@@ -9,10 +9,11 @@ from types import MappingProxyType
 
 import numpy as np
 
+from pbstore.blocks import CAST
 from pbstore.codecs.casts import cast_number
-from pbstore.codecs.chunk import Mode, Uints, encode_chunk, num_bytes
+from pbstore.codecs.chunk import CHUNK_BYTES, UINT, Mode, Uints, encode_chunk, num_bytes
 from pbstore.codecs.grid import GRID, encode_grid, find_kind, fits_grid, write_grid
-from pbstore.codecs.payload import CAST, DELTA, LORA, PLANES, ROWS, write_payload
+from pbstore.codecs.payload import DELTA, LORA, PLANES, ROWS, write_payload
 from pbstore.codecs.predict import Lora, Prediction, Runs, Straight, dtype_number
 from pbstore.codecs.rows import find_runs
 from pbstore.codecs.scratch import TakeMemory, new_pages
@@ -80,7 +81,8 @@ def choose(
     Args:
         raw: The block's bytes.
         spec: Dtype and shape, None for opaque bytes.
-        candidates: Tensors that may serve as bases; the caller sees to it that none is a delta itself.
+        candidates: Tensors that may serve as bases, the likeliest first; the caller sees to it that those of
+            the same dtype need no base themselves.
         loras: Merged adapters to try.
         own_costs: Share of its bytes that a candidate takes in its smallest form without a base, where known.
             What is much like it takes about as much.
@@ -101,6 +103,18 @@ def choose(
     options = _options(data, spec, candidates, loras, own_costs, thorough=thorough)
     best = min(options, key=lambda option: option.cost)
     return _write(data, best, workers, take)
+
+
+def is_cast(raw: Buffer, spec: TensorSpec, base: Candidate) -> bool:
+    """Whether a tensor is, bit for bit, a cast of a candidate."""
+    _, base_raw, base_spec = base
+    number = cast_number(base_spec.dtype, spec.dtype)
+    if not number or base_spec.num_elements != spec.num_elements:
+        return False
+    straight = Straight(memoryview(base_raw).cast("B"), spec.item_bytes, number)
+    values, step = np.frombuffer(raw, UINT[spec.item_bytes]), CHUNK_BYTES // spec.item_bytes
+    ends = [(i, min(i + step, len(values))) for i in range(0, len(values), step)]
+    return all(np.array_equal(values[begin:end], straight.elements(begin, end)) for begin, end in ends)
 
 
 def _choose_opaque(

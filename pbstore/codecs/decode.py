@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pbstore.blocks import RECAST
+from pbstore.blocks import CAST, RECAST
 from pbstore.codecs.choose import RAW, ZSTD
 from pbstore.codecs.chunked import Chunks, LazyBase, decode_parts, decode_whole
 from pbstore.codecs.grid import GRID, read_grid
-from pbstore.codecs.payload import CAST, DELTA, NUMERIC, PLANES, read_payload
+from pbstore.codecs.payload import DELTA, NUMERIC, PLANES, read_payload
 from pbstore.codecs.streams import unpack_stream
 from pbstore.codecs.types import Buffer, CodecError
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pbstore.blocks import CAST
 from pbstore.codecs.chunk import (
     CHUNK_BYTES,
     TABLE_BITS,
@@ -34,7 +35,7 @@ from pbstore.codecs.streams import pack_stream, unpack_stream
 from pbstore.codecs.types import Buffer, CodecError
 
 VERSION = 1
-PLANES, DELTA, CAST, ROWS, LORA = "planes", "delta", "cast", "rows", "lora"
+PLANES, DELTA, ROWS, LORA = "planes", "delta", "rows", "lora"
 NUMERIC = (PLANES, DELTA, CAST, ROWS, LORA)
 _HEAD = struct.Struct("<5B")
 CHUNK_BITS = range(12, 27)

@@ -42,6 +42,8 @@ MAX_HITS = 24
 MIN_ELEMENTS = 64
 """Smaller tensors have no sketch: they cost next to nothing whole."""
 _FLOATS = ("F32", "BF16", "F16", "F64")
+CASTABLE = ("F32", "BF16", "F16")
+"""Dtypes between which casts are known, see `casts.CASTS`."""
 
 U16 = npt.NDArray[np.uint16]
 I64 = npt.NDArray[np.int64]
@@ -120,7 +122,7 @@ def cast_keys(raw: Buffer, spec: TensorSpec) -> dict[str, int]:
     Returns:
         A 64-bit number for each of "BF16" and "F16"; none if the tensor is too small or cannot be cast.
     """
-    if spec.dtype not in ("F32", "BF16", "F16") or not _has_sketch(spec):
+    if spec.dtype not in CASTABLE or not _has_sketch(spec):
         return {}
     some = np.frombuffer(raw, UINT[spec.item_bytes])[
         _positions(spec.num_elements.bit_length() - 1)[:_CAST_VALUES]

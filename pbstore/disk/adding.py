@@ -1,25 +1,25 @@
 """Adding a model to a store: plan it, store its new blocks, file its manifest."""
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pbstore.blocks import RAW, RECAST, StoredBlock
-from pbstore.codecs.payload import CAST
-from pbstore.codecs.sketch import Sketch, cast_keys, sketch
+from pbstore.blocks import CAST, RAW, RECAST, StoredBlock
+from pbstore.codecs.sketch import CASTABLE, Sketch, cast_keys, sketch
+from pbstore.codecs.types import TensorSpec
 from pbstore.disk import adapters, index, similar
 from pbstore.disk.catalog import COLD, HOT
 from pbstore.disk.encode import Encoder
 from pbstore.disk.intake import Intake
 from pbstore.disk.similar import CastKeys
 from pbstore.disk.trail import Guess, Trail
-from pbstore.errors import ModelExistsError, PBStoreError
+from pbstore.errors import IntegrityError, ModelExistsError, PBStoreError
 from pbstore.feed import DryRun, Feed, FreshBlock
-from pbstore.hashing import BlockId
+from pbstore.hashing import BlockId, Buffer
 from pbstore.ingest import AddReport, Progress, scan_folder
 from pbstore.manifest import BaseLink, Manifest
 from pbstore.pool import Pool, settle
@@ -161,11 +161,25 @@ def sketch_untried(store: "DiskBlockStore") -> None:
                 note_tensors(store, store.manifest(name))
                 note_adapter(store, store.manifest(name))
         index.set_meta(store.connection, "derive", None)
-    for block_id, spec in similar.untried(store.connection):
-        location = store.find(block_id)
-        if location is not None and location.record.raw_bytes == spec.num_bytes:
+    _offer(store, similar.untried(store.connection), sketch)
+
+
+def key_untried(store: "DiskBlockStore", dtype: str) -> None:
+    """Make the cast keys that were put off, of blocks of which a tensor of this dtype may be a cast."""
+    if dtype in CASTABLE:
+        _offer(store, similar.untried(store.connection, other_than=dtype), cast_keys)
+
+
+def _offer(
+    store: "DiskBlockStore",
+    tensors: Sequence[tuple[BlockId, TensorSpec]],
+    look: Callable[[Buffer, TensorSpec], Sketch | CastKeys | None],
+) -> None:
+    """Let blocks be found as bases; damaged ones are left out."""
+    for block_id, spec in tensors:
+        with suppress(IntegrityError, OSError):
             raw = store.get(block_id)
-            found = cast_keys(raw, spec) if location.record.needs else sketch(raw, spec)
+            found = look(raw, spec) if len(raw) == spec.num_bytes else None
             if found is not None:
                 similar.offer(store.connection, block_id, found)
         similar.mark_tried(store.connection, block_id)
@@ -205,7 +219,7 @@ def _encoded(
     trail = Trail(store, base if how.form == COLD else None)
     with (
         Pool(ENCODERS, "pbstore-encode") as pool,
-        closing(_Queue(encoder, feed, trail, pool)) as queue,
+        closing(_Queue(store, encoder, feed, trail, pool)) as queue,
     ):
         for run in feed.runs():
             known = store.which([block.block_id for block in run])
@@ -231,9 +245,17 @@ def _encoded(
 class _Queue:
     """Blocks that are being encoded, or wait for it, in order."""
 
-    def __init__(self, encoder: Encoder, feed: Feed[Manifest], trail: Trail, pool: Executor) -> None:
-        self._encoder, self._feed, self._pool = encoder, feed, pool
+    def __init__(
+        self,
+        store: "DiskBlockStore",
+        encoder: Encoder,
+        feed: Feed[Manifest],
+        trail: Trail,
+        pool: Executor,
+    ) -> None:
+        self._store, self._encoder, self._feed, self._pool = store, encoder, feed, pool
         self._trail = trail
+        self._dtypes: set[str] = set()
         self.jobs: deque[_Job] = deque()
         self._bytes = self._coded = 0
         self._casts = False
@@ -248,6 +270,9 @@ class _Queue:
     def put(self, block: FreshBlock, newest: int) -> None:
         """Encode a block soon; only bases up to place `newest` are looked at. Its bytes go with the job."""
         head = replace(block, raw=_NOTHING)
+        if block.spec is not None and block.spec.dtype not in self._dtypes:
+            self._dtypes.add(block.spec.dtype)
+            key_untried(self._store, block.spec.dtype)
         if block.spec is not None and len(block.raw) < similar.MIN_BYTES and not self._casts:
             done: Future[tuple[StoredBlock, Sketch | CastKeys | None]] = Future()
             done.set_result((raw_block(block.raw, block.block_id), None))

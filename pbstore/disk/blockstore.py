@@ -5,15 +5,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from pbstore.blocks import RAW, RECAST, BlockInfo, StoredBlock
+from pbstore.blocks import CAST, RAW, RECAST, BlockInfo, StoredBlock
 from pbstore.buffers import Buffers
 from pbstore.codecs.choose import ZSTD
-from pbstore.codecs.payload import CAST
 from pbstore.coding import STEPS, check_hash, decode_block, decode_checked_parts
 from pbstore.disk import collect, fsio, index, lock, recover, similar
 from pbstore.disk.connections import Connections
@@ -30,7 +28,7 @@ from pbstore.errors import (
     IntegrityError,
 )
 from pbstore.hashing import BlockId, Buffer, hash_block
-from pbstore.store import raw_block, with_all_needs
+from pbstore.store import linked, raw_block, with_all_needs
 
 NOWHERE: Mapping[BlockId, Location] = MappingProxyType({})
 
@@ -248,9 +246,12 @@ class DiskBlocks:
             CapacityError: If it does not fit.
         """
         if not self.has(stored.block_id):
-            stored = with_all_needs(self, stored)
-            decode_block(stored, [self.get(base) for base in stored.bases])
-            self.keep(stored)
+            with self.writing():  # so that making room for it does not take what it needs
+                self.spared.update(stored.needs)
+                stored = with_all_needs(self, stored)
+                self.spared.update(stored.needs)
+                decode_block(stored, [self.get(base) for base in stored.bases])
+                self.keep(stored)
         return stored.block_id
 
     def delete_block(self, block_id: BlockId) -> None:
@@ -275,26 +276,37 @@ class DiskBlocks:
     def replace_form(self, location: Location, stored: StoredBlock) -> None:
         """Inside `writing`: store a block in another form; the caller has checked that it decodes.
 
-        Casts of it are linked to what it needs now.
+        Casts of it come to name what it needs now. What they name is enough at every moment: whatever part of
+        the records reaches the disk, an index can be built from it.
         """
-        self._replace(location, self.linked(stored))
-        for user in index.dependents(self.connection, stored.block_id):
-            place = self.locate(user)
-            if place.info.bases == (stored.block_id,) and place.record.codec in (CAST, RECAST):
-                with suppress(IntegrityError):  # a damaged one stays as it is
-                    self._replace(place, self.linked(self.export_block(user)))
+        stored = self._with_needs_of_now(stored)
+        casts = index.casts_of(self.connection, stored.block_id)
+        if not set(stored.needs) <= set(location.record.needs):
+            self._link(casts, stored.block_id, (*stored.needs, *location.record.needs))
+        self._replace(location, stored)
+        self._link(casts, stored.block_id, stored.needs)
+
+    def _link(self, casts: Sequence[BlockId], base: BlockId, further: Sequence[BlockId]) -> None:
+        """Inside `writing`: let casts of a block name what it needs."""
+        needs = tuple(dict.fromkeys((base, *further)))
+        for block_id in casts:
+            location = self.locate(block_id)
+            if location.record.needs != needs:
+                try:
+                    stored = self.export_block(block_id)
+                except (IntegrityError, OSError):  # a damaged one stays as it is
+                    continue
+                self._replace(location, linked(stored, needs))
 
     def _replace(self, location: Location, stored: StoredBlock) -> None:
         number, record = self._pack_writer.append(stored)
         index.replace(self.connection, location, number, record)
 
-    def linked(self, stored: StoredBlock) -> StoredBlock:
-        """Inside `writing`: a block with what a cast needs in the form that its base has now."""
+    def _with_needs_of_now(self, stored: StoredBlock) -> StoredBlock:
+        """Inside `writing`: a block whose base, if it is a cast, may have been stored anew since."""
         if stored.codec not in (CAST, RECAST):
             return stored
-        base = stored.bases[0]
-        further = self.locate(base).record.needs
-        return replace(stored, codec=RECAST if further else CAST, needs=(base, *further))
+        return linked(stored, (*stored.bases, *self.locate(stored.bases[0]).record.needs))
 
     def find(self, block_id: BlockId) -> Location | None:
         """Where a block lies, None if it is not there."""
@@ -341,7 +353,7 @@ class DiskBlocks:
     def append_record(self, stored: StoredBlock) -> tuple[int, Record]:
         """Inside `writing`: append a block's record, within the capacity; its row is the caller's."""
         self.ensure_room(stored.stored_bytes)
-        return self._pack_writer.append(self.linked(stored))
+        return self._pack_writer.append(self._with_needs_of_now(stored))
 
     def ensure_room(self, wanted_bytes: int) -> None:
         """Inside `writing`: check that so many payload bytes more fit; ask `on_full` to make room if not.
@@ -478,9 +490,12 @@ def _with_needs(
 ) -> tuple[StoredBlock, dict[BlockId, StoredBlock]]:
     """A block and all that it needs, also where a base has been stored anew with other needs since."""
     stored = read(block_id)
-    needed = {need: read(need) for need in stored.needs}
-    for base in [needed[need] for need in stored.bases]:
-        needed.update({need: read(need) for need in base.needs if need not in needed})
+    needed: dict[BlockId, StoredBlock] = {}
+    blocks = [stored]
+    for _ in range(STEPS):
+        bases = dict.fromkeys(base for block in blocks for base in block.bases if base not in needed)
+        blocks = [read(base) for base in bases]
+        needed.update(zip(bases, blocks, strict=True))
     return stored, needed
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pbstore.disk import catalog, pack
+from pbstore.disk import catalog, index, pack
 from pbstore.disk.index import Location
 from pbstore.errors import IntegrityError, PBStoreError
 
@@ -53,7 +53,7 @@ def verify(
     """
     if not 0 <= sample <= 1 or (sample < 1 and rng is None):
         raise ValueError(f"sample must be in 0..1, and below 1 with an rng, got {sample}")
-    problems = [*_index_problems(store), *_model_problems(store)]
+    problems = [*_index_problems(store), *_model_problems(store), *_needs_problems(store)]
     blocks = raw_bytes = 0
     for location in store.locations():
         if rng is not None and sample < 1 and rng.random() >= sample:
@@ -88,6 +88,11 @@ def _model_problems(store: "DiskBlockStore") -> Iterator[str]:
     for path in store.layout.placed_manifests():
         if path.name not in files and catalog.load_file(path) is None:
             yield f"manifest file {path.name} is damaged"
+
+
+def _needs_problems(store: "DiskBlockStore") -> Iterator[str]:
+    for block_id in index.unclosed(store.connection):
+        yield f"block {block_id[:12]} needs a block that is missing or has a form that no base may have"
 
 
 def _block_problem(store: "DiskBlockStore", location: Location) -> str | None:

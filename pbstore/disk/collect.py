@@ -49,10 +49,7 @@ def gc(store: "DiskBlockStore", dry_run: bool = False) -> GcReport:
     """Delete blocks that no model needs, and write packs with many dead bytes anew."""
     with store.writing() as connection:
         spared = store.spared | set(index.find_many(connection, list(store.spared)))
-        freed = 0
-        for base in () if dry_run else retire.unnamed_bases(connection):
-            if base.record.block_id not in spared:
-                freed += retire.retire(store, base)
+        freed = 0 if dry_run else _retire_all(store, connection, spared)
         orphans = [item for item in orphan_locations(connection) if item.record.block_id not in spared]
         packs = [item for item in _packs(connection, orphans) if _is_wasteful(item)]
         report = GcReport(
@@ -72,6 +69,16 @@ def gc(store: "DiskBlockStore", dry_run: bool = False) -> GcReport:
             compact(store, connection, [item.number for item in packs])
         recover.remove_strays(store.layout, connection)
     return report
+
+
+def _retire_all(store: "DiskBlockStore", connection: "sqlite3.Connection", spared: set[BlockId]) -> int:
+    """Let go of as many unnamed bases as pays; differences before what they are based on."""
+    tried, freed = set(spared), 0
+    while bases := [one for one in retire.unnamed_bases(connection) if one.record.block_id not in tried]:
+        for base in sorted(bases, key=lambda one: not one.record.needs):
+            tried.add(base.record.block_id)
+            freed += retire.retire(store, store.locate(base.record.block_id))
+    return freed
 
 
 def orphan_locations(connection: "sqlite3.Connection") -> Iterator[Location]:

@@ -7,9 +7,8 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pbstore.blocks import MAX_BLOCK_BYTES, RAW, RECAST, StoredBlock
-from pbstore.codecs.choose import Candidate, LoraCandidate, choose
-from pbstore.codecs.payload import CAST
+from pbstore.blocks import CAST, MAX_BLOCK_BYTES, RAW, RECAST, StoredBlock
+from pbstore.codecs.choose import Candidate, LoraCandidate, choose, is_cast
 from pbstore.codecs.sketch import Sketch, cast_keys, sketch
 from pbstore.codecs.types import TensorSpec
 from pbstore.coding import STEPS, check_decodes, check_hash
@@ -28,6 +27,8 @@ CANDIDATE_BYTES = 32 << 20
 """Raw bytes of candidates held at a time, beyond the first."""
 RECIPES = frozenset({"cast", "rows", "lora", "grid"})
 """Codecs whose result is decoded and hashed when it is written: they rest on more than integer arithmetic."""
+MOST_FURTHER = 64
+"""What needs more other blocks is no base of a cast."""
 FACTOR_BYTES = 16 << 20
 """Larger factors of an adapter are not tried."""
 
@@ -85,11 +86,15 @@ class Encoder:
             banned = {block_id, *avoid}
             if steps == STEPS:
                 sources = self._sources(similar.cast_sources(self._connection, keys, spec, newest), banned)
-            near = sources or (prefer and similar.is_near(self._connection, raw, spec, prefer[0]))
-            wanted = dict.fromkeys([*(() if near else self._similar(look(), newest)), *prefer])
-            bases = self._candidates([i for i in wanted if i not in banned])
-            loras = self._loras(name, spec, bases)
-        stored = self._encoded(block_id, raw, spec, [*(source for source, _ in sources), *bases], loras)
+            exact = [one for one in sources if is_cast(raw, spec, one[0])]
+            if exact:  # nothing can be smaller
+                sources = exact[:1]
+            else:
+                near = bool(prefer) and similar.is_near(self._connection, raw, spec, prefer[0])
+                wanted = dict.fromkeys([*(() if near else self._similar(look(), newest)), *prefer])
+                bases = self._candidates([i for i in wanted if i not in banned])
+                loras = self._loras(name, spec, bases)
+        stored = self._encoded(block_id, raw, spec, [*bases, *(source for source, _ in sources)], loras)
         if stored.codec == CAST:
             needs = {source[0]: further for source, further in sources}.get(stored.needs[0])
             if needs:
@@ -157,12 +162,9 @@ class Encoder:
             known = index.find_many(self._connection, [block_id])
             spec = similar.spec_of(self._connection, block_id)
             info = known[block_id].info if block_id in known else None
-            if (
-                spec is None
-                or info is None
-                or info.codec == RECAST
-                or not banned.isdisjoint((block_id, *info.needs))
-            ):
+            if spec is None or info is None or info.codec == RECAST:
+                continue
+            if len(info.needs) > MOST_FURTHER or not banned.isdisjoint((block_id, *info.needs)):
                 continue
             self._spared.update(known)
             with suppress(IntegrityError):

@@ -4,11 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pbstore.blocks import RAW, RECAST
-from pbstore.codecs.payload import CAST
+from pbstore.blocks import RAW
 from pbstore.coding import STEPS
 from pbstore.disk import catalog, index, similar
-from pbstore.disk.adding import sketch_untried
+from pbstore.disk.adding import key_untried, sketch_untried
 from pbstore.disk.catalog import COLD, HOT, ModelRow
 from pbstore.disk.encode import Encoder
 from pbstore.disk.index import Location
@@ -59,8 +58,10 @@ def make_raw(store: "DiskBlockStore", ids: Sequence[BlockId]) -> int:
     """Inside `writing`: give blocks the raw form; returns how many changed."""
     coded = index.keys_in(store.connection, "blocks", "id", ids, also=f"codec != '{RAW}'")
     for block_id in (one for one in ids if one in coded):
-        location = store.locate(block_id)
-        store.ensure_room(location.record.raw_bytes - location.record.stored_bytes)
+        location = None
+        while location != (found := store.locate(block_id)):  # making room may store it elsewhere, or anew
+            location = found
+            store.ensure_room(location.record.raw_bytes - location.record.stored_bytes)
         store.replace_form(location, raw_block(store.get(block_id), block_id))
         similar.mark_tried(store.connection, block_id, tried=False)
     return len(coded)
@@ -74,6 +75,8 @@ def cool(store: "DiskBlockStore", name: str) -> FormReport:
         if store.model_row(name).form != COLD:
             catalog.set_form(connection, manifest, COLD)
         sketch_untried(store)
+        for dtype in {tensor.spec.dtype for tensor in store.tensors(name)}:
+            key_untried(store, dtype)
         encoder = Encoder(store, thorough=True)
         changed = sum(_shrink(store, encoder, block_id) for block_id in manifest.block_ids())
         after = payload_bytes(store, manifest)
@@ -127,9 +130,11 @@ def _shrink(store: "DiskBlockStore", encoder: Encoder, block_id: BlockId) -> boo
     location = store.locate(block_id)
     if location.hot_refs or location.record.needs:
         return False
-    users = [store.info(user) for user in index.dependents(store.connection, block_id)]
-    only_casts = all(user.bases == (block_id,) and user.codec in (CAST, RECAST) for user in users)
-    return recode(store, encoder, location, steps=int(only_casts) if users else STEPS)
+    if not index.dependents(store.connection, block_id):
+        steps = STEPS
+    else:
+        steps = 1 if index.only_casts_need(store.connection, block_id) else 0
+    return recode(store, encoder, location, steps=steps)
 
 
 def recode(

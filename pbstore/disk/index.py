@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pbstore.blocks import BlockInfo
+from pbstore.blocks import CAST, RECAST, BlockInfo
 from pbstore.disk import fsio
 from pbstore.disk.pack import Record
 from pbstore.disk.sqlite import Connection
@@ -132,6 +132,7 @@ def add_missing(connection: sqlite3.Connection) -> None:
     """Add what indexes of earlier versions lack."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'casts_tensor'").fetchone():
         create(connection)
+        connection.execute("UPDATE tensors SET tried = 0 WHERE block IN (SELECT block FROM needs)")
 
 
 def commit(connection: sqlite3.Connection) -> None:
@@ -223,7 +224,7 @@ def locations(
 
 
 def needs_of(connection: sqlite3.Connection, key: bytes) -> tuple[BlockId, ...]:
-    """Blocks that a block needs, in the order in which its codec wants them."""
+    """Blocks that a block needs, its bases first, in the order in which its codec wants them."""
     rows = connection.execute("SELECT base FROM needs WHERE block = ? ORDER BY position", (key,))
     return tuple(BlockId(base.hex()) for (base,) in rows)
 
@@ -232,6 +233,32 @@ def dependents(connection: sqlite3.Connection, block_id: BlockId) -> tuple[Block
     """Blocks that need this one."""
     rows = connection.execute("SELECT DISTINCT block FROM needs WHERE base = ?", (bytes.fromhex(block_id),))
     return tuple(BlockId(block.hex()) for (block,) in rows)
+
+
+_IS_CAST = f"position = 0 AND codec IN ('{CAST}', '{RECAST}')"
+
+
+def casts_of(connection: sqlite3.Connection, block_id: BlockId) -> list[BlockId]:
+    """Blocks that are a cast of this one."""
+    query = f"SELECT block FROM needs JOIN blocks ON id = block WHERE base = ? AND {_IS_CAST}"
+    return [BlockId(key.hex()) for (key,) in connection.execute(query, (bytes.fromhex(block_id),)).fetchall()]
+
+
+def only_casts_need(connection: sqlite3.Connection, block_id: BlockId) -> bool:
+    """Whether all blocks that need this one are casts of it."""
+    query = f"SELECT 1 FROM needs JOIN blocks ON id = block WHERE base = ? AND NOT ({_IS_CAST}) LIMIT 1"
+    return connection.execute(query, (bytes.fromhex(block_id),)).fetchone() is None
+
+
+def unclosed(connection: sqlite3.Connection) -> list[BlockId]:
+    """Blocks that lack one they need, or that name less than what their bases need: see FORMAT.md, 2."""
+    rows = connection.execute(
+        "SELECT block FROM needs WHERE base NOT IN (SELECT id FROM blocks)"
+        " UNION SELECT one.block FROM needs AS one JOIN needs AS further ON further.block = one.base"
+        " WHERE further.base NOT IN (SELECT base FROM needs WHERE block = one.block)"
+        f" OR (SELECT codec FROM blocks WHERE id = one.block) != '{RECAST}'"
+    )
+    return [BlockId(key.hex()) for (key,) in rows.fetchall()]
 
 
 def insert(

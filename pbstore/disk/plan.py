@@ -29,7 +29,7 @@ class TensorStory:
     """Payload bytes; shared blocks count in full here."""
     codec: str
     bases: tuple[str, ...]
-    """`MODEL:TENSOR` of each block that decoding reads."""
+    """`MODEL:TENSOR` of each block that it is coded against."""
     models: int
     """Models of the store that hold the same bytes."""
 
@@ -78,7 +78,7 @@ def plan_add(
 def explain(store: "DiskBlockStore", name: str) -> ModelStory:
     """How each tensor of a model is stored, and from which base."""
     manifest, row = store.manifest(name), store.model_row(name)
-    needed = {need for i in manifest.block_ids() for need in store.info(i).needs}
+    needed = {base for i in manifest.block_ids() for base in store.info(i).bases}
     owners = find_owners(store, needed, first=row.base)
     lineage: Counter[str] = Counter()
     shared = own = 0
@@ -88,7 +88,7 @@ def explain(store: "DiskBlockStore", name: str) -> ModelStory:
             shared += location.record.raw_bytes
         else:
             own += location.record.stored_bytes
-        for model in {owners[need].partition(":")[0] for need in location.record.needs if need in owners}:
+        for model in {owners[need].partition(":")[0] for need in location.info.bases if need in owners}:
             lineage[model] += location.record.raw_bytes
     return ModelStory(
         name=name,
@@ -126,7 +126,7 @@ def find_owners(
 def _tensor_stories(store: "DiskBlockStore", name: str, owners: dict[BlockId, str]) -> Iterable[TensorStory]:
     for tensor in store.tensors(name):
         places = [store.locate(piece.block_id) for piece in tensor.pieces]
-        needs = [need for place in places for need in place.record.needs]
+        bases = [base for place in places for base in place.info.bases]
         yield TensorStory(
             name=tensor.name,
             path=tensor.path,
@@ -135,6 +135,6 @@ def _tensor_stories(store: "DiskBlockStore", name: str, owners: dict[BlockId, st
             raw_bytes=sum(place.record.raw_bytes for place in places),
             stored_bytes=sum(place.record.stored_bytes for place in places),
             codec="+".join(dict.fromkeys(place.record.codec for place in places)),
-            bases=tuple(dict.fromkeys(owners[need] for need in needs)),
+            bases=tuple(dict.fromkeys(owners[base] for base in bases)),
             models=min((place.refs for place in places), default=0),
         )

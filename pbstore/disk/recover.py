@@ -6,7 +6,6 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-from pbstore.blocks import RECAST
 from pbstore.disk import catalog, fsio, index, pack
 from pbstore.disk.layout import Layout
 from pbstore.disk.pack import Record
@@ -157,6 +156,8 @@ def _has_blocks(connection: sqlite3.Connection, manifest: Manifest) -> bool:
 
 def _fill_pack(layout: Layout, connection: sqlite3.Connection, number: int) -> None:
     path = pack.pack_path(layout.packs, number)
+    if not path.stat().st_size:  # emptied by a writer, see `PackWriter.begin`
+        return
     end = pack.PACK_HEADER_BYTES
     connection.execute("INSERT INTO packs VALUES (?, ?, 0, 0)", (number, end))
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -179,16 +180,10 @@ def _replace_record(connection: sqlite3.Connection, number: int, record: Record)
 
 def _drop_unusable(connection: sqlite3.Connection) -> None:
     """Leave out blocks that came back from the dead and whose bases are gone or need other blocks now."""
-    gone = 1
-    while gone:
-        gone = connection.execute(
-            "DELETE FROM blocks WHERE id IN"
-            " (SELECT block FROM needs WHERE base NOT IN (SELECT id FROM blocks)"
-            " UNION SELECT one.block FROM needs AS one JOIN needs AS further ON further.block = one.base"
-            " WHERE further.base NOT IN (SELECT base FROM needs WHERE block = one.block)"
-            f" OR (SELECT codec FROM blocks WHERE id = one.block) != '{RECAST}')"
-        ).rowcount
-        connection.execute("DELETE FROM needs WHERE block NOT IN (SELECT id FROM blocks)")
+    while unusable := index.unclosed(connection):
+        keys = [(bytes.fromhex(block_id),) for block_id in unusable]
+        connection.executemany("DELETE FROM blocks WHERE id = ?", keys)
+        connection.executemany("DELETE FROM needs WHERE block = ?", keys)
 
 
 def _unlink_database(path: Path) -> None:

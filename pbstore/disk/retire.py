@@ -45,7 +45,8 @@ def retire(store: "DiskBlockStore", base: Location) -> bool:
     if not users:
         return False
     heir, others = users[0], users[1:]
-    alone = _encode(store, encoder, heir, steps=0, avoid=base.record.block_id)
+    steps = 1 if base.record.needs else 0  # casts of a difference may become differences themselves
+    alone = _encode(store, encoder, heir, steps=steps, avoid=base.record.block_id)
     trial = _some(others)
     old_bytes = base.record.stored_bytes + heir.record.stored_bytes - alone[0].stored_bytes
     if old_bytes <= 0:

@@ -88,10 +88,15 @@ def spec_of(connection: sqlite3.Connection, block_id: BlockId) -> TensorSpec | N
     return None if row is None else TensorSpec(row[0], tuple(json.loads(row[1])))
 
 
-def untried(connection: sqlite3.Connection) -> list[tuple[BlockId, TensorSpec]]:
-    """Tensors whose sketch was put off."""
-    query = "SELECT block, dtype, shape FROM tensors WHERE tried = 0 ORDER BY number"
-    rows = connection.execute(query).fetchall()
+def untried(
+    connection: sqlite3.Connection, *, other_than: str | None = None
+) -> list[tuple[BlockId, TensorSpec]]:
+    """Tensors whose sketch was put off; or, given a dtype, blocks of others whose cast keys were."""
+    rows = connection.execute(
+        "SELECT block, dtype, shape FROM tensors JOIN blocks ON id = block"
+        " WHERE tried = 0 AND (codec IN (SELECT value FROM json_each(?))) = ? AND dtype != ? ORDER BY number",
+        (json.dumps(sorted(index.ALONE)), other_than is None, other_than or ""),
+    ).fetchall()
     return [
         (BlockId(block.hex()), TensorSpec(dtype, tuple(json.loads(shape)))) for block, dtype, shape in rows
     ]

@@ -42,6 +42,7 @@ class PackWriter:
     def begin(self) -> None:
         """Start a transaction."""
         self._connection.execute("BEGIN IMMEDIATE")
+        self._cut_tail()
         if catalog.get_intent(self._connection) is not None:  # carried out, but perhaps in memory only
             self._folders.add(self._layout.manifests)
             index.set_meta(self._connection, catalog.INTENT, None)
@@ -81,7 +82,8 @@ class PackWriter:
     def start_new_pack(self) -> int:
         """Let the next block start a new pack, so that older packs can be emptied; returns its number."""
         self.seal()
-        self._seal_before = self._newest() + 1
+        newest = self._newest_pack()
+        self._seal_before = (newest[0] if newest else 0) + 1
         return self._seal_before
 
     def seal(self) -> None:
@@ -137,20 +139,45 @@ class PackWriter:
                 with suppress(OSError):
                     self._layout.waiting(path).unlink()
 
-    def _newest(self) -> int:
-        return int(self._connection.execute("SELECT COALESCE(MAX(number), 0) FROM packs").fetchone()[0])
+    def _cut_tail(self) -> None:
+        """Take away records that were never committed: an index that is built anew would take them for true.
+
+        Packs that are not in the index are emptied, not deleted: this process may have them open.
+        """
+        newest = self._newest_pack()
+        with suppress(FileNotFoundError):
+            if newest is not None and self._path(newest[0]).stat().st_size > newest[1]:
+                os.truncate(self._path(newest[0]), newest[1])
+            number = self._last_number() + 1
+            while self._path(number).stat().st_size >= 0:
+                os.truncate(self._path(number), 0)
+                number += 1
+
+    def _path(self, number: int) -> Path:
+        return pack.pack_path(self._layout.packs, number)
+
+    def _newest_pack(self) -> tuple[int, int] | None:
+        """Number and length of the newest pack."""
+        query = "SELECT number, end FROM packs ORDER BY number DESC LIMIT 1"
+        row: tuple[int, int] | None = self._connection.execute(query).fetchone()
+        return row
+
+    def _last_number(self) -> int:
+        """The highest number that a pack has had."""
+        newest = self._newest_pack()
+        return max(newest[0] if newest else 0, int(index.get_meta(self._connection, "last_pack") or 0))
 
     def _open(self) -> None:
-        row = self._connection.execute(
-            "SELECT number, end FROM packs ORDER BY number DESC LIMIT 1"
-        ).fetchone()
+        row = self._newest_pack()
+        if row is not None and not self._path(row[0]).exists():  # lost
+            row = None
         if row is not None and row[1] < self._pack_bytes and row[0] >= self._seal_before:
             self._number, self._end = row
-            self._fd = os.open(pack.pack_path(self._layout.packs, self._number), os.O_RDWR | os.O_CLOEXEC)
+            self._fd = os.open(self._path(self._number), os.O_RDWR | os.O_CLOEXEC)
             os.ftruncate(self._fd, self._end)
         else:
             self._number = self._next_number()
-            self._fd = pack.create(pack.pack_path(self._layout.packs, self._number), self._number)
+            self._fd = pack.create(self._path(self._number), self._number)
             self._end = pack.PACK_HEADER_BYTES
             self._folders.add(self._layout.packs)
             self._connection.execute("INSERT INTO packs VALUES (?, ?, 0, 0)", (self._number, self._end))
@@ -158,7 +185,7 @@ class PackWriter:
 
     def _next_number(self) -> int:
         """A number that no pack has had, so that a reader never mistakes one pack for another."""
-        number = max(self._newest(), int(index.get_meta(self._connection, "last_pack") or 0)) + 1
+        number = self._last_number() + 1
         index.set_meta(self._connection, "last_pack", str(number))
         return number
 

@@ -243,6 +243,22 @@ def test_records_behind_a_damaged_start_of_a_pack_are_found_again(
     assert_whole(path, folders, {"org/base", "org/other"}, tmp_path)
 
 
+def test_a_store_that_lost_its_newest_pack_takes_models_and_is_mended(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "store"
+    with open_store(path) as store, open_store(tmp_path / "mirror") as other:
+        for one in (store, other):
+            one.add(folders["org/base"], "org/base")
+        (path / "packs" / "00000001.pack").unlink()
+        store.close()
+        with open_store(path) as again:
+            again.add(folders["org/other"], "org/other", form="hot")
+            assert not again.verify().ok
+            assert again.repair(other).left == ()
+    assert_whole(path, folders, {"org/base", "org/other"}, tmp_path)
+
+
 def add_for_ever(path: Path, folders: dict[str, Path], journal: Path) -> None:
     with journal.open("a", buffering=1) as log, open_store(path) as store:
         for name in folders:

@@ -1,17 +1,28 @@
 """Casts of models that are differences themselves: two steps, every byte, whatever becomes of their bases."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pbstore import BlockCorruptError, BlockMissingError, DiskBlockStore, MemoryBlockStore, open_store
+from pbstore import (
+    BlockCorruptError,
+    BlockMissingError,
+    DiskBlockStore,
+    MemoryBlockStore,
+    StoredBlock,
+    open_store,
+)
 from pbstore.codecs.casts import bf16_to_f32, f32_to_bf16, f32_to_f16
 from pbstore.codecs.sketch import cast_keys
 from pbstore.codecs.types import TensorSpec
 from pbstore.disk.check import reference_problems
+from pbstore.disk.pack import Record
+from pbstore.disk.writer import PackWriter
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 NAMES = ("embed.weight", "layer.weight")
@@ -214,6 +225,130 @@ def test_removing_everything_but_the_copy_with_a_limit(tmp_path: Path, family: F
             store.add(folder, name)
         family.check(store, *store.models())
         assert "copy" in store.models()
+
+
+def heat_child(store: DiskBlockStore) -> None:
+    store.heat("child")
+
+
+def cool_child(store: DiskBlockStore) -> None:
+    store.cool("child")
+
+
+def drop_base(store: DiskBlockStore) -> None:
+    store.remove("base")
+    store.gc()
+
+
+def drop_child(store: DiskBlockStore) -> None:
+    store.remove("child")
+    store.gc()
+
+
+@pytest.mark.parametrize("goes_on", [False, True], ids=["index lost at once", "index lost later"])
+@pytest.mark.parametrize("act", [heat_child, cool_child, drop_base, drop_child])
+def test_an_index_can_be_built_from_whatever_an_interrupted_step_has_written(
+    family: Family, tmp_path: Path, act: Callable[[DiskBlockStore], None], goes_on: bool
+) -> None:
+    with open_store(tmp_path / "start", durable=False) as store:
+        for name, folder in family.folders.items():
+            store.add(folder, name)
+        if act is cool_child:
+            store.heat("child")
+    for stop_at in range(1, 100):
+        path = tmp_path / f"store-{stop_at}"
+        shutil.copytree(tmp_path / "start", path)
+        with open_store(path, durable=False) as store, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PackWriter, "append", interrupted(stop_at))
+            try:
+                act(store)
+            except KeyboardInterrupt:
+                finished = False
+            else:
+                finished = True
+            patch.undo()
+            models = store.models()
+            if goes_on:
+                store.put(b"the next writer")
+        for file in path.glob("index.sqlite*"):
+            file.unlink()
+        with open_store(path, durable=False) as store:
+            assert store.models() == models
+            family.check(store, *models)
+        shutil.rmtree(path)
+        if finished:
+            break
+    assert stop_at > 2 or act is drop_child
+
+
+def interrupted(stop_at: int) -> Callable[[PackWriter, StoredBlock], tuple[int, Record]]:
+    """`PackWriter.append` that is interrupted behind so many records."""
+    append, calls = PackWriter.append, count(1)
+
+    def wrapped(self: PackWriter, block: StoredBlock) -> tuple[int, Record]:
+        made = append(self, block)
+        if next(calls) == stop_at:
+            raise KeyboardInterrupt
+        return made
+
+    return wrapped
+
+
+def test_a_cast_of_a_lost_fine_tune_takes_its_place_as_a_difference(
+    store: DiskBlockStore, family: Family
+) -> None:
+    store.remove("child")
+    store.gc()
+    before = store.used_bytes
+    assert store.gc().freed_bytes == 0
+    assert store.used_bytes == before
+    with open_store(store.path.parent / "alone", durable=False) as other:
+        for name in ("base", "copy"):
+            other.add(family.folders[name], name)
+        assert before <= 1.02 * other.used_bytes
+
+
+def test_an_exact_base_comes_before_a_fine_tune_that_is_nearly_equal(tmp_path: Path, family: Family) -> None:
+    base = base_tensors(**SIZE)
+    step = {
+        name: np.float32(2e-6) * np.random.default_rng(3).normal(size=a.shape) for name, a in base.items()
+    }
+    near = {f"model.{name}": (array + step[name]).astype(np.float32) for name, array in base.items()}
+    with open_store(tmp_path / "other", durable=False) as store:
+        store.add(family.folders["base"], "base")
+        store.add(write_model(tmp_path / "near", near), "near")
+        store.add(write_model(tmp_path / "half", cast(base, "F16")), "half")
+        assert recasts(store) == []
+
+
+def test_a_damaged_fine_tune_does_not_stop_an_add(
+    store: DiskBlockStore, family: Family, tmp_path: Path
+) -> None:
+    location = store.locate(store.info(recasts(store)[0]).needs[0])
+    store.remove("copy")
+    store.close()
+    with (store.path / "packs" / f"{location.pack:08d}.pack").open("r+b") as file:
+        file.seek(location.record.payload_offset + 40)
+        file.write(b"damage")
+    with open_store(store.path, durable=False) as again:
+        again.rebuild_index()
+        again.gc()
+        again.add(family.folders["copy"], "again")
+        family.folders["again"] = family.folders["copy"]
+        target = tmp_path / "target"
+        again.checkout("again", target)
+        assert folder_content(target) == folder_content(family.folders["copy"])
+
+
+def test_a_cast_may_name_a_base_that_is_a_difference_here(store: DiskBlockStore, tmp_path: Path) -> None:
+    stored = store.export_block(recasts(store)[0])
+    with open_store(tmp_path / "other", durable=False) as other:
+        for block_id in reversed(stored.needs):
+            other.import_block(store.export_block(block_id))
+        other.import_block(replace(stored, codec="cast", needs=stored.needs[:1]))
+        assert other.info(stored.block_id).codec == "recast"
+        assert other.info(stored.block_id).needs == stored.needs
+        assert bytes(other.get(stored.block_id)) == bytes(store.get(stored.block_id))
 
 
 def test_cast_keys_are_those_of_the_exact_cast() -> None:
