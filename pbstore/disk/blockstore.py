@@ -159,14 +159,26 @@ class DiskBlocks:
     ) -> None:
         """Write a block's raw bytes into an open file, in little memory.
 
-        `known` says where the block and what it needs lay a moment ago: it saves the look-ups.
+        Whole pages of a raw block that come to lie on pages of the file are shared with the pack (reflink)
+        where the file system can. `known` says where the block and what it needs lay a moment ago: it saves
+        the look-ups.
 
         Raises:
             BlockCorruptError: If they do not hash to the block's id; the file then has other bytes there.
         """
+        shared = offset + self._clone(block_id, fd, offset, known)
         for part in self._parts(block_id, known):
-            fsio.write_at(fd, part, offset)
+            if offset + len(part) > shared:
+                fsio.write_at(fd, memoryview(part)[max(shared - offset, 0) :], max(shared, offset))
             offset += len(part)
+
+    def _clone(self, block_id: BlockId, fd: int, offset: int, known: Mapping[BlockId, Location]) -> int:
+        """Bytes of a file that now share a block's pages, see `write_block`."""
+        location = known.get(block_id) or self.locate(block_id)
+        if location.record.codec == RAW:
+            with suppress(FileNotFoundError):  # collected between the look-up and the first read
+                return self._reader.clone(location.pack, location.record, fd, offset)
+        return 0
 
     def _parts(self, block_id: BlockId, known: Mapping[BlockId, Location]) -> Iterator[Buffer]:
         """Raw bytes of a block, checked, in runs that are valid until the next is asked for."""

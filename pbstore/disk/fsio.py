@@ -1,6 +1,9 @@
 """Durable steps on a file system. Each one calls `step` first, so that a test can stop the writer there."""
 
+import errno
+import fcntl
 import os
+import struct
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +15,9 @@ from typing import TypeVar
 
 from pbstore.hashing import Buffer
 
+CLONE_ALIGN = 4096
+"""Both ends of a shared range lie on multiples of this."""
+_FICLONERANGE = 0x4020940D
 T = TypeVar("T")
 _durable: ContextVar[bool] = ContextVar("durable", default=True)
 _hooks: list[Callable[[str], None]] = []
@@ -37,6 +43,28 @@ def durability(wanted: bool) -> Iterator[None]:
         yield
     finally:
         _durable.reset(token)
+
+
+def clone_range(source: int, source_offset: int, length: int, fd: int, offset: int) -> bool:
+    """Let a range of a file share another's place on the disk until one of them is written to (reflink).
+
+    Args:
+        source: Open file to share with.
+        source_offset: Where its range starts, a multiple of `CLONE_ALIGN`.
+        length: Bytes, a multiple of `CLONE_ALIGN`.
+        fd: Open file that gets the range.
+        offset: Where, a multiple of `CLONE_ALIGN`.
+
+    Returns:
+        Whether it does; not on file systems without reflink, nor from one to another.
+    """
+    try:
+        fcntl.ioctl(fd, _FICLONERANGE, struct.pack("qQQQ", source, source_offset, length, offset))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+            raise
+        return False
+    return True
 
 
 def fsync(fd: int, name: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from pbstore.disk import fsio
 from pbstore.disk.pack import Record, pack_path, read_exact
 from pbstore.errors import BlockCorruptError, PackCorruptError
 
@@ -62,6 +63,14 @@ class PackReader:
             if not count:
                 raise PackCorruptError(pack, record.payload_offset, f"payload is cut short: {done} bytes")
             done += count
+
+    def clone(self, pack: int, record: Record, fd: int, offset: int) -> int:
+        """Let a file share the whole pages of a raw payload if the file system can; returns their bytes."""
+        length = record.stored_bytes // fsio.CLONE_ALIGN * fsio.CLONE_ALIGN
+        if not length or offset % fsio.CLONE_ALIGN or record.payload_offset % fsio.CLONE_ALIGN:
+            return 0
+        cloned = fsio.clone_range(self._file(pack).fd, record.payload_offset, length, fd, offset)
+        return length if cloned else 0
 
     def header(self, pack: int, offset: int, length: int) -> bytes:
         """Bytes of a pack, fewer at its end."""

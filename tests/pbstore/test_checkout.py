@@ -1,13 +1,15 @@
 """Laws of a checkout: every block by its hash, and every file by its sha256 unless this store made both."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pbstore import BlockCorruptError, DiskBlockStore, open_store
 from pbstore.buffers import Buffers
-from pbstore.disk import catalog
+from pbstore.disk import catalog, fsio
 from pbstore.errors import FileCorruptError
 from pbstore.manifest import Manifest
 from tests.pbstore.folders import base_tensors, folder_content, write_model
@@ -85,3 +87,27 @@ def test_memory_is_used_again_but_never_twice_at_a_time() -> None:
     buffers.give(two)
     with pytest.raises(ValueError, match="given back twice"):
         buffers.give(two)
+
+
+def test_pages_of_raw_files_are_shared_where_the_file_system_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = []
+
+    def clone(source: int, source_offset: int, length: int, fd: int, offset: int) -> bool:
+        assert not (source_offset | length | offset) % fsio.CLONE_ALIGN
+        assert os.copy_file_range(source, fd, length, source_offset, offset) == length
+        shared.append(length)
+        return True
+
+    raw = np.random.default_rng(0).bytes(300_001)
+    model = write_model(tmp_path / "model", base_tensors(), weights__gguf=raw)
+    with open_store(tmp_path / "store", durable=False) as store:
+        store.add(model, "org/model", form="hot")
+        monkeypatch.setattr(fsio, "clone_range", clone)
+        store.checkout("org/model", tmp_path / "shared")
+        monkeypatch.setattr(fsio, "clone_range", lambda *_: False)
+        store.checkout("org/model", tmp_path / "copied")
+
+    assert max(shared) == len(raw) // fsio.CLONE_ALIGN * fsio.CLONE_ALIGN
+    assert folder_content(tmp_path / "shared") == folder_content(tmp_path / "copied") == folder_content(model)
