@@ -149,7 +149,8 @@ class DiskBlocks:
 
         try:
             wanted, needed = self._borrow_all(block_id, known, held)
-            return decode(wanted, STEPS)
+            raw = decode(wanted, STEPS)
+            return bytearray(raw) if wanted.codec in (RAW, ZSTD) else raw  # stored anew since it was located
         finally:
             for memory in held:
                 self.buffers.give(memory)

@@ -8,6 +8,8 @@ import pytest
 
 from pbstore import CapacityError, DiskBlockStore, open_store
 from pbstore.disk.check import reference_problems
+from pbstore.disk.index import Location
+from pbstore.hashing import BlockId
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 
@@ -100,6 +102,30 @@ def test_weights_that_were_quantised_take_their_slow_form_when_asked(
     assert store.used_bytes < 0.5 * quick.stored_bytes
     assert_same(store, "org/quantised", folder, tmp_path)
     assert store.verify().ok
+
+
+def test_a_block_that_is_heated_while_it_is_read_keeps_its_memory(
+    store: DiskBlockStore, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add(base, "org/base")
+    blocks = store.manifest("org/base").block_ids()
+    block_id = next(one for one in blocks if store.info(one).codec == "planes")
+    expected, locate = bytes(store.get(block_id)), store.locate
+
+    def locate_and_heat(wanted: BlockId) -> Location:
+        location = locate(wanted)
+        monkeypatch.undo()
+        store.heat("org/base")
+        return location
+
+    monkeypatch.setattr(store, "locate", locate_and_heat)
+    raw = store.get(block_id)
+    assert store.info(block_id).codec == "raw"
+    held = [store.buffers.take(len(raw)) for _ in range(9)]
+    for memory in held:  # whichever is used again
+        memory[:] = bytes(len(raw))
+
+    assert bytes(raw) == expected
 
 
 def test_blocks_of_a_hot_model_stay_raw(store: DiskBlockStore, base: Path, tmp_path: Path) -> None:
