@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -21,7 +22,7 @@ from pbstore.coding import check_hash
 from pbstore.disk import index
 from pbstore.disk.pack import pack_path
 from pbstore.disk.store import DiskBlockStore
-from pbstore.errors import BlockCorruptError
+from pbstore.errors import BlockCorruptError, BlockMissingError, IntegrityError
 from pbstore.hashing import BlockId
 from pbstore.pool import Pool, in_order
 from pbstore.store import BlockStore
@@ -105,7 +106,13 @@ class BlockMemory:
 
     def _decoded(self, block_id: BlockId) -> memoryview:
         """A block's bytes in memory of its own, checked."""
-        raw = memoryview(self._store.get(block_id))
+        for last in (False, True):
+            try:
+                raw = memoryview(self._store.get(block_id))
+                break
+            except (IntegrityError, BlockMissingError, FileNotFoundError):
+                if last:  # else it may be that it was just being stored anew, on other bases
+                    raise
         return memoryview(bytearray(raw)) if raw.readonly else raw
 
     def _check(self, found: dict[BlockId, memoryview], block_ids: Sequence[BlockId]) -> None:
@@ -185,9 +192,7 @@ def raw_places(connection: sqlite3.Connection, wanted: Sequence[BlockId]) -> dic
 def read_places(packs: Path, places: Mapping[BlockId, Place], threads: int) -> dict[BlockId, memoryview]:
     """Read blocks from their packs, in the order in which they lie there, several at a time."""
     found: dict[BlockId, memoryview] = {}
-    files = {
-        pack: os.open(pack_path(packs, pack), os.O_RDONLY | os.O_CLOEXEC) for pack, _, _ in places.values()
-    }
+    files: dict[int, int] = {}
 
     def read(block_id: BlockId, pack: int, offset: int, length: int) -> None:
         view = np.empty(length, np.uint8).data
@@ -201,12 +206,11 @@ def read_places(packs: Path, places: Mapping[BlockId, Place], threads: int) -> d
             done += count
         found[block_id] = view
 
-    try:
+    with ExitStack() as stack:
+        for pack in {pack for pack, _, _ in places.values()}:
+            files[pack] = stack.enter_context(shared.opened(pack_path(packs, pack)))
         ordered = sorted(places.items(), key=lambda item: item[1])
         _run([partial(read, block_id, *place) for block_id, place in ordered], threads)
-    finally:
-        for fd in files.values():
-            os.close(fd)
     return found
 
 

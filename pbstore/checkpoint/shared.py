@@ -23,7 +23,7 @@ _mutex = threading.Lock()
 
 def private_map(path: Path) -> memoryview:
     """A file as memory of one's own: writing to it changes neither the file nor another map."""
-    with _opened(path) as fd:
+    with opened(path) as fd:
         return memoryview(_map(fd))
 
 
@@ -32,7 +32,7 @@ def shared_maps(path: Path, end: int) -> list[memoryview]:
 
     A block stays in the map in which earlier loads have it, though its pack has grown since.
     """
-    with _opened(path) as fd, _mutex:
+    with opened(path) as fd, _mutex:
         status = os.fstat(fd)
         file = (status.st_dev, status.st_ino)
         maps = sorted((mapped for key, mapped in _maps.items() if key[:2] == file), key=len)
@@ -55,7 +55,8 @@ def keep(run: tuple[BlockId, ...], memory: memoryview) -> memoryview:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def opened(path: Path) -> Iterator[int]:
+    """A file's descriptor, to read from."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield fd

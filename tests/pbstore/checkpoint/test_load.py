@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from pbstore import (
     BlockCorruptError,
+    BlockMissingError,
     DiskBlockStore,
     MemoryBlockStore,
     ModelMissingError,
@@ -271,6 +272,39 @@ def test_a_model_that_another_process_replaced_is_read_anew(store: DiskBlockStor
         other.add(tmp_path / "second", "m", form="hot")
 
     assert same_state(load_model(store, "m"), second)
+
+
+@pytest.mark.parametrize("options", [{"eager": True}, {"share": True}, {"verify": True}])
+def test_no_file_stays_open(options: dict[str, bool], store: DiskBlockStore, add: Add) -> None:
+    add(bert(), "m")
+    load_state_dict(store, "m", **options)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    for _ in range(3):
+        load_state_dict(store, "m", **options)
+
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+@pytest.mark.parametrize(
+    "error", [BlockCorruptError("0" * 64, "it needs a base"), BlockMissingError("0" * 64)]
+)
+def test_a_block_that_is_stored_anew_at_this_moment_is_read_again(
+    error: PBStoreError, store: DiskBlockStore, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(bert(), "m", "cold")
+    expected = load_state_dict(store, "m")
+    get, errors = store.get, [error]
+
+    def get_while_it_changes(block_id: str) -> object:
+        if errors:
+            raise errors.pop()
+        return get(block_id)
+
+    monkeypatch.setattr(store, "get", get_while_it_changes)
+    found = load_state_dict(store, "m")
+    assert not errors
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
 @pytest.mark.parametrize("length", ["stored_bytes - 4", "stored_bytes + 4", "stored_bytes - 2", "1 << 40"])
