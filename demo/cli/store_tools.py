@@ -61,7 +61,8 @@ def explain(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: Jso
     if as_json:
         print_json(asdict(story))
         return
-    title = f"{name} ({story.form}), base {story.base or 'none'}{'' if story.base_present else ' (not here)'}"
+    base = f", base {story.base}{'' if story.base_present else ' (not here)'}" if story.base else ""
+    title = f"{name} ({story.form}){base}"
     table = Table("tensor", "shape", "form", "bytes", "stored", "models", "from", title=title)
     for tensor in story.tensors:
         shape = "x".join(map(str, tensor.shape)) or "scalar"
