@@ -194,9 +194,10 @@ class ScenarioConfig:
         """The links as values that add over blocks should see them.
 
         A transfer that overlaps with broadcasts (pipelined timing) delays nobody as long as the band is busy:
-        only a part of its time counts, `EXPOSED_SHARE`.
+        only a part of its time counts, `EXPOSED_SHARE`. The objective `total` adds up transfers in full
+        whatever overlaps.
         """
-        if self.timing != "pipelined":
+        if self.timing != "pipelined" or self.objective != "mean-user":
             return self.links
         backhaul, cloud = (
             rate / EXPOSED_SHARE for rate in (self.links.backhaul_bit_s, self.links.cloud_bit_s)

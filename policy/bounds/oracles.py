@@ -10,7 +10,7 @@ from policy.batched.placing import greedy_masks
 from policy.batched.tables import batched_tables
 from policy.batched.worlds import WorldBatch, radio_of
 from policy.bounds.horizon import hindsight_bracket
-from policy.config import ScenarioConfig
+from policy.config import LinkConfig, ScenarioConfig
 from policy.errors import PolicyError
 from policy.interfaces import Float
 from policy.rates import link_snr
@@ -82,10 +82,21 @@ def _expected_tables(
     ]
 
 
-def mean_future_table(world: World, slot: int, rng: np.random.Generator, futures: int) -> Tensor:
-    """Mean planning table over futures drawn from the hidden state before a slot, (blocks, 2^nodes), s."""
+def mean_future_table(
+    world: World, slot: int, rng: np.random.Generator, futures: int, links: LinkConfig | None = None
+) -> Tensor:
+    """Mean delay table over futures drawn from the hidden state before a slot, (blocks, 2^nodes), s.
+
+    Args:
+        world: Drawn world with its hidden states.
+        slot: Slot of the trace.
+        rng: Draws the futures.
+        futures: How many.
+        links: What a transfer is counted with; None: the scenario's links, which additive cost is made of. To
+            plan for a played slot see `ScenarioConfig.planning_links`.
+    """
     scenario = world.scenario
-    radio = replace(radio_of(scenario), links=scenario.config.planning_links)
+    radio = replace(radio_of(scenario), links=links or scenario.config.links)
     drawn = [step_world(rng, world.hidden[slot], scenario.config, scenario.families) for _ in range(futures)]
     places = np.stack([xy for _, xy, _ in drawn])
     requests = torch.tensor(np.stack([asked for _, _, asked in drawn]))

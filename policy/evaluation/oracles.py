@@ -76,10 +76,9 @@ def _bracket_s(world: World) -> tuple[float, float]:
 def _planner_cost_s(world: World, rng: np.random.Generator) -> float:
     from policy.bounds.oracles import mean_future_table
 
-    slots = range(world.trace.num_slots)
-    return _greedy_cost_s(
-        world, [mean_future_table(world, t, rng, FUTURES).double().numpy() for t in slots], rng
-    )
+    links = world.scenario.config.planning_links
+    tables = [mean_future_table(world, t, rng, FUTURES, links) for t in range(world.trace.num_slots)]
+    return _greedy_cost_s(world, [table.double().numpy() for table in tables], rng)
 
 
 def _greedy_cost_s(world: World, believed_s: Sequence[Float], rng: np.random.Generator) -> float:

@@ -146,6 +146,20 @@ def test_a_planner_needs_what_only_drawn_worlds_have() -> None:
         planner_costs([replayed], batch_worlds([replayed]), np.random.default_rng(0))
 
 
+def test_bounds_of_additive_cost_count_transfers_in_full_in_any_timing() -> None:
+    base = load_scenario("default")
+    costs = []
+    for timing in ("additive", "pipelined"):
+        scenario = Scenario(replace(base.config, timing=timing, num_slots=3), base.catalog)  # type: ignore[arg-type]
+        world = scenario.world(5)
+        batch = batch_worlds([world])
+        planner = planner_costs([world], batch, np.random.default_rng(0), futures=4).mean()
+        bound = unforeseen_bound([world], batch, np.random.default_rng(0), futures=4, steps=10)[0]
+        costs.append((planner, bound))
+
+    assert costs[0] == pytest.approx(costs[1])
+
+
 @pytest.mark.parametrize("timing", ["additive", "sequential", "pipelined"])
 @pytest.mark.parametrize("objective", ["total", "mean-user"])
 def test_no_scheme_beats_unlimited_caches(timing: str, objective: str) -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +86,9 @@ def test_transfers_that_overlap_with_broadcasts_count_in_part() -> None:
     seen = pipelined.planning_links
     assert seen.backhaul_bit_s == pytest.approx(pipelined.links.backhaul_bit_s / EXPOSED_SHARE)
     assert seen.cloud_bit_s == pytest.approx(pipelined.links.cloud_bit_s / EXPOSED_SHARE)
+
+
+def test_transfers_count_in_full_where_the_objective_adds_them_up() -> None:
+    total = replace(PRESETS["default"], objective="total")
+
+    assert total.planning_links == total.links
