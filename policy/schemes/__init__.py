@@ -3,10 +3,10 @@
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from inspect import signature
 
 from policy.errors import SchemeError
 from policy.schemes.base import History, Observation, Placement, Scheme, SchemeEntry
+from policy.schemes.settings import read_settings
 from policy.schemes.unshared import without_sharing
 
 HOMES: dict[str, str] = {
@@ -64,33 +64,19 @@ def find_scheme(name: str) -> SchemeEntry:
             then, each after a plus, ablations.
 
     Raises:
-        SchemeError: If there is no such scheme, setting or ablation.
+        SchemeError: If there is no such scheme, setting or ablation, or a setting is out of range.
     """
     head, *switches = name.split("+")
-    base, _, settings = head.partition(":")
+    base, colon, settings = head.partition(":")
     if base not in HOMES:
         raise SchemeError(f"no scheme {base!r}; there are {', '.join(sorted(HOMES))}")
     module, _, attribute = HOMES[base].partition(":")
     entry: SchemeEntry = getattr(import_module(f"policy.schemes.{module}"), attribute)
-    if settings:
-        entry = replace(entry, start=partial(entry.start, **_settings(settings, entry)))
+    if colon:
+        entry = replace(entry, start=partial(entry.start, **read_settings(settings, entry)))
     for switch in switches:
         entry = _switch_off(entry, switch)
     return replace(entry, name=name)
-
-
-def _settings(text: str, entry: SchemeEntry) -> dict[str, float]:
-    known = list(signature(entry.start).parameters)[2:]  # after the scenario and the generator
-    made = {}
-    for item in text.split(";"):
-        key, _, value = item.partition("=")
-        try:
-            made[key.strip()] = float(value)
-        except ValueError:
-            raise SchemeError(f"expected settings such as weight=0.2, got {item!r}") from None
-        if key.strip() not in known:
-            raise SchemeError(f"{entry.name} has settings {', '.join(known) or 'none'}, got {key.strip()!r}")
-    return made
 
 
 def _switch_off(entry: SchemeEntry, switch: str) -> SchemeEntry:

@@ -7,10 +7,12 @@ import pytest
 
 from demo.cli import main
 from demo.evaluation import draw_capacities, draw_ladder, markdown_capacities, markdown_rungs, markdown_table
+from demo.experiments.tune import GRIDS, settings_of
 from policy.catalogs import findings_catalog
 from policy.config import FINDINGS
 from policy.evaluation import Evaluation, evaluate
 from policy.scenario import Scenario
+from policy.schemes import find_scheme
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,12 @@ def test_bad_input_is_one_line_and_exit_code_1(
     assert text in shown.err
     assert len(shown.err.strip().splitlines()) == 1
     assert shown.out == ""
+
+
+@pytest.mark.parametrize("scheme", GRIDS)
+def test_every_setting_of_the_tuning_can_be_played(scheme: str) -> None:
+    for name in settings_of(scheme):
+        assert find_scheme(name).name == name
 
 
 def test_tables_tell_what_was_found(result: Evaluation) -> None:

@@ -9,6 +9,7 @@ from policy.rollout import rollout
 from policy.scenario import load_scenario
 from policy.schemes import find_scheme, scheme_names
 from policy.schemes.rendezvous import node_ranks
+from policy.schemes.settings import RANGES, settings_of
 from policy.schemes.unshared import copies_of
 
 
@@ -35,6 +36,17 @@ def test_ablations_switch_rules_off() -> None:
         ("lru+no-radio", "no ablation 'no-radio'; there are no-air-sharing"),
         ("ewma-greedy:weight", "settings such as weight=0.2, got 'weight'"),
         ("ewma-greedy:weight=high", "settings such as weight=0.2, got 'weight=high'"),
+        ("lfu:", "settings such as weight=0.2, got ''"),
+        ("ewma-greedy:weight=0", r"ewma-greedy: weight must be in \(0, 1\], got 0"),
+        ("ewma-greedy:weight=nan", r"weight must be in \(0, 1\], got nan"),
+        ("ewma-greedy:update=-1", "update must be >= 0, got -1"),
+        ("ewma-greedy:prior=inf", "prior must be >= 0, got inf"),
+        ("trimcaching-gen:slack=nan", "slack must be > 0, got nan"),
+        ("trimcaching-spec:epsilon=1", r"epsilon must be in \(0, 1\), got 1"),
+        ("lfu:memory=2", r"memory must be in \[0, 1\], got 2"),
+        ("planner:samples=0", "samples must be >= 1, got 0"),
+        ("planner:horizon=1.5", "horizon must be a whole number, got 1.5"),
+        ("m-pso:particles=nan", "particles must be a whole number, got nan"),
     ],
 )
 def test_unknown_names_are_refused(name: str, text: str) -> None:
@@ -44,9 +56,18 @@ def test_unknown_names_are_refused(name: str, text: str) -> None:
 
 def test_settings_reach_the_scheme() -> None:
     scenario = load_scenario("findings")
+    world = scenario.world(3)
+    costs = [
+        rollout(world, find_scheme(f"lfu:memory={memory}"), np.random.default_rng(0)).mean_cost_s
+        for memory in (0, 1)
+    ]
 
-    with pytest.raises(ValueError, match=r"must be in \(0, 1\], got 2"):
-        find_scheme("ewma-greedy:weight=2").start(scenario, np.random.default_rng(0))
+    assert costs[0] != costs[1]
+
+
+@pytest.mark.parametrize("name", scheme_names())
+def test_every_setting_of_a_scheme_has_a_range(name: str) -> None:
+    assert set(settings_of(find_scheme(name))) <= set(RANGES)
 
 
 def test_every_ablation_costs_delay_in_the_findings_scenario() -> None:
