@@ -1,6 +1,8 @@
 """Settings of the downlink, with the source of each value."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Literal
 
 from radio.units import BOLTZMANN_DBM_PER_HZ, SPEED_OF_LIGHT_M_S, db_to_linear, dbm_to_w
@@ -11,6 +13,7 @@ _POSITIVE = (
     "num_nodes",
     "num_antennas",
     "num_users",
+    "num_subbands",
     "area_m",
     "carrier_hz",
     "bandwidth_hz",
@@ -57,11 +60,13 @@ class RadioConfig:
     """Parts of the band that fade differently; 1 is flat fading."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_number(field.name, getattr(self, field.name), field.default)
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        if self.num_subbands < 1:
-            raise ValueError(f"num_subbands must be at least 1, got {self.num_subbands}")
+        if not self.height_m > 0:
+            raise ValueError(f"node_height_m must be > 0, got {self.node_height_m}")
         if not 0 < self.user_height_m <= 13:
             raise ValueError(f"user_height_m must be in (0, 13], got {self.user_height_m}")
         if self.scenario not in ("umi", "uma") or self.array not in ("ula", "upa"):
@@ -89,3 +94,12 @@ class RadioConfig:
     def noise_w(self) -> float:
         """Noise power at each user over the whole band, W."""
         return dbm_to_w(self.noise_density_dbm_hz) * self.bandwidth_hz * db_to_linear(self.noise_figure_db)
+
+
+def _check_number(name: str, value: object, default: object) -> None:
+    """Refuse what is no number where the default is one."""
+    if isinstance(default, str) or value is default:
+        return
+    kind, label = (Integral, "a whole number") if isinstance(default, int) else (Real, "a finite number")
+    if not isinstance(value, kind) or not math.isfinite(float(value)):
+        raise ValueError(f"{name} must be {label}, got {value!r}")

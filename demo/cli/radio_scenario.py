@@ -2,13 +2,13 @@
 
 import math
 import time
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from demo.cli.radio_file import Settings, chosen, number, places, radio_config, read_settings
 from radio import (
     BASELINES,
     BroadcastResult,
@@ -28,7 +28,6 @@ from radio.types import BoolArray, ComplexArray, FloatArray
 
 __all__ = ["Comparison", "Row", "Scenario", "compare", "load_scenario"]
 
-_TOP_KEYS = {"radio", "users_xy", "nodes_xy", "holders", "waiting", "size_bytes", "csi_error"}
 _LARGEST_GLOBAL = 32
 """Antennas that send, and users that wait, up to which branch and bound takes less than a minute."""
 _BEST = "best beam"
@@ -124,27 +123,16 @@ def load_scenario(path: Path | None, channel: Path | None, seed: int, csi_error:
     Raises:
         ValueError: If the file asks for something that does not exist.
     """
-    settings = tomllib.loads(path.read_text()) if path is not None else {}
-    unknown = set(settings) - _TOP_KEYS
-    if unknown:
-        raise ValueError(
-            f"{path}: unknown {', '.join(sorted(unknown))}; known are {', '.join(sorted(_TOP_KEYS))}"
-        )
-    share = float(settings.get("csi_error", csi_error))
+    settings = read_settings(path) if path is not None else {}
+    share = number(settings, "csi_error", csi_error)
     if channel is not None:
         return _from_file(channel, settings, share)
-    fields = dict(settings.get("radio", {}))
-    for name, key in (("users_xy", "num_users"), ("nodes_xy", "num_nodes")):
-        if name in settings:
-            fields[key] = len(settings[name])
-    try:
-        config = RadioConfig(**fields)
-    except TypeError as error:
-        raise ValueError(f"{path}: table [radio]: {error}") from None
+    users, nodes = places(settings, "users_xy"), places(settings, "nodes_xy")
+    counts = {"num_users": users, "num_nodes": nodes}
+    config = radio_config(settings, {key: len(xy) for key, xy in counts.items() if xy is not None})
     rng = np.random.default_rng(seed)
-    places = {name: _places(settings, name) for name in ("users_xy", "nodes_xy")}
-    deployment = draw_deployment(config, rng, places["nodes_xy"])
-    users_xy = draw_users(config, rng) if places["users_xy"] is None else places["users_xy"]
+    deployment = draw_deployment(config, rng, nodes)
+    users_xy = draw_users(config, rng) if users is None else users
     h = draw_channel(deployment, users_xy, rng)
     if h.ndim == 4:
         raise ValueError("pbcast radio draws flat channels: num_subbands must be 1")
@@ -153,62 +141,43 @@ def load_scenario(path: Path | None, channel: Path | None, seed: int, csi_error:
         h=h,
         power_w=np.full(config.num_nodes, config.power_w),
         noise_w=np.full(len(users_xy), config.noise_w),
-        holders=_chosen(settings, "holders", config.num_nodes),
-        waiting=_chosen(settings, "waiting", len(users_xy)),
-        size_bytes=float(settings.get("size_bytes", _IMAGE_MODEL_BYTES)),
-        csi_error=_radius(h, _chosen(settings, "holders", config.num_nodes), share),
+        holders=chosen(settings, "holders", config.num_nodes),
+        waiting=chosen(settings, "waiting", len(users_xy)),
+        size_bytes=number(settings, "size_bytes", _IMAGE_MODEL_BYTES),
+        csi_error=_radius(h, chosen(settings, "holders", config.num_nodes), share),
         users_xy=users_xy,
         nodes_xy=deployment.nodes_xy,
         deployment=deployment,
     )
 
 
-def _from_file(path: Path, settings: dict[str, Any], share: float) -> Scenario:
+def _from_file(path: Path, settings: Settings, share: float) -> Scenario:
     loaded = load_channel(path)
     if loaded.h.ndim != 3:
         raise ValueError(f"{path}: h must be (users, nodes, antennas) here, got {loaded.h.shape}")
     users, nodes, antennas = loaded.h.shape
-    fields = {k: v for k, v in settings.get("radio", {}).items() if not k.startswith("num_")}
-    config = RadioConfig(num_users=users, num_nodes=nodes, num_antennas=antennas, **fields)
+    shape = {"num_users": users, "num_nodes": nodes, "num_antennas": antennas, "num_subbands": 1}
+    config = radio_config(settings, shape)
     power = config.power_w if loaded.power_w is None else loaded.power_w
     noise = config.noise_w if loaded.noise_w is None else loaded.noise_w
     error = (
         loaded.csi_error
         if loaded.csi_error is not None
-        else _radius(loaded.h, _chosen(settings, "holders", nodes), share)
+        else _radius(loaded.h, chosen(settings, "holders", nodes), share)
     )
     return Scenario(
         config=config,
         h=loaded.h,
         power_w=np.broadcast_to(np.asarray(power, np.float64), (nodes,)),
         noise_w=np.broadcast_to(np.asarray(noise, np.float64), (users,)),
-        holders=_chosen(settings, "holders", nodes),
-        waiting=_chosen(settings, "waiting", users),
-        size_bytes=float(settings.get("size_bytes", _IMAGE_MODEL_BYTES)),
+        holders=chosen(settings, "holders", nodes),
+        waiting=chosen(settings, "waiting", users),
+        size_bytes=number(settings, "size_bytes", _IMAGE_MODEL_BYTES),
         csi_error=error,
         users_xy=loaded.users_xy,
         nodes_xy=loaded.nodes_xy,
         deployment=None,
     )
-
-
-def _places(settings: dict[str, Any], name: str) -> FloatArray | None:
-    if name not in settings:
-        return None
-    places = np.array(settings[name], dtype=np.float64)
-    if places.ndim != 2 or places.shape[1] != 2:
-        raise ValueError(f"{name} must be a list of [x, y], got shape {places.shape}")
-    return places
-
-
-def _chosen(settings: dict[str, Any], name: str, count: int) -> BoolArray:
-    """Mask of a list of indices; all where the file says nothing."""
-    mask = np.full(count, name not in settings)
-    for index in settings.get(name, []):
-        if not isinstance(index, int) or not 0 <= index < count:
-            raise ValueError(f"{name}: expected indices 0..{count - 1}, got {index}")
-        mask[index] = True
-    return mask
 
 
 def _radius(h: ComplexArray, holders: BoolArray, share: float) -> FloatArray | None:

@@ -21,7 +21,7 @@ def print_comparison(scenario: Scenario, result: Comparison, out: Path | None) -
     )
     robust = scenario.csi_error is not None
     table = Table(title=head, title_justify="left", box=None, header_style="bold")
-    table.add_column("scheme", no_wrap=True)
+    table.add_column("scheme", overflow="fold")
     columns = (
         "min dB",
         *(("sure dB",) if robust else ()),
@@ -31,7 +31,7 @@ def print_comparison(scenario: Scenario, result: Comparison, out: Path | None) -
         "CPU ms",
     )
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row in result.rows:
         weakest = f"{min(row.snr_db):.2f}" if row.snr_db else ""
         guaranteed = ("" if row.guaranteed_db is None else f"{row.guaranteed_db:.2f}",) if robust else ()
@@ -43,7 +43,8 @@ def print_comparison(scenario: Scenario, result: Comparison, out: Path | None) -
         table.add_row(name, *cells)
     console = Console()
     console.print(table)
-    console.print(f"no beamformer of any rank gets the weakest user above {result.upper_bound_db:.2f} dB")
+    if math.isfinite(result.upper_bound_db):  # someone holds the block, and someone waits for it
+        console.print(f"no beamformer of any rank gets the weakest user above {result.upper_bound_db:.2f} dB")
     if result.beam_bound_db is not None:
         console.print(f"no single beam gets it above {result.beam_bound_db:.2f} dB")
     if out is not None:

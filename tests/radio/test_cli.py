@@ -124,3 +124,43 @@ def test_no_holder_is_never(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     first = json.loads(capsys.readouterr().out)["solvers"][0]
     assert first["status"] == "no holder"
     assert first["airtime_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("size_bytes = nan", "size_bytes must be a number >= 0, got nan"),
+        ("csi_error = [0.1]", "csi_error must be a number >= 0, got [0.1]"),
+        ("users_xy = [[nan, 2]]", "users_xy must be a list of [x, y] in m, got [[nan, 2]]"),
+        ("users_xy = 3", "users_xy must be a list of [x, y] in m, got 3"),
+        ("nodes_xy = [[1], [1, 2]]", "nodes_xy must be a list of [x, y] in m"),
+        ("holders = [true]", "holders: expected indices 0..3, got True"),
+        ("waiting = 3", "waiting: expected indices 0..11, got 3"),
+        ("radio = 3", "radio must be a table, got 3"),
+        ("[radio]\nfoo = 1", "table [radio]: unknown foo; known are num_nodes"),
+        ("[radio]\nnum_users = 2.5", "num_users must be a whole number, got 2.5"),
+        ("[radio]\nbandwidth_hz = 'wide'", "bandwidth_hz must be a finite number, got 'wide'"),
+        ("[radio]\nnode_power_dbm = nan", "node_power_dbm must be a finite number, got nan"),
+        ("[radio]\nnode_height_m = -3.0", "node_height_m must be > 0, got -3.0"),
+        ("foo = 1", "unknown foo; known are csi_error"),
+        ("holders = ", "is not valid TOML"),
+    ],
+)
+def test_a_slip_in_the_scenario_file_is_told_in_one_line(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "scenario.toml"
+    path.write_text(text)
+
+    assert main(["radio", str(path)]) == 1
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert len(shown.err.splitlines()) == 1
+
+
+def test_nothing_is_claimed_where_nobody_waits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "scenario.toml"
+    path.write_text("waiting = []")
+
+    assert main(["radio", str(path)]) == 0
+    assert "no beamformer" not in capsys.readouterr().out
