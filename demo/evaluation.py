@@ -46,7 +46,7 @@ def evaluation_table(result: Evaluation) -> Table:
         "± half a 95 % interval; moved, cloud, cache updates: MB; ms to decide"
     )
     table = Table(title=title, box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("scheme", no_wrap=True)
+    table.add_column("scheme", overflow="fold")  # a narrow screen folds names, never cuts numbers
     for column in ("delay s", "±", "user s", "P95 s", "hits", "moved", "cloud", "upd.", "ms"):
         table.add_column(column, justify="right", no_wrap=True)
     for name in ladder_order(result):

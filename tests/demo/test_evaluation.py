@@ -1,12 +1,21 @@
 import json
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from demo.cli import main
-from demo.evaluation import draw_capacities, draw_ladder, markdown_capacities, markdown_rungs, markdown_table
+from demo.evaluation import (
+    draw_capacities,
+    draw_ladder,
+    evaluation_table,
+    markdown_capacities,
+    markdown_rungs,
+    markdown_table,
+)
 from demo.experiments.tune import GRIDS, settings_of
 from policy.catalogs import findings_catalog
 from policy.config import FINDINGS
@@ -90,6 +99,17 @@ def test_tables_tell_what_was_found(result: Evaluation) -> None:
     )
     assert f"{result.paired['lru|no-cache'].reduction:.1%}" in rungs
     assert f"{result.bounds['one_step_clairvoyant_s']:.2f}" in rungs
+
+
+def test_a_narrow_screen_cuts_no_number(result: Evaluation) -> None:
+    row = result.schemes["lru"]
+    long = replace(result, schemes={"trimcaching-gen-delay+no-store-sharing+no-migration": row})
+    screen = StringIO()
+    Console(width=80, file=screen).print(evaluation_table(long))
+
+    printed = screen.getvalue()
+    assert "…" not in printed
+    assert f"{row.user_delay_s:.2f}" in printed
 
 
 def test_pictures_are_drawn(result: Evaluation, tmp_path: Path) -> None:
