@@ -1,5 +1,6 @@
 """Settings of a run."""
 
+import math
 from dataclasses import dataclass, field, replace
 
 from policy.config import ScenarioConfig
@@ -48,8 +49,11 @@ class RunConfig:
             )
         if self.emulated_scheme not in replayable():
             raise ValueError(f"scheme must be one of {', '.join(replayable())}, got {self.emulated_scheme!r}")
-        if not (self.device_models >= 0 and self.capacity_models > 0):
-            raise ValueError(f"need device_models >= 0 and capacity_models > 0, got {self}")
+        if not (0 <= self.device_models < math.inf and 0 < self.capacity_models < math.inf):
+            raise ValueError(
+                "need finite device_models >= 0 and capacity_models > 0, "
+                f"got {self.device_models} and {self.capacity_models}"
+            )
 
     def scenario(self, catalog: BlockCatalog) -> ScenarioConfig:
         """The scenario of this run over a catalogue."""

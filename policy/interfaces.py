@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +121,9 @@ class BlockCatalog:
     def load(cls, path: Path) -> "BlockCatalog":
         """Read what `save` wrote; raises ValueError when it is not a catalogue."""
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+            with path.open("rb") as file, ZipFile(file):  # else numpy takes any file for a pickle
+                file.seek(0)
+                data = np.load(file, allow_pickle=False)
                 return cls(
                     sizes_bytes=data["sizes_bytes"],
                     members=data["members"],

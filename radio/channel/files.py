@@ -57,7 +57,9 @@ def load_channel(path: Path) -> ChannelFile:
         OSError: If it cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, zipfile.ZipFile(file):  # else numpy takes any file for a pickle
+            file.seek(0)
+            data = np.load(file, allow_pickle=False)
             found = {name: data[name] for name in ("h", *_OPTIONAL) if name in data}
     except (ValueError, zipfile.BadZipFile, EOFError) as error:
         raise ChannelFileError(str(path), f"not a plain .npz: {error}") from None

@@ -174,6 +174,7 @@ def test_every_scheme_but_the_coarse_ones_can_be_replayed(name: str, tmp_path: P
         (["--slots", "0"], 2),
         (["--scheme", "nobody"], 1),
         (["--scheme", "whole-model"], 1),
+        (["--capacity-models", "inf"], 1),
         (["--capacity-models", "0.01", "--slots", "1"], 0),
     ],
 )
