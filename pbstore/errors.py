@@ -155,6 +155,17 @@ class FileCorruptError(IntegrityError):
         )
 
 
+class ManifestLostError(IntegrityError):
+    """The index knows a model whose manifest is not there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"the manifest of {self.name} is lost: `repair` takes it from another store that has the model"
+
+
 class PackCorruptError(IntegrityError):
     """A record of a pack does not say what the index says."""
 

@@ -75,6 +75,10 @@ def explain(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: Jso
     out.print(f"  {human(story.own_stored_bytes)} on the disk for this model alone", highlight=False)
 
 
+MOST_SHOWN = 20
+"""Problems that are listed."""
+
+
 @tools.command(epilog=EXIT_CODES)
 def heat(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Store a model's blocks raw, so that they are mapped when it is loaded."""
@@ -158,7 +162,9 @@ def repair(
             with existing(source) as other:
                 report = opened.repair(other)
     line = f"mended {report.mended_blocks} blocks and {report.mended_manifests} manifests"
-    show(asdict(report), as_json, f"{line}, {len(report.left)} problems left")
+    hint = " (--from STORE takes good copies from another store)" if report.left and source is None else ""
+    left = [f"{len(report.left)} problems left{hint}", *report.left[:MOST_SHOWN]]
+    show(asdict(report), as_json, f"{line}, " + "\n  ".join(left))
     return 3 if report.left else 0
 
 

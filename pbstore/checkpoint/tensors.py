@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.safetensors_header import SafetensorsHeader
-from pbstore.disk.catalog import read_manifest
 from pbstore.disk.store import DiskBlockStore
 from pbstore.manifest import FileEntry, Manifest
 from pbstore.store import BlockStore
@@ -34,14 +33,14 @@ def manifest_of(store: BlockStore, name: str) -> Manifest:
 
     Raises:
         ModelMissingError: If there is no such model.
-        FileCorruptError: If the manifest is damaged.
+        IntegrityError: If the manifest is damaged or lost.
     """
     if not isinstance(store, DiskBlockStore):
         return store.manifest(name)
     row = store.model_row(name)
     known = _known_manifests.get(row.manifest_hash)
     if known is None:
-        known = read_manifest(store.layout, row)
+        known = store.manifest_of(row)
         _remember(_known_manifests, row.manifest_hash, known)
     return known
 

@@ -13,7 +13,7 @@ from blake3 import blake3
 from pbstore.blocks import RAW
 from pbstore.disk import index
 from pbstore.disk.layout import Layout
-from pbstore.errors import FileCorruptError, ManifestError, ModelMissingError
+from pbstore.errors import FileCorruptError, ManifestError, ManifestLostError
 from pbstore.hashing import BlockId
 from pbstore.manifest import MAX_MANIFEST_BYTES, Manifest
 
@@ -67,6 +67,7 @@ def read_manifest(layout: Layout, row: ModelRow) -> Manifest:
 
     Raises:
         FileCorruptError: If the file is not the one that was filed.
+        ManifestLostError: If there is none, and the index still knows the model.
     """
     actual, path = None, layout.manifests / row.file
     for place in (path, layout.waiting(path), path):  # a writer may be putting it in place meanwhile
@@ -76,7 +77,7 @@ def read_manifest(layout: Layout, row: ModelRow) -> Manifest:
             if actual == row.manifest_hash:
                 return Manifest.from_json(text)
     if actual is None:
-        raise ModelMissingError(row.name)
+        raise ManifestLostError(row.name)
     raise FileCorruptError(row.name, "its manifest", row.manifest_hash, actual)
 
 

@@ -149,11 +149,15 @@ def shorten_log(connection: sqlite3.Connection) -> None:
 
 def find(connection: sqlite3.Connection, block_id: BlockId) -> Location | None:
     """Where a block lies, None if it is not there."""
-    row = connection.execute(
-        f"SELECT {BLOCK_COLUMNS} FROM blocks WHERE id = ?",
-        (bytes.fromhex(block_id),),
-    ).fetchone()
-    return None if row is None else _location(row, _row_needs(connection, row))
+    query, key = f"SELECT {BLOCK_COLUMNS} FROM blocks WHERE id = ?", (bytes.fromhex(block_id),)
+    row = connection.execute(query, key).fetchone()
+    while row is not None and row[_CODEC] not in ALONE:
+        needs = needs_of(connection, row[0])
+        again = connection.execute(query, key).fetchone()
+        if again == row:
+            return _location(row, needs)
+        row = again  # stored anew between the two
+    return None if row is None else _location(row, ())
 
 
 def find_many(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> dict[BlockId, Location]:

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from blake3 import blake3
+
 from pbstore.disk import catalog, fsio
-from pbstore.disk.catalog import HOT
+from pbstore.disk.catalog import HOT, ModelRow
 from pbstore.errors import PBStoreError
 from pbstore.hashing import BlockId
 from pbstore.store import raw_block
@@ -24,21 +26,36 @@ class RepairReport:
 
 
 def repair(store: "DiskBlockStore", other: "DiskBlockStore | None") -> RepairReport:
-    """Mend what is damaged with good copies from another store; without one, only the index is built anew."""
-    store.rebuild_index()
+    """Mend what is damaged with good copies from another store; without one, only the index is built anew.
+
+    It is not where the manifest of a model stays lost: the index is all that tells of that model.
+    """
     manifests = blocks = 0
     if other is not None:
         with store.writing():
             manifests = _mend_manifests(store, other)
-            store.commit_so_far()
+    if all(_is_readable(store, row) for row in store.model_rows()):
+        store.rebuild_index()
+    if other is not None:
+        with store.writing():
             blocks = sum(_mend_block(store, other, block_id) for block_id in _bad_blocks(store))
             recount(store)
     return RepairReport(mended_blocks=blocks, mended_manifests=manifests, left=store.verify().problems)
 
 
+def _is_readable(store: "DiskBlockStore", row: ModelRow) -> bool:
+    try:
+        catalog.read_manifest(store.layout, row)
+    except PBStoreError:
+        return False
+    return True
+
+
 def recount(store: "DiskBlockStore") -> None:
-    """Inside `writing`: count references anew from the manifests."""
+    """Inside `writing`: count references anew from the manifests; nothing changes if one cannot be read."""
     connection = store.connection
+    if not all(_is_readable(store, row) for row in store.model_rows()):
+        return
     connection.execute("UPDATE blocks SET refs = 0, hot_refs = 0")
     connection.execute("DELETE FROM files")
     for row in store.model_rows():
@@ -48,17 +65,20 @@ def recount(store: "DiskBlockStore") -> None:
 
 
 def _mend_manifests(store: "DiskBlockStore", other: "DiskBlockStore") -> int:
-    """Take the manifests of damaged files from the other store, by the name that their file stands for."""
+    """Take manifests that are lost or damaged from the other store, by the name that a file stands for."""
     mended = 0
-    files = {store.layout.manifest(name).name: name for name in other.models()}
-    for path in store.layout.placed_manifests():
-        if catalog.load_file(path) is None and path.name in files:
-            name = files[path.name]
-            text = other.manifest(name).to_json().encode()
+    known = {row.file: row for row in store.model_rows()}
+    unfiled = {path.name for path in store.layout.placed_manifests()} - set(known)
+    for name in other.models():
+        path = store.layout.manifest(name)
+        text = other.manifest(name).to_json().encode()
+        row = known.get(path.name)
+        if row is not None:
+            wanted = not _is_readable(store, row) and blake3(text).hexdigest() == row.manifest_hash
+        else:
+            wanted = path.name in unfiled and catalog.load_file(path) is None
+        if wanted:
             fsio.write_file(path, text)
-            loaded = catalog.load_file(path)
-            if loaded is not None and not store.has_model(name):
-                catalog.insert_model(store.connection, loaded[0], path.name, loaded[1])
             mended += 1
     return mended
 
@@ -66,9 +86,11 @@ def _mend_manifests(store: "DiskBlockStore", other: "DiskBlockStore") -> int:
 def _bad_blocks(store: "DiskBlockStore") -> list[BlockId]:
     bad: dict[BlockId, None] = {}
     for row in store.model_rows():
-        for block_id in store.manifest(row.name).block_ids():
-            if store.find(block_id) is None:
-                bad[block_id] = None
+        if _is_readable(store, row):
+            missing = (
+                block_id for block_id in store.manifest(row.name).block_ids() if not store.has(block_id)
+            )
+            bad.update(dict.fromkeys(missing))
     for location in store.locations():
         try:
             store.export_block(location.record.block_id)

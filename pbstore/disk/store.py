@@ -31,7 +31,13 @@ from pbstore.disk.forms import FormChange, FormReport
 from pbstore.disk.index import Location
 from pbstore.disk.plan import ModelStory
 from pbstore.disk.repair import RepairReport
-from pbstore.errors import BlockMissingError, IntegrityError, ModelExistsError, ModelMissingError
+from pbstore.errors import (
+    BlockMissingError,
+    IntegrityError,
+    ManifestLostError,
+    ModelExistsError,
+    ModelMissingError,
+)
 from pbstore.hashing import BlockId
 from pbstore.ingest import AddReport, Progress
 from pbstore.manifest import BaseLink, Manifest, check_name
@@ -66,7 +72,15 @@ class DiskBlockStore(DiskBlocks):
 
     def manifest(self, name: str) -> Manifest:
         """A model's files and block ids."""
-        return catalog.read_manifest(self.layout, self.model_row(name))
+        return self.manifest_of(self.model_row(name))
+
+    def manifest_of(self, row: ModelRow) -> Manifest:
+        """The manifest of a model whose row was just read."""
+        try:
+            return catalog.read_manifest(self.layout, row)
+        except ManifestLostError:
+            self.model_row(row.name)  # removed meanwhile?
+            raise
 
     def tensors(self, name: str) -> Iterator[StoredTensor]:
         """Tensors of a model's safetensors files, with the blocks that hold them."""
@@ -123,9 +137,9 @@ class DiskBlockStore(DiskBlocks):
             row = self.model_row(name)
             try:
                 catalog.drop_model(connection, self.manifest(name), row.form)
-            except (IntegrityError, ModelMissingError):
+            except IntegrityError:
                 connection.execute("DELETE FROM models WHERE name = ?", (name,))
-                repair.recount(self)
+                repair.recount(self)  # if another one cannot be read, its blocks, and this one's, stay
             adapters.forget_pairs(connection, name)
             self._pack_writer.remove_manifest(self.layout.manifests / row.file)
 

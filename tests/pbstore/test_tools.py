@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pbstore import DiskBlockStore, open_store
+from pbstore import DiskBlockStore, IntegrityError, open_store
 from pbstore.disk.causes import Causes, by_family, by_model
 from pbstore.disk.check import reference_problems
 from pbstore.disk.forms import plan_balance
@@ -135,6 +135,41 @@ def test_a_lost_pack_is_named(family: DiskBlockStore) -> None:
 
     assert len(report.problems) == report.blocks
     assert "is missing" in report.problems[0]
+
+
+def test_a_lost_manifest_is_named_and_mended(family: DiskBlockStore, tmp_path: Path) -> None:
+    with open_store(tmp_path / "mirror", durable=False) as other:
+        other.add(tmp_path / "base", "org/base")
+        other.add(tmp_path / "child", "org/child", base="org/base")
+        other.add(tmp_path / "other", "org/other")
+        path = family.layout.manifest("org/child")
+        path.unlink()
+
+        with pytest.raises(IntegrityError, match="manifest of org/child is lost"):
+            family.checkout("org/child", tmp_path / "out")
+        left = family.repair().left
+        assert len(left) == 1
+        assert "manifest of org/child is lost" in left[0]
+        assert "org/child" in family.models()
+        family.gc()
+
+        report = family.repair(other)
+    assert (report.mended_manifests, report.left) == (1, ())
+    family.checkout("org/child", tmp_path / "out")
+    assert folder_content(tmp_path / "out") == folder_content(tmp_path / "child")
+    assert reference_problems(family) == []
+
+
+def test_models_whose_manifests_are_lost_can_be_removed(family: DiskBlockStore) -> None:
+    for name in ("org/child", "org/other"):
+        family.layout.manifest(name).unlink()
+    family.remove("org/child")
+    assert family.models() == ("org/base", "org/other")
+    family.remove("org/other")
+    family.gc()
+
+    assert family.verify().ok
+    assert reference_problems(family) == []
 
 
 def test_a_sample_finds_most_of_many_errors(family: DiskBlockStore) -> None:
