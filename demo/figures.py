@@ -45,10 +45,12 @@ def draw_delays(report: RunReport, path: Path) -> Path:
                 va="center",
                 fontsize=8,
             )
-    ax.plot([], [], color="#333333", lw=1.5, label="95th percentile")
+    ax.plot([], [], color="#333333", ls="", marker="|", ms=9, mew=1.5, label="95th percentile")
     ax.set_yticks(range(len(schemes)), schemes)
     ax.invert_yaxis()
-    ax.set_xlabel("delay from request to last block, mean over users and slots (s)")
+    ax.set_xlabel(
+        "delay from request to last block, over users and slots (s); numbers: mean / 95th percentile"
+    )
     ax.set_title(
         f"{report.catalogue.models} models, {report.settings['nodes']} edge nodes, "
         f"{report.settings['users']} users; cache: {report.settings['capacity_share']:.0%} of all blocks",

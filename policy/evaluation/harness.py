@@ -85,9 +85,28 @@ class Evaluation:
             "on_bound_worlds": dict(self.on_bound_worlds),
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Evaluation":
+        """What `to_dict` gave; `costs` are not in it, so there are none."""
+        schemes = {name: SchemeSummary(**_tuples(row)) for name, row in data["schemes"].items()}
+        pairs = {name: Paired(**_tuples(row)) for name, row in data["paired"].items()}
+        return cls(
+            settings=data["settings"],
+            schemes=schemes,
+            paired=pairs,
+            bounds=data["bounds"],
+            on_bound_worlds=data["on_bound_worlds"],
+            costs={},
+        )
+
     def to_json(self) -> str:
         """The JSON document of `pbcast evaluate --json`."""
         return json.dumps(self.to_dict(), indent=1)
+
+
+def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Intervals, which are lists in JSON, as tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
 
 
 def evaluate(

@@ -16,6 +16,7 @@ from demo.evaluation import (
     markdown_rungs,
     markdown_table,
 )
+from demo.experiments.pictures import draw_all
 from demo.experiments.tune import GRIDS, settings_of
 from policy.catalogs import findings_catalog
 from policy.config import FINDINGS
@@ -120,3 +121,17 @@ def test_pictures_are_drawn(result: Evaluation, tmp_path: Path) -> None:
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("a.png", "b.png"))
     assert "10%" in markdown_capacities(sweep)
     assert np.isfinite(result.costs["lru"]).all()
+
+
+def test_pictures_are_drawn_again_from_json(result: Evaluation, tmp_path: Path) -> None:
+    document = {"ladder": result.to_dict(), "capacities": {"0.1": result.to_dict(), "0.2": result.to_dict()}}
+    (tmp_path / "ladder-short.json").write_text(json.dumps(document))
+    (tmp_path / "beamformers.json").write_text(result.to_json())
+    back = Evaluation.from_dict(json.loads(result.to_json()))
+
+    assert back.to_dict() == result.to_dict()
+    assert [path.name for path in draw_all(tmp_path, tmp_path)] == [
+        "ladder-short.png",
+        "capacities-short.png",
+        "beamformers.png",
+    ]

@@ -1,0 +1,42 @@
+"""Draw the committed ladders again from their JSON; plays nothing.
+
+python -m demo.experiments.pictures
+"""
+
+import json
+from pathlib import Path
+
+from demo.evaluation import draw_capacities, draw_ladder
+from policy.evaluation import Evaluation
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def draw_all(source: Path, folder: Path) -> list[Path]:
+    """Draw what a folder of results holds.
+
+    Args:
+        source: Folder with `ladder-<name>.json` files and, of real beamformers, `beamformers.json`.
+        folder: Where the pictures go.
+
+    Returns:
+        The pictures.
+    """
+    made = []
+    for path in sorted(source.glob("ladder-*.json")):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        made.append(folder / f"{path.stem}.png")
+        draw_ladder(Evaluation.from_dict(document["ladder"]), made[-1])
+        sweep = {float(k): Evaluation.from_dict(v) for k, v in document["capacities"].items()}
+        if sweep:
+            made.append(folder / f"{path.stem.replace('ladder', 'capacities', 1)}.png")
+            draw_capacities(sweep, made[-1])
+    for path in source.glob("beamformers.json"):
+        made.append(folder / "beamformers.png")
+        draw_ladder(Evaluation.from_dict(json.loads(path.read_text(encoding="utf-8"))), made[-1])
+    return made
+
+
+if __name__ == "__main__":
+    for picture in draw_all(RESULTS, RESULTS):
+        print(picture.name)
