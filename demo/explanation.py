@@ -7,6 +7,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from policy.config import EXPOSED_SHARE
 from policy.interfaces import Float
 from policy.learn.explain import CopyReason
 
@@ -16,12 +17,22 @@ LEGEND = (
     ("worth", "the same with later slots, less the time to bring it here, for 1 GB"),
     ("+2", "two more blocks (or models) just like it"),
 )
+OVERLAP = f"Transfers overlap with broadcasts: {EXPOSED_SHARE:.0%} of their time counts in what a copy saves."
 WIDE = 90
 """A narrower screen has no room for the models behind each block."""
 
 
-def print_reasons(rows: Sequence[CopyReason], slot: int, capacity_bytes: Float) -> None:
-    """One table a node, best copies first; equal blocks share a line, those left out come last."""
+def print_reasons(
+    rows: Sequence[CopyReason], slot: int, capacity_bytes: Float, *, overlap: bool = False
+) -> None:
+    """One table a node, best copies first; equal blocks share a line, those left out come last.
+
+    Args:
+        rows: What `policy.learn.explain` found.
+        slot: The slot that was decided for.
+        capacity_bytes: Room of each node, (nodes,).
+        overlap: Whether transfers count in part, see `ScenarioConfig.planning_links`.
+    """
     console = Console()
     console.print(f"Why blocks are where they are in slot {slot}", style="bold", highlight=False)
     for node, own in groupby(rows, key=lambda row: row.node):
@@ -29,6 +40,8 @@ def print_reasons(rows: Sequence[CopyReason], slot: int, capacity_bytes: Float) 
         console.print(table, highlight=False)
     for word, meaning in LEGEND:
         console.print(f" [bold]{word:>5}[/bold]  {meaning}", highlight=False)
+    if overlap:
+        console.print(OVERLAP, highlight=False)
 
 
 def _node_table(rows: Sequence[CopyReason], node: int, capacity_bytes: float, models: bool) -> Table:

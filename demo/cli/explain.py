@@ -53,4 +53,5 @@ def explain(
         return
     from demo.explanation import print_reasons
 
-    print_reasons(rows, slot, made.capacity_bytes)
+    overlap = made.config.planning_links != made.config.links
+    print_reasons(rows, slot, made.capacity_bytes, overlap=overlap)
