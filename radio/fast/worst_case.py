@@ -16,7 +16,8 @@ class Guarantee:
     amplitude: FloatArray
     """Amplitude that is guaranteed, (batch, users), >= 0; its square is the worst received power."""
     channel: ComplexArray
-    """A channel of the ball that has it, (batch, users, nodes, antennas)."""
+    """A channel of the ball that has it, (batch, users, nodes, antennas). Of one column that guarantees
+    nothing, the far end of the ball along the same line, past the channel with amplitude 0."""
 
 
 def worst_case(g: ComplexArray, v: ComplexArray, error: FloatArray, root_power: FloatArray) -> Guarantee:
@@ -35,7 +36,7 @@ def worst_case(g: ComplexArray, v: ComplexArray, error: FloatArray, root_power: 
         root_power: sqrt of the nodes' power, (batch, nodes).
 
     Returns:
-        Guaranteed amplitude and a channel that attains it.
+        Guaranteed amplitude and a channel that attains it (but see `Guarantee.channel`).
     """
     batch, num_users, num_nodes, num_antennas = g.shape
     sent = v * root_power[:, :, None, None]
