@@ -64,7 +64,8 @@ def draw_convergence(results: Mapping[str, Any], path: Path) -> None:
     axes[1, 0].set_title("MAASN-DA with one thing changed", loc="left", fontsize=11)
     seeds = sorted({len(runs) for runs in results["curves"].values() if runs})
     count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
-    fig.suptitle(f"Scenario findings; lines: mean of {count} training seeds, bands: their range", fontsize=11)
+    text = f"Scenario findings; lines: mean of {count} training seeds, bands: their range; cut off above 60 s"
+    fig.suptitle(text, fontsize=11)
     fig.savefig(path, dpi=130)
     plt.close(fig)
 
