@@ -147,6 +147,8 @@ class BlockMemory:
         found = {block_id: view for block_id in places if (view := shared.find((block_id,))) is not None}
         rest = {block_id: place for block_id, place in places.items() if block_id not in found}
         read = read_places(packs, rest, self._threads)
+        for block_id, view in read.items():  # before another load, perhaps of another store, relies on it
+            check_hash(block_id, view)
         return found | {block_id: shared.keep((block_id,), view) for block_id, view in read.items()}
 
     def _map(self, packs: Path, places: Mapping[BlockId, Place]) -> dict[BlockId, memoryview]:

@@ -338,7 +338,11 @@ def _add_again(
 ) -> AddReport:
     """Adding the same model twice is no error and changes nothing."""
     manifest = scan_folder(folder, name, DryRun(), base=base, progress=progress)
-    if store.manifest(name).files != manifest.files:
+    try:
+        same = store.manifest(name).files == manifest.files
+    except IntegrityError:
+        same = store.mend_manifest(manifest)
+    if not same:
         raise ModelExistsError(name)
     return AddReport(
         name=name,

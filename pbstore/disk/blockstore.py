@@ -134,7 +134,9 @@ class DiskBlocks:
         """Raw bytes of a block, for a caller who checks a hash over them anyway; `known` as `write_block`."""
         location = known.get(block_id) or self.locate(block_id)
         if location.record.codec in (RAW, ZSTD):  # what comes out may be the payload itself
-            return decode_block(self._read(block_id), (), check=False)
+            with suppress(FileNotFoundError):  # collected between the look-up and the read
+                payload = self._reader.read(location.pack, location.record)
+                return decode_block(self._stored(location, payload), (), check=False)
         held: list[memoryview] = []
 
         def decode(stored: StoredBlock, steps: int) -> Buffer:
@@ -167,19 +169,14 @@ class DiskBlocks:
         Raises:
             BlockCorruptError: If they do not hash to the block's id; the file then has other bytes there.
         """
-        shared = offset + self._clone(block_id, fd, offset, known)
-        for part in self._parts(block_id, known):
-            if offset + len(part) > shared:
-                fsio.write_at(fd, memoryview(part)[max(shared - offset, 0) :], max(shared, offset))
-            offset += len(part)
-
-    def _clone(self, block_id: BlockId, fd: int, offset: int, known: Mapping[BlockId, Location]) -> int:
-        """Bytes of a file that now share a block's pages, see `write_block`."""
         location = known.get(block_id) or self.locate(block_id)
         if location.record.codec == RAW:
             with suppress(FileNotFoundError):  # collected between the look-up and the first read
-                return self._reader.clone(location.pack, location.record, fd, offset)
-        return 0
+                if self._reader.clone(location.pack, location.record, fd, offset):
+                    return
+        for part in self._parts(block_id, known):
+            fsio.write_at(fd, part, offset)
+            offset += len(part)
 
     def _parts(self, block_id: BlockId, known: Mapping[BlockId, Location]) -> Iterator[Buffer]:
         """Raw bytes of a block, checked, in runs that are valid until the next is asked for."""
@@ -428,6 +425,7 @@ class DiskBlocks:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._connections.renew()
         connection = self.connection
         index.add_missing(connection)
         recover.finish_intent(self.layout, connection)

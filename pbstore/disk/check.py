@@ -75,7 +75,7 @@ def _model_problems(store: "DiskBlockStore") -> Iterator[str]:
     for row in rows:
         try:
             manifest = catalog.read_manifest(store.layout, row)
-        except PBStoreError as error:
+        except (PBStoreError, OSError) as error:
             yield str(error)
             continue
         for piece in dict.fromkeys(manifest.pieces()):

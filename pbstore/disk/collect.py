@@ -1,11 +1,13 @@
 """Freeing room: a plan first, then its application."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pbstore.disk import fsio, index, pack, recover, retire
 from pbstore.disk.index import Location
+from pbstore.errors import IntegrityError
 from pbstore.hashing import BlockId
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from pbstore.disk.blockstore import DiskBlocks
     from pbstore.disk.store import DiskBlockStore
 
+log = logging.getLogger(__name__)
 DEAD_SHARE = 0.1
 """Packs with a larger share of dead bytes are written anew."""
 
@@ -108,13 +111,18 @@ def keep_within(store: "DiskBlocks", connection: "sqlite3.Connection", limit_byt
 def compact(store: "DiskBlocks", connection: "sqlite3.Connection", numbers: list[int]) -> None:
     """Copy the live blocks of some packs to new ones, commit, then delete the old files."""
     store.start_new_pack()
+    emptied = []
     for number in numbers:
-        for block_id in _live_in(connection, number):
-            location = store.locate(block_id)
-            store.move(location)
+        try:
+            for block_id in _live_in(connection, number):
+                store.move(store.locate(block_id))
+        except (IntegrityError, FileNotFoundError) as error:  # a damaged block keeps its pack
+            log.warning("pack %d stays: %s", number, error)
+            continue
         connection.execute("DELETE FROM packs WHERE number = ?", (number,))
+        emptied.append(number)
     store.commit_so_far()
-    for number in numbers:
+    for number in emptied:
         store.forget_pack(number)
         fsio.unlink(pack.pack_path(store.layout.packs, number))
 

@@ -42,9 +42,17 @@ class Connections:
             if self._closed:
                 raise ValueError(f"the store of {self._path} is closed")
             held = _Held(index.connect(self._path, read_only=self._read_only, durable=self._durable))
-            self._local.held = held
+            self._local.held, self._local.file = held, self._path.stat().st_ino
             self._held.add(held)
         return held.connection
+
+    def renew(self) -> None:
+        """Under the writer's lock: let go of this thread's connection if the index was built anew since."""
+        held: _Held | None = getattr(self._local, "held", None)
+        if held is not None and self._local.file != self._path.stat().st_ino:
+            held.connection.close()
+            self._held.discard(held)
+            del self._local.held
 
     def reset(self) -> None:
         """Close all connections; new ones are made when they are asked for."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pbstore.disk.catalog import ModelRow
+from pbstore.errors import IntegrityError
 
 if TYPE_CHECKING:
     from pbstore.disk.store import DiskBlockStore
@@ -64,7 +65,11 @@ def evict(
 def own_bytes(store: "DiskBlockStore", name: str) -> int:
     """Payload bytes of the blocks that only this model holds and that no other block needs."""
     total = 0
-    for block_id in store.manifest(name).block_ids():
+    try:
+        ids = store.manifest(name).block_ids()
+    except IntegrityError:  # its manifest is lost or damaged: nobody knows
+        return 0
+    for block_id in ids:
         location = store.locate(block_id)
         if location.refs == 1 and not store.dependents(block_id):
             total += location.record.stored_bytes

@@ -58,11 +58,11 @@ def make_raw(store: "DiskBlockStore", ids: Sequence[BlockId]) -> int:
     """Inside `writing`: give blocks the raw form; returns how many changed."""
     coded = index.keys_in(store.connection, "blocks", "id", ids, also=f"codec != '{RAW}'")
     for block_id in (one for one in ids if one in coded):
-        location = None
-        while location != (found := store.locate(block_id)):  # making room may store it elsewhere, or anew
-            location = found
-            store.ensure_room(location.record.raw_bytes - location.record.stored_bytes)
-        store.replace_form(location, raw_block(store.get(block_id), block_id))
+        stored_bytes = -1
+        while stored_bytes != (now := store.info(block_id)).stored_bytes:  # making room may change it
+            stored_bytes = now.stored_bytes
+            store.ensure_room(now.raw_bytes - stored_bytes)
+        store.replace_form(store.locate(block_id), raw_block(store.get(block_id), block_id))
         similar.mark_tried(store.connection, block_id, tried=False)
     return len(coded)
 

@@ -64,13 +64,24 @@ class PackReader:
                 raise PackCorruptError(pack, record.payload_offset, f"payload is cut short: {done} bytes")
             done += count
 
-    def clone(self, pack: int, record: Record, fd: int, offset: int) -> int:
-        """Let a file share the whole pages of a raw payload if the file system can; returns their bytes."""
+    def clone(self, pack: int, record: Record, fd: int, offset: int) -> bool:
+        """Give a file a raw payload, checked, whose whole pages it shares; False if the file system cannot.
+
+        Raises:
+            FileNotFoundError: If the pack was collected meanwhile; look the block up again.
+            BlockCorruptError: If the payload does not hash to the block's id.
+        """
         length = record.stored_bytes // fsio.CLONE_ALIGN * fsio.CLONE_ALIGN
         if not length or offset % fsio.CLONE_ALIGN or record.payload_offset % fsio.CLONE_ALIGN:
-            return 0
-        cloned = fsio.clone_range(self._file(pack).fd, record.payload_offset, length, fd, offset)
-        return length if cloned else 0
+            return False
+        file = self._file(pack)
+        if not fsio.clone_range(file.fd, record.payload_offset, length, fd, offset):
+            return False
+        rest = read_exact(file.fd, record.payload_offset + length, record.stored_bytes - length)
+        fsio.write_at(fd, rest, offset + length)
+        for _ in self._checked(file, pack, record):
+            pass
+        return True
 
     def header(self, pack: int, offset: int, length: int) -> bytes:
         """Bytes of a pack, fewer at its end."""
@@ -96,7 +107,9 @@ class PackReader:
             PackCorruptError: If the pack is shorter than the record says.
             BlockCorruptError: Behind the last run, if all of them do not hash to the block's id.
         """
-        file = self._file(pack)
+        return self._checked(self._file(pack), pack, record)
+
+    def _checked(self, file: _OpenPack, pack: int, record: Record) -> Iterator[memoryview]:
         digest, buffer = blake3(), memoryview(bytearray(min(PART_BYTES, record.stored_bytes)))
         position = record.payload_offset
         while position < record.end:

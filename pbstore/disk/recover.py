@@ -156,15 +156,15 @@ def _has_blocks(connection: sqlite3.Connection, manifest: Manifest) -> bool:
 
 def _fill_pack(layout: Layout, connection: sqlite3.Connection, number: int) -> None:
     path = pack.pack_path(layout.packs, number)
-    if not path.stat().st_size:  # emptied by a writer, see `PackWriter.begin`
+    size = path.stat().st_size
+    if not size:  # emptied by a writer, see `PackWriter.append`
         return
-    end = pack.PACK_HEADER_BYTES
+    end = max(size, pack.PACK_HEADER_BYTES)  # what cannot be read stays, too
     connection.execute("INSERT INTO packs VALUES (?, ?, 0, 0)", (number, end))
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for record in pack.scan(fd, number, path.stat().st_size):
+        for record in pack.scan(fd, number, size):
             _replace_record(connection, number, record)
-            end = record.end
     finally:
         os.close(fd)
     connection.execute("UPDATE packs SET end = ? WHERE number = ?", (end, number))

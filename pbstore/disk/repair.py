@@ -1,13 +1,15 @@
 """Mending a store: a lost index from its packs, damaged blocks and manifests from another store."""
 
+import errno
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from pbstore.disk import catalog, fsio
+from pbstore.disk import catalog, fsio, pack
 from pbstore.disk.catalog import HOT, ModelRow
-from pbstore.errors import PBStoreError
+from pbstore.errors import CapacityError, IndexCorruptError, PackCorruptError, PBStoreError
 from pbstore.hashing import BlockId
 from pbstore.store import raw_block
 
@@ -30,15 +32,22 @@ def repair(store: "DiskBlockStore", other: "DiskBlockStore | None") -> RepairRep
 
     It is not where the manifest of a model stays lost: the index is all that tells of that model.
     """
+    if store.read_only:
+        raise PermissionError(errno.EROFS, f"store {store.path} was opened for reading only")
     manifests = blocks = 0
-    if other is not None:
-        with store.writing():
-            manifests = _mend_manifests(store, other)
-    if all(_is_readable(store, row) for row in store.model_rows()):
+    try:
+        with store.writing():  # also carries out what a killed writer left to do
+            if other is not None:
+                manifests = _mend_manifests(store, other)
+            blocks = _renew_headers(store)
+        whole = all(_is_readable(store, row) for row in store.model_rows())
+    except IndexCorruptError:
+        whole = True  # the index tells nothing that the manifests do not
+    if whole:
         store.rebuild_index()
     if other is not None:
         with store.writing():
-            blocks = sum(_mend_block(store, other, block_id) for block_id in _bad_blocks(store))
+            blocks += sum(_mend_block(store, other, block_id) for block_id in _bad_blocks(store))
             recount(store)
     return RepairReport(mended_blocks=blocks, mended_manifests=manifests, left=store.verify().problems)
 
@@ -46,9 +55,26 @@ def repair(store: "DiskBlockStore", other: "DiskBlockStore | None") -> RepairRep
 def _is_readable(store: "DiskBlockStore", row: ModelRow) -> bool:
     try:
         catalog.read_manifest(store.layout, row)
-    except PBStoreError:
+    except (PBStoreError, OSError):
         return False
     return True
+
+
+def _renew_headers(store: "DiskBlockStore") -> int:
+    """Inside `writing`: store blocks with damaged headers anew, while the index still says where they lie."""
+    renewed = 0
+    for location in store.locations():
+        record = location.record
+        with suppress(PBStoreError, OSError):
+            header = store.record_header(location)
+            try:
+                whole = pack.decode_header(header, record.offset, location.pack) == record
+            except PackCorruptError:
+                whole = False
+            if not whole:
+                store.move(location)
+                renewed += 1
+    return renewed
 
 
 def recount(store: "DiskBlockStore") -> None:
@@ -71,7 +97,10 @@ def _mend_manifests(store: "DiskBlockStore", other: "DiskBlockStore") -> int:
     unfiled = {path.name for path in store.layout.placed_manifests()} - set(known)
     for name in other.models():
         path = store.layout.manifest(name)
-        text = other.manifest(name).to_json().encode()
+        try:
+            text = other.manifest(name).to_json().encode()
+        except (PBStoreError, OSError):
+            continue
         row = known.get(path.name)
         if row is not None:
             wanted = not _is_readable(store, row) and blake3(text).hexdigest() == row.manifest_hash
@@ -79,6 +108,9 @@ def _mend_manifests(store: "DiskBlockStore", other: "DiskBlockStore") -> int:
             wanted = path.name in unfiled and catalog.load_file(path) is None
         if wanted:
             fsio.write_file(path, text)
+            loaded = catalog.load_file(path)
+            if row is None and loaded is not None and not store.has_model(name):
+                catalog.insert_model(store.connection, loaded[0], path.name, loaded[1])
             mended += 1
     return mended
 
@@ -108,8 +140,12 @@ def _mend_block(store: "DiskBlockStore", other: "DiskBlockStore", block_id: Bloc
     except (PBStoreError, OSError):
         return False
     location = store.find(block_id)
-    if location is None:
-        store.keep(stored)
-    else:
-        store.replace_form(location, stored)
+    try:
+        if location is None:
+            store.keep(stored)
+        else:
+            store.ensure_room(stored.stored_bytes - location.record.stored_bytes)
+            store.replace_form(store.locate(block_id), stored)
+    except CapacityError:
+        return False
     return True

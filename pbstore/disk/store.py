@@ -123,6 +123,16 @@ class DiskBlockStore(DiskBlocks):
         self._pack_writer.place_manifest(path, text)
         return True
 
+    def mend_manifest(self, manifest: Manifest) -> bool:
+        """Put a lost or damaged manifest in its place again, if it is the one that was filed."""
+        with self.writing():
+            row = self.model_row(manifest.name)
+            text = manifest.to_json().encode()
+            if blake3(text).hexdigest() != row.manifest_hash:
+                return False
+            self._pack_writer.place_manifest(self.layout.manifests / row.file, text)
+        return True
+
     def _check_whole(self, manifest: Manifest) -> None:
         found = index.find_many(self.connection, manifest.block_ids())
         for block_id in manifest.block_ids():

@@ -11,6 +11,7 @@ from pbstore.disk import catalog, fsio, index, pack
 from pbstore.disk.catalog import Intent
 from pbstore.disk.layout import Layout
 from pbstore.disk.pack import Record
+from pbstore.errors import IndexCorruptError
 
 _OPEN_FILES = 64
 EARLY_BYTES = 4 << 20
@@ -38,11 +39,11 @@ class PackWriter:
         self._removed: dict[Path, None] = {}
         """Manifests that go with it."""
         self._seal_before = 0
+        self._cut = False
 
     def begin(self) -> None:
         """Start a transaction."""
         self._connection.execute("BEGIN IMMEDIATE")
-        self._cut_tail()
         if catalog.get_intent(self._connection) is not None:  # carried out, but perhaps in memory only
             self._folders.add(self._layout.manifests)
             index.set_meta(self._connection, catalog.INTENT, None)
@@ -50,6 +51,9 @@ class PackWriter:
     def append(self, block: StoredBlock) -> tuple[int, Record]:
         """Write a block's record; returns the pack and the record. Durable after `commit` only."""
         if self._fd < 0:
+            if not self._cut:
+                self._cut_tail()
+                self._cut = True
             self._open()
         elif self._end >= self._pack_bytes:
             self.seal()
@@ -143,15 +147,28 @@ class PackWriter:
         """Take away records that were never committed: an index that is built anew would take them for true.
 
         Packs that are not in the index are emptied, not deleted: this process may have them open.
+
+        Raises:
+            IndexCorruptError: If the index is older than the packs: it does not know a manifest in place.
         """
+        cuts: list[tuple[Path, int]] = []
         newest = self._newest_pack()
-        with suppress(FileNotFoundError):
-            if newest is not None and self._path(newest[0]).stat().st_size > newest[1]:
-                os.truncate(self._path(newest[0]), newest[1])
-            number = self._last_number() + 1
-            while self._path(number).stat().st_size >= 0:
-                os.truncate(self._path(number), 0)
-                number += 1
+        if newest is not None and self._path(newest[0]).exists():
+            cuts.append((self._path(newest[0]), newest[1]))
+        number = self._last_number() + 1
+        while self._path(number).exists():
+            cuts.append((self._path(number), 0))
+            number += 1
+        cuts = [(path, end) for path, end in cuts if path.stat().st_size > end]
+        if not cuts:
+            return
+        filed = {file for (file,) in self._connection.execute("SELECT file FROM models").fetchall()}
+        filed.update(path.name for path in self._removed)
+        unknown = [path for path in self._layout.placed_manifests() if path.name not in filed]
+        if any(catalog.load_file(path) is not None for path in unknown):
+            raise IndexCorruptError("it is older than the packs and manifests")
+        for path, end in cuts:
+            os.truncate(path, end)
 
     def _path(self, number: int) -> Path:
         return pack.pack_path(self._layout.packs, number)
