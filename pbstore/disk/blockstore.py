@@ -436,7 +436,8 @@ class DiskBlocks:
             yield connection
             self._writer.commit()
         except BaseException:
-            self._writer.rollback()
+            for number in self._writer.rollback():
+                self._reader.forget(number)
             raise
         finally:
             self._depth = 0

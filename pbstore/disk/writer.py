@@ -40,6 +40,7 @@ class PackWriter:
         """Manifests that go with it."""
         self._seal_before = 0
         self._cut = False
+        self._created: list[int] = []
 
     def begin(self) -> None:
         """Start a transaction."""
@@ -124,6 +125,7 @@ class PackWriter:
             place, remove = ([path.name for path in paths] for paths in (self._placed, self._removed))
             catalog.set_intent(self._connection, Intent(place=tuple(place), remove=tuple(remove)))
         index.commit(self._connection)
+        self._created.clear()
         placed, self._placed = self._placed, {}
         removed, self._removed = self._removed, {}
         for path in placed:
@@ -133,8 +135,12 @@ class PackWriter:
             fsio.step("unlink")
             path.unlink(missing_ok=True)
 
-    def rollback(self) -> None:
-        """Forget everything since `begin`; what was appended behind the pack's end is overwritten."""
+    def rollback(self) -> list[int]:
+        """Forget everything since `begin`; the next writer cuts off what was appended behind the pack's end.
+
+        Returns:
+            Numbers of the packs that were begun: others may get them.
+        """
         self._close_pack()
         placed, self._placed = self._placed, {}
         if self._connection.in_transaction:
@@ -142,6 +148,7 @@ class PackWriter:
             for path in placed:
                 with suppress(OSError):
                     self._layout.waiting(path).unlink()
+        return self._created
 
     def _cut_tail(self) -> None:
         """Take away records that were never committed: an index that is built anew would take them for true.
@@ -194,6 +201,7 @@ class PackWriter:
             os.ftruncate(self._fd, self._end)
         else:
             self._number = self._next_number()
+            self._created.append(self._number)
             self._fd = pack.create(self._path(self._number), self._number)
             self._end = pack.PACK_HEADER_BYTES
             self._folders.add(self._layout.packs)

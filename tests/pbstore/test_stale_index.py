@@ -70,6 +70,24 @@ def test_an_index_that_is_older_than_the_packs_takes_nothing_away(
         assert_whole(stale, folders, *NAMES)
 
 
+def give_up(store: DiskBlockStore) -> None:
+    with store.writing():
+        store.start_new_pack()
+        store.get(store.put(b"never committed" * 100))
+        raise KeyboardInterrupt
+
+
+def test_a_pack_that_came_to_nothing_is_not_taken_for_the_next(
+    store: DiskBlockStore, folders: dict[str, Path]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        give_up(store)
+    store.gc()
+    store.add(folders["org/one"], "org/one")
+
+    assert_whole(store, folders, "org/one")
+
+
 def test_a_block_whose_header_is_damaged_is_stored_anew(
     store: DiskBlockStore, folders: dict[str, Path]
 ) -> None:
