@@ -65,8 +65,8 @@ def decode_checked_parts(
 
     Args:
         stored: The block as it lies in a store.
-        bases: Raw bytes of `stored.bases`; or all blocks that it and its bases need, as they lie in a store:
-            they are decoded where they are asked for.
+        bases: Raw bytes of `stored.bases`; or all blocks that it and its bases need, at most `STEPS` steps
+            away, as they lie in a store: they are decoded where they are asked for.
 
     Raises:
         BlockCorruptError: If the runs are not the bytes that the id stands for.
@@ -95,22 +95,18 @@ def check_decodes(stored: StoredBlock, bases: Sequence[Buffer]) -> None:
 
 def _parts(stored: StoredBlock, bases: Sequence[Buffer] | Mapping[BlockId, StoredBlock]) -> Iterator[Buffer]:
     codecs = import_module("pbstore.codecs")
-    held = _opened(stored, bases, STEPS) if isinstance(bases, Mapping) else bases
+    held = _opened(stored, bases) if isinstance(bases, Mapping) else bases
     parts: Iterator[Buffer] = codecs.decode_in_parts(stored.codec, stored.payload, stored.raw_bytes, held)
     return parts
 
 
-def _opened(
-    stored: StoredBlock, known: Mapping[BlockId, StoredBlock], steps: int, lazy: bool = True
-) -> list[Any]:
+def _opened(stored: StoredBlock, known: Mapping[BlockId, StoredBlock], lazy: bool = True) -> list[Any]:
     """Bases of a block, decoded, or to be decoded where they are asked for."""
-    if stored.bases and not steps:
-        raise BlockCorruptError(stored.block_id, f"it is more than {STEPS} steps away from its last base")
     codecs = import_module("pbstore.codecs")
     lazy = lazy and stored.codec in codecs.LAZY
     return [
         (codecs.lazy_base if lazy else codecs.decode)(
-            base.codec, base.payload, base.raw_bytes, _opened(base, known, steps - 1, lazy)
+            base.codec, base.payload, base.raw_bytes, _opened(base, known, lazy)
         )
         for base in map(known.__getitem__, stored.bases)
     ]

@@ -139,11 +139,9 @@ class DiskBlocks:
                 return decode_block(self._stored(location, payload), (), check=False)
         held: list[memoryview] = []
 
-        def decode(stored: StoredBlock, steps: int) -> Buffer:
+        def decode(stored: StoredBlock) -> Buffer:
             """The block's bytes, those of a base in memory that is given back."""
-            if stored.bases and not steps:
-                raise BlockCorruptError(block_id, f"it is more than {STEPS} steps away from its last base")
-            bases = [decode(needed[base], steps - 1) for base in stored.bases]
+            bases = [decode(needed[base]) for base in stored.bases]
             out = None
             if stored is not wanted:
                 held.append(out := self.buffers.take(stored.raw_bytes))
@@ -151,7 +149,7 @@ class DiskBlocks:
 
         try:
             wanted, needed = self._borrow_all(block_id, known, held)
-            raw = decode(wanted, STEPS)
+            raw = decode(wanted)
             return bytearray(raw) if wanted.codec in (RAW, ZSTD) else raw  # stored anew since it was located
         finally:
             for memory in held:
@@ -500,14 +498,20 @@ class DiskBlocks:
 def _with_needs(
     block_id: BlockId, read: Callable[[BlockId], StoredBlock]
 ) -> tuple[StoredBlock, dict[BlockId, StoredBlock]]:
-    """A block and all that it needs, also where a base has been stored anew with other needs since."""
+    """A block and all that it needs, also where a base has been stored anew with other needs since.
+
+    Raises:
+        BlockCorruptError: If its last base is more than `STEPS` steps away, or is the block itself.
+    """
     stored = read(block_id)
     needed: dict[BlockId, StoredBlock] = {}
     blocks = [stored]
     for _ in range(STEPS):
-        bases = dict.fromkeys(base for block in blocks for base in block.bases if base not in needed)
-        blocks = [read(base) for base in bases]
-        needed.update(zip(bases, blocks, strict=True))
+        bases = dict.fromkeys(base for block in blocks for base in block.bases)
+        needed.update({base: read(base) for base in bases if base not in needed})
+        blocks = [needed[base] for base in bases]
+    if any(block.bases for block in blocks):
+        raise BlockCorruptError(block_id, f"it is more than {STEPS} steps away from its last base")
     return stored, needed
 
 

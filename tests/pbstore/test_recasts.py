@@ -20,6 +20,7 @@ from pbstore import (
 from pbstore.codecs.casts import bf16_to_f32, f32_to_bf16, f32_to_f16
 from pbstore.codecs.sketch import cast_keys
 from pbstore.codecs.types import TensorSpec
+from pbstore.disk.blockstore import _with_needs
 from pbstore.disk.check import reference_problems
 from pbstore.disk.pack import Record
 from pbstore.disk.writer import PackWriter
@@ -210,6 +211,23 @@ def test_a_chain_of_more_steps_is_refused(store: DiskBlockStore, tmp_path: Path)
         hostile = replace(stored, block_id="ab" * 32, codec=codec, needs=(stored.block_id,))
         with pytest.raises((ValueError, BlockCorruptError)):
             other.import_block(hostile)
+
+
+@pytest.mark.parametrize(
+    "needs", [{"C": "C"}, {"C": "X", "X": "C"}, {"C": "X", "X": "X"}, {"C": "X", "X": "B", "B": "A"}]
+)
+def test_circles_and_longer_chains_are_refused_before_they_are_decoded(needs: dict[str, str]) -> None:
+    reads = []
+
+    def read(block_id: str) -> StoredBlock:
+        reads.append(block_id)
+        return StoredBlock(
+            block_id=block_id, raw_bytes=0, codec="delta", payload=b"", needs=tuple(needs.get(block_id, ""))
+        )
+
+    with pytest.raises(BlockCorruptError, match="more than 2 steps"):
+        _with_needs("C", read)
+    assert len(reads) <= 3
 
 
 def test_removing_everything_but_the_copy_with_a_limit(tmp_path: Path, family: Family) -> None:
