@@ -1,37 +1,41 @@
-"""Memory that is used again: reading into new pages takes four times as long."""
+"""Memory that is used again: reading into new pages takes four times as long, on some machines forty times."""
 
 import threading
 
 import numpy as np
 import numpy.typing as npt
 
-from pbstore.codecs.scratch import new_pages
+from pbstore.codecs.scratch import LARGE_BYTES, new_pages
 
-KEPT_BYTES = 48 << 20
+KEPT_BYTES = 128 << 20
 """Most memory that is kept while nobody uses it."""
-_LEAST_BYTES, _MOST_BYTES = 1 << 16, 1 << 22
-"""Larger memory is not kept: it comes in huge pages, which are fast when they are new, too."""
+_LEAST_BYTES = 1 << 16
+_Array = npt.NDArray[np.uint8]
 
 
 class Buffers:
-    """A pool of memory in sizes of powers of two; safe to use from several threads."""
+    """A pool of memory, up to `LARGE_BYTES` in sizes of powers of two; safe to use from several threads.
+
+    A virtual machine that hands unused memory back to its host gets new pages at 0.5 to 1 GB/s only: large
+    memory is kept, too, and what is free makes room for what is wanted.
+    """
 
     def __init__(self) -> None:
-        self._free: dict[int, list[npt.NDArray[np.uint8]]] = {}
+        self._free: dict[int, list[_Array]] = {}
         self._free_bytes = 0
         self._mutex = threading.Lock()
 
     def take(self, num_bytes: int) -> memoryview:
         """Memory of exactly so many bytes, with undefined content."""
-        size = 1 << max(num_bytes - 1, _LEAST_BYTES - 1).bit_length()
-        if size > _MOST_BYTES:
-            return new_pages(num_bytes)
+        small = num_bytes <= LARGE_BYTES
+        size = 1 << max(num_bytes - 1, _LEAST_BYTES - 1).bit_length() if small else num_bytes
         with self._mutex:
-            free = self._free.get(size)
-            if free:
-                self._free_bytes -= size
-                return free.pop().data[:num_bytes]
-        return np.empty(size, np.uint8).data[:num_bytes]
+            found = self._pop(size if small else self._best_fit(size))
+            while found is None and not small and self._free_bytes + size > KEPT_BYTES and self._free_bytes:
+                self._pop(max(self._free))
+        if found is None:
+            found = np.empty(size, np.uint8) if small else np.frombuffer(new_pages(size), np.uint8)
+        return found.data[:num_bytes]
 
     def give(self, memory: memoryview) -> None:
         """Take memory back that nobody reads or writes any more; memory of others is let go.
@@ -40,13 +44,29 @@ class Buffers:
             ValueError: If it was given back before: two would get it.
         """
         array = memory.obj
-        if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
+        if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or not array.flags.writeable:
             return
-        if not _LEAST_BYTES <= len(array) <= _MOST_BYTES or len(array) & (len(array) - 1):
+        size = len(array)
+        if size < _LEAST_BYTES or (size <= LARGE_BYTES and size & (size - 1)):
             return
         with self._mutex:
-            if any(array is held for held in self._free.get(len(array), ())):
+            if any(array is held for held in self._free.get(size, ())):
                 raise ValueError(f"memory of {len(memory)} bytes was given back twice")
-            if self._free_bytes + len(array) <= KEPT_BYTES:
-                self._free.setdefault(len(array), []).append(array)
-                self._free_bytes += len(array)
+            if self._free_bytes + size <= KEPT_BYTES:
+                self._free.setdefault(size, []).append(array)
+                self._free_bytes += size
+
+    def _best_fit(self, size: int) -> int:
+        """Size of the smallest free memory that has `size` bytes and not twice as many; 0 if there is none."""
+        return min((free for free in self._free if size <= free <= 2 * size), default=0)
+
+    def _pop(self, size: int) -> _Array | None:
+        """Free memory of a size, which is not free any more; None if there is none."""
+        free = self._free.get(size)
+        if not free:
+            return None
+        self._free_bytes -= size
+        found = free.pop()
+        if not free:
+            del self._free[size]
+        return found

@@ -76,7 +76,8 @@ class Pool(Executor):
 def in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Results of a function of each item, in order; the first error is raised in its place.
 
-    However it ends, no call of the function is still running then.
+    However it ends, no call of the function is still running then. A call may wait for those of items before
+    its own: each of them has begun before it, and is not cancelled.
     """
     jobs: deque[Future[R]] = deque()
     try:
@@ -84,7 +85,7 @@ def in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T]) -> 
         while jobs:
             yield _first(jobs)
     finally:
-        settle(jobs)
+        settle(reversed(jobs))
 
 
 def settle(jobs: Iterable[Future[Any]]) -> None:

@@ -27,7 +27,7 @@ from pbstore.codecs.types import DTYPE_BITS, CodecError
 LITERAL = 0xFFFFFFFF
 """Base number of a run that no base predicts."""
 MAX_RANK = 512
-_TILE = 1 << 15
+_TILE = 1 << 17
 """Elements of a merged adapter that are computed at a time."""
 MAX_RUNS = 1 << 22
 _DTYPES = ("F32", "BF16", "F16")
@@ -38,7 +38,7 @@ class Prediction(Protocol):
     """Expected elements of a block, any range of them."""
 
     def elements(self, start: int, stop: int) -> Uints:
-        """Expected elements [start, stop) as unsigned integers."""
+        """Expected elements [start, stop) as unsigned integers; valid until this thread asks for more."""
 
     def header(self) -> bytes:
         """Description that the payload keeps; `read_*` below undoes it."""
@@ -130,22 +130,26 @@ class Lora:
         """See `Prediction.elements`."""
         first, last = start // self.cols, -(-stop // self.cols)
         down = _floats(self.down, self.dtypes[1], 0, self.rank * self.cols).reshape(self.rank, self.cols)
-        up = _floats(self.up, self.dtypes[2], first * self.rank, last * self.rank).reshape(-1, self.rank)
-        weight = _floats(self.weight, self.dtypes[0], first * self.cols, last * self.cols)
-        total = np.empty((last - first, self.cols), np.float32)
+        kind = _DTYPES[self.dtypes[3]]
+        number = cast_number("F32", kind)
+        merged: Uints = scratch("merged", (last - first) * self.cols, UINT[DTYPE_BITS[kind] // 8])
         rows = max(1, _TILE // self.cols)
-        for top in range(0, last - first, rows):
-            self._fill(total[top : top + rows], up[top : top + rows], down)
-        with np.errstate(all="ignore"):
-            total += weight.reshape(total.shape)
-        bits = total.reshape(-1).view(np.uint32)[start - first * self.cols : stop - first * self.cols]
-        number = cast_number("F32", _DTYPES[self.dtypes[3]])
-        return CASTS[number - 1][2](bits) if number else bits
+        for top in range(first, last, rows):
+            end = min(top + rows, last)
+            up = _floats(self.up, self.dtypes[2], top * self.rank, end * self.rank).reshape(-1, self.rank)
+            total = scratch("total", (end - top) * self.cols, np.float32)
+            self._fill(total.reshape(-1, self.cols), up, down)
+            with np.errstate(all="ignore"):
+                total += _floats(self.weight, self.dtypes[0], top * self.cols, end * self.cols)
+            bits = total.view(np.uint32)
+            tile = merged[(top - first) * self.cols : (end - first) * self.cols]
+            np.copyto(tile, CASTS[number - 1][2](bits) if number else bits)
+        return merged[start - first * self.cols : stop - first * self.cols]
 
     def _fill(
         self, total: npt.NDArray[np.float32], up: npt.NDArray[np.float32], down: npt.NDArray[np.float32]
     ) -> None:
-        """The update, scale * (up @ down), of a few rows that stay in the processor's cache."""
+        """The update, scale * (up @ down), of a few rows."""
         step = scratch("step", total.size, np.float32).reshape(total.shape)
         with np.errstate(all="ignore"):
             total[:] = 0

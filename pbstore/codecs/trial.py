@@ -113,7 +113,12 @@ class Sample:
 
     def predicted(self, prediction: Prediction) -> Uints:
         """The prediction of the sampled elements."""
-        return np.concatenate([prediction.elements(start, stop) for start, stop in self.ranges])
+        found = np.empty(sum(stop - start for start, stop in self.ranges), UINT[self.item_bytes])
+        position = 0
+        for start, stop in self.ranges:
+            found[position : position + stop - start] = prediction.elements(start, stop)
+            position += stop - start
+        return found
 
 
 def text_cost(data: memoryview) -> float:
