@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from pbstore.codecs.scratch import LARGE_BYTES, new_pages
 
-KEPT_BYTES = 128 << 20
+KEPT_BYTES = 96 << 20
 """Most memory that is kept while nobody uses it."""
 _LEAST_BYTES = 1 << 16
 _Array = npt.NDArray[np.uint8]
@@ -23,6 +23,8 @@ class Buffers:
     def __init__(self) -> None:
         self._free: dict[int, list[_Array]] = {}
         self._free_bytes = 0
+        self._given: set[int] = set()
+        """Which arrays are free, by `id`."""
         self._mutex = threading.Lock()
 
     def take(self, num_bytes: int) -> memoryview:
@@ -50,11 +52,12 @@ class Buffers:
         if size < _LEAST_BYTES or (size <= LARGE_BYTES and size & (size - 1)):
             return
         with self._mutex:
-            if any(array is held for held in self._free.get(size, ())):
+            if id(array) in self._given:
                 raise ValueError(f"memory of {len(memory)} bytes was given back twice")
             if self._free_bytes + size <= KEPT_BYTES:
                 self._free.setdefault(size, []).append(array)
                 self._free_bytes += size
+                self._given.add(id(array))
 
     def _best_fit(self, size: int) -> int:
         """Size of the smallest free memory that has `size` bytes and not twice as many; 0 if there is none."""
@@ -67,6 +70,7 @@ class Buffers:
             return None
         self._free_bytes -= size
         found = free.pop()
+        self._given.remove(id(found))
         if not free:
             del self._free[size]
         return found

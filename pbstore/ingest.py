@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from pbstore.pool import Pool
 
 READ_BYTES = 4 << 20
 """Bytes read at a time; they are hashed while the next ones are read."""
+HASH_BYTES = 1 << 17
+"""Bytes that are handed over to be hashed."""
 Progress = Callable[[str, int], None]
 """Called with a file's path and the bytes of it that were read since the last call."""
 
@@ -130,15 +132,17 @@ def _rows(spec: TensorSpec | None, num_bytes: int, unit: int) -> TensorSpec | No
 
 def _scan_file(scan: _Scan, path: Path, relative: str, pool: Executor) -> FileEntry:
     """Read a file piece by piece; the pool's one thread hashes the whole file behind it."""
-    digest = hashlib.sha256()
+    whole_file = _FileHash(pool)
     pieces: list[Piece] = []
     current: str | None = None
     whole = split_file(path)
     with path.open("rb", buffering=0) as file:
         for piece in cut(whole):
+            if piece.length >= HASH_BYTES:  # memory may be short until what waits is hashed
+                whole_file.flush()
             raw = scan.sink.reserve(piece.length)
             for part in _read(file.fileno(), piece, path, raw):
-                hashed = pool.submit(digest.update, part)
+                hashed = whole_file.add(part)
             block = FreshBlock(hash_block(raw), raw, piece.spec, piece.name, hashed)
             if block.block_id in scan.seen:
                 scan.sink.release(block)
@@ -154,12 +158,41 @@ def _scan_file(scan: _Scan, path: Path, relative: str, pool: Executor) -> FileEn
     read = sum(piece.raw_bytes for piece in pieces)
     if size != read:
         raise BadFileError(str(path), f"changed while it was read: {read} bytes, then {size}")
-    pool.submit(_nothing).result()  # behind all hashing
-    return FileEntry(path=relative, size_bytes=read, sha256=digest.hexdigest(), pieces=tuple(pieces))
+    return FileEntry(path=relative, size_bytes=read, sha256=whole_file.hexdigest(), pieces=tuple(pieces))
 
 
-def _nothing() -> None:
-    pass
+class _FileHash:
+    """SHA-256 of a file by a pool's one thread; small parts go there together: each time costs two switches."""
+
+    def __init__(self, pool: Executor) -> None:
+        self._pool, self._digest = pool, hashlib.sha256()
+        self._parts: list[memoryview] = []
+        self._done: Future[None] = Future()
+
+    def add(self, part: memoryview) -> Future[None]:
+        """Hash a part soon; done when its memory is not needed any more."""
+        done = self._done
+        self._parts.append(part)
+        if sum(map(len, self._parts)) >= HASH_BYTES:
+            self.flush()
+        return done
+
+    def flush(self) -> None:
+        """Hash what waits."""
+        self._pool.submit(self._update, self._parts, self._done)
+        self._parts, self._done = [], Future()
+
+    def hexdigest(self) -> str:
+        """The hash of all parts."""
+        done = self._done
+        self.flush()
+        done.result()
+        return self._digest.hexdigest()
+
+    def _update(self, parts: list[memoryview], done: Future[None]) -> None:
+        while parts:
+            self._digest.update(parts.pop(0))
+        done.set_result(None)
 
 
 def _note_tensor(scan: _Scan, piece: FilePiece, block_id: BlockId, current: str | None) -> str | None:

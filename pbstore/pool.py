@@ -76,8 +76,7 @@ class Pool(Executor):
 def in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Results of a function of each item, in order; the first error is raised in its place.
 
-    However it ends, no call of the function is still running then. A call may wait for those of items before
-    its own: each of them has begun before it, and is not cancelled.
+    However it ends, no call of the function is still running then.
     """
     jobs: deque[Future[R]] = deque()
     try:
@@ -85,7 +84,7 @@ def in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T]) -> 
         while jobs:
             yield _first(jobs)
     finally:
-        settle(reversed(jobs))
+        settle(jobs)
 
 
 def settle(jobs: Iterable[Future[Any]]) -> None:

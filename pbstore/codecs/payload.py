@@ -12,7 +12,6 @@ Everything is little-endian. The number of chunks follows from the raw length, w
 from __future__ import annotations
 
 import struct
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -42,6 +41,8 @@ _HEAD = struct.Struct("<5B")
 CHUNK_BITS = range(12, 27)
 _ROTATE, _MASK, _TABLE, _BALANCED = 1, 2, 4, 8
 _NO_CONTEXT = 255
+_SHORT_BYTES = 1 << 15
+"""Parts that are copied while other threads wait: to let them run and wait for them takes longer."""
 
 
 def write_payload(
@@ -167,59 +168,34 @@ def join_chunks(
     head: bytes, starts: range, code: Callable[[int], list[Buffer]], workers: int, out: memoryview
 ) -> Buffer:
     """Head, lengths of the chunks, chunks; in `out`, or in more memory if they need it."""
-    joined = _Joined(len(head) + 4 * len(starts), len(starts), out)
+    position = begin = len(head) + 4 * len(starts)
+    if begin > len(out):
+        out = new_pages(begin)
+    whole = np.frombuffer(out, np.uint8)
+    lengths = np.zeros(len(starts), "<u4")
+    shared = workers > 1 and len(starts) > 1
 
-    def place(start: int) -> None:
-        try:
-            joined.append((start - starts.start) // starts.step, code(start))
-        except BaseException as error:
-            joined.fail(error)
-            raise
+    def in_memory_of_its_own(start: int) -> list[Buffer]:
+        parts = code(start)
+        held = np.empty(num_bytes(parts), np.uint8)
+        np.concatenate([np.frombuffer(part, np.uint8) for part in parts], out=held)
+        return [held.data]
 
-    for _ in parallel(place, starts, workers):
-        pass
-    joined.out[: joined.begin] = head + joined.lengths.tobytes()
-    return joined.out[: joined.position]
-
-
-class _Joined:
-    """Chunks one behind the other: a thread that is done with one waits until those before it are there."""
-
-    def __init__(self, begin: int, count: int, out: memoryview) -> None:
-        self.out = out if begin <= len(out) else new_pages(begin)
-        self.begin = self.position = begin
-        self.lengths = np.zeros(count, "<u4")
-        self._next = 0
-        self._error: BaseException | None = None
-        self._turn = threading.Condition()
-
-    def append(self, index: int, parts: list[Buffer]) -> None:
-        """Copy a chunk to its place; its parts may be the thread's scratch memory.
-
-        Raises:
-            BaseException: What another thread failed with.
-        """
-        with self._turn:
-            self._turn.wait_for(lambda: self._next == index or self._error is not None)
-            if self._error is not None:
-                raise self._error
-            self.lengths[index] = size = num_bytes(parts)
-            if self.position + size > len(self.out):
-                more = new_pages(2 * len(self.out) + size)
-                more[: self.position] = self.out[: self.position]
-                self.out = more
-            whole = np.frombuffer(self.out, np.uint8)
-            for part in parts:  # numpy lets other threads run meanwhile
-                np.copyto(whole[self.position : self.position + len(part)], np.frombuffer(part, np.uint8))
-                self.position += len(part)
-            self._next += 1
-            self._turn.notify_all()
-
-    def fail(self, error: BaseException) -> None:
-        """Let whoever waits fail, too."""
-        with self._turn:
-            self._error = self._error or error
-            self._turn.notify_all()
+    for index, parts in enumerate(parallel(in_memory_of_its_own if shared else code, starts, workers)):
+        lengths[index] = num_bytes(parts)
+        if position + num_bytes(parts) > len(out):
+            more = new_pages(2 * len(out) + num_bytes(parts))
+            more[:position] = out[:position]
+            out, whole = more, np.frombuffer(more, np.uint8)
+        for part in parts:
+            end = position + len(part)
+            if len(part) < _SHORT_BYTES:
+                out[position:end] = part
+            else:  # numpy lets other threads run meanwhile
+                np.copyto(whole[position:end], np.frombuffer(part, np.uint8))
+            position = end
+    out[:begin] = head + lengths.tobytes()
+    return out[:position]
 
 
 def read_bounds(payload: memoryview, position: int, count: int) -> list[int]:

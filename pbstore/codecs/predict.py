@@ -38,7 +38,7 @@ class Prediction(Protocol):
     """Expected elements of a block, any range of them."""
 
     def elements(self, start: int, stop: int) -> Uints:
-        """Expected elements [start, stop) as unsigned integers; valid until this thread asks for more."""
+        """Expected elements [start, stop) as unsigned integers."""
 
     def header(self) -> bytes:
         """Description that the payload keeps; `read_*` below undoes it."""
@@ -132,7 +132,7 @@ class Lora:
         down = _floats(self.down, self.dtypes[1], 0, self.rank * self.cols).reshape(self.rank, self.cols)
         kind = _DTYPES[self.dtypes[3]]
         number = cast_number("F32", kind)
-        merged: Uints = scratch("merged", (last - first) * self.cols, UINT[DTYPE_BITS[kind] // 8])
+        merged: Uints = np.empty((last - first) * self.cols, UINT[DTYPE_BITS[kind] // 8])
         rows = max(1, _TILE // self.cols)
         for top in range(first, last, rows):
             end = min(top + rows, last)

@@ -106,7 +106,7 @@ def sketch(raw: Buffer, spec: TensorSpec) -> Sketch | None:
         marks += _smallest(keys, _ROW_MARKS).view(np.int64).tolist()
     if not marks:
         return None
-    return Sketch(level, values, np.unique(np.array(marks, np.int64)))
+    return Sketch(level, values, np.array(sorted(set(marks)), np.int64))
 
 
 def cast_keys(raw: Buffer, spec: TensorSpec) -> dict[str, int]:

@@ -113,12 +113,7 @@ class Sample:
 
     def predicted(self, prediction: Prediction) -> Uints:
         """The prediction of the sampled elements."""
-        found = np.empty(sum(stop - start for start, stop in self.ranges), UINT[self.item_bytes])
-        position = 0
-        for start, stop in self.ranges:
-            found[position : position + stop - start] = prediction.elements(start, stop)
-            position += stop - start
-        return found
+        return np.concatenate([prediction.elements(start, stop) for start, stop in self.ranges])
 
 
 def text_cost(data: memoryview) -> float:

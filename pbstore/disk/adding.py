@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -269,10 +269,11 @@ class _Queue:
 
     def put(self, block: FreshBlock, newest: int) -> None:
         """Encode a block soon; only bases up to place `newest` are looked at. Its bytes go with the job."""
-        head = replace(block, raw=_NOTHING)
+        head = FreshBlock(block.block_id, _NOTHING, block.spec, block.name, block.hashed)
         if block.spec is not None and block.spec.dtype not in self._dtypes:
             self._dtypes.add(block.spec.dtype)
             key_untried(self._store, block.spec.dtype)
+            self._encoder.may_be_casts |= similar.has_casts(self._store.connection)
         if block.spec is not None and len(block.raw) < similar.MIN_BYTES and not self._casts:
             done: Future[tuple[StoredBlock, Sketch | CastKeys | None]] = Future()
             done.set_result((raw_block(block.raw, block.block_id), None))
@@ -304,10 +305,9 @@ class _Queue:
     def _encode(
         self, block: FreshBlock, guess: Guess, newest: int
     ) -> tuple[StoredBlock, Sketch | CastKeys | None]:
-        prefer = () if guess.base is None else (guess.base,)
         try:
             return self._encoder.smallest(
-                block.block_id, block.raw, block.spec, block.name, prefer=prefer, newest=newest
+                block.block_id, block.raw, block.spec, block.name, likely=guess.base, newest=newest
             )
         finally:
             self._feed.release(block)

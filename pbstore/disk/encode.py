@@ -48,6 +48,8 @@ class Encoder:
         self._spared = set() if spared is None else spared
         self._connection = store.connection
         self._own_costs: dict[BlockId, float] = {}
+        self.may_be_casts = similar.has_casts(store.connection)
+        """Whether a block may be a cast of one that needs others: there is one in the store, or will be."""
 
     def smallest(
         self,
@@ -57,7 +59,7 @@ class Encoder:
         name: str | None = None,
         *,
         steps: int = STEPS,
-        prefer: Sequence[BlockId] = (),
+        likely: similar.Neighbour | None = None,
         avoid: Iterable[BlockId] = (),
         newest: int = similar.NO_LIMIT,
     ) -> tuple[StoredBlock, Sketch | CastKeys | None]:
@@ -69,7 +71,7 @@ class Encoder:
             spec: Dtype and shape, None if it is no tensor.
             name: The tensor's name, where known: only to find an adapter that may have been merged into it.
             steps: Most steps to the last base: 0 for forms that need no other block, 1 for bases that do not.
-            prefer: Blocks to try first as bases.
+            likely: A block that is tried as a base whatever else is found.
             avoid: Blocks that must not be bases.
             newest: Place of the last tensor that is looked at: threads find the same whenever they run.
 
@@ -84,14 +86,15 @@ class Encoder:
         look = cache(lambda: None if marked is None else sketch(raw, marked))
         if spec is not None and steps:
             banned = {block_id, *avoid}
-            if steps == STEPS:
+            if steps == STEPS and self.may_be_casts:
                 sources = self._sources(similar.cast_sources(self._connection, keys, spec, newest), banned)
             exact = [one for one in sources if is_cast(raw, spec, one[0])]
             if exact:  # nothing can be smaller
                 sources = exact[:1]
             else:
-                near = bool(prefer) and similar.is_near(self._connection, raw, spec, prefer[0])
-                wanted = dict.fromkeys([*(() if near else self._similar(look(), newest)), *prefer])
+                near = likely is not None and similar.is_near(raw, spec, likely.sketch)
+                found = () if near else self._similar(look(), newest)
+                wanted = dict.fromkeys([*found, *([] if likely is None else [likely.block_id])])
                 bases = self._candidates([i for i in wanted if i not in banned])
                 loras = self._loras(name, spec, bases)
         stored = self._encoded(block_id, raw, spec, [*bases, *(source for source, _ in sources)], loras)
@@ -99,6 +102,7 @@ class Encoder:
             needs = {source[0]: further for source, further in sources}.get(stored.needs[0])
             if needs:
                 stored = replace(stored, codec=RECAST, needs=(*stored.needs, *needs))
+        self.may_be_casts |= bool(stored.needs)
         return stored, keys if stored.needs else look()
 
     def _encoded(

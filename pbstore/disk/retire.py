@@ -88,9 +88,9 @@ def _encode(
 ) -> tuple[StoredBlock, Sketch | CastKeys | None]:
     block_id = location.record.block_id
     spec = similar.spec_of(store.connection, block_id)
-    wanted = () if prefer is None else (prefer,)
+    likely = None if prefer is None else similar.described(store.connection, prefer)
     raw = store.get(block_id)
-    return encoder.smallest(block_id, raw, spec, steps=steps, prefer=wanted, avoid=(avoid,))
+    return encoder.smallest(block_id, raw, spec, steps=steps, likely=likely, avoid=(avoid,))
 
 
 def _swap(store: "DiskBlockStore", old: Location, new: tuple[StoredBlock, Sketch | CastKeys | None]) -> None:

@@ -153,23 +153,40 @@ def number_of(connection: sqlite3.Connection, block_id: BlockId) -> int | None:
     return None if row is None else int(row[0])
 
 
-def neighbour(connection: sqlite3.Connection, number: int, spec: TensorSpec) -> tuple[BlockId, int] | None:
-    """The tensor of the same shape that came into the store next after one, and its place."""
+class Neighbour(NamedTuple):
+    """A stored tensor near another one in the order in which tensors came into the store."""
+
+    block_id: BlockId
+    number: int
+    """Its place in that order."""
+    sketch: bytes | None
+
+
+def neighbour(connection: sqlite3.Connection, number: int, spec: TensorSpec) -> Neighbour | None:
+    """The tensor of the same shape that came into the store next after one."""
     row = connection.execute(
-        "SELECT block, number FROM tensors WHERE number > ? AND number <= ? AND shape = ?"
+        "SELECT block, number, sketch FROM tensors WHERE number > ? AND number <= ? AND shape = ?"
         " ORDER BY number LIMIT 1",
         (number, number + REACH, json.dumps(list(spec.shape))),
     ).fetchone()
-    return None if row is None else (BlockId(row[0].hex()), int(row[1]))
+    return None if row is None else Neighbour(BlockId(row[0].hex()), int(row[1]), row[2])
 
 
-def is_near(connection: sqlite3.Connection, raw: Buffer, spec: TensorSpec, block_id: BlockId) -> bool:
-    """Whether a block is so much like a tensor that no other base need be looked for."""
-    query = "SELECT sketch FROM tensors WHERE block = ?"
+def described(connection: sqlite3.Connection, block_id: BlockId) -> Neighbour:
+    """A block as one to be tried as a base."""
+    query = "SELECT number, sketch FROM tensors WHERE block = ?"
     row = connection.execute(query, (bytes.fromhex(block_id),)).fetchone()
-    if row is None or row[0] is None:
-        return False
-    return gap(raw, spec, Sketch.from_bytes(row[0])) < NEAR_BITS
+    return Neighbour(block_id, *(row or (0, None)))
+
+
+def is_near(raw: Buffer, spec: TensorSpec, stored: bytes | None) -> bool:
+    """Whether a block with a stored sketch is so much like a tensor that no other base need be looked for."""
+    return stored is not None and gap(raw, spec, Sketch.from_bytes(stored)) < NEAR_BITS
+
+
+def has_casts(connection: sqlite3.Connection) -> bool:
+    """Whether there are blocks that `cast_sources` may find."""
+    return connection.execute("SELECT 1 FROM casts LIMIT 1").fetchone() is not None
 
 
 def cast_sources(

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 class Guess:
     """A guessed base, and when it was guessed."""
 
-    base: BlockId | None
-    number: int | None
-    """Place of the guessed base in the order in which tensors came into the store."""
+    base: similar.Neighbour | None
     turn: int
     serial: int
     """How many were made before."""
@@ -52,22 +50,24 @@ class Trail:
         """The likely base of the next tensor; the trail leads on as if it were right."""
         self._look_up()
         self._serial += 1
-        if self._number is None or spec is None:
-            return Guess(None, None, self._turn, self._serial)
-        found = similar.neighbour(self._store.connection, self._number, spec)
-        if found is None:
-            return Guess(None, None, self._turn, self._serial)
-        base, self._number = found
-        return Guess(base, self._number, self._turn, self._serial)
+        found = None
+        if self._number is not None and spec is not None:
+            found = similar.neighbour(self._store.connection, self._number, spec)
+        if found is not None:
+            self._number = found.number
+        return Guess(found, self._turn, self._serial)
 
     def learn(self, guess: Guess, stored: StoredBlock) -> None:
         """A block was encoded: lead the trail on from its true base, unless a later match is known."""
         self._look_up()
-        if not stored.needs or guess.turn != self._turn or stored.needs[0] == guess.base:
+        expected = guess.base
+        if not stored.needs or guess.turn != self._turn:
+            return
+        if expected is not None and stored.needs[0] == expected.block_id:
             return
         actual = similar.number_of(self._store.connection, stored.needs[0])
-        if actual is not None and guess.number is not None and self._number is not None:
-            self._number += actual - guess.number
+        if actual is not None and expected is not None and self._number is not None:
+            self._number += actual - expected.number
         elif actual is not None:
             self._number = max(actual + self._serial - guess.serial, self._number or 0)
 
