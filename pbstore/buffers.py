@@ -1,4 +1,4 @@
-"""Memory that is used again: reading into new pages takes four times as long, on some machines forty times."""
+"""Memory that is used again: reading into new pages takes four times as long, in some machines forty."""
 
 import threading
 
@@ -60,7 +60,7 @@ class Buffers:
                 self._given.add(id(array))
 
     def _best_fit(self, size: int) -> int:
-        """Size of the smallest free memory that has `size` bytes and not twice as many; 0 if there is none."""
+        """Size of the smallest free memory of `size` to twice as many bytes; 0 if there is none."""
         return min((free for free in self._free if size <= free <= 2 * size), default=0)
 
     def _pop(self, size: int) -> _Array | None:

@@ -162,7 +162,7 @@ def _scan_file(scan: _Scan, path: Path, relative: str, pool: Executor) -> FileEn
 
 
 class _FileHash:
-    """SHA-256 of a file by a pool's one thread; small parts go there together: each time costs two switches."""
+    """SHA-256 of a file by a pool's one thread; small parts go there together, for each way takes time."""
 
     def __init__(self, pool: Executor) -> None:
         self._pool, self._digest = pool, hashlib.sha256()

@@ -7,6 +7,7 @@ the found row is stored, so a wrong guess costs bytes, never truth.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -28,13 +29,19 @@ def row_keys(raw: memoryview, spec: TensorSpec) -> Keys:
         return np.empty(0, np.uint64)
     item = spec.item_bytes
     table = np.frombuffer(raw, UINT[item]).reshape(-1, row_bytes // item)
-    columns = np.unique(np.linspace(0, table.shape[1] - 1, _ELEMENTS).astype(np.intp))
     keys = np.full(len(table), row_bytes * 8 + item, np.uint64)
-    for column in columns:
+    for column in _columns(table.shape[1]):
         keys ^= table[:, column].astype(np.uint64)
         keys *= _PRIME
         keys ^= keys >> np.uint64(29)
     return keys
+
+
+@lru_cache(256)
+def _columns(width: int) -> list[int]:
+    """Elements of a row that make its key."""
+    found: list[int] = np.unique(np.linspace(0, width - 1, _ELEMENTS).astype(np.intp)).tolist()
+    return found
 
 
 def find_runs(

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -291,12 +291,16 @@ def _bands(values: U16, level: int, count: int, is_float: bool) -> list[int]:
     """One mark for each group of values of each level, cut to sign, exponent and one bit of mantissa."""
     coarse = values[:, : _BANDS * _BAND_VALUES] >> np.uint16(6 if is_float else 0)
     coarse = coarse.reshape(_LEVELS, _BANDS, _BAND_VALUES)
-    salts = [(level - i) << 8 | (count << 16 if count < _SMALL_ELEMENTS else 0) for i in range(_LEVELS)]
-    state: npt.NDArray[np.uint64] = np.add.outer(
-        np.array(salts, np.uint64), np.arange(_BANDS, dtype=np.uint64)
-    )
+    state = _salts(level, count if count < _SMALL_ELEMENTS else 0)
     for i in range(_BAND_VALUES):
         state = _mix(state ^ coarse[:, :, i].astype(np.uint64)) + np.uint64(1)
     telling = (coarse != coarse[:, :, :1]).any(axis=2)
     marks: list[int] = state[telling].view(np.int64).tolist()
     return marks
+
+
+@lru_cache(256)
+def _salts(level: int, count: int) -> npt.NDArray[np.uint64]:
+    """What the marks of each band of each level start from; of small tensors, their size tells them apart."""
+    salts = np.array([(level - i) << 8 | count << 16 for i in range(_LEVELS)], np.uint64)
+    return np.add.outer(salts, np.arange(_BANDS, dtype=np.uint64))

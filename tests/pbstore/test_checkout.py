@@ -89,6 +89,37 @@ def test_memory_is_used_again_but_never_twice_at_a_time() -> None:
         buffers.give(two)
 
 
+def test_large_memory_is_used_again_where_it_is_not_much_too_large() -> None:
+    buffers = Buffers()
+    large = buffers.take(30 << 20)
+    memory = large.obj
+    buffers.give(large)
+
+    assert buffers.take(14 << 20).obj is not memory
+    again = buffers.take(20 << 20)
+    assert again.obj is memory and len(again) == 20 << 20
+    assert buffers.take(20 << 20).obj is not memory
+
+
+def test_memory_that_is_kept_makes_room_for_what_is_wanted() -> None:
+    buffers = Buffers()
+    held = [buffers.take(40 << 20) for _ in range(3)]
+    kept = {id(memory.obj) for memory in held}
+    for memory in held:
+        buffers.give(memory)
+    first = buffers.take(90 << 20)  # nothing fits: what is kept goes
+
+    assert len(first) == 90 << 20
+    assert all(id(buffers.take(40 << 20).obj) not in kept for _ in range(3))
+
+
+def test_memory_that_cannot_be_written_is_not_kept() -> None:
+    buffers = Buffers()
+    fixed = np.frombuffer(bytes(1 << 16), np.uint8)
+    buffers.give(fixed.data)
+    assert buffers.take(1 << 16).obj is not fixed
+
+
 def test_pages_of_raw_files_are_shared_where_the_file_system_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
