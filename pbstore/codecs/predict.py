@@ -138,7 +138,7 @@ class Lora:
             end = min(top + rows, last)
             up = _floats(self.up, self.dtypes[2], top * self.rank, end * self.rank).reshape(-1, self.rank)
             total = scratch("total", (end - top) * self.cols, np.float32)
-            self._fill(total.reshape(-1, self.cols), up, down)
+            self._fill(total.reshape(-1, self.cols), np.ascontiguousarray(up.T), down)
             with np.errstate(all="ignore"):
                 total += _floats(self.weight, self.dtypes[0], top * self.cols, end * self.cols)
             bits = total.view(np.uint32)
@@ -149,12 +149,12 @@ class Lora:
     def _fill(
         self, total: npt.NDArray[np.float32], up: npt.NDArray[np.float32], down: npt.NDArray[np.float32]
     ) -> None:
-        """The update, scale * (up @ down), of a few rows."""
+        """The update, scale * (up.T @ down), of a few rows; up is (rank, rows)."""
         step = scratch("step", total.size, np.float32).reshape(total.shape)
         with np.errstate(all="ignore"):
             total[:] = 0
             for k in range(self.rank):
-                np.multiply(up[:, k, None], down[None, k], out=step)
+                np.multiply(up[k, :, None], down[None, k], out=step)
                 total += step
             total *= np.float32(self.scale)
 

@@ -1,8 +1,8 @@
 """Freeing room: a plan first, then its application."""
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pbstore.disk import fsio, index, pack, recover, retire
@@ -54,7 +54,7 @@ def gc(store: "DiskBlockStore", dry_run: bool = False) -> GcReport:
         spared = store.spared | set(index.find_many(connection, list(store.spared)))
         freed = 0 if dry_run else _retire_all(store, connection, spared)
         orphans = [item for item in orphan_locations(connection) if item.record.block_id not in spared]
-        packs = [item for item in _packs(connection, orphans) if _is_wasteful(item)]
+        packs = _wasteful(connection, _packs(connection, orphans))
         report = GcReport(
             dry_run=dry_run,
             kept_bases=len(retire.unnamed_bases(connection)),
@@ -103,9 +103,9 @@ def keep_within(store: "DiskBlocks", connection: "sqlite3.Connection", limit_byt
     packs = list(_packs(connection, []))
     if sum(item.end for item in packs) <= limit_bytes:
         return
-    wasteful = [item.number for item in packs if _is_wasteful(item)]
+    wasteful = _wasteful(connection, packs)
     if wasteful:
-        compact(store, connection, wasteful)
+        compact(store, connection, [item.number for item in wasteful])
 
 
 def compact(store: "DiskBlocks", connection: "sqlite3.Connection", numbers: list[int]) -> None:
@@ -142,6 +142,24 @@ def _packs(connection: "sqlite3.Connection", orphans: list[Location]) -> Iterato
         yield _Pack(number, end, pack.PACK_HEADER_BYTES + live - dead.get(number, 0))
 
 
+def _wasteful(connection: "sqlite3.Connection", packs: Iterable[_Pack]) -> list[_Pack]:
+    """Packs that are worth to be written anew."""
+    found = []
+    for item in filter(_is_wasteful, packs):
+        between = _bytes_between_records(connection, item.number)  # takes longer than all before
+        exact = replace(item, kept_bytes=min(item.kept_bytes + between, item.end))
+        if _is_wasteful(exact):
+            found.append(exact)
+    return found
+
+
 def _is_wasteful(item: _Pack) -> bool:
     slack = item.end - item.kept_bytes
     return item.kept_bytes <= pack.PACK_HEADER_BYTES or slack > DEAD_SHARE * item.end
+
+
+def _bytes_between_records(connection: "sqlite3.Connection", number: int) -> int:
+    """Bytes from the ends of a pack's payloads to where the next records may begin."""
+    query = "SELECT COALESCE(SUM(-(payload_offset + stored_bytes) & ?), 0) FROM blocks WHERE pack = ?"
+    (total,) = connection.execute(query, (pack.ALIGN - 1, number)).fetchone()
+    return int(total)

@@ -3,9 +3,9 @@
 Run: `python tests/benchmarks/bench_store.py [--quick] [--family one|two]... [--peer NAME]... [--runs N]`.
 `--quick` takes the small zoo in place of the trained families (`family.py` makes those first: about an hour).
 Peers from PyPI go into an environment of their own in the cache, at pinned versions; borg, restic and casync
-come from Debian when this is run as root, else they are left out with a line. The page cache is warm; the disk is
-at rest and memory at hand before each action. Without options: all peers, both families, a JSON file and a
-picture each.
+come from Debian when this is run as root, else they are left out with a line. The page cache is warm; the
+disk is at rest and memory at hand before each action. Without options: all peers, both families, a JSON file
+and a picture each.
 """
 
 import argparse

@@ -97,7 +97,8 @@ def test_large_memory_is_used_again_where_it_is_not_much_too_large() -> None:
 
     assert buffers.take(14 << 20).obj is not memory
     again = buffers.take(20 << 20)
-    assert again.obj is memory and len(again) == 20 << 20
+    assert again.obj is memory
+    assert len(again) == 20 << 20
     assert buffers.take(20 << 20).obj is not memory
 
 

@@ -114,3 +114,19 @@ def test_on_full_may_make_room(tmp_path: Path) -> None:
         with pytest.raises((CapacityError, IndexError)):
             store.put(b"y" * 5000)
         assert store.has(newest)
+
+
+def test_room_between_small_blocks_is_no_waste(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scalars = {f"scale{i}": rng.normal(size=4).astype(np.float32) for i in range(2000)}
+    folder = write_model(tmp_path / "scales", scalars)
+    with open_store(tmp_path / "store") as store:
+        store.add(folder, "org/scales")
+        store.add(write_model(tmp_path / "other", base_tensors()), "org/other")
+        assert store.gc(dry_run=True).packs == 0
+
+        store.remove("org/scales")
+        assert store.gc().packs == 1
+        assert store.gc(dry_run=True).packs == 0
+        store.checkout("org/other", tmp_path / "out")
+    assert folder_content(tmp_path / "out") == folder_content(tmp_path / "other")
