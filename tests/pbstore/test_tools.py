@@ -109,6 +109,47 @@ def test_repair_takes_good_copies_from_another_store(family: DiskBlockStore, tmp
         assert folder_content(tmp_path / "out" / name) == folder_content(tmp_path / name)
 
 
+def test_repair_beside_a_damaged_index(family: DiskBlockStore, tmp_path: Path) -> None:
+    (pack,) = (family.path / "packs").glob("*.pack")
+    location = max(family.locations(), key=lambda item: item.record.raw_bytes)
+    family.close()
+    flip(pack, location.record.payload_offset)
+    for path in family.layout.index.parent.glob(f"{family.layout.index.name}-*"):
+        path.unlink()
+    family.layout.index.write_bytes(b"no index" * 1000)
+
+    with open_store(tmp_path / "mirror") as mirror, open_store(family.path) as again:
+        for name in ("base", "child", "other"):
+            mirror.add(tmp_path / name, f"org/{name}", form="hot")
+        report = again.repair(mirror)
+        assert (report.mended_blocks, report.left) == (1, ())
+        assert reference_problems(again) == []
+        for name in ("base", "child", "other"):
+            again.checkout(f"org/{name}", tmp_path / "out" / name)
+            assert folder_content(tmp_path / "out" / name) == folder_content(tmp_path / name)
+
+
+def test_repair_takes_blocks_from_a_store_that_lost_a_manifest(
+    family: DiskBlockStore, tmp_path: Path
+) -> None:
+    (pack,) = (family.path / "packs").glob("*.pack")
+    flip(pack, next(family.locations()).record.payload_offset)
+    with open_store(tmp_path / "mirror") as mirror:
+        for name in ("base", "child", "other"):
+            mirror.add(tmp_path / name, f"org/{name}")
+        mirror.layout.manifest("org/other").unlink()
+        report = family.repair(mirror)
+
+    assert (report.mended_blocks, report.mended_manifests, report.left) == (1, 0, ())
+
+
+def test_a_store_for_reading_only_is_not_repaired(family: DiskBlockStore) -> None:
+    before = folder_content(family.path / "packs")
+    with open_store(family.path, read_only=True) as readers, pytest.raises(PermissionError, match="reading"):
+        readers.repair()
+    assert folder_content(family.path / "packs") == before
+
+
 def test_repair_alone_says_what_is_left(family: DiskBlockStore) -> None:
     (pack,) = (family.path / "packs").glob("*.pack")
     flip(pack, next(family.locations()).record.payload_offset)
