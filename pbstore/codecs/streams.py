@@ -73,17 +73,25 @@ def pack_stream(data: Bytes, cuts: Sequence[int] = (), *, text: bool = False) ->
     """
     if not data.size:
         return [_HEAD.pack(PLAIN, 0)]
-    if data[0] == data[-1] and not np.any(data != data[0]):
-        return [_HEAD.pack(REPEAT, 1), bytes(data[:1])]
-    if len(data) >= _PROBE_FROM_BYTES and not text:
-        sample = data[:: len(data) // _PROBE_BYTES]
-        counts = np.bincount(sample, minlength=256)
-        most = counts.max()
-        if most <= _EVEN_SHARE * len(sample) and _entropy(counts, len(sample)) > _RANDOM_BITS:
-            return [_HEAD.pack(PLAIN, len(data)), data.data]
-        if most > _MASK_SHARE * len(sample) and not cuts:
-            return _pack_masked(data, np.uint8(counts.argmax()))
-    return _pack_plain(data, cuts, text)
+    if len(data) < _PROBE_FROM_BYTES or text:
+        return _repeated(data) or _pack_plain(data, cuts, text)
+    sample = data[:: len(data) // _PROBE_BYTES]
+    counts = np.bincount(sample, minlength=256)
+    most = counts.max()
+    if most == len(sample) and (repeated := _repeated(data)):
+        return repeated
+    if most <= _EVEN_SHARE * len(sample) and _entropy(counts, len(sample)) > _RANDOM_BITS:
+        return [_HEAD.pack(PLAIN, len(data)), data.data]
+    if most > _MASK_SHARE * len(sample) and not cuts:
+        return _pack_masked(data, np.uint8(counts.argmax()))
+    return _pack_plain(data, cuts)
+
+
+def _repeated(data: Bytes) -> list[Buffer]:
+    """The parts of a stream of one byte; none of another."""
+    if data[0] != data[-1] or np.any(data != data[0]):
+        return []
+    return [_HEAD.pack(REPEAT, 1), bytes(data[:1])]
 
 
 def _entropy(counts: npt.NDArray[np.intp], total: int) -> float:
