@@ -21,10 +21,8 @@ class Buffers:
     """
 
     def __init__(self) -> None:
-        self._free: dict[int, list[_Array]] = {}
-        self._free_bytes = 0
-        self._given: set[int] = set()
-        """Which arrays are free, by `id`."""
+        self._free: dict[int, dict[int, _Array]] = {}
+        """By size and `id`: one structure, which is whole wherever an interrupt hits."""
         self._mutex = threading.Lock()
 
     def take(self, num_bytes: int) -> memoryview:
@@ -33,8 +31,8 @@ class Buffers:
         size = 1 << max(num_bytes - 1, _LEAST_BYTES - 1).bit_length() if small else num_bytes
         with self._mutex:
             found = self._pop(size if small else self._best_fit(size))
-            while found is None and not small and self._free_bytes + size > KEPT_BYTES and self._free_bytes:
-                self._pop(max(self._free))
+            if found is None and not small:
+                self._make_room(size)
         if found is None:
             found = np.empty(size, np.uint8) if small else np.frombuffer(new_pages(size), np.uint8)
         return found.data[:num_bytes]
@@ -52,25 +50,32 @@ class Buffers:
         if size < _LEAST_BYTES or (size <= LARGE_BYTES and size & (size - 1)):
             return
         with self._mutex:
-            if id(array) in self._given:
+            if id(array) in self._free.get(size, ()):
                 raise ValueError(f"memory of {len(memory)} bytes was given back twice")
-            if self._free_bytes + size <= KEPT_BYTES:
-                self._free.setdefault(size, []).append(array)
-                self._free_bytes += size
-                self._given.add(id(array))
+            if self._free_bytes() + size <= KEPT_BYTES:
+                self._free.setdefault(size, {})[id(array)] = array
+
+    def _free_bytes(self) -> int:
+        return sum(size * len(held) for size, held in self._free.items())
 
     def _best_fit(self, size: int) -> int:
         """Size of the smallest free memory of `size` to twice as many bytes; 0 if there is none."""
-        return min((free for free in self._free if size <= free <= 2 * size), default=0)
+        return min(
+            (free for free, held in self._free.items() if held and size <= free <= 2 * size), default=0
+        )
+
+    def _make_room(self, size: int) -> None:
+        """Let go of the largest free memory until so much more is within what may be kept."""
+        for largest in sorted(self._free, reverse=True):
+            while self._free_bytes() + size > KEPT_BYTES and self._pop(largest) is not None:
+                pass
 
     def _pop(self, size: int) -> _Array | None:
         """Free memory of a size, which is not free any more; None if there is none."""
-        free = self._free.get(size)
-        if not free:
+        held = self._free.get(size)
+        if not held:
             return None
-        self._free_bytes -= size
-        found = free.pop()
-        self._given.remove(id(found))
-        if not free:
+        _, found = held.popitem()
+        if not held:
             del self._free[size]
         return found

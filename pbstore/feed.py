@@ -119,10 +119,12 @@ class Feed(Generic[R]):
         block.hashed.add_done_callback(lambda _: self._take_back(raw))
 
     def _take_back(self, raw: memoryview) -> None:
-        self._buffers.give(raw)
-        with self._change:
-            self._held -= len(raw)
-            self._change.notify_all()
+        try:
+            self._buffers.give(raw)
+        finally:
+            with self._change:
+                self._held -= len(raw)
+                self._change.notify_all()
 
     def keep(self, block: FreshBlock) -> None:
         """See `Sink`."""

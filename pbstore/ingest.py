@@ -22,7 +22,8 @@ from pbstore.pool import Pool
 READ_BYTES = 4 << 20
 """Bytes read at a time; they are hashed while the next ones are read."""
 HASH_BYTES = 1 << 17
-"""Bytes that are handed over to be hashed."""
+HASH_PARTS = 64
+"""Bytes and parts that are handed over together to be hashed: each holds memory of its own."""
 Progress = Callable[[str, int], None]
 """Called with a file's path and the bytes of it that were read since the last call."""
 
@@ -138,11 +139,14 @@ def _scan_file(scan: _Scan, path: Path, relative: str, pool: Executor) -> FileEn
     whole = split_file(path)
     with path.open("rb", buffering=0) as file:
         for piece in cut(whole):
-            if piece.length >= HASH_BYTES:  # memory may be short until what waits is hashed
+            large = piece.length >= HASH_BYTES
+            if large:  # memory may be short until what waits is hashed
                 whole_file.flush()
             raw = scan.sink.reserve(piece.length)
             for part in _read(file.fileno(), piece, path, raw):
                 hashed = whole_file.add(part)
+            if large:
+                whole_file.flush()
             block = FreshBlock(hash_block(raw), raw, piece.spec, piece.name, hashed)
             if block.block_id in scan.seen:
                 scan.sink.release(block)
@@ -166,32 +170,37 @@ class _FileHash:
 
     def __init__(self, pool: Executor) -> None:
         self._pool, self._digest = pool, hashlib.sha256()
-        self._parts: list[memoryview] = []
-        self._done: Future[None] = Future()
+        self._start()
 
     def add(self, part: memoryview) -> Future[None]:
         """Hash a part soon; done when its memory is not needed any more."""
         done = self._done
         self._parts.append(part)
-        if sum(map(len, self._parts)) >= HASH_BYTES:
+        self._bytes += len(part)
+        if self._bytes >= HASH_BYTES or len(self._parts) >= HASH_PARTS:
             self.flush()
         return done
 
     def flush(self) -> None:
         """Hash what waits."""
-        self._pool.submit(self._update, self._parts, self._done)
-        self._parts, self._done = [], Future()
+        if self._parts:
+            self._pool.submit(self._update, self._parts, self._done)
+            self._start()
 
     def hexdigest(self) -> str:
         """The hash of all parts."""
-        done = self._done
-        self.flush()
-        done.result()
+        self._pool.submit(self._update, self._parts, self._done).result()  # behind all others
         return self._digest.hexdigest()
 
+    def _start(self) -> None:
+        self._parts: list[memoryview] = []
+        self._bytes = 0
+        self._done: Future[None] = Future()
+
     def _update(self, parts: list[memoryview], done: Future[None]) -> None:
-        while parts:
-            self._digest.update(parts.pop(0))
+        for part in parts:
+            self._digest.update(part)
+        parts.clear()
         done.set_result(None)
 
 

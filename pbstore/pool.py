@@ -55,7 +55,8 @@ class Pool(Executor):
                 future.add_done_callback(self._unfinished.discard)
                 self._queue.put(partial(_run, future, partial(fn, *args, **kwargs)))
             except BaseException:  # nobody will get the future
-                future.cancel()
+                if not future.cancel():
+                    wait_for([future])
                 raise
             return future
 

@@ -274,7 +274,8 @@ class _Queue:
         if block.spec is not None and block.spec.dtype not in self._dtypes:
             self._dtypes.add(block.spec.dtype)
             key_untried(self._store, block.spec.dtype)
-            self._encoder.may_be_casts |= similar.has_casts(self._store.connection)
+            if similar.has_casts(self._store.connection):
+                self._encoder.may_be_casts = True
         if block.spec is not None and len(block.raw) < similar.MIN_BYTES and not self._casts:
             done: Future[tuple[StoredBlock, Sketch | CastKeys | None]] = Future()
             done.set_result((raw_block(block.raw, block.block_id), None))

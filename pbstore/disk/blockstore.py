@@ -147,13 +147,13 @@ class DiskBlocks:
                 held.append(out := self.buffers.take(stored.raw_bytes))
             return decode_block(stored, bases, check=False, workers=workers, out=out)
 
-        try:
-            wanted, needed = self._borrow_all(block_id, known, held)
-            raw = decode(wanted)
-            return bytearray(raw) if wanted.codec in (RAW, ZSTD) else raw  # stored anew since it was located
-        finally:
-            for memory in held:
-                self.buffers.give(memory)
+        wanted, needed = self._borrow_all(block_id, known, held)
+        raw = decode(wanted)
+        if wanted.codec in (RAW, ZSTD):  # stored anew since it was located: the bytes may be the payload's
+            raw = bytearray(raw)
+        for memory in held:  # not after an error: a thread might still write to it
+            self.buffers.give(memory)
+        return raw
 
     def write_block(
         self, block_id: BlockId, fd: int, offset: int, known: Mapping[BlockId, Location] = NOWHERE

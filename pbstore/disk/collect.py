@@ -54,7 +54,7 @@ def gc(store: "DiskBlockStore", dry_run: bool = False) -> GcReport:
         spared = store.spared | set(index.find_many(connection, list(store.spared)))
         freed = 0 if dry_run else _retire_all(store, connection, spared)
         orphans = [item for item in orphan_locations(connection) if item.record.block_id not in spared]
-        packs = _wasteful(connection, _packs(connection, orphans))
+        packs = _wasteful(connection, _packs(connection, orphans), orphans)
         report = GcReport(
             dry_run=dry_run,
             kept_bases=len(retire.unnamed_bases(connection)),
@@ -103,7 +103,7 @@ def keep_within(store: "DiskBlocks", connection: "sqlite3.Connection", limit_byt
     packs = list(_packs(connection, []))
     if sum(item.end for item in packs) <= limit_bytes:
         return
-    wasteful = _wasteful(connection, packs)
+    wasteful = _wasteful(connection, packs, [])
     if wasteful:
         compact(store, connection, [item.number for item in wasteful])
 
@@ -142,11 +142,14 @@ def _packs(connection: "sqlite3.Connection", orphans: list[Location]) -> Iterato
         yield _Pack(number, end, pack.PACK_HEADER_BYTES + live - dead.get(number, 0))
 
 
-def _wasteful(connection: "sqlite3.Connection", packs: Iterable[_Pack]) -> list[_Pack]:
+def _wasteful(
+    connection: "sqlite3.Connection", packs: Iterable[_Pack], orphans: list[Location]
+) -> list[_Pack]:
     """Packs that are worth to be written anew."""
     found = []
     for item in filter(_is_wasteful, packs):
         between = _bytes_between_records(connection, item.number)  # takes longer than all before
+        between -= sum(-one.record.end % pack.ALIGN for one in orphans if one.pack == item.number)
         exact = replace(item, kept_bytes=min(item.kept_bytes + between, item.end))
         if _is_wasteful(exact):
             found.append(exact)

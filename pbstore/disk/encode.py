@@ -49,7 +49,10 @@ class Encoder:
         self._connection = store.connection
         self._own_costs: dict[BlockId, float] = {}
         self.may_be_casts = similar.has_casts(store.connection)
-        """Whether a block may be a cast of one that needs others: there is one in the store, or will be."""
+        """Whether a block may be a cast of one that needs others: there is one in the store, or will be.
+
+        Several threads set it, none takes it back.
+        """
 
     def smallest(
         self,
@@ -102,7 +105,8 @@ class Encoder:
             needs = {source[0]: further for source, further in sources}.get(stored.needs[0])
             if needs:
                 stored = replace(stored, codec=RECAST, needs=(*stored.needs, *needs))
-        self.may_be_casts |= bool(stored.needs)
+        if stored.needs:
+            self.may_be_casts = True
         return stored, keys if stored.needs else look()
 
     def _encoded(
