@@ -72,7 +72,7 @@ def test_very_many_small_tensors(tmp_path: Path) -> None:
 def test_memory_is_taken_though_an_interrupt_left_a_size_without_any() -> None:
     buffers = Buffers()
     buffers.give(buffers.take(60 << 20))
-    buffers._free[50 << 20] = {}
+    buffers._free[70 << 20] = {}
     taken: list[memoryview] = []
     thread = threading.Thread(target=lambda: taken.append(buffers.take(200 << 20)), daemon=True)
     thread.start()
