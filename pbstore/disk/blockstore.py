@@ -425,6 +425,7 @@ class DiskBlocks:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         self._connections.renew()
         connection = self.connection
+        index.roll_back(connection)  # what an interrupt left open
         index.add_missing(connection)
         recover.finish_intent(self.layout, connection)
         self._writer = PackWriter(self.layout, connection, self.settings.pack_bytes)

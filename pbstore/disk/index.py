@@ -164,10 +164,16 @@ def find_many(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> dict[Bl
     """Where some blocks and what they need lie, as far as they are there; all at one moment."""
     if connection.in_transaction:
         return _find_many(connection, ids)
-    connection.execute("BEGIN")
     try:
+        connection.execute("BEGIN")
         return _find_many(connection, ids)
     finally:
+        roll_back(connection)
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    """Undo the open transaction, if there is one."""
+    if connection.in_transaction:
         connection.execute("ROLLBACK")
 
 
