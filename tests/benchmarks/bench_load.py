@@ -358,7 +358,8 @@ def peer_python(root: Path) -> str:
     """A virtual environment with the peers, over this one's packages; made once."""
     folder = root / "peers" / "load"
     python = folder / "bin" / "python"
-    if not python.exists():
+    if not (folder / "done").exists():
+        shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         site = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
         (site / "outer.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -366,6 +367,7 @@ def peer_python(root: Path) -> str:
             done = subprocess.run([str(python), "-m", "pip", "install", "-q", package], capture_output=True)
             if done.returncode:
                 print(f"{package} does not install here: left out", file=sys.stderr)
+        (folder / "done").touch()
     return str(python)
 
 
