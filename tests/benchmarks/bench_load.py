@@ -18,7 +18,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from environment import make_environment
 
 RESULTS = Path(__file__).parent / "results" / "load.json"
 PEERS = {"tensorizer": "tensorizer", "fastsafetensors": "fastsafetensors", "runai": "runai-model-streamer"}
@@ -355,20 +356,14 @@ def check_equal(places: dict[str, str]) -> bool:
 
 
 def peer_python(root: Path) -> str:
-    """A virtual environment with the peers, over this one's packages; made once."""
-    folder = root / "peers" / "load"
-    python = folder / "bin" / "python"
-    if not (folder / "done").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        site = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
-        (site / "outer.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    """Python of an environment with those peers that install here."""
+
+    def install(pip: list[str]) -> None:
         for package in PEERS.values():
-            done = subprocess.run([str(python), "-m", "pip", "install", "-q", package], capture_output=True)
-            if done.returncode:
+            if subprocess.run([*pip, package], capture_output=True).returncode:
                 print(f"{package} does not install here: left out", file=sys.stderr)
-        (folder / "done").touch()
-    return str(python)
+
+    return str(make_environment(root / "peers" / "load", install))
 
 
 def show(title: str, rows: dict[str, Any]) -> None:

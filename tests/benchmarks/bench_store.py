@@ -17,7 +17,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,6 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from environment import make_environment
 from family import FAMILIES, make_family
 from peers import PEERS, Peer, same_folders, stored_bytes
 from store_report import RESULTS, Catalogue, Cost, Row, report, table_line
@@ -41,17 +41,12 @@ DEBIAN = {"borg": "borgbackup", "restic": "restic", "casync": "casync"}
 def peers_python() -> Path:
     """Python of the peers' own environment; it sees the packages of this one: torch is not fetched again."""
     home = cache_root() / "peers" / "-".join(PINNED).replace("==", "_")
-    python = home / "bin" / "python"
-    if not (home / "done").exists():
-        shutil.rmtree(home, ignore_errors=True)
+
+    def install(pip: list[str]) -> None:
         print(f"making the peers' environment: {', '.join(PINNED)}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-        paths = sysconfig.get_paths(vars={"base": str(home), "platbase": str(home)})
-        (Path(paths["purelib"]) / "project.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-        quiet = ["--quiet", "--no-input", "--disable-pip-version-check"]
-        subprocess.run([str(python), "-m", "pip", "install", *quiet, *PINNED], check=True)
-        (home / "done").touch()
-    return python
+        subprocess.run([*pip, *PINNED], check=True)
+
+    return make_environment(home, install)
 
 
 def install_tools() -> None:
