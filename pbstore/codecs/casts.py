@@ -23,6 +23,7 @@ _BF16_NAN, _F16_NAN, _F32_NAN = np.uint16(0x7FC0), np.uint16(0x7E00), np.uint32(
 _INFINITY, _MINUS_INFINITY, _MANTISSA = np.uint32(0x7F800000), np.uint32(0xFF800000), np.uint32(0x007FFFFF)
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 _FEW = 2048
+"""Fewer floats are cast faster by numpy's one step than by many of ours."""
 
 
 def f32_to_bf16(bits: U32) -> U16:

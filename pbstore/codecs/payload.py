@@ -176,10 +176,7 @@ def join_chunks(
     shared = workers > 1 and len(starts) > 1
 
     def in_memory_of_its_own(start: int) -> list[Buffer]:
-        parts = code(start)
-        held = np.empty(num_bytes(parts), np.uint8)
-        np.concatenate([np.frombuffer(part, np.uint8) for part in parts], out=held)
-        return [held.data]
+        return [np.concatenate([np.frombuffer(part, np.uint8) for part in code(start)]).data]
 
     for index, parts in enumerate(parallel(in_memory_of_its_own if shared else code, starts, workers)):
         lengths[index] = num_bytes(parts)
