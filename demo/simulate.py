@@ -1,18 +1,18 @@
 """Every scheme of a run over the same world, with the rates of real beamformers."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-import demo.adapters
-import radio
 from demo.adapters import RadioDelay, StoreCatalog
 from demo.config import RunConfig, registry_name
 from demo.report import SchemeReport, versions
+from policy.evaluation.closure import closure_of
+from policy.evaluation.kept import KeptRows
 from policy.evaluation.sources import code_version
 from policy.rollout import Step, play
 from policy.scenario import Scenario, World
@@ -36,15 +36,12 @@ def simulate(config: RunConfig, world: World, name: str, folder: Path) -> Scheme
         name: Scheme, as the report names it.
         folder: Where results are kept between runs.
     """
-    kept = folder / f"{name}-{_key(config, world, name)}.json"
-    if kept.is_file():
-        return SchemeReport(**json.loads(kept.read_text(encoding="utf-8")))
+    kept = KeptRows(folder, name, _made_by(config, world, name))
+    for row in kept:
+        return SchemeReport(**row)
     delay = RadioDelay(config.radio, world.trace, config.seed)
     found = summarise(list(play_scheme(config, world, name, delay)), delay.worst_gap)
-    folder.mkdir(parents=True, exist_ok=True)
-    part = kept.with_suffix(".part")
-    part.write_text(json.dumps(asdict(found)), encoding="utf-8")
-    part.replace(kept)
+    kept.append(asdict(found))
     return found
 
 
@@ -79,27 +76,18 @@ def summarise(steps: list[Step], worst_gap: float) -> SchemeReport:
     )
 
 
-def _key(config: RunConfig, world: World, name: str) -> str:
-    """Hash of all that a scheme's result depends on: settings, world, catalogue, weights and code."""
+def _made_by(config: RunConfig, world: World, name: str) -> dict[str, Any]:
+    """All that a scheme's result depends on: settings, world, catalogue, weights and code."""
     catalog = world.scenario.catalog
     arrays = (catalog.sizes_bytes, catalog.members, catalog.requires, catalog.whole_bytes)
-    texts = (
-        name,
-        code_version(registry_name(name)),
-        _own_code(),
-        world.trace.digest,
-        json.dumps(world.scenario.config.to_dict(), sort_keys=True),
-        json.dumps(asdict(config.radio), sort_keys=True),
-        str(config.seed),
-        json.dumps(versions(), sort_keys=True),
-    )
-    made = hashlib.sha256()
-    for part in (*(text.encode() for text in texts), *(array.tobytes() for array in arrays)):
-        made.update(part + b"\0")
-    return made.hexdigest()[:16]
-
-
-def _own_code() -> str:
-    """Hash of what `code_version` does not see: the radio, and how this package dresses it for the policy."""
-    files = [Path(__file__), Path(demo.adapters.__file__), *Path(radio.__path__[0]).rglob("*.py")]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
+    return {
+        "scheme": name,
+        "code": code_version(registry_name(name)),
+        "own_code": closure_of(["demo.simulate"]).digest,
+        "trace": world.trace.digest,
+        "scenario": world.scenario.config.to_dict(),
+        "catalog": hashlib.sha256(b"\0".join(array.tobytes() for array in arrays)).hexdigest(),
+        "radio": asdict(config.radio),
+        "seed": config.seed,
+        "versions": versions(),
+    }

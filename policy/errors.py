@@ -4,7 +4,8 @@ PolicyError
 ├── PlacementError    a placement breaks a capacity, a budget or a shape
 ├── RateError         the delay model gave a rate that is no rate
 ├── TraceError        a trace or a trace file is broken
-└── SchemeError       no such scheme, or it cannot run on this scenario
+├── SchemeError       no such scheme, or it cannot run on this scenario
+└── StaleResultsError kept results were made by other settings or code
 
 Bad arguments are plain `ValueError`/`TypeError`.
 """
@@ -30,3 +31,7 @@ class TraceError(PolicyError):
 
 class SchemeError(PolicyError):
     """A scheme that is not known, or cannot run on this scenario."""
+
+
+class StaleResultsError(PolicyError):
+    """Kept results that something else made than what is asked for; nothing is mixed."""

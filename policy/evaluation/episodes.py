@@ -55,13 +55,14 @@ class EpisodeResult:
     """Bytes nodes sent one another to decide."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+        """Plain values, for strict JSON: a cost that is not known is None."""
+        return {**asdict(self), "cost_s": self.cost_s if np.isfinite(self.cost_s) else None}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "EpisodeResult":
         """Inverse of `to_dict`; raises TypeError or KeyError when fields are missing."""
-        return cls(**{**data, "user_delay_s": tuple(data["user_delay_s"])})
+        cost_s = np.nan if data["cost_s"] is None else data["cost_s"]
+        return cls(**{**data, "cost_s": cost_s, "user_delay_s": tuple(data["user_delay_s"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Play schemes on the same worlds and compare them."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from policy.evaluation.closure import function_digest
 from policy.evaluation.episodes import EpisodeResult, Job, WorldMaker, draw_world, names_of, run_job
 from policy.evaluation.oracles import BOUNDS, HINDSIGHT_UPPER, bounds_for
 from policy.evaluation.results import ResultFolder, scenario_digest
@@ -19,6 +21,8 @@ from policy.scenario import Scenario, load_scenario
 from policy.schemes import find_scheme
 from policy.splits import Split, world_seed
 from policy.statistics import Draws, Paired, bootstrap, iqm, iqm_interval, mean_interval, paired
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Told how many worlds are done, of how many."""
@@ -137,8 +141,11 @@ def evaluate(
         bound_worlds: Bounds are computed on so many of the worlds at most; 0: none.
         workers: Processes.
         ray: Run on Ray instead of local processes.
-        folder: Finished episodes are kept and found here; None: nowhere.
-        make_world: Another way to make worlds, for instance with real beamformers.
+        folder: Finished episodes are kept and found here under the hash of all that they depend on (scenario,
+            catalogue, weights, and the code that they run through, `make_world`'s included); None: nowhere.
+        make_world: Another way to make worlds, for instance with real beamformers. A function at the top of a
+            module; nothing is kept of worlds that others make (lambdas, partials, methods), for nothing names
+            what they carry with them. Files that it reads are not seen: put what matters into the scenario.
         progress: Called after each world.
         boot_seed: Seed of the bootstrap.
 
@@ -155,7 +162,10 @@ def evaluate(
         world: (*names_of(names, seeds), *((b, 0) for b in bounds if i < bound_worlds))
         for i, world in enumerate(ids)
     }
-    store = ResultFolder(folder, made, make_world) if folder is not None else None
+    maker = function_digest(make_world)
+    if folder is not None and maker is None:
+        log.warning("episodes are not kept: nothing names all that %r depends on", make_world)
+    store = ResultFolder(folder, made, make_world) if folder is not None and maker is not None else None
     done = store.read([*names, *bounds]) if store else {}
     jobs = [
         Job(world=world, wanted=tuple(w for w in items if (w[0], world, w[1]) not in done))
@@ -187,6 +197,7 @@ def evaluate(
         "seeds": seeds,
         "scenario_sha256": scenario_digest(made),
         "code_sha256": {name: code_version(name) for name in names},
+        "make_world_sha256": maker,
         "bootstrap_seed": boot_seed,
     }
     return compare(found, limits, settings, np.random.default_rng(boot_seed))

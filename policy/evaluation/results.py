@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from policy.evaluation.closure import function_digest
 from policy.evaluation.episodes import EpisodeResult, WorldMaker
+from policy.evaluation.kept import KeptRows
 from policy.evaluation.sources import code_version
 from policy.scenario import Scenario
 
@@ -23,37 +24,37 @@ def scenario_digest(scenario: Scenario) -> str:
 
 
 class ResultFolder:
-    """A folder for each scenario and way to make worlds; in it a file for each scheme and its code."""
+    """A file for each scheme with its code, scenario and way to make worlds.
+
+    `make_world` must be a function that can be named with all its code, see `function_digest`.
+    """
 
     def __init__(self, root: Path, scenario: Scenario, make_world: WorldMaker) -> None:
-        maker = f"{make_world.__module__}.{getattr(make_world, '__qualname__', make_world)!s}"
-        key = hashlib.sha256(f"{scenario_digest(scenario)}\n{maker}".encode()).hexdigest()
-        self.path = root / f"{_slug(scenario.config.name)}-{key[:16]}"
+        maker = function_digest(make_world)
+        if maker is None:
+            raise ValueError(f"nothing names all that {make_world!r} depends on: its worlds cannot be kept")
+        self.path = root
+        self._made_by = {"scenario": scenario_digest(scenario), "maker": maker}
+        self._name = scenario.config.name
 
     def read(self, names: Sequence[str]) -> dict[tuple[str, int, int], EpisodeResult]:
         """Finished episodes of these schemes by (scheme, world, seed); a torn last line is skipped."""
         made = {}
         for name in names:
-            path = self._file(name)
-            for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+            for row in self.rows(name):
                 try:
-                    result = EpisodeResult.from_dict(json.loads(line))
-                except (json.JSONDecodeError, TypeError, KeyError):
+                    result = EpisodeResult.from_dict(row)
+                except (TypeError, KeyError):
                     continue
                 made[(result.scheme, result.world, result.seed)] = result
         return made
 
     def append(self, results: Iterable[EpisodeResult]) -> None:
         """Add finished episodes, one write each."""
-        self.path.mkdir(parents=True, exist_ok=True)
         for result in results:
-            with self._file(result.scheme).open("a", encoding="utf-8") as file:
-                file.write("\n" + json.dumps(result.to_dict()) + "\n")
+            self.rows(result.scheme).append(result.to_dict())
 
-    def _file(self, name: str) -> Path:
-        key = hashlib.sha256(f"{name}\n{code_version(name)}".encode()).hexdigest()
-        return self.path / f"{_slug(name)}-{key[:16]}.jsonl"
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.+=-]+", "_", name)[:60]
+    def rows(self, name: str) -> KeptRows:
+        """What is kept of one scheme."""
+        made_by = {**self._made_by, "scheme": name, "code": code_version(name)}
+        return KeptRows(self.path, f"{self._name}-{name}", made_by)

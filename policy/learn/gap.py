@@ -22,6 +22,7 @@ import numpy as np
 from policy.batched import batch_worlds
 from policy.bounds import unforeseen_bound
 from policy.bounds.informed import Knowledge, informed_entry
+from policy.evaluation.closure import closure_of
 from policy.evaluation.sources import code_version
 from policy.interfaces import Float
 from policy.learn.checkpoint import versions
@@ -122,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ewma": ewma,
         "versions": versions(),
         "code": {scheme: code_version(scheme)[:16] for scheme in ("learned", "ewma-greedy")},
+        "own_code": closure_of(["policy.learn.gap"]).digest[:16],
     }
     made = Comparison(given.out, settings)
     numbers = [world_seed("validation", given.first_world + place) for place in range(given.worlds)]

@@ -9,10 +9,8 @@ its output file holds.
 
 import argparse
 import hashlib
-import json
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -20,6 +18,8 @@ from typing import Any, get_args
 
 import numpy as np
 
+from policy.evaluation.closure import closure_of
+from policy.evaluation.kept import Unfinished
 from policy.evaluation.oracles import PLANNER, bound_cost_s
 from policy.evaluation.sources import code_version
 from policy.interfaces import Float
@@ -38,8 +38,6 @@ log = logging.getLogger(__name__)
 
 MAIN = "findings"
 """The scenario with all worlds and seeds and with the planner's bound; others get fewer."""
-SAVE_S = 5.0
-"""Time between two writes of what is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,27 +138,13 @@ def _columns(rows: Sequence[dict[str, Any]], key: str) -> Float:
     return np.array([np.atleast_1d(row[key]) for row in rows], dtype=np.float64)
 
 
-class Comparison:
-    """The output file: settings, tuned baselines, finished scenarios, finished worlds of the others."""
+class Comparison(Unfinished):
+    """The output file: what it depends on, tuned baselines, finished scenarios, worlds of the others."""
 
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        self._path = path
-        self.done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        if self.done.setdefault("settings", settings) != settings:
-            raise ValueError(f"{path} was made with other settings or code: remove it, or name another --out")
+    def __init__(self, path: Path, made_by: Mapping[str, Any]) -> None:
+        super().__init__(path, made_by)
         for key in ("tried_s", "scenarios", "worlds"):
             self.done.setdefault(key, {})
-        self._saved = time.monotonic()
-
-    def save(self, now: bool = True) -> None:
-        """Write the file, in one move; not `now`: only if the last time is long ago."""
-        if not now and time.monotonic() - self._saved < SAVE_S:
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._path.with_suffix(".tmp")
-        fresh.write_text(json.dumps(self.done, indent=1) + "\n", encoding="utf-8")
-        fresh.replace(self._path)
-        self._saved = time.monotonic()
 
     def tune(self, names: Sequence[str], workers: int) -> None:
         """Try all settings of EWMA-greedy in scenarios where that was not done."""
@@ -207,6 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "seeds": [given.seeds, given.shifted_seeds],
         "weights": [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in given.weights],
         "code": {name: code_version(name)[:16] for name in ("learned", "ewma-greedy")},
+        "own_code": closure_of(["policy.learn.report"]).digest[:16],
     }
     made = Comparison(given.out, settings)
     order = given.only or [MAIN, *(name for name in shifted_scenarios() if name != MAIN)]

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from policy.catalogs import synthetic_catalog
 from policy.config import FINDINGS
 from policy.errors import SchemeError
 from policy.evaluation import evaluate
-from policy.evaluation.episodes import EpisodeResult, Job, run_job
+from policy.evaluation.closure import closure_of
+from policy.evaluation.episodes import EpisodeResult, Job, WorldMaker, run_job
 from policy.evaluation.oracles import BOUNDS, bounds_for, is_additive
 from policy.evaluation.results import ResultFolder, scenario_digest
-from policy.evaluation.sources import code_version, imported
+from policy.evaluation.sources import APART, PLAY, code_version
 from policy.rollout import rollout
 from policy.scenario import Scenario, World
 from policy.schemes import find_scheme
@@ -147,27 +149,52 @@ def test_a_torn_line_is_played_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.costs["lru"], again.costs["lru"])
 
 
+def next_world(scenario: Scenario, seed: int) -> World:
+    return scenario.world(seed + 1)
+
+
 def test_results_of_other_settings_catalogues_and_worlds_are_kept_apart(tmp_path: Path) -> None:
     scenario = tiny()
     other = replace(scenario, config=replace(scenario.config, capacity_share=0.4))
     coarse = Scenario(scenario.config, scenario.catalog.whole_models())
 
-    def elsewhere(scenario: Scenario, seed: int) -> World:
-        return scenario.world(seed + 1)
+    def path(scenario: Scenario, make_world: WorldMaker = harness.draw_world, scheme: str = "lru") -> Path:
+        return ResultFolder(tmp_path, scenario, make_world).rows(scheme).path
 
-    paths = {ResultFolder(tmp_path, s, harness.draw_world).path for s in (scenario, other, coarse)}
-    assert len(paths | {ResultFolder(tmp_path, scenario, elsewhere).path}) == 4
+    made = {
+        path(scenario),
+        path(other),
+        path(coarse),
+        path(scenario, next_world),
+        path(scenario, scheme="lfu"),
+    }
+    assert len(made) == 5
+    assert path(tiny()) == path(scenario)
     assert scenario_digest(tiny()) == scenario_digest(tiny())
 
 
+def test_worlds_that_nothing_can_name_are_played_and_not_kept(tmp_path: Path) -> None:
+    shift = 1
+    makers: list[WorldMaker] = [
+        lambda scenario, seed: scenario.world(seed + shift),
+        partial(next_world),
+        Scenario.world,
+    ]
+    for maker in makers:
+        result = evaluate(tiny(), ["lru"], worlds=1, bound_worlds=0, folder=tmp_path, make_world=maker)
+        assert result.settings["make_world_sha256"] is None
+    assert not list(tmp_path.iterdir())
+
+
 def test_results_depend_on_the_code_they_run_through_and_no_other() -> None:
-    lru = {path.name for path in imported(["policy.schemes.lru", "policy.rollout"])}
+    lru = {path.name for path in closure_of(["policy.schemes.lru", *PLAY], APART).files}
+    oracles = {path.name for path in closure_of(["policy.evaluation.oracles"]).files}
 
     assert {"lru.py", "rollout.py", "dynamics.py", "tables.py", "trace.py"} <= lru
     assert not {"prices.py", "trimcaching.py", "horizon.py"} & lru
     assert code_version("lfu") == code_version("lfu:memory=0.5") != code_version("lru")
     assert code_version("lru") != code_version("lru+no-comp")
-    assert {"horizon.py", "oracles.py"} <= {p.name for p in imported(["policy.evaluation.oracles"])}
+    assert {"horizon.py", "oracles.py"} <= oracles
 
 
 def test_the_report_is_json_with_the_agreed_fields() -> None:

@@ -10,9 +10,8 @@ does. What is finished is found in the output file and skipped.
 """
 
 import argparse
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from policy.evaluation.closure import closure_of
+from policy.evaluation.kept import Unfinished
+from policy.evaluation.sources import code_version
 from policy.learn.augur import Augur
 from policy.learn.checkpoint import SHIPPED, save_checkpoint, versions
 from policy.learn.demand import DemandModel
@@ -126,21 +128,13 @@ def _train_augur(seed: int) -> tuple[list[dict[str, float]], dict[str, Any]]:
     return made, {"about": trainer.about(), "weights": _arrays(trainer.net)}
 
 
-class Results:
-    """The output file: budget, settings tried, curves, costs of schemes that learn nothing."""
+class Results(Unfinished):
+    """The output file: what it depends on, settings tried, curves, costs of schemes that learn nothing."""
 
-    def __init__(self, path: Path, budget: dict[str, Any]) -> None:
-        self._path = path
-        self.done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        if self.done.setdefault("budget", budget) != budget:
-            raise ValueError(f"{path} has another budget: remove it, or name another --out")
+    def __init__(self, path: Path, made_by: Mapping[str, Any]) -> None:
+        super().__init__(path, made_by)
         for key in ("tried_s", "curves"):
             self.done.setdefault(key, {})
-
-    def save(self) -> None:
-        """Write the file."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps(self.done, indent=1) + "\n", encoding="utf-8")
 
     def tune(self, cpu_s: float, workers: int) -> None:
         """Try the settings of each baseline that were not tried before."""
@@ -174,7 +168,7 @@ class Results:
             self.save()
             log.info("%s, seed %d: %.2f s", job.name, job.seed, lowest(curve))
             if job.name == AUGUR:
-                path = self._path.with_name(f"{AUGUR}-seed-{job.seed}.safetensors")
+                path = self.path.with_name(f"{AUGUR}-seed-{job.seed}.safetensors")
                 save_checkpoint(path, trained["weights"], trained["about"])
             if job.name in CHOICES and lowest(curve) == min(map(lowest, curves[job.name].values())):
                 save_checkpoint(SHIPPED / f"{job.name}.safetensors", trained["weights"], trained["about"])
@@ -205,9 +199,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
-    results = Results(
-        given.out, {"tuning_s": given.tuning_s, "training_s": given.training_s, "versions": versions()}
-    )
+    made_by = {
+        "tuning_s": given.tuning_s,
+        "training_s": given.training_s,
+        "versions": versions(),
+        "own_code": closure_of(["policy.learn.marl.run"]).digest[:16],
+        "code": {name: code_version(name)[:16] for name in REFERENCES},
+    }
+    results = Results(given.out, made_by)
     results.tune(given.tuning_s, given.workers)
     results.run(given.training_s, given.seeds, given.workers, given.only)
     results.done["references_s"] = reference_costs()

@@ -7,6 +7,7 @@ import pytest
 
 from policy.catalogs import synthetic_catalog
 from policy.config import FINDINGS
+from policy.errors import StaleResultsError
 from policy.learn import lookup, report
 from policy.learn.checkpoint import SHIPPED
 from policy.rollout import rollout
@@ -76,7 +77,7 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path, monkeypatch: pytest.M
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:
     _run(tmp_path / "a.json")
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(StaleResultsError, match=r"made by other seeds \(\[2, 2\], not \[3, 2\]\)"):
         report.main([*SIZE, "--seeds", "3", "--out", str(tmp_path / "a.json")])
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from policy.errors import StaleResultsError
 from policy.learn.checkpoint import load_checkpoint
 from policy.learn.marl import run
 from policy.learn.marl.setups import ABLATIONS, BEST, CHOICES, episodes_in
@@ -44,7 +45,7 @@ def test_what_is_finished_is_not_trained_again(out: Path, monkeypatch: pytest.Mo
     run.main(["--seeds", "2", "--out", str(out), "--only", "vdn"])
 
     assert [(job.name, job.seed, job.episodes) for job in jobs] == [("vdn", 2, episodes_in("vdn", 22))]
-    with pytest.raises(ValueError, match="another budget"):
+    with pytest.raises(StaleResultsError, match=r"made by other training_s \(22, not 5.0\)"):
         run.main(["--training-s", "5", "--out", str(out)])
 
 

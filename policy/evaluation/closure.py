@@ -1,0 +1,229 @@
+"""The code that something runs through, found by following imports, and one hash over its content.
+
+No path and no module's own name enters the hash: a module that is moved, with the imports of it, hashes as
+before. A change of any module that is reached does not, nor does another version of a library.
+"""
+
+import ast
+import hashlib
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import metadata
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+ROOT = Path(__file__).parent.parent.parent
+"""Where this package and its sisters lie, also when they are installed beside libraries."""
+SISTERS = frozenset({"policy", "radio", "pbstore", "demo"})
+LIBRARIES = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib"))
+STANDARD = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closure:
+    """Modules that are reached, of one's own code by file, of libraries by name."""
+
+    files: tuple[Path, ...]
+    """Files of one's own code, sorted."""
+    libraries: tuple[str, ...]
+    """Top-level names of the libraries, sorted."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the content of all files, the libraries' versions and Python's."""
+        made = hashlib.sha256("\n".join(sorted(map(content_digest, self.files))).encode())
+        made.update(repr([(name, _version(name)) for name in self.libraries]).encode())
+        made.update(repr(sys.version_info[:2]).encode())
+        return made.hexdigest()
+
+
+def closure_of(modules: Iterable[str], apart: frozenset[str] = frozenset()) -> Closure:
+    """Follow the imports of modules, also those inside functions.
+
+    What is imported by a computed name is not seen. A name that a package's `__init__` only passes on is
+    followed to where it comes from: who imports one thing of a package does not depend on all that it shows.
+
+    Args:
+        modules: Dotted names; of packages the `__init__`.
+        apart: Modules that are followed only where they are among `modules` (those that name all others).
+    """
+    asked, waiting = set(modules), list(modules)
+    files: dict[str, Path] = {}
+    libraries: set[str] = set()
+    seen: set[str] = set()
+    while waiting:
+        module = waiting.pop()
+        if module in seen or (module in apart and module not in asked):
+            continue
+        seen.add(module)
+        path = find_module(module)
+        if path is not None:
+            files[module] = path
+            waiting += [
+                *_imports(path, module),
+                *(_parents(module) if module.split(".")[0] not in SISTERS else ()),
+            ]
+        elif (
+            module.split(".")[0] not in sys.stdlib_module_names and find_module(module.split(".")[0]) is None
+        ):
+            libraries.add(module.split(".")[0])
+    return Closure(files=tuple(sorted(set(files.values()))), libraries=tuple(sorted(libraries)))
+
+
+def function_digest(function: Callable[..., Any]) -> str | None:
+    """SHA-256 over a function and all code that it runs through; None if nothing can name what it does.
+
+    Only a function at the top of a module of one's own can be named: what a lambda, a function inside another
+    one, a partial, a method or a callable object carries with it is not in the code.
+    """
+    if not isinstance(function, FunctionType) or function.__module__ == "__main__":
+        return None
+    module, name = function.__module__, function.__qualname__
+    loaded = sys.modules.get(module)
+    path = find_module(module)
+    if path is None or getattr(loaded, name, None) is not function:
+        return None
+    if Path(str(getattr(loaded, "__file__", None))).resolve() != path.resolve():
+        return None
+    return hashlib.sha256(f"{name}\n{closure_of([module]).digest}".encode()).hexdigest()
+
+
+def find_module(module: str) -> Path | None:
+    """The file of a module of one's own code; None for what is part of Python, of a library, or not there."""
+    parts = module.split(".")
+    places = [ROOT] if parts[0] in SISTERS else [Path(entry or ".").resolve() for entry in sys.path]
+    for place in places:
+        if parts[0] not in SISTERS and _is_foreign(place):
+            continue
+        base = place.joinpath(*parts)
+        for path in (base.with_suffix(".py"), base / "__init__.py"):
+            if path.is_file():
+                return path
+    return None
+
+
+def _is_foreign(place: Path) -> bool:
+    return any(place == other or other in place.parents for other in LIBRARIES) or place in STANDARD
+
+
+def _parents(module: str) -> Iterator[str]:
+    """Packages around a module: their `__init__` runs before it (those of our own only pass names on)."""
+    while "." in module:
+        module = module.rpartition(".")[0]
+        yield module
+
+
+def _imports(path: Path, module: str) -> Iterator[str]:
+    """Modules that a file imports anywhere."""
+    for source, name in _bound(path, module).values():
+        yield from _homes(source, name)
+
+
+def _homes(source: str, name: str) -> Iterator[str]:
+    """Modules that are run for `from source import name`; for `import source` the name is empty."""
+    for _ in range(16):  # passed on so often at most
+        if name and find_module(f"{source}.{name}") is not None:
+            yield f"{source}.{name}"
+            return
+        path = find_module(source)
+        passed = _bound(path, source).get(name) if path is not None and path.name == "__init__.py" else None
+        if passed is None or source.split(".")[0] not in SISTERS:
+            break
+        source, name = passed
+    yield source
+
+
+def _bound(path: Path, module: str) -> dict[str, tuple[str, str]]:
+    """What a file imports anywhere: by the name it gets there, module and name; numbered where names meet."""
+    return _bound_in(path, module, _stamp(path))
+
+
+@lru_cache(maxsize=4096)
+def _bound_in(path: Path, module: str, stamp: tuple[int, int]) -> dict[str, tuple[str, str]]:
+    found: dict[str, tuple[str, str]] = {}
+    for node in ast.walk(_tree(path, stamp)):
+        if isinstance(node, ast.Import):
+            pairs = [(f"import {alias.name}", (alias.name, "")) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            source = _source(node, path, module)
+            pairs = [(alias.asname or alias.name, (source, alias.name)) for alias in node.names]
+        else:
+            continue
+        for name, pair in pairs:
+            known = found.setdefault(name, pair)
+            if known != pair:
+                found[f"{name} {len(found)}"] = pair
+    return found
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Changes when a file does."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+def _source(node: ast.ImportFrom, path: Path, module: str) -> str:
+    """Absolute name of what `from X import` names."""
+    if not node.level:
+        return node.module or ""
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    package = package[: len(package) - node.level + 1]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+@cache
+def _version(library: str) -> str:
+    """Versions of the distributions that a library comes with."""
+    names = _distributions().get(library, [])
+    return ",".join(sorted(f"{name}=={metadata.version(name)}" for name in set(names)))
+
+
+@cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(metadata.packages_distributions())
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 over what a file does: comments and layout do not count, imported modules by what they do."""
+    bodies = [
+        " ".join([bound if name else "", name, *sorted(map(_bare_or_name, _homes(source, name)))])
+        for bound, (source, name) in _bound(path, _name_of(path)).items()
+    ]
+    return hashlib.sha256("\n".join([_bare(path, _stamp(path)), *sorted(bodies)]).encode()).hexdigest()
+
+
+def _bare_or_name(module: str) -> str:
+    path = find_module(module)
+    return module if path is None else _bare(path, _stamp(path))
+
+
+@lru_cache(maxsize=4096)
+def _bare(path: Path, stamp: tuple[int, int]) -> str:
+    """SHA-256 over a file without the names of the modules that it imports from."""
+    tree = _tree(path, stamp)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            node.module, node.level = None, 0
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                alias.name = alias.name if alias.asname is None else ""
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _name_of(path: Path) -> str:
+    """Dotted name of a file of one's own, for relative imports."""
+    parts = [path.stem] if path.name != "__init__.py" else []
+    folder = path.parent
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return ".".join(parts)
+
+
+def _tree(path: Path, stamp: tuple[int, int]) -> ast.Module:
+    """The file's syntax tree; `stamp` says which state of the file it is."""
+    return ast.parse(path.read_bytes(), filename=str(path))
