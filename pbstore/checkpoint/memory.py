@@ -2,13 +2,15 @@
 
 Maps are private and copy on write: whoever writes to a tensor gets a page of his own, the store never
 changes. The pages that nobody writes to are the page cache's, shared by every process and every model that
-maps them.
+maps them. That two tensors have equal bytes, and so one block, does not make them one memory: each use of a
+block is a map, or a copy, of its own, unless the caller asks to share.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -17,7 +19,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from pbstore.checkpoint import shared
+from pbstore.checkpoint import patchwork, shared
+from pbstore.checkpoint.patchwork import Span
 from pbstore.coding import check_hash
 from pbstore.disk import index
 from pbstore.disk.pack import pack_path
@@ -29,6 +32,10 @@ from pbstore.store import BlockStore
 
 Place: TypeAlias = tuple[int, int, int]
 """Pack, offset and length of a raw block."""
+Run: TypeAlias = tuple[BlockId, ...]
+"""Blocks that stand behind one another in a tensor."""
+MAP_AGAIN_BYTES = 64 << 10
+"""A block that is used once more is mapped once more from this length on; shorter ones are copied."""
 
 
 class BlockMemory:
@@ -56,32 +63,72 @@ class BlockMemory:
         self._store, self._verify, self._share, self._eager = store, verify, share, eager
         self._threads = max(1, threads)
         self._maps: dict[int, list[memoryview]] = {}
+        self._places: dict[BlockId, Place] = {}
 
-    def of(self, runs: Sequence[tuple[BlockId, ...]]) -> list[memoryview]:
-        """Writable bytes of each run of blocks; equal ids give the same memory. Several blocks are copied.
+    def of(self, runs: Sequence[Run]) -> list[memoryview]:
+        """Writable bytes of each run of blocks.
+
+        Equal runs are the same memory with `share`; without it no byte of one is memory of another.
 
         Raises:
             BlockMissingError: If a block is not there.
             BlockCorruptError: If a block does not hash to its id (mapped blocks: only with `verify`).
         """
-        joined = {} if self._verify else self._joined_before(runs)
-        views = self._blocks(block_id for run in runs if run not in joined for block_id in run)
-        return [joined[run] if run in joined else self._join(run, views) for run in runs]
-
-    def _joined_before(self, runs: Sequence[tuple[BlockId, ...]]) -> dict[tuple[BlockId, ...], memoryview]:
-        """Runs of several blocks that are shared with an earlier load."""
+        known = self._joined_before(runs) if self._share and not self._verify else {}
+        views = self._blocks(block_id for run in runs if run not in known for block_id in run)
         if not self._share:
-            return {}
+            return self._each_its_own(runs, views)
+        for run in dict.fromkeys(runs):
+            if run not in known:
+                known[run] = self._common(run, views)
+        return [known[run] for run in runs]
+
+    def _joined_before(self, runs: Sequence[Run]) -> dict[Run, memoryview]:
+        """Runs of several blocks that are shared with an earlier load."""
         return {run: view for run in runs if len(run) > 1 and (view := shared.find(run)) is not None}
 
-    def _join(self, run: tuple[BlockId, ...], views: Mapping[BlockId, memoryview]) -> memoryview:
+    def _common(self, run: Run, views: Mapping[BlockId, memoryview]) -> memoryview:
+        """The memory of a run that all loads which share have in common."""
         if len(run) < 2:
             return views[run[0]] if run else memoryview(b"")
-        joined = np.concatenate([np.frombuffer(views[block_id], np.uint8) for block_id in run]).data
-        if not self._share:
-            return joined
-        common = shared.keep(run, joined)
-        return common if common == joined else joined  # or another load has written to it
+        mine = self._once_more(run, views)
+        common = shared.keep(run, mine)
+        written = self._verify and common != mine  # by a load that has it too
+        return mine if written else common
+
+    def _each_its_own(self, runs: Sequence[Run], views: dict[BlockId, memoryview]) -> list[memoryview]:
+        """Memory of each run; a map or a copy for each use of a block but its last one."""
+        left, own = Counter(block_id for run in runs for block_id in run), []
+        for run in runs:
+            last = []
+            for block_id in run:
+                left[block_id] -= 1
+                if not left[block_id]:
+                    last.append(block_id)
+            own.append(views[run[0]] if last and len(run) == 1 else self._once_more(run, views))
+            for block_id in last:  # what was decoded and copied is not needed twice
+                del views[block_id]
+        return own
+
+    def _once_more(self, run: Run, views: Mapping[BlockId, memoryview]) -> memoryview:
+        """Memory of a run that is not that of its blocks."""
+        parts = [views[block_id] for block_id in run]
+        large = len(run) > 1 or sum(map(len, parts)) >= MAP_AGAIN_BYTES
+        return (self._mapped(run) if large else None) or _joined(parts)
+
+    def _mapped(self, run: Run) -> memoryview | None:
+        """A map of a run for itself; None where its blocks do not all lie so that they can be mapped."""
+        places = [self._places[block_id] for block_id in run if block_id in self._places]
+        if self._eager or len(places) < len(run) or not isinstance(self._store, DiskBlockStore):
+            return None
+        packs = {pack for pack, _, _ in places}
+        try:
+            with ExitStack() as stack:
+                paths = {pack: pack_path(self._store.layout.packs, pack) for pack in packs}
+                files = {pack: stack.enter_context(shared.opened(paths[pack])) for pack in packs}
+                return patchwork.side_by_side([Span(files[pack], *rest) for pack, *rest in places])
+        except FileNotFoundError:  # a pack was collected since
+            return None
 
     def _blocks(self, block_ids: Iterable[BlockId]) -> dict[BlockId, memoryview]:
         """Bytes of each block."""
@@ -113,7 +160,8 @@ class BlockMemory:
             except (IntegrityError, BlockMissingError, FileNotFoundError):
                 if last:  # else it may be that it was just being stored anew, on other bases
                     raise
-        return memoryview(bytearray(raw)) if raw.readonly else raw
+        own = isinstance(self._store, DiskBlockStore) and not raw.readonly
+        return raw if own else memoryview(bytearray(raw))  # else it may be what a store in memory holds
 
     def _check(self, found: dict[BlockId, memoryview], block_ids: Sequence[BlockId]) -> None:
         """Check blocks; where another load wrote to what they share, take the store's bytes instead."""
@@ -133,7 +181,7 @@ class BlockMemory:
         packs = store.layout.packs
         for last in (False, True):
             try:
-                places = raw_places(store.connection, wanted)
+                self._places = places = raw_places(store.connection, wanted)
                 return self._read(packs, places) if self._eager else self._map(packs, places)
             except FileNotFoundError:  # a pack was collected between the look-up and the map
                 if last:
@@ -176,6 +224,13 @@ class BlockMemory:
                 shared.shared_maps(path, end) if self._share else [shared.private_map(path)]
             )
         return maps
+
+
+def _joined(parts: Sequence[memoryview]) -> memoryview:
+    """A copy of some bytes behind one another."""
+    if not parts:
+        return memoryview(b"")
+    return np.concatenate([np.frombuffer(part, np.uint8) for part in parts]).data
 
 
 def raw_places(connection: sqlite3.Connection, wanted: Sequence[BlockId]) -> dict[BlockId, Place]:

@@ -53,8 +53,8 @@ def load_state_dict(
     """Tensors of a stored model, by name.
 
     Raw blocks are mapped privately: nothing is copied or even read before it is used, and writing to a tensor
-    changes neither the store nor another load. Blocks in other forms are decoded, and always checked. Tensors
-    of more than 64 MiB have several blocks, which are copied. Loading counts as a use of the model.
+    changes neither the store nor another load nor another tensor, be it equal to this one. Blocks in other
+    forms are decoded, and always checked. Loading counts as a use of the model.
 
     Args:
         store: The store.
@@ -62,12 +62,13 @@ def load_state_dict(
         tensors: Only these; None for all.
         file: Only this safetensors file of the model; None for its weights.
         verify: Check the hash of mapped blocks too.
-        share: Let all loads of this process that ask for it share memory: equal tensors of several models are
-            the same bytes. For inference only: writing to one changes the others, and nothing can tell torch
-            that memory is read-only. With `verify`, blocks that were written to are not shared again.
-            Without it, mapped pages that nobody wrote to lie in memory once all the same, but RSS counts them
-            for each model (PSS does not). That cannot be the default: torch copies on write only what it has
-            allocated itself, and to copy a model there first takes ten times as long as to map it.
+        share: Let all loads of this process that ask for it share memory: equal tensors, of several models or
+            of one, are the same bytes. For inference only: writing to one changes the others, nothing tells
+            torch that memory is read-only, and safetensors refuses to save tensors that share memory. With
+            `verify`, blocks that were written to are not shared again.
+            Without `share`, mapped pages that nobody wrote to lie in memory once all the same, but RSS counts
+            them for each model (PSS does not). It cannot be the default: torch copies on write only what it
+            has allocated itself, and to copy a model there first takes ten times as long as to map it.
         eager: Read instead of mapping, for network disks.
         threads: Blocks decoded or hashed at a time.
 
