@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         NotAStoreError,
         PBStoreError,
         StoreLockedError,
+        UnsafeDeletionError,
     )
     from pbstore.hashing import BlockId, hash_block
     from pbstore.ingest import AddReport
@@ -50,6 +51,7 @@ __all__ = [
     "Savings",
     "StoreLockedError",
     "StoredBlock",
+    "UnsafeDeletionError",
     "hash_block",
     "load_adapter",
     "load_model",

@@ -14,7 +14,8 @@
         ├── BlockCorruptError     a block
         ├── FileCorruptError      a file of a model
         ├── PackCorruptError      a record of a pack
-        └── IndexCorruptError     the index
+        ├── IndexCorruptError     the index
+        └── UnsafeDeletionError   what is left of index, packs and manifests does not tell what may go
 
 Every error keeps its data in `args`, so it survives pickling between processes.
 """
@@ -186,3 +187,14 @@ class IndexCorruptError(IntegrityError):
 
     def __str__(self) -> str:
         return f"the store's index is damaged ({self.why}): `pbcast store repair` builds it anew"
+
+
+class UnsafeDeletionError(IntegrityError):
+    """Something is damaged, so that it is not known what nobody needs: nothing was deleted."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"nothing was deleted, for the store is damaged ({self.why}): run `pbcast store repair` first"

@@ -102,18 +102,17 @@ def add_model(
     if store.has_model(name):
         return _add_again(store, folder, name, base, progress)
     tally = _Tally()
-    try:
-        with store.writing():
-            try:
-                manifest = _store_blocks(store, folder, name, base, how, progress, tally)
-                if how.form == HOT:
-                    store.make_raw(manifest.block_ids())
-                store.file_manifest(manifest, how.form, own=True)
-            finally:
-                store.spared.clear()
-    except PBStoreError:
-        _drop_unused(store, tally.new_ids)
-        raise
+    with store.writing():
+        try:
+            manifest = _store_blocks(store, folder, name, base, how, progress, tally)
+            if how.form == HOT:
+                store.make_raw(manifest.block_ids())
+            store.file_manifest(manifest, how.form, own=True)
+        except PBStoreError:
+            _drop_unused(store, tally.new_ids)
+            raise
+        finally:
+            store.spared.clear()
     return _report(manifest, how.form, tally)
 
 
@@ -361,9 +360,23 @@ def _add_again(
 
 
 def _drop_unused(store: "DiskBlockStore", ids: list[BlockId]) -> None:
-    """Delete blocks of a failed add that were committed before it failed."""
-    with store.writing() as connection:
-        for block_id in reversed(ids):
-            location = index.find(connection, block_id)
-            if location is not None and not location.refs and not index.dependents(connection, block_id):
-                store.drop(location)
+    """Inside `writing`: delete blocks of a failed add, also those that were committed before it failed.
+
+    Where the index is not right they stay for a gc: what made the add fail is what the caller should hear of.
+    """
+    outermost = store.is_outermost
+    if outermost:
+        store.undo_so_far()
+    committed = store.which(ids)
+    if not committed:
+        return
+    try:
+        store.check_index()
+    except IntegrityError:
+        return
+    for block_id in (one for one in reversed(ids) if one in committed):
+        location = index.find(store.connection, block_id)
+        if location is not None and not location.refs and not index.dependents(store.connection, block_id):
+            store.drop(location)
+    if outermost:
+        store.commit_so_far()

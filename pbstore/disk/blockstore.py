@@ -13,11 +13,11 @@ from pbstore.blocks import CAST, RAW, RECAST, BlockInfo, StoredBlock
 from pbstore.buffers import Buffers
 from pbstore.codecs.choose import ZSTD
 from pbstore.coding import STEPS, check_hash, decode_block, decode_checked_parts
-from pbstore.disk import collect, fsio, index, lock, recover, similar
+from pbstore.disk import catalog, collect, fsio, index, lock, recount, recover, similar
 from pbstore.disk.connections import Connections
 from pbstore.disk.index import Location
 from pbstore.disk.layout import Layout, Settings
-from pbstore.disk.pack import Record, payload_check
+from pbstore.disk.pack import MAX_OVERHEAD, Record, payload_check
 from pbstore.disk.reader import PackReader
 from pbstore.disk.writer import PackWriter
 from pbstore.errors import (
@@ -26,6 +26,7 @@ from pbstore.errors import (
     BlockMissingError,
     CapacityError,
     IntegrityError,
+    UnsafeDeletionError,
 )
 from pbstore.hashing import BlockId, Buffer, hash_block
 from pbstore.store import linked, raw_block, with_all_needs
@@ -58,6 +59,8 @@ class DiskBlocks:
         self._reader = PackReader(layout.packs)
         self._writer: PackWriter | None = None
         self._making_room = False
+        self._checked: tuple[int, int] | None = None
+        """Connection, and version of the index, that `check_index` has found right."""
         self.on_full: Callable[[int], None] | None = None
         """Called with the payload bytes that are missing, before a CapacityError: an edge node's eviction."""
         self.spared: set[BlockId] = set()
@@ -269,6 +272,7 @@ class DiskBlocks:
             BlockInUseError: If one does.
         """
         with self.writing() as connection:
+            self.check_index()
             location = self.locate(block_id)
             if location.refs:
                 raise BlockInUseError(block_id, f"{location.refs} model(s)")
@@ -280,6 +284,24 @@ class DiskBlocks:
         """Inside `writing`: delete a block; the caller knows that nobody needs it."""
         similar.forget(self.connection, location.record.block_id)
         index.delete(self.connection, location)
+
+    def check_index(self) -> None:
+        """Inside `writing`: compare the index with manifests and packs, once as long as nobody else writes.
+
+        Raises:
+            UnsafeDeletionError: If they disagree in more than counts, which are corrected.
+        """
+        (version,) = self.connection.execute("PRAGMA data_version").fetchone()
+        checked = (id(self.connection), version)
+        if self._checked != checked:
+            recount.witness(self, recount.recount(self))
+            self._checked = checked
+
+    def leaving_manifests(self) -> set[str]:
+        """Files of manifests that are still in place and whose models are removed."""
+        intent = catalog.get_intent(self.connection)
+        leaving = set() if self._writer is None else self._writer.leaving
+        return leaving | set(intent.remove if intent is not None else ())
 
     def replace_form(self, location: Location, stored: StoredBlock) -> None:
         """Inside `writing`: store a block in another form; the caller has checked that it decodes.
@@ -301,7 +323,7 @@ class DiskBlocks:
             location = self.locate(block_id)
             if location.record.needs != needs:
                 try:
-                    stored = self.export_block(block_id)
+                    stored = self._export_true(location)
                 except (IntegrityError, OSError):  # a damaged one stays as it is
                     continue
                 self._replace(location, linked(stored, needs))
@@ -373,6 +395,9 @@ class DiskBlocks:
         if capacity is None:
             return
         missing = self.used_bytes + wanted_bytes - capacity
+        if missing > 0:  # nothing is evicted on the word of a counter
+            index.count_packs(self.connection)
+            missing = self.used_bytes + wanted_bytes - capacity
         if missing > 0 and self.on_full is not None and not self._making_room:
             self._making_room = True
             try:
@@ -387,16 +412,36 @@ class DiskBlocks:
         """Payload of a record, live or dead, that is still in its pack."""
         return self._reader.read(location.pack, location.record)
 
+    def record_header(self, location: Location) -> bytes:
+        """Bytes of a record up to its payload, from the pack."""
+        record = location.record
+        return self._reader.header(location.pack, record.offset, min(record.overhead_bytes, MAX_OVERHEAD))
+
     def start_new_pack(self) -> None:
         """Inside `writing`: let the next block start a new pack."""
         self._pack_writer.start_new_pack()
 
     def move(self, location: Location) -> Record:
-        """Inside `writing`: copy a block's record to the newest pack, after checking its payload."""
-        stored = self.export_block(location.record.block_id)
+        """Inside `writing`: copy a block's record to the newest pack, after checking it.
+
+        Raises:
+            IntegrityError: If its payload is damaged, or if the record and the index disagree.
+        """
+        stored = self._export_true(location)
         pack, record = self._pack_writer.append(stored)
         index.replace(self.connection, location, pack, record)
         return record
+
+    def _export_true(self, location: Location) -> StoredBlock:
+        """A block as it is stored, if it may be stored elsewhere as the index describes it.
+
+        If the record's header is whole it says the same; if it is damaged, the block decodes to its id.
+        """
+        if not recount.same_header(self, location):
+            if recount.contradicts(self, location):
+                raise UnsafeDeletionError(recount.says_other(location))
+            self.check_block(location)
+        return self.export_block(location.record.block_id)
 
     def forget_pack(self, number: int) -> None:
         """Close a pack that is about to be deleted."""
@@ -446,6 +491,17 @@ class DiskBlocks:
     def commit_so_far(self) -> None:
         """Make what the open transaction has written durable, and go on in a new one."""
         self._pack_writer.commit()
+        self._pack_writer.begin()
+
+    @property
+    def is_outermost(self) -> bool:
+        """Inside `writing`: whether no other call waits for what this one makes of the transaction."""
+        return self._depth == 1
+
+    def undo_so_far(self) -> None:
+        """Take back what the open transaction has written since the last commit, and go on in a new one."""
+        for number in self._pack_writer.rollback():
+            self._reader.forget(number)
         self._pack_writer.begin()
 
     @property

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
 from pbstore.blocks import RAW
 from pbstore.disk import index
-from pbstore.disk.layout import Layout
-from pbstore.errors import FileCorruptError, ManifestError, ManifestLostError
+from pbstore.disk.layout import Layout, manifest_file
+from pbstore.errors import FileCorruptError, IndexCorruptError, ManifestError, ManifestLostError
 from pbstore.hashing import BlockId
 from pbstore.manifest import MAX_MANIFEST_BYTES, Manifest
 
@@ -74,8 +75,8 @@ def read_manifest(layout: Layout, row: ModelRow) -> Manifest:
         with suppress(FileNotFoundError):
             text = place.read_bytes()
             actual = blake3(text).hexdigest()
-            if actual == row.manifest_hash:
-                return Manifest.from_json(text)
+            if actual == row.manifest_hash and (manifest := Manifest.from_json(text)).name == row.name:
+                return manifest
     if actual is None:
         raise ManifestLostError(row.name)
     raise FileCorruptError(row.name, "its manifest", row.manifest_hash, actual)
@@ -183,7 +184,13 @@ def get_intent(connection: sqlite3.Connection) -> Intent | None:
     text = index.get_meta(connection, INTENT)
     if text is None:
         return None
-    action, *rest = json.loads(text)
+    try:
+        return _as_intent(*json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        raise IndexCorruptError("the writer's intent makes no sense") from None
+
+
+def _as_intent(action: str, *rest: Any) -> Intent:  # noqa: ANN401
     if action == "change":
         place, remove = ([Path(file).name for file in files] for files in rest)
         return Intent(place=tuple(place), remove=tuple(remove))
@@ -202,7 +209,27 @@ def load_file(path: Path) -> tuple[Manifest, str] | None:
         return None
 
 
+def says_other(row: ModelRow, manifest: Manifest) -> bool:
+    """Whether a model's row says other things of it than its manifest."""
+    base = manifest.base.name if manifest.base else None
+    said = (row.weights, row.raw_bytes, row.num_files, row.num_blocks, row.base)
+    return said != (
+        manifest.weights,
+        manifest.raw_bytes,
+        len(manifest.files),
+        len(manifest.block_ids()),
+        base,
+    )
+
+
+_TYPES = {"name": str, "manifest_hash": str, "weights": str, "raw_bytes": int, "form": str, "uses": int}
+
+
 def _row(row: tuple[object, ...]) -> ModelRow:
+    """A model's row; its file is the one that belongs to its name, whatever a damaged row says."""
     names = _COLUMNS.replace(" ", "").split(",")
     fields = dict(zip(names, row, strict=True))
+    if not all(isinstance(fields[name], kind) for name, kind in _TYPES.items()):
+        raise IndexCorruptError("a model's row has impossible fields")
+    fields["file"] = manifest_file(str(fields["name"]))
     return ModelRow(**{**fields, "pinned": bool(fields["pinned"])})  # type: ignore[arg-type]

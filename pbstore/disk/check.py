@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pbstore.disk import catalog, index, pack
+from pbstore.disk import catalog, index, pack, recount
 from pbstore.disk.index import Location
 from pbstore.errors import IntegrityError, PBStoreError
 
@@ -53,9 +53,14 @@ def verify(
     """
     if not 0 <= sample <= 1 or (sample < 1 and rng is None):
         raise ValueError(f"sample must be in 0..1, and below 1 with an rng, got {sample}")
-    problems = [*_index_problems(store), *_model_problems(store), *_needs_problems(store)]
+    problems: list[str] = []
+    for look in (_index_problems, _model_problems, _needs_problems, recount.problems):
+        try:
+            problems.extend(look(store))
+        except IntegrityError as error:  # of the index itself
+            problems.append(str(error))
     blocks = raw_bytes = 0
-    for location in store.locations():
+    for location in store.locations(problems):
         if rng is not None and sample < 1 and rng.random() >= sample:
             continue
         if problem := _block_problem(store, location):
@@ -131,11 +136,5 @@ def _index_problems(store: "DiskBlockStore") -> Iterator[str]:
 
 
 def reference_problems(store: "DiskBlockStore") -> list[str]:
-    """Compare the index's reference counts with the manifests; slow, for tests and repair."""
-    counts: dict[str, int] = {}
-    for row in store.model_rows():
-        for block_id in catalog.read_manifest(store.layout, row).block_ids():
-            counts[block_id] = counts.get(block_id, 0) + 1
-    stored = {item.record.block_id: item.refs for item in store.locations()}
-    wrong = [i for i in stored if stored[i] != counts.get(i, 0)]
-    return [f"block {i[:12]} counts {stored[i]} references, has {counts.get(i, 0)}" for i in wrong]
+    """Compare the index's counts with the manifests and the packs."""
+    return recount.problems(store)

@@ -1,11 +1,11 @@
 """Freeing room: a plan first, then its application."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pbstore.disk import fsio, index, pack, recover, retire
+from pbstore.disk import fsio, index, pack, recount, recover, retire
 from pbstore.disk.index import Location
 from pbstore.errors import IntegrityError
 from pbstore.hashing import BlockId
@@ -49,11 +49,19 @@ class _Pack:
 
 
 def gc(store: "DiskBlockStore", dry_run: bool = False) -> GcReport:
-    """Delete blocks that no model needs, and write packs with many dead bytes anew."""
+    """Delete blocks that no model needs, and write packs with many dead bytes anew.
+
+    Raises:
+        UnsafeDeletionError: If manifests, index and packs do not tell what is needed; nothing was deleted.
+    """
     with store.writing() as connection:
+        named = recount.recount(store)
+        witness = recount.witness(store, named)
         spared = store.spared | set(index.find_many(connection, list(store.spared)))
         freed = 0 if dry_run else _retire_all(store, connection, spared)
+        witness = recount.witness(store, named) if freed else witness
         orphans = [item for item in orphan_locations(connection) if item.record.block_id not in spared]
+        orphans = [item for item in orphans if bytes.fromhex(item.record.block_id) not in witness.needed]
         packs = _wasteful(connection, _packs(connection, orphans), orphans)
         report = GcReport(
             dry_run=dry_run,
@@ -70,7 +78,7 @@ def gc(store: "DiskBlockStore", dry_run: bool = False) -> GcReport:
             store.drop(location)
         if packs:
             compact(store, connection, [item.number for item in packs])
-        recover.remove_strays(store.layout, connection)
+        recover.remove_strays(store.layout, connection, _is_dispensable(store, named))
     return report
 
 
@@ -110,12 +118,14 @@ def keep_within(store: "DiskBlocks", connection: "sqlite3.Connection", limit_byt
 
 def compact(store: "DiskBlocks", connection: "sqlite3.Connection", numbers: list[int]) -> None:
     """Copy the live blocks of some packs to new ones, commit, then delete the old files."""
+    held = recount.witness(store, recount.recount(store)).held
     store.start_new_pack()
     emptied = []
     for number in numbers:
         try:
             for block_id in _live_in(connection, number):
                 store.move(store.locate(block_id))
+            recount.check_pack(store, number, held)
         except (IntegrityError, FileNotFoundError) as error:  # a damaged block keeps its pack
             log.warning("pack %d stays: %s", number, error)
             continue
@@ -125,6 +135,20 @@ def compact(store: "DiskBlocks", connection: "sqlite3.Connection", numbers: list
     for number in emptied:
         store.forget_pack(number)
         fsio.unlink(pack.pack_path(store.layout.packs, number))
+
+
+def _is_dispensable(store: "DiskBlocks", named: recount.Named) -> Callable[[int], bool]:
+    """Whether a pack that the index does not know may be deleted."""
+
+    def is_dispensable(number: int) -> bool:
+        try:
+            recount.check_pack(store, number, recount.witness(store, named).held)
+        except IntegrityError as error:
+            log.warning("pack %d stays: %s", number, error)
+            return False
+        return True
+
+    return is_dispensable
 
 
 def _live_in(connection: "sqlite3.Connection", number: int) -> list[BlockId]:

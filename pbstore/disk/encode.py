@@ -1,6 +1,5 @@
 """In which form to store a block: raw for hot models, the smallest that a trial finds for cold ones."""
 
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -170,7 +169,7 @@ class Encoder:
             known = index.find_many(self._connection, [block_id])
             spec = similar.spec_of(self._connection, block_id)
             info = known[block_id].info if block_id in known else None
-            if spec is None or info is None or info.codec == RECAST:
+            if spec is None or info is None or info.codec == RECAST or spec.num_bytes != info.raw_bytes:
                 continue
             if len(info.needs) > MOST_FURTHER or not banned.isdisjoint((block_id, *info.needs)):
                 continue
@@ -190,11 +189,12 @@ class Encoder:
         if record.codec not in index.ALONE or record.raw_bytes > limit:
             return None
         if record.codec != RAW:
-            self._own_costs[block_id] = record.stored_bytes / record.raw_bytes
+            self._own_costs[block_id] = record.stored_bytes / max(1, record.raw_bytes)
         self._spared.add(block_id)
         try:
+            spec = similar.as_spec(dtype, shape)
             raw = self._store.get_alone(location, _workers(record.raw_bytes))
-            return block_id, raw, TensorSpec(dtype, tuple(json.loads(shape)))
+            return (block_id, raw, spec) if spec.num_bytes == len(raw) else None
         except IntegrityError:
             return None
 

@@ -45,6 +45,7 @@ class FormChange:
 def heat(store: "DiskBlockStore", name: str) -> FormReport:
     """Store all blocks of a model raw, so that they can be mapped."""
     with store.writing() as connection:
+        store.check_index()
         manifest = store.manifest(name)
         before = payload_bytes(store, manifest)
         changed = make_raw(store, manifest.block_ids())
@@ -70,6 +71,7 @@ def make_raw(store: "DiskBlockStore", ids: Sequence[BlockId]) -> int:
 def cool(store: "DiskBlockStore", name: str) -> FormReport:
     """Store a model as small as possible. Blocks that a hot model shares stay raw."""
     with store.writing() as connection:
+        store.check_index()
         manifest = store.manifest(name)
         before = payload_bytes(store, manifest)
         if store.model_row(name).form != COLD:

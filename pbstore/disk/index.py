@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pbstore.blocks import CAST, RECAST, BlockInfo
+from pbstore.blocks import CAST, MAX_BLOCK_BYTES, RECAST, BlockInfo
 from pbstore.disk import fsio
-from pbstore.disk.pack import Record
-from pbstore.disk.sqlite import Connection
+from pbstore.disk.pack import MAX_OVERHEAD, Record
+from pbstore.disk.sqlite import FAILURES, Connection, named
 from pbstore.errors import IndexCorruptError, StoreLockedError
 from pbstore.hashing import BlockId
 
@@ -91,14 +91,17 @@ def connect(path: Path, *, read_only: bool = False, durable: bool = True) -> sql
     """
     mode = "ro&immutable=1" if read_only else "rwc"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
-    connection = sqlite3.connect(
-        uri,
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-        timeout=WAIT_S,
-        factory=Connection,
-    )
+    try:
+        connection = sqlite3.connect(
+            uri,
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=WAIT_S,
+            factory=Connection,
+        )
+    except FAILURES as error:
+        raise named(error) from None
     try:
         if not read_only:
             _keep_log(connection)
@@ -233,6 +236,15 @@ def locations(
             yield _location(row, _row_needs(connection, row))
 
 
+def all_locations(connection: sqlite3.Connection) -> Iterator[Location]:
+    """All blocks in the order in which they lie in the packs; what they need is read in one go."""
+    needs: dict[bytes, list[BlockId]] = {}
+    for block, base in connection.execute("SELECT block, base FROM needs ORDER BY block, position"):
+        needs.setdefault(block, []).append(BlockId(base.hex()))
+    for row in connection.execute(f"SELECT {BLOCK_COLUMNS} FROM blocks ORDER BY pack, offset").fetchall():
+        yield _location(row, tuple(needs.get(row[0], ())))
+
+
 def needs_of(connection: sqlite3.Connection, key: bytes) -> tuple[BlockId, ...]:
     """Blocks that a block needs, its bases first, in the order in which its codec wants them."""
     rows = connection.execute("SELECT base FROM needs WHERE block = ? ORDER BY position", (key,))
@@ -343,6 +355,29 @@ def used_bytes(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT COALESCE(SUM(live_bytes), 0) FROM packs").fetchone()[0])
 
 
+def counted_packs(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """All packs: number, end, live bytes and overhead as noted; then the two as counted, and the last end.
+
+    What is noted of a pack without a row is None.
+    """
+    return connection.execute(
+        "SELECT number, end, live_bytes, live_overhead, COALESCE(SUM(stored_bytes), 0),"
+        " COALESCE(SUM(payload_offset - offset), 0), COALESCE(MAX(payload_offset + stored_bytes), 0) FROM"
+        " (SELECT number FROM packs UNION SELECT pack FROM blocks)"
+        " LEFT JOIN packs USING (number) LEFT JOIN blocks ON pack = number GROUP BY number"
+    ).fetchall()
+
+
+def count_packs(connection: sqlite3.Connection) -> None:
+    """Count the live bytes of each pack anew from the rows of its blocks."""
+    wrong = [
+        (live, overhead, number)
+        for number, _, *was, live, overhead, _ in counted_packs(connection)
+        if was != [live, overhead]
+    ]
+    connection.executemany("UPDATE packs SET live_bytes = ?, live_overhead = ? WHERE number = ?", wrong)
+
+
 def get_meta(connection: sqlite3.Connection, key: str) -> str | None:
     """A small setting."""
     row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -374,7 +409,15 @@ def _location(row: Sequence[Any], needs: tuple[BlockId, ...]) -> Location:
     numbers = (pack, offset, payload_offset, raw_bytes, stored_bytes, refs, hot_refs)
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
         raise IndexCorruptError("a block's row has impossible numbers")
-    if not isinstance(key, bytes) or not isinstance(checksum, bytes) or not isinstance(codec, str):
+    sane = raw_bytes <= MAX_BLOCK_BYTES and stored_bytes <= 2 * MAX_BLOCK_BYTES
+    if not sane or not 0 < payload_offset - offset <= MAX_OVERHEAD:
+        raise IndexCorruptError("a block's row has impossible sizes")
+    if (
+        not isinstance(key, bytes)
+        or len(key) != 32
+        or not isinstance(checksum, bytes)
+        or not isinstance(codec, str)
+    ):
         raise IndexCorruptError("a block's row has impossible fields")
     record = Record(
         block_id=BlockId(key.hex()),

@@ -69,7 +69,7 @@ class Layout:
 
     def manifest(self, name: str) -> Path:
         """File of a model's manifest: named by a hash, so that no model name can leave the folder."""
-        return self.manifests / f"{blake3(name.encode()).hexdigest(length=20)}.json"
+        return self.manifests / manifest_file(name)
 
     @staticmethod
     def waiting(manifest: Path) -> Path:
@@ -83,6 +83,11 @@ class Layout:
     def placed_manifests(self) -> list[Path]:
         """Manifests that are in place, sorted."""
         return sorted(path for path in self.manifests.glob("*.json") if not path.name.startswith("."))
+
+
+def manifest_file(name: str) -> str:
+    """Name of the file of a model's manifest."""
+    return f"{blake3(name.encode()).hexdigest(length=20)}.json"
 
 
 def default_pack_bytes(capacity_bytes: int | None) -> int:

@@ -7,7 +7,7 @@ finds them all again when the index is lost.
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,8 @@ ALIGN = 64
 PAGE_ALIGN = 4096
 """Raw payloads of at least `PAGE_ALIGN_FROM` bytes start on a multiple of this, bytes."""
 PAGE_ALIGN_FROM = 64 << 10
+MAX_OVERHEAD = 3 * PAGE_ALIGN + 32 * MAX_NEEDS
+"""More than any record has before its payload, bytes."""
 
 _FIXED = struct.Struct("<4sHH16sQQII32s16s")
 _CRC = struct.Struct("<I")
@@ -80,7 +82,7 @@ def pack_numbers(folder: Path) -> list[int]:
 def place(block: StoredBlock, end: int) -> Record:
     """Where a block goes in a pack that ends at `end`."""
     offset = align(end, ALIGN)
-    header_bytes = _FIXED.size + 32 * len(block.needs) + _CRC.size
+    length = header_bytes(block.needs)
     page = block.codec == RAW and block.stored_bytes >= PAGE_ALIGN_FROM
     check = bytes.fromhex(block.block_id)[:16] if block.codec == RAW else payload_check(block.payload)
     return Record(
@@ -91,8 +93,13 @@ def place(block: StoredBlock, end: int) -> Record:
         check=check,
         needs=block.needs,
         offset=offset,
-        payload_offset=align(offset + header_bytes, PAGE_ALIGN if page else ALIGN),
+        payload_offset=align(offset + length, PAGE_ALIGN if page else ALIGN),
     )
+
+
+def header_bytes(needs: Sequence[BlockId]) -> int:
+    """Length of a record's header, without padding."""
+    return _FIXED.size + 32 * len(needs) + _CRC.size
 
 
 def encode_header(record: Record) -> bytes:

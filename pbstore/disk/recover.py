@@ -3,12 +3,14 @@
 import logging
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from pbstore.disk import catalog, fsio, index, pack
 from pbstore.disk.layout import Layout
 from pbstore.disk.pack import Record
+from pbstore.disk.sqlite import FAILURES, Connection
 from pbstore.errors import IndexCorruptError
 from pbstore.manifest import Manifest
 
@@ -28,7 +30,7 @@ def index_is_usable(layout: Layout) -> bool:
             connection.execute("SELECT COUNT(*) FROM packs").fetchone()
         finally:
             connection.close()
-    except (IndexCorruptError, sqlite3.DatabaseError):
+    except (IndexCorruptError, *FAILURES):
         return False
     return version == SCHEMA_VERSION
 
@@ -38,7 +40,7 @@ def rebuild_index(layout: Layout) -> None:
     settings = _saved_settings(layout)
     temporary = layout.root / ".tmp-index.sqlite"
     _unlink_database(temporary)
-    connection = sqlite3.connect(temporary, isolation_level=None)
+    connection = sqlite3.connect(temporary, isolation_level=None, factory=Connection)
     try:
         connection.execute("PRAGMA journal_mode=OFF")
         index.create(connection)
@@ -71,7 +73,8 @@ def finish_intent(layout: Layout, connection: sqlite3.Connection) -> None:
     for file in intent.place:
         with suppress(FileNotFoundError):
             layout.waiting(layout.manifests / file).replace(layout.manifests / file)
-    for file in intent.remove:
+    filed = {row.file for row in catalog.all_models(connection)} if intent.remove else set()
+    for file in set(intent.remove) - filed:
         (layout.manifests / file).unlink(missing_ok=True)
     for file in intent.file:
         _file_placed(layout, connection, layout.manifests / file)
@@ -93,11 +96,13 @@ def _file_placed(layout: Layout, connection: sqlite3.Connection, path: Path) -> 
         raise
 
 
-def remove_strays(layout: Layout, connection: sqlite3.Connection) -> None:
+def remove_strays(
+    layout: Layout, connection: sqlite3.Connection, is_dispensable: Callable[[int], bool]
+) -> None:
     """Delete packs and temporary files that no finished step knows of. Call it under the writer's lock."""
     known = {int(number) for (number,) in connection.execute("SELECT number FROM packs").fetchall()}
     for number in pack.pack_numbers(layout.packs):
-        if number not in known:
+        if number not in known and is_dispensable(number):
             fsio.unlink(pack.pack_path(layout.packs, number))
     strays = [path for folder in (layout.root, layout.manifests) for path in folder.glob(".tmp-*")]
     waiting = layout.waiting_manifests()
@@ -122,7 +127,7 @@ def _saved_settings(layout: Layout) -> list[tuple[object, ...]]:
             return connection.execute(f"SELECT {_KEPT} FROM models").fetchall()
         finally:
             connection.close()
-    except (IndexCorruptError, sqlite3.DatabaseError):
+    except (IndexCorruptError, *FAILURES):
         return []
 
 

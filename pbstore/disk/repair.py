@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from pbstore.disk import catalog, fsio, pack
+from pbstore.disk import catalog, fsio, recount
 from pbstore.disk.catalog import HOT, ModelRow
-from pbstore.errors import CapacityError, IndexCorruptError, PackCorruptError, PBStoreError
+from pbstore.errors import CapacityError, IndexCorruptError, PBStoreError
 from pbstore.hashing import BlockId
 from pbstore.store import raw_block
 
@@ -48,7 +48,7 @@ def repair(store: "DiskBlockStore", other: "DiskBlockStore | None") -> RepairRep
     if other is not None:
         with store.writing():
             blocks += sum(_mend_block(store, other, block_id) for block_id in _bad_blocks(store))
-            recount(store)
+            recount_readable(store)
     return RepairReport(mended_blocks=blocks, mended_manifests=manifests, left=store.verify().problems)
 
 
@@ -61,23 +61,19 @@ def _is_readable(store: "DiskBlockStore", row: ModelRow) -> bool:
 
 
 def _renew_headers(store: "DiskBlockStore") -> int:
-    """Inside `writing`: store blocks with damaged headers anew, while the index still says where they lie."""
+    """Inside `writing`: store blocks with damaged headers anew, while the index still says where they lie.
+
+    Where a header is whole, it and not the index is right; only what decodes to its id is stored anew.
+    """
     renewed = 0
     for location in store.locations():
-        record = location.record
-        with suppress(PBStoreError, OSError):
-            header = store.record_header(location)
-            try:
-                whole = pack.decode_header(header, record.offset, location.pack) == record
-            except PackCorruptError:
-                whole = False
-            if not whole:
-                store.move(location)
-                renewed += 1
+        if not recount.same_header(store, location):
+            with suppress(PBStoreError, OSError):
+                renewed += int(not recount.contradicts(store, location) and bool(store.move(location)))
     return renewed
 
 
-def recount(store: "DiskBlockStore") -> None:
+def recount_readable(store: "DiskBlockStore") -> None:
     """Inside `writing`: count references anew from the manifests; nothing changes if one cannot be read."""
     connection = store.connection
     if not all(_is_readable(store, row) for row in store.model_rows()):

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pbstore.codecs.sketch import MAX_HITS, Sketch, gap, rank
-from pbstore.codecs.types import TensorSpec
+from pbstore.codecs.types import CodecError, TensorSpec
 from pbstore.disk import index
+from pbstore.errors import IndexCorruptError
 from pbstore.hashing import BlockId, Buffer
 
 MIN_BYTES = 4096
@@ -83,9 +84,30 @@ def note_many(connection: sqlite3.Connection, tensors: Sequence[Noted]) -> int:
 
 def spec_of(connection: sqlite3.Connection, block_id: BlockId) -> TensorSpec | None:
     """A block's dtype and shape, None if it is not known to be a tensor."""
-    query = "SELECT dtype, shape FROM tensors WHERE block = ?"
+    query = "SELECT dtype, shape, raw_bytes FROM tensors JOIN blocks ON id = block WHERE block = ?"
     row = connection.execute(query, (bytes.fromhex(block_id),)).fetchone()
-    return None if row is None else TensorSpec(row[0], tuple(json.loads(row[1])))
+    spec = None if row is None else as_spec(*row[:2])
+    return spec if spec is not None and spec.num_bytes == row[2] else None
+
+
+def as_spec(dtype: str, shape: str) -> TensorSpec:
+    """Dtype and shape from a tensor's row.
+
+    Raises:
+        IndexCorruptError: If they are none.
+    """
+    try:
+        return TensorSpec(dtype, tuple(int(size) for size in json.loads(shape)))
+    except (ValueError, TypeError, RecursionError):
+        raise IndexCorruptError("a tensor's row has an impossible dtype or shape") from None
+
+
+def _as_sketch(stored: bytes) -> Sketch:
+    """A sketch from a tensor's row; IndexCorruptError if it is none."""
+    try:
+        return Sketch.from_bytes(stored)
+    except (CodecError, TypeError, ValueError):
+        raise IndexCorruptError("a tensor's row has an impossible sketch") from None
 
 
 def untried(
@@ -97,9 +119,7 @@ def untried(
         " WHERE tried = 0 AND (codec IN (SELECT value FROM json_each(?))) = ? AND dtype != ? ORDER BY number",
         (json.dumps(sorted(index.ALONE)), other_than is None, other_than or ""),
     ).fetchall()
-    return [
-        (BlockId(block.hex()), TensorSpec(dtype, tuple(json.loads(shape)))) for block, dtype, shape in rows
-    ]
+    return [(BlockId(block.hex()), as_spec(dtype, shape)) for block, dtype, shape in rows]
 
 
 def mark_tried(connection: sqlite3.Connection, block_id: BlockId, *, tried: bool = True) -> None:
@@ -129,7 +149,7 @@ def withdraw(connection: sqlite3.Connection, block_id: BlockId) -> None:
     query = "SELECT number, sketch FROM tensors WHERE block = ? AND sketch IS NOT NULL"
     row = connection.execute(query, (bytes.fromhex(block_id),)).fetchone()
     if row is not None:
-        marks = Sketch.from_bytes(row[1]).marks.tolist()
+        marks = _as_sketch(row[1]).marks.tolist()
         connection.executemany(
             "DELETE FROM marks WHERE mark = ? AND tensor = ?", [(mark, row[0]) for mark in marks]
         )
@@ -181,7 +201,7 @@ def described(connection: sqlite3.Connection, block_id: BlockId) -> Neighbour:
 
 def is_near(raw: Buffer, spec: TensorSpec, stored: bytes | None) -> bool:
     """Whether a block with a stored sketch is so much like a tensor that no other base need be looked for."""
-    return stored is not None and gap(raw, spec, Sketch.from_bytes(stored)) < NEAR_BITS
+    return stored is not None and gap(raw, spec, _as_sketch(stored)) < NEAR_BITS
 
 
 def has_casts(connection: sqlite3.Connection) -> bool:
@@ -226,5 +246,7 @@ def similar(connection: sqlite3.Connection, wanted: Sketch, newest: int = NO_LIM
     best = [number for number, _ in votes.most_common(MAX_HITS)]
     query = f"SELECT number, block, sketch FROM tensors WHERE number IN ({index.placeholders(len(best))})"
     rows = {row[0]: row for row in connection.execute(query, best).fetchall()}
-    hits = [(BlockId(rows[number][1].hex()), Sketch.from_bytes(rows[number][2])) for number in best]
+    hits = [
+        (BlockId(rows[number][1].hex()), _as_sketch(rows[number][2])) for number in best if number in rows
+    ]
     return [BlockId(block_id) for block_id in rank(wanted, hits)]

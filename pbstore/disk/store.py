@@ -33,6 +33,7 @@ from pbstore.disk.plan import ModelStory
 from pbstore.disk.repair import RepairReport
 from pbstore.errors import (
     BlockMissingError,
+    IndexCorruptError,
     IntegrityError,
     ManifestLostError,
     ModelExistsError,
@@ -149,7 +150,7 @@ class DiskBlockStore(DiskBlocks):
                 catalog.drop_model(connection, self.manifest(name), row.form)
             except IntegrityError:
                 connection.execute("DELETE FROM models WHERE name = ?", (name,))
-                repair.recount(self)  # if another one cannot be read, its blocks, and this one's, stay
+                repair.recount_readable(self)
             adapters.forget_pairs(connection, name)
             self._pack_writer.remove_manifest(self.layout.manifests / row.file)
 
@@ -347,20 +348,25 @@ class DiskBlockStore(DiskBlocks):
             self._connections.reset()
             recover.rebuild_index(self.layout)
 
-    def locations(self) -> Iterator[Location]:
-        """All blocks in the order in which they lay on the disk; others may write meanwhile."""
+    def locations(self, problems: list[str] | None = None) -> Iterator[Location]:
+        """All blocks in the order in which they lay on the disk; others may write meanwhile.
+
+        What is wrong with rows that say nothing sensible goes into `problems`; without it, it is raised.
+        """
         rows = self.connection.execute("SELECT id FROM blocks ORDER BY pack, offset").fetchall()
         ids = b"".join(key for (key,) in rows)
         del rows
         for start in range(0, len(ids), 32):
-            location = self.find(BlockId(ids[start : start + 32].hex()))
+            block_id = BlockId(ids[start : start + 32].hex())
+            try:
+                location = self.find(block_id)
+            except IndexCorruptError as error:
+                if problems is None:
+                    raise
+                problems.append(f"block {block_id[:12]}: {error}")
+                continue
             if location is not None:
                 yield location
-
-    def record_header(self, location: Location) -> bytes:
-        """Bytes of a record up to its payload, from the pack."""
-        record = location.record
-        return self._reader.header(location.pack, record.offset, record.overhead_bytes)
 
     def _base_link(self, base: str | None) -> BaseLink | None:
         return None if base is None else BaseLink(name=base, weights=self.manifest(base).weights)

@@ -84,6 +84,11 @@ class PackWriter:
             del self._placed[path]
         self._removed[path] = None
 
+    @property
+    def leaving(self) -> set[str]:
+        """Files of manifests that go with the commit, or have gone with an earlier one."""
+        return {path.name for path in self._removed}
+
     def start_new_pack(self) -> int:
         """Let the next block start a new pack, so that older packs can be emptied; returns its number."""
         self.seal()
@@ -143,12 +148,16 @@ class PackWriter:
         """
         self._close_pack()
         placed, self._placed = self._placed, {}
+        self._removed.clear()
+        self._seal_before = 0
+        self._cut = False
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
             for path in placed:
                 with suppress(OSError):
                     self._layout.waiting(path).unlink()
-        return self._created
+        created, self._created = self._created, []
+        return created
 
     def _cut_tail(self) -> None:
         """Take away records that were never committed: an index that is built anew would take them for true.
@@ -175,7 +184,15 @@ class PackWriter:
         if any(catalog.load_file(path) is not None for path in unknown):
             raise IndexCorruptError("it is older than the packs and manifests")
         for path, end in cuts:
+            self._check_end(int(path.stem), end)
             os.truncate(path, end)
+
+    def _check_end(self, number: int, end: int) -> None:
+        """Raise IndexCorruptError if a block lies behind the end of its pack: one of the rows is damaged."""
+        query = "SELECT MAX(payload_offset + stored_bytes) FROM blocks WHERE pack = ?"
+        (last,) = self._connection.execute(query, (number,)).fetchone()
+        if last is not None and last > end:
+            raise IndexCorruptError(f"pack {number} ends at {end}, but a block at {last}")
 
     def _path(self, number: int) -> Path:
         return pack.pack_path(self._layout.packs, number)
@@ -189,16 +206,18 @@ class PackWriter:
     def _last_number(self) -> int:
         """The highest number that a pack has had."""
         newest = self._newest_pack()
-        return max(newest[0] if newest else 0, int(index.get_meta(self._connection, "last_pack") or 0))
+        noted = index.get_meta(self._connection, "last_pack") or "0"
+        if not noted.isdigit():
+            raise IndexCorruptError(f"the last pack is noted as {noted[:20]!r}")
+        return max(newest[0] if newest else 0, int(noted))
 
     def _open(self) -> None:
         row = self._newest_pack()
-        if row is not None and not self._path(row[0]).exists():  # lost
+        if row is not None and not self._reaches(*row):  # lost, or cut off
             row = None
         if row is not None and row[1] < self._pack_bytes and row[0] >= self._seal_before:
             self._number, self._end = row
             self._fd = os.open(self._path(self._number), os.O_RDWR | os.O_CLOEXEC)
-            os.ftruncate(self._fd, self._end)
         else:
             self._number = self._next_number()
             self._created.append(self._number)
@@ -207,6 +226,13 @@ class PackWriter:
             self._folders.add(self._layout.packs)
             self._connection.execute("INSERT INTO packs VALUES (?, ?, 0, 0)", (self._number, self._end))
         self._sent_end = self._end
+
+    def _reaches(self, number: int, end: int) -> bool:
+        """Whether a pack's file is there and as long as it should be."""
+        try:
+            return self._path(number).stat().st_size >= end
+        except FileNotFoundError:
+            return False
 
     def _next_number(self) -> int:
         """A number that no pack has had, so that a reader never mistakes one pack for another."""

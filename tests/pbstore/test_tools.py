@@ -10,6 +10,7 @@ from pbstore import DiskBlockStore, IntegrityError, open_store
 from pbstore.disk.causes import Causes, by_family, by_model
 from pbstore.disk.check import reference_problems
 from pbstore.disk.forms import plan_balance
+from pbstore.errors import UnsafeDeletionError
 from pbstore.hfcache import estimate, snapshots
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
@@ -192,7 +193,8 @@ def test_a_lost_manifest_is_named_and_mended(family: DiskBlockStore, tmp_path: P
         assert len(left) == 1
         assert "manifest of org/child is lost" in left[0]
         assert "org/child" in family.models()
-        family.gc()
+        with pytest.raises(UnsafeDeletionError, match="manifest of org/child is lost"):
+            family.gc()
 
         report = family.repair(other)
     assert (report.mended_manifests, report.left) == (1, ())
