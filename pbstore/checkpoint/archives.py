@@ -1,6 +1,6 @@
-"""Where torch's archives and GGUF files can be cut: at their tensors, without running anything.
+"""Where torch's, zip and tar archives and GGUF files can be cut: at tensors and members, running nothing.
 
-Both stay byte-exact opaque files. A cut at a tensor lets it be one block with an equal tensor of another
+All stay byte-exact opaque files. A cut at a tensor lets it be one block with an equal tensor of another
 file, and a known dtype lets it be stored as the difference to one. A file that is not what it seems to be has
 no cuts.
 """
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import IO, BinaryIO, cast
 
+from pbstore.checkpoint.members import is_tar, tar_members
 from pbstore.codecs.types import TensorSpec
 
 MIN_CUT_BYTES = 4096
@@ -91,7 +92,13 @@ def _cuts(magic: bytes, file: BinaryIO, file_bytes: int) -> Iterator[Cut]:
         return _zip_cuts(file, file_bytes)
     if magic == _LEGACY_MAGIC[:4]:
         return _legacy_cuts(file, file_bytes)
-    return _gguf_cuts(file, file_bytes) if magic == b"GGUF" else iter(())
+    if magic == b"GGUF":
+        return _gguf_cuts(file, file_bytes)
+    return _tar_cuts(file, file_bytes) if is_tar(file) else iter(())
+
+
+def _tar_cuts(file: BinaryIO, file_bytes: int) -> Iterator[Cut]:
+    return (Cut(*span) for span in tar_members(file, file_bytes) if span[1] >= MIN_CUT_BYTES)
 
 
 def _zip_cuts(file: BinaryIO, file_bytes: int) -> Iterator[Cut]:

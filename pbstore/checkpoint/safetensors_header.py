@@ -54,8 +54,8 @@ def header_length(prefix: bytes) -> int:
     return int(length) + 8
 
 
-def read_header(file: BinaryIO, file_bytes: int) -> SafetensorsHeader:
-    """Parse the header of an open safetensors file of `file_bytes` bytes.
+def read_header(file: BinaryIO, file_bytes: int, *, whole: bool = True) -> SafetensorsHeader:
+    """Parse the header of an open safetensors file of `file_bytes` bytes; see `parse_header`.
 
     Raises:
         CheckpointError: In one line, for every way a header can be bad.
@@ -63,11 +63,13 @@ def read_header(file: BinaryIO, file_bytes: int) -> SafetensorsHeader:
     header_bytes = header_length(file.read(8))
     if header_bytes > file_bytes:
         raise CheckpointError(f"safetensors header: claims {header_bytes} bytes, file has {file_bytes}")
-    return parse_header(file.read(header_bytes - 8), file_bytes)
+    return parse_header(file.read(header_bytes - 8), file_bytes, whole=whole)
 
 
-def parse_header(text: bytes, file_bytes: int) -> SafetensorsHeader:
+def parse_header(text: bytes, file_bytes: int, *, whole: bool = True) -> SafetensorsHeader:
     """Parse header JSON (without its 8 length bytes) of a file of `file_bytes` bytes.
+
+    A file that need not be `whole` may end earlier or later than its tensors do.
 
     Raises:
         CheckpointError: If it is not JSON of the right form, or the tensors do not tile the data exactly.
@@ -85,7 +87,9 @@ def parse_header(text: bytes, file_bytes: int) -> SafetensorsHeader:
     base = len(text) + 8
     entries = [_entry(name, value, base) for name, value in table.items()]
     entries.sort(key=attrgetter("offset", "length"))
-    _check_tiling(entries, base, file_bytes)
+    end = _check_tiling(entries, base)
+    if whole and end != file_bytes:
+        raise CheckpointError(f"safetensors file: expected {end} bytes, got {file_bytes}")
     return SafetensorsHeader(base, tuple(entries), metadata)
 
 
@@ -119,7 +123,7 @@ def _entry(name: str, value: object, base: int) -> TensorEntry:
     return TensorEntry(name, spec, base + begin, end - begin)
 
 
-def _check_tiling(entries: list[TensorEntry], base: int, file_bytes: int) -> None:
+def _check_tiling(entries: list[TensorEntry], base: int) -> int:
     position = base
     for entry in entries:
         if entry.offset != position:
@@ -127,5 +131,4 @@ def _check_tiling(entries: list[TensorEntry], base: int, file_bytes: int) -> Non
                 f"safetensors header: {entry.name[:80]!r} starts at {entry.offset}, expected {position}"
             )
         position += entry.length
-    if position != file_bytes:
-        raise CheckpointError(f"safetensors file: expected {position} bytes, got {file_bytes}")
+    return position

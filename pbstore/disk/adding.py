@@ -340,7 +340,7 @@ def _add_again(
     """Adding the same model twice is no error and changes nothing."""
     manifest = scan_folder(folder, name, DryRun(), base=base, progress=progress)
     try:
-        same = store.manifest(name).files == manifest.files
+        same = _contents(store.manifest(name)) == _contents(manifest)
     except IntegrityError:
         same = store.mend_manifest(manifest)
     if not same:
@@ -357,6 +357,11 @@ def _add_again(
         form=store.model_row(name).form,
         already_there=True,
     )
+
+
+def _contents(manifest: Manifest) -> list[tuple[str, int, str]]:
+    """What a model's files hold, however they were cut: earlier versions cut less."""
+    return [(entry.path, entry.size_bytes, entry.sha256) for entry in manifest.files]
 
 
 def _drop_unused(store: "DiskBlockStore", ids: list[BlockId]) -> None:

@@ -116,5 +116,5 @@ def test_hostile_headers_are_refused(header: object, data: bytes, reason: str) -
     "file", [b"", b"1234567", struct.pack("<Q", 1 << 62), struct.pack("<Q", 500) + b"{}"]
 )
 def test_a_header_of_impossible_length_is_refused(file: bytes) -> None:
-    with pytest.raises(CheckpointError, match="safetensors header"):
+    with pytest.raises(CheckpointError, match=r"safetensors (header|file)"):
         split_stream(BytesIO(file), len(file), "x.safetensors")
