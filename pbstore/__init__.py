@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ModelMissingError,
         NotAStoreError,
         PBStoreError,
+        SourceChangedError,
         StoreLockedError,
         UnsafeDeletionError,
     )
@@ -49,6 +50,7 @@ __all__ = [
     "NotAStoreError",
     "PBStoreError",
     "Savings",
+    "SourceChangedError",
     "StoreLockedError",
     "StoredBlock",
     "UnsafeDeletionError",

@@ -9,7 +9,8 @@
     ├── BlockInUseError           a manifest or another block needs the block
     ├── CapacityError             the store has no room for it
     ├── BadFileError              a file is not what its format says (also a ValueError)
-    │   └── ManifestError         a manifest that breaks a rule
+    │   ├── ManifestError         a manifest that breaks a rule
+    │   └── SourceChangedError    a folder that is stored changes while it is read
     └── IntegrityError            (exit code 3) bytes that do not hash to what they should
         ├── BlockCorruptError     a block
         ├── FileCorruptError      a file of a model
@@ -123,6 +124,13 @@ class BadFileError(PBStoreError, ValueError):
 
 class ManifestError(BadFileError):
     """A manifest breaks a rule of the format."""
+
+
+class SourceChangedError(BadFileError):
+    """A file or folder changes while it is read."""
+
+    def __str__(self) -> str:
+        return f"{self.path}: changed while it was read: {self.why}"
 
 
 class IntegrityError(PBStoreError):

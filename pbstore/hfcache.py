@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pbstore.feed import DryRun, FreshBlock
 from pbstore.hashing import BlockId
-from pbstore.ingest import scan_folder
+from pbstore.ingest import Origin, scan_folder
 from pbstore.manifest import check_name
 
 
@@ -79,7 +79,7 @@ def estimate(found: list[Snapshot]) -> CacheEstimate:
     files: dict[str, int] = {}
     raw = 0
     for item in found:
-        manifest = scan_folder(item.folder, item.name, unique)
+        manifest = scan_folder(Origin(folder=item.folder, name=item.name), unique).manifest
         raw += manifest.raw_bytes
         files.update({entry.sha256: entry.size_bytes for entry in manifest.files})
     return CacheEstimate(

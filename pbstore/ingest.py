@@ -6,22 +6,28 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from blake3 import blake3
 
 from pbstore.blocks import PIECE_BYTES
+from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.split import Piece as FilePiece
-from pbstore.checkpoint.split import split_file
+from pbstore.checkpoint.split import split_stream
 from pbstore.codecs.types import TensorSpec
-from pbstore.errors import BadFileError
+from pbstore.errors import SourceChangedError
 from pbstore.feed import FreshBlock, Sink
 from pbstore.hashing import BlockId, hash_block
-from pbstore.manifest import BaseLink, FileEntry, Manifest, Piece, check_path
+from pbstore.manifest import BaseLink, FileEntry, Manifest, Piece
+from pbstore.nesting import OwnStore
 from pbstore.pool import Pool
+from pbstore.source import Source, SourceFile, check_unchanged, list_source, opened, step
 
 READ_BYTES = 4 << 20
 """Bytes read at a time; they are hashed while the next ones are read."""
 HASH_BYTES = 1 << 17
+NO_NAME = ""
+"""A file of this name is cut by what it holds, and never refused."""
 HASH_PARTS = 64
 """Bytes and parts that are handed over together to be hashed: each holds memory of its own."""
 Progress = Callable[[str, int], None]
@@ -51,6 +57,35 @@ class AddReport:
     """Codec -> number of new blocks."""
     already_there: bool = False
     """The same model was filed under this name before."""
+    skipped: tuple[str, ...] = ()
+    """Where the store itself lies in the folder: that alone was left out."""
+    damaged: tuple[str, ...] = ()
+    """Files that are not what their names say, and were kept as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A model that is to be stored: where it lies and how it is read."""
+
+    folder: Path
+    name: str
+    base: BaseLink | None = None
+    own: OwnStore | None = None
+    """The store that it is read for."""
+    keep_damaged: bool = False
+    """Keep files that are not what their names say as they are, instead of refusing them."""
+    progress: Progress | None = None
+    """Gets negative numbers of bytes, too, where a folder has changed and is read again."""
+
+
+class Reading(NamedTuple):
+    """What was read from a folder."""
+
+    manifest: Manifest
+    skipped: tuple[str, ...]
+    """Where the store itself lies in the folder: that was left out."""
+    damaged: tuple[str, ...]
+    """Files that are not what their names say, and were kept as they are."""
 
 
 @dataclass(slots=True)
@@ -61,48 +96,70 @@ class _Scan:
     progress: Progress | None
     seen: set[BlockId] = field(default_factory=set)
     tensors: list[tuple[str, str, str, list[BlockId]]] = field(default_factory=list)
+    done: dict[str, int] = field(default_factory=dict)
+    """Bytes read of each file."""
+
+    def advance(self, path: str, num_bytes: int) -> None:
+        """Note bytes of a file that were read."""
+        self.done[path] = self.done.get(path, 0) + num_bytes
+        if self.progress is not None:
+            self.progress(path, num_bytes)
+
+    def take_back(self) -> None:
+        """Say that all that was read will be read again."""
+        for path, num_bytes in self.done.items():
+            if self.progress is not None:
+                self.progress(path, -num_bytes)
 
 
-def list_files(folder: Path) -> list[Path]:
-    """All regular files under a folder, sorted; links to files count as files.
-
-    Raises:
-        BadFileError: If there is none, or something that is neither file nor folder.
-        FileNotFoundError, NotADirectoryError: If the folder is missing or no folder.
-    """
-    if not folder.exists():
-        raise FileNotFoundError(f"no folder {folder}")
-    if not folder.is_dir():
-        raise NotADirectoryError(f"expected a folder, got a file: {folder}")
-    found = []
-    for root, _, names in os.walk(folder):
-        for name in names:
-            path = Path(root, name)
-            if not path.is_file():
-                raise BadFileError(str(path), "expected a regular file, got a broken link or a device")
-            found.append(path)
-    if not found:
-        raise BadFileError(str(folder), "the folder has no files")
-    return sorted(found)
-
-
-def scan_folder(
-    folder: Path, name: str, sink: Sink, *, base: BaseLink | None = None, progress: Progress | None = None
-) -> Manifest:
+def scan_folder(origin: Origin, sink: Sink) -> Reading:
     """Read a model's folder and hand each distinct block to `sink`, in the order of the files.
 
-    Memory is bounded by a few blocks of `PIECE_BYTES`, whatever the size of the model.
+    What cannot be stored is found before the first block is handed over. Memory is bounded by a few blocks of
+    `PIECE_BYTES`, whatever the size of the model.
 
     Raises:
-        BadFileError, CheckpointError: If a file is not what its name says, or changes while it is read.
+        BadFileError: If something in it cannot be stored, see `list_source`.
+        CheckpointError: If a file is not what its name says, unless such files are kept.
+        SourceChangedError: If anything in the folder changes meanwhile.
     """
-    scan = _Scan(sink, progress)
-    with Pool(1, "pbstore-hash") as pool:
-        entries = tuple(
-            _scan_file(scan, path, check_path(path.relative_to(folder).as_posix()), pool)
-            for path in list_files(folder)
-        )
-    return Manifest(name=name, files=entries, weights=_weights(scan.tensors), base=base)
+    source = list_source(origin.folder, origin.own)
+    plans, damaged = _plan(source, origin.keep_damaged)
+    scan = _Scan(sink, origin.progress)
+    try:
+        with Pool(1, "pbstore-hash") as pool:
+            entries = tuple(_scan_file(scan, file, plan, pool) for file, plan in plans)
+        check_unchanged(origin.folder, origin.own, source)
+    except SourceChangedError:
+        scan.take_back()
+        raise
+    manifest = Manifest(
+        name=origin.name,
+        files=entries,
+        weights=_weights(scan.tensors),
+        base=origin.base,
+        empty_folders=source.empty_folders,
+    )
+    return Reading(manifest, source.skipped, damaged)
+
+
+def _plan(
+    source: Source, keep_damaged: bool
+) -> tuple[list[tuple[SourceFile, list[FilePiece]]], tuple[str, ...]]:
+    """Where to cut each file, and which files are not what their names say."""
+    plans, damaged = [], []
+    for file in source.files:
+        with opened(file) as fd, os.fdopen(fd, "rb", closefd=False) as stream:
+            try:
+                pieces = split_stream(stream, file.stamp.size, file.path)
+            except CheckpointError:
+                if not keep_damaged:
+                    raise
+                stream.seek(0)
+                pieces = split_stream(stream, file.stamp.size, NO_NAME)
+                damaged.append(file.path)
+        plans.append((file, pieces))
+    return plans, tuple(damaged)
 
 
 def cut(pieces: list[FilePiece], limit: int = PIECE_BYTES) -> Iterator[FilePiece]:
@@ -131,19 +188,18 @@ def _rows(spec: TensorSpec | None, num_bytes: int, unit: int) -> TensorSpec | No
     return rows if rows.num_bytes == num_bytes else None
 
 
-def _scan_file(scan: _Scan, path: Path, relative: str, pool: Executor) -> FileEntry:
+def _scan_file(scan: _Scan, source: SourceFile, plan: list[FilePiece], pool: Executor) -> FileEntry:
     """Read a file piece by piece; the pool's one thread hashes the whole file behind it."""
     whole_file = _FileHash(pool)
     pieces: list[Piece] = []
     current: str | None = None
-    whole = split_file(path)
-    with path.open("rb", buffering=0) as file:
-        for piece in cut(whole):
+    with opened(source) as fd:
+        for piece in cut(plan):
             large = piece.length >= HASH_BYTES
             if large:  # memory may be short until what waits is hashed
                 whole_file.flush()
             raw = scan.sink.reserve(piece.length)
-            for part in _read(file.fileno(), piece, path, raw):
+            for part in _read(fd, piece, source, raw):
                 hashed = whole_file.add(part)
             if large:
                 whole_file.flush()
@@ -155,14 +211,18 @@ def _scan_file(scan: _Scan, path: Path, relative: str, pool: Executor) -> FileEn
                 scan.sink.keep(block)
             pieces.append(Piece(block.block_id, piece.length))
             current = _note_tensor(scan, piece, block.block_id, current)
-            if scan.progress is not None:
-                scan.progress(relative, piece.length)
+            scan.advance(source.path, piece.length)
             del raw, part, hashed, block  # or a large piece stays until the next one is read
-        size = os.fstat(file.fileno()).st_size
-    read = sum(piece.raw_bytes for piece in pieces)
-    if size != read:
-        raise BadFileError(str(path), f"changed while it was read: {read} bytes, then {size}")
-    return FileEntry(path=relative, size_bytes=read, sha256=whole_file.hexdigest(), pieces=tuple(pieces))
+        read = sum(piece.raw_bytes for piece in pieces)
+        if read != source.stamp.size or os.pread(fd, 1, read):
+            raise SourceChangedError(str(source.place), f"it goes on behind byte {source.stamp.size}")
+    return FileEntry(
+        path=source.path,
+        size_bytes=read,
+        sha256=whole_file.hexdigest(),
+        pieces=tuple(pieces),
+        executable=source.executable,
+    )
 
 
 class _FileHash:
@@ -215,14 +275,15 @@ def _note_tensor(scan: _Scan, piece: FilePiece, block_id: BlockId, current: str 
     return piece.name
 
 
-def _read(fd: int, piece: FilePiece, path: Path, out: memoryview) -> Iterator[memoryview]:
+def _read(fd: int, piece: FilePiece, source: SourceFile, out: memoryview) -> Iterator[memoryview]:
     """Fill `out` with a piece; yields the parts of it as they come."""
     done = 0
     while done < piece.length:
+        step("read")
         part = out[done : done + READ_BYTES]
         count = os.preadv(fd, [part], piece.offset + done)
         if not count:
-            raise BadFileError(str(path), f"changed while it was read: ends at byte {piece.offset + done}")
+            raise SourceChangedError(str(source.place), f"it ends at byte {piece.offset + done}")
         yield part[:count]
         done += count
 

@@ -1,7 +1,8 @@
 """A model's files as ordered block ids, and their canonical JSON.
 
 The same manifest always gives the same bytes: sorted keys, no white space, UTF-8. Names of tensors are not
-kept here: they stand in the safetensors header, which is a block itself.
+kept here: they stand in the safetensors header, which is a block itself. What few models have (files that may
+be run, empty folders) stands in it only where it is so: manifests without it stay as they were.
 """
 
 import json
@@ -40,6 +41,8 @@ class FileEntry:
     sha256: str
     """Of the source file when it was added, 64 hex digits."""
     pieces: tuple[Piece, ...]
+    executable: bool = False
+    """Whether its owner may run it."""
 
     def __post_init__(self) -> None:
         check_path(self.path)
@@ -72,14 +75,17 @@ class Manifest:
     """Hash of the tensors by name and content, the same however they are sharded; empty without tensors."""
     base: BaseLink | None = None
     meta: dict[str, str] = field(default_factory=dict)
+    empty_folders: tuple[str, ...] = ()
+    """Folders without files, as `FileEntry.path`."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        paths = [entry.path for entry in self.files]
+        files = [entry.path for entry in self.files]
+        paths = [*files, *map(check_path, self.empty_folders)]
         if len(set(paths)) != len(paths):
             raise ManifestError(self.name, "a path stands in it twice")
         folders = {parent for path in paths for parent in _parents(path)}
-        if clash := folders & set(paths):
+        if clash := folders & set(files):
             raise ManifestError(self.name, f"{min(clash)!r} is a file and a folder")
 
     @property
@@ -106,6 +112,8 @@ class Manifest:
             "files": [_file_tree(entry) for entry in self.files],
             "meta": self.meta,
         }
+        if self.empty_folders:
+            tree["folders"] = list(self.empty_folders)
         if self.base is not None:
             tree["base"] = {"name": self.base.name, "weights": self.base.weights}
         return json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -162,7 +170,8 @@ def _parents(path: str) -> Iterator[str]:
 
 
 def _file_tree(entry: FileEntry) -> dict[str, Any]:
-    return {
+    extra = {"executable": True} if entry.executable else {}
+    return extra | {
         "path": entry.path,
         "bytes": entry.size_bytes,
         "sha256": entry.sha256,
@@ -204,12 +213,17 @@ def _from_tree(tree: dict[str, Any]) -> Manifest:
         weights=_hash_or_empty(tree.get("weights", "")),
         base=base,
         meta=dict(meta),
+        empty_folders=tuple(_list(tree.get("folders", []))),
     )
 
 
 def _file_entry(item: dict[str, Any]) -> FileEntry:
     blocks = _list(item["blocks"])
+    executable = item.get("executable", False)
+    if not isinstance(executable, bool):
+        raise ManifestError("manifest", f"executable must be true or false, got {str(executable)[:40]!r}")
     return FileEntry(
+        executable=executable,
         path=item["path"],
         size_bytes=_size(item["bytes"]),
         sha256=str(item["sha256"]),

@@ -25,15 +25,28 @@ class StoredTensor:
     """Blocks that give its bytes, usually one; none if it is empty."""
 
 
-def stored_tensors(manifest: Manifest, read: ReadBlock) -> Iterator[StoredTensor]:
+def stored_tensors(
+    manifest: Manifest, read: ReadBlock, *, skip_damaged: bool = False
+) -> Iterator[StoredTensor]:
     """All tensors of a model's safetensors files, in the order of files and offsets.
+
+    Args:
+        manifest: The model.
+        read: Gives a block's bytes.
+        skip_damaged: Pass over files without a header: those that were added although they were damaged.
 
     Raises:
         BadFileError: If a header and the blocks behind it do not fit each other.
     """
     for entry in manifest.files:
         if entry.path.endswith(".safetensors"):
-            yield from tensors_of(entry, header_of(entry, read))
+            try:
+                header = header_of(entry, read)
+            except BadFileError:
+                if skip_damaged:
+                    continue
+                raise
+            yield from tensors_of(entry, header)
 
 
 def header_of(entry: FileEntry, read: ReadBlock) -> SafetensorsHeader:

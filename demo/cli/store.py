@@ -15,17 +15,19 @@ from demo.cli.store_picture import CAUSES, draw_savings
 from demo.cli.store_shared import (
     DEFAULT_STORE,
     JsonOption,
+    KeepDamagedOption,
     NameArgument,
     SizeOption,
     StoreOption,
     ThoroughOption,
     existing,
-    folder_bytes,
     human,
     out,
     parse_size,
     print_json,
     progress,
+    source_bytes,
+    tell_exceptions,
 )
 from demo.cli.store_shared import show as print_result
 from demo.cli.store_tools import tools
@@ -54,6 +56,7 @@ def add(
     dequantise: Annotated[
         str | None, typer.Option(help="Turn a GGUF file into float32, float16 or bfloat16 tensors.")
     ] = None,
+    keep_damaged: KeepDamagedOption = False,
     capacity: SizeOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -62,8 +65,8 @@ def add(
     form = "hot" if hot else "cold"
     with (
         source_folder(folder, convert, dequantise) as source,
+        progress(source_bytes(source, store)) as advance,
         open_store(store, parse_size(capacity)) as opened,
-        progress(folder_bytes(source)) as advance,
     ):
         report = opened.add(
             source,
@@ -71,9 +74,11 @@ def add(
             base,
             form=form,
             thorough=thorough or dequantise is not None,
+            keep_damaged=keep_damaged,
             progress=lambda _, size: advance(size),
         )
     print_result(asdict(report), as_json, f"added {name}: {report.files} files, {report.blocks} blocks")
+    tell_exceptions(report)
 
 
 @app.command("ls", epilog=EXIT_CODES)
@@ -104,11 +109,18 @@ def show(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOp
         manifest = opened.manifest(name)
         row = opened.model_row(name)
     files = [
-        {"path": f.path, "bytes": f.size_bytes, "sha256": f.sha256, "blocks": len(f.pieces)}
+        {
+            "path": f.path,
+            "bytes": f.size_bytes,
+            "sha256": f.sha256,
+            "blocks": len(f.pieces),
+            "executable": f.executable,
+        }
         for f in manifest.files
     ]
     if as_json:
-        print_json({**_model(row), "weights": manifest.weights, "files": files})
+        extra = {"weights": manifest.weights, "empty_folders": manifest.empty_folders}
+        print_json({**_model(row), **extra, "files": files})
         return
     table = Table("file", "bytes", "blocks", "sha256", title=name)
     for item in files:
@@ -176,7 +188,7 @@ def checkout(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a model's files, byte for byte, each checked against the sha256 of its source."""
+    """Write a model's files and empty folders, byte for byte, each block checked against its hash."""
     with existing(store) as opened, progress(opened.model_row(name).raw_bytes) as advance:
         report = opened.checkout(name, folder, force=force, progress=lambda _, size: advance(size))
     print_result(asdict(report), as_json, f"wrote {name} to {folder}: {report.files} files, all checked")

@@ -12,7 +12,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from pbstore import DiskBlockStore, PBStoreError, open_store
+from pbstore import AddReport, DiskBlockStore, PBStoreError, open_store
+from pbstore.nesting import OwnStore, is_store
+from pbstore.source import list_source
 
 out = Console(width=None if sys.stdout.isatty() else 140)
 err = Console(stderr=True)
@@ -22,6 +24,10 @@ ThoroughOption = Annotated[
     typer.Option(
         "--thorough", help="Try slow forms, too: half the size for models that were once quantised."
     ),
+]
+KeepDamagedOption = Annotated[
+    bool,
+    typer.Option("--keep-damaged", help="Keep files that are not what their names say as they are."),
 ]
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="PBCAST_STORE", help="Folder of the store; made if missing.")
@@ -87,9 +93,17 @@ def human(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def folder_bytes(folder: Path) -> int:
-    """Bytes of all files under a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def source_bytes(folder: Path, store: Path) -> int:
+    """Bytes of all files under a folder; refuses one that cannot be stored before a store is made for it."""
+    return list_source(folder, OwnStore.at(store) if is_store(store) else None).total_bytes
+
+
+def tell_exceptions(report: AddReport) -> None:
+    """Name on stderr what of a folder was left out, and which files were kept though they are damaged."""
+    for path in report.skipped:
+        print(f"pbcast: left out {path!r}: it is this store itself", file=sys.stderr)
+    for path in report.damaged:
+        print(f"pbcast: kept {path!r} as it is: it is not what its name says", file=sys.stderr)
 
 
 def existing(store: Path) -> DiskBlockStore:

@@ -11,17 +11,19 @@ from demo.cli.app import EXIT_CODES
 from demo.cli.store_shared import (
     DEFAULT_STORE,
     JsonOption,
+    KeepDamagedOption,
     NameArgument,
     StoreOption,
     ThoroughOption,
     existing,
-    folder_bytes,
     human,
     out,
     parse_size,
     print_json,
     progress,
     show,
+    source_bytes,
+    tell_exceptions,
 )
 from pbstore import open_store
 from pbstore.hfcache import default_cache, estimate, snapshots
@@ -36,21 +38,24 @@ def plan(
     base: Annotated[str | None, typer.Option("--base", help="Stored model that it was made from.")] = None,
     hot: Annotated[bool, typer.Option("--hot", help="Store all blocks raw.")] = False,
     thorough: ThoroughOption = False,
+    keep_damaged: KeepDamagedOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Show what adding a folder would cost; nothing is kept."""
-    with existing(store) as opened, progress(folder_bytes(folder)) as advance:
+    with existing(store) as opened, progress(source_bytes(folder, store)) as advance:
         report = opened.plan(
             folder,
             base,
             form="hot" if hot else "cold",
             thorough=thorough,
+            keep_damaged=keep_damaged,
             progress=lambda _, size: advance(size),
         )
         room = None if opened.capacity_bytes is None else opened.capacity_bytes - opened.used_bytes
     result = {**asdict(report), "fits": room is None or report.stored_bytes <= room}
     show(result, as_json, f"{folder}: {report.new_blocks} of {report.blocks} blocks would be new")
+    tell_exceptions(report)
 
 
 @tools.command(epilog=EXIT_CODES)
@@ -186,7 +191,7 @@ def import_hf_cache(
         line = f"{guess.models} models: {human(guess.file_dedup_bytes)} in the cache"
         show(asdict(guess), as_json, f"{line}, {human(guess.block_dedup_bytes)} with each tensor once")
         return
-    total = sum(folder_bytes(item.folder) for item in found)
+    total = sum(source_bytes(item.folder, store) for item in found)
     with open_store(store) as opened, progress(total) as advance:
         reports = [
             opened.add(item.folder, item.name, progress=lambda _, size: advance(size)) for item in found

@@ -60,7 +60,7 @@ def named_base(folder: Path) -> str | None:
     """The base that an adapter's folder names in its configuration, None if there is none."""
     path = folder / CONFIG
     try:
-        if path.stat().st_size > 1 << 20:
+        if not path.is_file() or path.stat().st_size > 1 << 20:
             return None
         name = json.loads(path.read_bytes()).get("base_model_name_or_path")
     except (OSError, ValueError, AttributeError):

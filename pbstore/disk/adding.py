@@ -4,14 +4,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from pbstore.blocks import CAST, RAW, RECAST, StoredBlock
 from pbstore.codecs.sketch import CASTABLE, Sketch, cast_keys, sketch
 from pbstore.codecs.types import TensorSpec
-from pbstore.disk import adapters, index, similar
+from pbstore.disk import adapters, index, similar, undo
 from pbstore.disk.catalog import COLD, HOT
 from pbstore.disk.encode import Encoder
 from pbstore.disk.intake import Intake
@@ -20,7 +19,7 @@ from pbstore.disk.trail import Guess, Trail
 from pbstore.errors import IntegrityError, ModelExistsError, PBStoreError
 from pbstore.feed import DryRun, Feed, FreshBlock
 from pbstore.hashing import BlockId, Buffer
-from pbstore.ingest import AddReport, Progress, scan_folder
+from pbstore.ingest import AddReport, Origin, Reading, scan_folder
 from pbstore.manifest import BaseLink, Manifest
 from pbstore.pool import Pool, settle
 from pbstore.store import raw_block
@@ -90,46 +89,33 @@ class _Job(NamedTuple):
     result: Future[tuple[StoredBlock, Sketch | CastKeys | None]]
 
 
-def add_model(
-    store: "DiskBlockStore",
-    folder: Path,
-    name: str,
-    base: BaseLink | None,
-    how: HowStored,
-    progress: Progress | None,
-) -> AddReport:
+def add_model(store: "DiskBlockStore", origin: Origin, how: HowStored) -> AddReport:
     """Store a model; see `DiskBlockStore.add`."""
-    if store.has_model(name):
-        return _add_again(store, folder, name, base, progress)
+    if store.has_model(origin.name):
+        return _add_again(store, origin)
     tally = _Tally()
     with store.writing():
         try:
-            manifest = _store_blocks(store, folder, name, base, how, progress, tally)
+            reading = _store_blocks(store, origin, how, tally)
             if how.form == HOT:
-                store.make_raw(manifest.block_ids())
-            store.file_manifest(manifest, how.form, own=True)
-        except PBStoreError:
-            _drop_unused(store, tally.new_ids)
+                store.make_raw(reading.manifest.block_ids())
+            store.file_manifest(reading.manifest, how.form, own=True)
+        except (PBStoreError, OSError):
+            with suppress(OSError):  # the first error tells it better
+                undo.drop_unused(store, tally.new_ids)
             raise
         finally:
             store.spared.clear()
-    return _report(manifest, how.form, tally)
+    return _report(reading, how.form, tally)
 
 
-def try_blocks(
-    store: "DiskBlockStore",
-    folder: Path,
-    name: str,
-    base: BaseLink | None,
-    how: HowStored,
-    progress: Progress | None,
-) -> AddReport:
+def try_blocks(store: "DiskBlockStore", origin: Origin, how: HowStored) -> AddReport:
     """Inside `writing`: encode a model's new blocks without keeping them, and say what they would cost."""
     sketch_untried(store)
     tally = _Tally()
-    feed = Feed(lambda sink: scan_folder(folder, name, sink, base=base, progress=progress), store.buffers)
+    feed = Feed(lambda sink: scan_folder(origin, sink), store.buffers)
     intake = Intake(store)
-    with closing(_encoded(store, feed, base, how, intake)) as blocks:
+    with closing(_encoded(store, feed, origin.base, how, intake)) as blocks:
         for block, stored, _ in blocks:
             tally.count(block, stored)
     return _report(feed.result, how.form, tally)
@@ -139,7 +125,9 @@ def note_adapter(store: "DiskBlockStore", manifest: Manifest) -> None:
     """Remember a filed model's low-rank pairs, so that a merge of them is recognised."""
     if not adapters.adapter_configs(manifest):
         return
-    tensors = [tensor for tensor in stored_tensors(manifest, store.get) if len(tensor.pieces) == 1]
+    tensors = [
+        tensor for tensor in stored_tensors(manifest, store.get, skip_damaged=True) if len(tensor.pieces) == 1
+    ]
     for tensor in tensors:  # factors may be too small for a sketch, but a merge needs their shapes
         similar.note_tensor(store.connection, tensor.pieces[0].block_id, tensor.spec, tried=True)
     pairs = adapters.pairs_of(manifest, tensors, store.get)
@@ -148,7 +136,7 @@ def note_adapter(store: "DiskBlockStore", manifest: Manifest) -> None:
 
 def note_tensors(store: "DiskBlockStore", manifest: Manifest) -> None:
     """Remember dtype and shape of a filed model's blocks."""
-    for tensor in stored_tensors(manifest, store.get):
+    for tensor in stored_tensors(manifest, store.get, skip_damaged=True):
         if len(tensor.pieces) == 1:
             similar.note_tensor(store.connection, tensor.pieces[0].block_id, tensor.spec)
 
@@ -187,18 +175,15 @@ def _offer(
 
 def _store_blocks(
     store: "DiskBlockStore",
-    folder: Path,
-    name: str,
-    base: BaseLink | None,
+    origin: Origin,
     how: HowStored,
-    progress: Progress | None,
     tally: _Tally,
-) -> Manifest:
+) -> Reading:
     if how.form == COLD:
         sketch_untried(store)
-    feed = Feed(lambda sink: scan_folder(folder, name, sink, base=base, progress=progress), store.buffers)
+    feed = Feed(lambda sink: scan_folder(origin, sink), store.buffers)
     intake = Intake(store)
-    with closing(_encoded(store, feed, base, how, intake)) as blocks:
+    with closing(_encoded(store, feed, origin.base, how, intake)) as blocks:
         for block, stored, found in blocks:
             intake.keep(stored, block.spec, found, tried=how.form == COLD)
             tally.count(block, stored)
@@ -212,7 +197,7 @@ def _store_blocks(
 
 
 def _encoded(
-    store: "DiskBlockStore", feed: Feed[Manifest], base: BaseLink | None, how: HowStored, intake: Intake
+    store: "DiskBlockStore", feed: Feed[Reading], base: BaseLink | None, how: HowStored, intake: Intake
 ) -> Generator[tuple[FreshBlock, StoredBlock, Sketch | CastKeys | None], None, None]:
     """The blocks of a feed that the store does not have, encoded, in order, while the next ones are read."""
     encoder = Encoder(store, thorough=how.thorough, spared=store.spared)
@@ -249,7 +234,7 @@ class _Queue:
         self,
         store: "DiskBlockStore",
         encoder: Encoder,
-        feed: Feed[Manifest],
+        feed: Feed[Reading],
         trail: Trail,
         pool: Executor,
     ) -> None:
@@ -319,7 +304,8 @@ def _as_it_is(block: FreshBlock) -> StoredBlock:
     return StoredBlock(block_id=block.block_id, raw_bytes=len(block.raw), codec=RAW, payload=block.raw)
 
 
-def _report(manifest: Manifest, form: str, tally: _Tally) -> AddReport:
+def _report(reading: Reading, form: str, tally: _Tally) -> AddReport:
+    manifest = reading.manifest
     return AddReport(
         name=manifest.name,
         files=len(manifest.files),
@@ -331,57 +317,38 @@ def _report(manifest: Manifest, form: str, tally: _Tally) -> AddReport:
         stored_bytes=tally.stored_bytes,
         form=form,
         codecs=tally.codecs,
+        skipped=reading.skipped,
+        damaged=reading.damaged,
     )
 
 
-def _add_again(
-    store: "DiskBlockStore", folder: Path, name: str, base: BaseLink | None, progress: Progress | None
-) -> AddReport:
-    """Adding the same model twice is no error and changes nothing."""
-    manifest = scan_folder(folder, name, DryRun(), base=base, progress=progress)
+def _add_again(store: "DiskBlockStore", origin: Origin) -> AddReport:
+    """Adding the same model twice is no error; what manifests of earlier versions do not tell comes in."""
+    reading = scan_folder(origin, DryRun())
     try:
-        same = _contents(store.manifest(name)) == _contents(manifest)
+        same = _renew(store, reading.manifest)
     except IntegrityError:
-        same = store.mend_manifest(manifest)
+        same = store.mend_manifest(reading.manifest)
     if not same:
-        raise ModelExistsError(name)
-    return AddReport(
-        name=name,
-        files=len(manifest.files),
-        blocks=len(manifest.block_ids()),
-        new_blocks=0,
-        raw_bytes=manifest.raw_bytes,
-        new_bytes=0,
-        shared_bytes=manifest.raw_bytes,
-        stored_bytes=0,
-        form=store.model_row(name).form,
-        already_there=True,
-    )
+        raise ModelExistsError(origin.name)
+    report = _report(reading, store.model_row(origin.name).form, _Tally())
+    return replace(report, already_there=True)
 
 
 def _contents(manifest: Manifest) -> list[tuple[str, int, str]]:
     """What a model's files hold, however they were cut: earlier versions cut less."""
-    return [(entry.path, entry.size_bytes, entry.sha256) for entry in manifest.files]
+    return sorted((entry.path, entry.size_bytes, entry.sha256) for entry in manifest.files)
 
 
-def _drop_unused(store: "DiskBlockStore", ids: list[BlockId]) -> None:
-    """Inside `writing`: delete blocks of a failed add, also those that were committed before it failed.
-
-    Where the index is not right they stay for a gc: what made the add fail is what the caller should hear of.
-    """
-    outermost = store.is_outermost
-    if outermost:
-        store.undo_so_far()
-    committed = store.which(ids)
-    if not committed:
-        return
-    try:
-        store.check_index()
-    except IntegrityError:
-        return
-    for block_id in (one for one in reversed(ids) if one in committed):
-        location = index.find(store.connection, block_id)
-        if location is not None and not location.refs and not index.dependents(store.connection, block_id):
-            store.drop(location)
-    if outermost:
-        store.commit_so_far()
+def _renew(store: "DiskBlockStore", manifest: Manifest) -> bool:
+    """Whether the stored model has these files; their modes and the empty folders then become its own."""
+    old = store.manifest(manifest.name)
+    if _contents(old) != _contents(manifest):
+        return False
+    executable = {entry.path for entry in manifest.files if entry.executable}
+    files = tuple(replace(entry, executable=entry.path in executable) for entry in old.files)
+    renewed = replace(old, files=files, empty_folders=manifest.empty_folders)
+    if renewed != old:
+        with store.writing():
+            store.refile(renewed)
+    return True

@@ -119,6 +119,11 @@ def change_refs(connection: sqlite3.Connection, ids: Sequence[BlockId], refs: in
         )
 
 
+def set_manifest_hash(connection: sqlite3.Connection, name: str, manifest_hash: str) -> None:
+    """Note that a model has another manifest, of the same blocks."""
+    connection.execute("UPDATE models SET manifest_hash = ? WHERE name = ?", (manifest_hash, name))
+
+
 def note_own(connection: sqlite3.Connection, row: ModelRow) -> None:
     """Note that the sha256 of a model's files and the ids of its blocks were made from the same bytes."""
     index.set_meta(connection, f"own/{row.name}", row.manifest_hash)

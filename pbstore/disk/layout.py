@@ -8,11 +8,10 @@ from blake3 import blake3
 
 from pbstore.disk import fsio
 from pbstore.errors import NotAStoreError
+from pbstore.nesting import FORMAT, SETTINGS_FILE
 
-FORMAT = "pbstore"
 VERSION = 1
 DEFAULT_PACK_BYTES = 1 << 30
-SETTINGS_FILE = "STORE.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

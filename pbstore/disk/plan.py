@@ -3,14 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbstore.disk import adding
 from pbstore.disk.adding import HowStored
 from pbstore.hashing import BlockId
-from pbstore.ingest import AddReport, Progress
-from pbstore.manifest import BaseLink
+from pbstore.ingest import AddReport, Origin
 
 if TYPE_CHECKING:
     from pbstore.disk.store import DiskBlockStore
@@ -58,18 +56,12 @@ class _RolledBackError(Exception):
     """Ends a trial transaction."""
 
 
-def plan_add(
-    store: "DiskBlockStore",
-    folder: Path,
-    base: BaseLink | None,
-    how: HowStored,
-    progress: Progress | None = None,
-) -> AddReport:
+def plan_add(store: "DiskBlockStore", origin: Origin, how: HowStored) -> AddReport:
     """What adding a folder would cost; encodes everything and keeps nothing."""
     reports: list[AddReport] = []
     try:
         with store.writing():
-            reports.append(adding.try_blocks(store, folder, "plan", base, how, progress))
+            reports.append(adding.try_blocks(store, origin, how))
             raise _RolledBackError
     except _RolledBackError:
         return reports[0]

@@ -40,10 +40,12 @@ from pbstore.errors import (
     ModelMissingError,
 )
 from pbstore.hashing import BlockId
-from pbstore.ingest import AddReport, Progress
+from pbstore.ingest import AddReport, Origin, Progress
 from pbstore.manifest import BaseLink, Manifest, check_name
+from pbstore.nesting import OwnStore
 from pbstore.restore import CheckoutReport, write_folder
 from pbstore.savings import Savings
+from pbstore.source import steadily
 from pbstore.store import check_manifest_blocks, closed_blocks
 from pbstore.tensors import StoredTensor, stored_tensors
 
@@ -84,8 +86,8 @@ class DiskBlockStore(DiskBlocks):
             raise
 
     def tensors(self, name: str) -> Iterator[StoredTensor]:
-        """Tensors of a model's safetensors files, with the blocks that hold them."""
-        return stored_tensors(self.manifest(name), self.get)
+        """Tensors of a model's safetensors files, with the blocks that hold them; none of damaged files."""
+        return stored_tensors(self.manifest(name), self.get, skip_damaged=True)
 
     def blocks(self, name: str) -> tuple[BlockId, ...]:
         """Ids of a model's blocks in manifest order, each one behind the blocks that it needs."""
@@ -123,6 +125,16 @@ class DiskBlockStore(DiskBlocks):
         adding.note_adapter(self, manifest)
         self._pack_writer.place_manifest(path, text)
         return True
+
+    def refile(self, manifest: Manifest) -> None:
+        """Inside `writing`: put another manifest of the same blocks in a model's place."""
+        row = self.model_row(manifest.name)
+        is_own = catalog.is_own(self.connection, row)
+        text = manifest.to_json().encode()
+        catalog.set_manifest_hash(self.connection, manifest.name, blake3(text).hexdigest())
+        if is_own:
+            catalog.note_own(self.connection, self.model_row(manifest.name))
+        self._pack_writer.place_manifest(self.layout.manifests / row.file, text)
 
     def mend_manifest(self, manifest: Manifest) -> bool:
         """Put a lost or damaged manifest in its place again, if it is the one that was filed."""
@@ -162,9 +174,13 @@ class DiskBlockStore(DiskBlocks):
         *,
         form: str = COLD,
         thorough: bool = False,
+        keep_damaged: bool = False,
         progress: Progress | None = None,
     ) -> AddReport:
-        """Store a model's folder: every file, every byte.
+        """Store a model's folder: every file, every byte; see README.md for what of a folder comes back.
+
+        Links are followed. The store itself, where it lies in the folder, is left out and named in the
+        report; anything else that cannot be stored is refused by name before anything is read.
 
         Args:
             folder: A local folder in the form of a Hugging Face checkpoint, or any folder of files.
@@ -174,17 +190,23 @@ class DiskBlockStore(DiskBlocks):
             form: `cold` stores each new block as small as a trial finds, `hot` stores all raw, to be mapped.
             thorough: Try also slow forms, which make few models much smaller: those that were once quantised,
                 which then take about twice as long. `cool` does so for a model that is stored.
-            progress: Called with a path and the bytes of it that were just read.
+            keep_damaged: Keep files that are not what their names say as opaque bytes, and name them in the
+                report.
+            progress: Called with a path and the bytes of it that were just read, or, below 0, that will be
+                read again, as the folder was changed meanwhile.
 
         Raises:
             ModelExistsError: If the name is taken by other content.
             CapacityError: If it does not fit; the store then has the models that it had.
-            BadFileError, CheckpointError: If a file is not what its name says.
+            BadFileError: If something in the folder cannot be stored.
+            CheckpointError: If a file is not what its name says.
+            SourceChangedError: If the folder changes each time that it is read.
         """
         how = HowStored(form=form, thorough=thorough)
         named = adapters.named_base(Path(folder)) if base is None else None
         link = self._base_link(named if named is not None and self.has_model(named) else base)
-        return adding.add_model(self, Path(folder), check_name(name), link, how, progress)
+        origin = Origin(Path(folder), check_name(name), link, OwnStore.at(self.path), keep_damaged, progress)
+        return steadily(lambda: adding.add_model(self, origin, how))
 
     def checkout(
         self,
@@ -195,13 +217,15 @@ class DiskBlockStore(DiskBlocks):
         threads: int = 2,
         progress: Progress | None = None,
     ) -> CheckoutReport:
-        """Write all files of a model into a folder, every block checked against its hash.
+        """Write all files and empty folders of a model into a folder, every block checked against its hash.
 
+        What cannot be written is refused before anything is. What a killed checkout left in the folder goes.
         Files of a model that came in by `put_manifest`, or of a rebuilt index, are checked against their
         sha256 too; where `add` read the files, it and the blocks' ids were made from the same bytes.
 
         Raises:
             FileExistsError: If a file is there with other bytes and `force` is not set.
+            BadFileError: If the folder lies in a store, or holds this one, or a link in it leads out of it.
             FileCorruptError, BlockCorruptError: If the store's bytes are damaged.
         """
         manifest = self.manifest(name)
@@ -210,6 +234,7 @@ class DiskBlockStore(DiskBlocks):
             manifest,
             Path(folder),
             partial(self.write_block, known=known),
+            own=OwnStore.at(self.path),
             force=force,
             check_files=not catalog.is_own(self.connection, self.model_row(name)),
             threads=threads,
@@ -263,11 +288,14 @@ class DiskBlockStore(DiskBlocks):
         *,
         form: str = COLD,
         thorough: bool = False,
+        keep_damaged: bool = False,
         progress: Progress | None = None,
     ) -> AddReport:
         """What adding a folder would cost; encodes everything and keeps nothing."""
         how = HowStored(form=form, thorough=thorough)
-        return plan.plan_add(self, Path(folder), self._base_link(base), how, progress)
+        own = OwnStore.at(self.path)
+        origin = Origin(Path(folder), "plan", self._base_link(base), own, keep_damaged, progress)
+        return steadily(lambda: plan.plan_add(self, origin, how))
 
     def explain(self, name: str) -> ModelStory:
         """How each tensor of a model is stored, and from which base."""

@@ -192,3 +192,25 @@ def test_interrupt_in_the_middle_of_add(store: Path, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert len(errors.strip().splitlines()) == 1
     assert_intact(store, tmp_path)
+
+
+def test_a_folder_that_cannot_be_stored_is_one_line_and_makes_no_store(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", base_tensors(rows=8))
+    os.mkfifo(folder / "adapter_config.json")  # whoever opens it waits for ever
+
+    line = assert_one_line(pbcast(tmp_path / "new", "add", folder, "--name", "a/b"), 1)
+
+    assert f"{folder}/adapter_config.json: expected a file or a folder, got a pipe" in line
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_is_left_out_or_kept_damaged_is_said_once(tmp_path: Path) -> None:
+    folder = bad_folder(tmp_path, BAD_FILES["truncated"])
+    store = folder / "store"
+
+    done = pbcast(store, "add", folder, "--name", "a/b", "--keep-damaged", "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["skipped"], report["damaged"]) == (0, ["store"], ["model.safetensors"])
+    assert len(done.stderr.strip().splitlines()) == 2
+    assert "--force" in pbcast(store, "checkout", "--help").stdout
+    assert_one_line(pbcast(store, "checkout", "a/b", folder, "--force"), 1)
