@@ -3,11 +3,13 @@
     PBStoreError                  (exit code 1)
     ├── NotAStoreError            the folder is not a block store, or of a version this code does not know
     ├── StoreLockedError          another process has been writing for too long
+    ├── PlanOutdatedError         the store has changed since the plan was made
     ├── ModelMissingError         no manifest under this name
     ├── ModelExistsError          the name is taken by another content
     ├── BlockMissingError         no block under this id (also a KeyError)
     ├── BlockInUseError           a manifest or another block needs the block
     ├── CapacityError             the store has no room for it
+    │   └── EvictGoalError        so much cannot be freed
     ├── BadFileError              a file is not what its format says (also a ValueError)
     │   ├── ManifestError         a manifest that breaks a rule
     │   └── SourceChangedError    a folder that is stored changes while it is read
@@ -55,12 +57,12 @@ class StoreLockedError(PBStoreError):
 class ModelMissingError(PBStoreError):
     """There is no model of this name."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
+    def __init__(self, name: str, where: str = "in the store") -> None:
+        super().__init__(name, where)
+        self.name, self.where = name, where
 
     def __str__(self) -> str:
-        return f"no model named {self.name!r} in the store"
+        return f"no model named {self.name!r} {self.where}"
 
 
 class ModelExistsError(PBStoreError):
@@ -109,6 +111,31 @@ class CapacityError(PBStoreError):
             f"store is full: {self.wanted_bytes} bytes more do not fit, "
             f"{self.used_bytes} of {self.capacity_bytes} bytes are used"
         )
+
+
+class EvictGoalError(CapacityError):
+    """All that may go does not free what is wanted."""
+
+    def __init__(self, wanted_bytes: int, possible_bytes: int) -> None:
+        PBStoreError.__init__(self, wanted_bytes, possible_bytes)
+        self.wanted_bytes, self.possible_bytes = wanted_bytes, possible_bytes
+
+    def __str__(self) -> str:
+        return (
+            f"cannot free {self.wanted_bytes} bytes: the trash and all models that are not pinned have "
+            f"{self.possible_bytes} to give; nothing was removed"
+        )
+
+
+class PlanOutdatedError(PBStoreError):
+    """The store has changed since a plan was made."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"store {self.path} has changed since the plan was made: nothing was done, plan again"
 
 
 class BadFileError(PBStoreError, ValueError):

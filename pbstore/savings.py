@@ -21,6 +21,8 @@ class Savings:
     """Payloads that no model needs; a gc frees them."""
     disk_bytes: int
     """What the store's folder occupies on the disk."""
+    trash_bytes: int = 0
+    """Payloads that only models in the trash name."""
     by_kind: dict[str, dict[str, int]] = field(default_factory=dict)
     """Codec -> blocks, raw_bytes, stored_bytes."""
 

@@ -1,19 +1,27 @@
 """The tree of commands and the one place where an error becomes a line and an exit code."""
 
+import dis
 import logging
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from types import TracebackType
+from typing import Any, TextIO
 
 import typer
 from typer.core import TyperGroup
 
+from demo.console import json_out, print_json, visible, warn
+
 EXIT_CODES = (
     "Exit codes: 0 done; 1 an error, in one line; 2 usage; "
-    "3 integrity (something does not hash to what it should); 130 interrupted."
+    "3 integrity (something does not hash to what it should); 130 interrupted. "
+    'With --json an error is a JSON document on stdout, {"error": {"type", "message", "exit_code"}}, '
+    "unless the command's own is there already; its line is on stderr."
 )
 INTERRUPTED = 130
+OWN_PACKAGES = ("pbstore", "radio", "policy", "demo")
 
 COMMANDS: dict[str, str] = {
     # name on the command line: module whose `app` is a Typer
@@ -53,48 +61,96 @@ app = typer.Typer(
 )
 
 
+class _VisibleLines(logging.Formatter):
+    """Each record as one line of printable text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`."""
+        return "\n".join(visible(line) for line in super().format(record).split("\n"))
+
+
 @app.callback()
 def _root(
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what is done, to stderr."),
 ) -> None:
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s"
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(_VisibleLines("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code, printing any error as one line on stderr."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in words
+    json_out.printed = False
+    for stream in (sys.stdout, sys.stderr):
+        _take_any_text(stream)
     try:
         result = app(args=argv, standalone_mode=False)
     except typer.TyperException as error:
-        if hasattr(error, "show"):  # Typer's own account: the usage line and what was wrong
+        if hasattr(error, "show") and not as_json:  # Typer's own account: the usage line and what was wrong
+            error.message = visible(error.message)
             error.show()
             return error.exit_code
-        return _fail(str(error), error.exit_code)
+        return _fail(error, _message(error), error.exit_code, as_json)
     except typer.Exit as stop:
         result = stop.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        return _interrupted()
+    except (typer.Abort, KeyboardInterrupt) as error:
+        return _interrupted(error, as_json)
     except Exception as error:
-        if not _is_expected(error):
+        if not is_expected(error):
             raise
-        return _fail(str(error), int(getattr(error, "exit_code", 1)))
+        if logging.getLogger().isEnabledFor(logging.INFO):  # --verbose
+            traceback.print_exc()
+        return _fail(error, str(error), int(getattr(error, "exit_code", 1)), as_json)
     if result == INTERRUPTED:  # what Typer makes of Ctrl-C
-        return _interrupted()
+        return _interrupted(KeyboardInterrupt(), as_json)
     return result if isinstance(result, int) else 0
 
 
-def _is_expected(error: Exception) -> bool:
-    """Errors that speak of the user's input or the world, not of a mistake of ours."""
-    return hasattr(error, "exit_code") or isinstance(error, ValueError | OSError)
+def is_expected(error: Exception) -> bool:
+    """Errors that speak of the user's input or the world, not of a mistake of ours.
+
+    These are errors with an exit code, those of the operating system, and each `ValueError` that one of our
+    own `raise` statements made. One that came out of a library, or out of an expression, is a mistake.
+    """
+    if hasattr(error, "exit_code") or isinstance(error, OSError):
+        return True
+    return isinstance(error, ValueError) and _is_raised_by_us(error.__traceback__)
 
 
-def _interrupted() -> int:
+def _is_raised_by_us(trace: TracebackType | None) -> bool:
+    """Whether the innermost frame is one of our functions, at a `raise`."""
+    if trace is None:
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    package = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+    at = dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]]
+    return package in OWN_PACKAGES and at == "RAISE_VARARGS"
+
+
+def _message(error: typer.TyperException) -> str:
+    """What was wrong with the words of the command line."""
+    return error.format_message() if hasattr(error, "format_message") else str(error)
+
+
+def _interrupted(error: BaseException, as_json: bool) -> int:
     if sys.stderr.isatty():
         print(file=sys.stderr)  # leave the line of the progress and of ^C
-    return _fail("interrupted; what was finished is kept", INTERRUPTED)
+    return _fail(error, "interrupted; what was finished is kept", INTERRUPTED, as_json)
 
 
-def _fail(line: str, code: int) -> int:
-    print(f"pbcast: {' '.join(line.split())}", file=sys.stderr)
+def _fail(error: BaseException, message: str, code: int, as_json: bool) -> int:
+    line = " ".join(message.split())
+    if as_json and not json_out.printed:
+        document = {"type": type(error).__name__, "message": line, "exit_code": code}
+        print_json({"error": document})
+    warn(f"pbcast: {line}")
     return code
+
+
+def _take_any_text(stream: TextIO) -> None:
+    """Let a stream whose encoding lacks a character show it escaped."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")

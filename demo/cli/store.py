@@ -31,6 +31,7 @@ from demo.cli.store_shared import (
 )
 from demo.cli.store_shared import show as print_result
 from demo.cli.store_tools import tools
+from demo.cli.store_upkeep import upkeep
 from pbstore import DiskBlockStore, Savings, open_store
 from pbstore.disk.causes import Causes, by_family, by_model
 
@@ -40,6 +41,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
+app.add_typer(upkeep)
 app.add_typer(tools)
 
 
@@ -214,31 +216,6 @@ def verify(
     more = f" (and {len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
     print(f"pbcast: {report.problems[0]}{more}", file=sys.stderr)
     return 3
-
-
-@app.command("rm", epilog=EXIT_CODES)
-def remove(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """Forget a model; `gc` then frees the blocks that no other model needs."""
-    with existing(store) as opened:
-        opened.remove(name)
-    print_result({"removed": name}, as_json, f"removed {name}; `pbcast store gc` frees its blocks")
-
-
-@app.command(epilog=EXIT_CODES)
-def gc(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
-) -> None:
-    """Delete blocks that no model needs and give their room back."""
-    with existing(store) as opened:
-        report = opened.gc(dry_run)
-    verb = "would free" if dry_run else "freed"
-    print_result(
-        asdict(report),
-        as_json,
-        f"{verb} {report.orphan_blocks} blocks, {human(report.orphan_bytes)}",
-    )
 
 
 def _model(row: Any) -> dict[str, Any]:  # noqa: ANN401

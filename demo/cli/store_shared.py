@@ -1,23 +1,24 @@
 """What the commands of `pbcast store` share: options, sizes, the progress bar, output."""
 
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from demo.console import PlainConsole, say, warn
+from demo.console import print_json as print_json  # commands take it from here
 from pbstore import AddReport, DiskBlockStore, PBStoreError, open_store
+from pbstore.disk.space import DiskUse
 from pbstore.nesting import OwnStore, is_store
 from pbstore.source import list_source
 
-out = Console(width=None if sys.stdout.isatty() else 140)
-err = Console(stderr=True)
+out = PlainConsole()
+err = PlainConsole(stderr=True)
 
 ThoroughOption = Annotated[
     bool,
@@ -49,6 +50,8 @@ NameArgument = Annotated[
     str,
     typer.Argument(help="Name of the model, ORG/MODEL.", metavar="NAME", autocompletion=complete_name),
 ]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")]
 SizeOption = Annotated[
     str | None, typer.Option("--capacity", help="Most payload bytes, such as 500MB or 2GiB.")
 ]
@@ -130,12 +133,48 @@ def show(result: dict[str, Any], as_json: bool, line: str) -> None:
     if as_json:
         print_json(result)
         return
-    out.print(line, highlight=False)
+    say(line)
     for key in ("new_bytes", "shared_bytes", "stored_bytes", "written_bytes"):
         if key in result:
-            out.print(f"  {key.replace('_', ' '):14}{human(result[key]):>10}", highlight=False)
+            say(f"  {key.replace('_', ' '):14}{human(result[key]):>10}")
 
 
-def print_json(document: object) -> None:
-    """Print the one JSON document of a command."""
-    print(json.dumps(document, indent=2))
+class NotConfirmedError(Exception):
+    """What would be lost was shown, and nobody said yes."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(what, why)
+        self.what, self.why = what, why
+
+    def __str__(self) -> str:
+        return f"{self.what}: nothing was changed, {self.why}"
+
+
+def agree(what: str, plan: Sequence[str], yes: bool) -> None:
+    """Show what would be lost, and ask, unless the user has said yes.
+
+    Args:
+        what: What is about to be done, in a few words.
+        plan: Lines that say it in detail; they go to stderr.
+        yes: Whether `--yes` was given.
+
+    Raises:
+        NotConfirmedError: If the answer is no, or nobody can answer.
+    """
+    warn(what, *(f"  {line}" for line in plan))
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise NotConfirmedError(what, "nobody can be asked here: --yes does it")
+    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise NotConfirmedError(what, "the answer was not yes")
+
+
+def room(before: DiskUse, after: DiskUse) -> str:
+    """How the whole store changes on the disk."""
+    old, new = before.total_bytes, after.total_bytes
+    how = f"{human(old - new)} less" if new <= old else f"{human(new - old)} more"
+    return f"the store on the disk: {human(old)} -> {human(new)}, {how}"

@@ -18,7 +18,6 @@ from demo.cli.store_shared import (
     existing,
     human,
     out,
-    parse_size,
     print_json,
     progress,
     show,
@@ -85,42 +84,6 @@ MOST_SHOWN = 20
 
 
 @tools.command(epilog=EXIT_CODES)
-def heat(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """Store a model's blocks raw, so that they are mapped when it is loaded."""
-    with existing(store) as opened:
-        report = opened.heat(name)
-    change = f"{human(report.before_bytes)} -> {human(report.after_bytes)}"
-    show(asdict(report), as_json, f"{name} is hot: {report.changed_blocks} blocks changed, {change}")
-
-
-@tools.command(epilog=EXIT_CODES)
-def cool(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """Store a model as small as possible."""
-    with existing(store) as opened:
-        report = opened.cool(name)
-    change = f"{human(report.before_bytes)} -> {human(report.after_bytes)}"
-    show(asdict(report), as_json, f"{name} is cold: {report.changed_blocks} blocks changed, {change}")
-
-
-@tools.command(epilog=EXIT_CODES)
-def balance(
-    room: Annotated[str | None, typer.Option("--room", help="Raw bytes for hot models, such as 2GB.")] = None,
-    dry_run: DryRun = False,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
-) -> None:
-    """Heat the models used most, as far as they fit, and cool the others."""
-    with existing(store) as opened:
-        changes = opened.balance(parse_size(room), dry_run=dry_run)
-    if as_json:
-        print_json({"dry_run": dry_run, "changes": [asdict(change) for change in changes]})
-        return
-    for change in changes:
-        out.print(f"{change.name}: {change.form} ({change.why})", highlight=False)
-    out.print(f"{len(changes)} models {'would change' if dry_run else 'changed'}")
-
-
-@tools.command(epilog=EXIT_CODES)
 def pin(
     name: NameArgument,
     off: Annotated[bool, typer.Option("--off", help="Let it be evicted again.")] = False,
@@ -135,22 +98,6 @@ def pin(
     state = "pinned" if row.pinned else "not pinned"
     result = {"name": name, "pinned": row.pinned, "priority": row.priority}
     show(result, as_json, f"{name} is {state}, priority {row.priority:g}")
-
-
-@tools.command(epilog=EXIT_CODES)
-def evict(
-    free: Annotated[str, typer.Option("--free", help="Bytes to free, such as 500MB.")],
-    order: Annotated[str, typer.Option(help="lru, lfu or largest; lower priority first.")] = "lru",
-    dry_run: DryRun = False,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
-) -> None:
-    """Remove unpinned models until so much room is free."""
-    with existing(store) as opened:
-        report = opened.evict(parse_size(free) or 0, order, dry_run=dry_run)
-    verb = "would remove" if dry_run else "removed"
-    names = ", ".join(report.models) or "nothing"
-    show(asdict(report), as_json, f"{verb} {names}: {human(report.freed_bytes)}")
 
 
 @tools.command(epilog=EXIT_CODES)

@@ -17,7 +17,7 @@ from pbstore.disk import catalog, collect, fsio, index, lock, recount, recover, 
 from pbstore.disk.connections import Connections
 from pbstore.disk.index import Location
 from pbstore.disk.layout import Layout, Settings
-from pbstore.disk.pack import MAX_OVERHEAD, Record, payload_check
+from pbstore.disk.pack import MAX_OVERHEAD, Record, pack_path, payload_check
 from pbstore.disk.reader import PackReader
 from pbstore.disk.writer import PackWriter
 from pbstore.errors import (
@@ -388,6 +388,8 @@ class DiskBlocks:
     def ensure_room(self, wanted_bytes: int) -> None:
         """Inside `writing`: check that so many payload bytes more fit; ask `on_full` to make room if not.
 
+        What is in the trash goes first.
+
         Raises:
             CapacityError: If they do not.
         """
@@ -397,6 +399,9 @@ class DiskBlocks:
         missing = self.used_bytes + wanted_bytes - capacity
         if missing > 0:  # nothing is evicted on the word of a counter
             index.count_packs(self.connection)
+            missing = self.used_bytes + wanted_bytes - capacity
+        if missing > 0:
+            self.take_from_trash(missing)
             missing = self.used_bytes + wanted_bytes - capacity
         if missing > 0 and self.on_full is not None and not self._making_room:
             self._making_room = True
@@ -408,6 +413,9 @@ class DiskBlocks:
             raise CapacityError(wanted_bytes, used, capacity)
         collect.keep_within(self, self.connection, capacity + max(capacity // 8, 4 << 20) - wanted_bytes)
 
+    def take_from_trash(self, wanted_bytes: int) -> None:
+        """Inside `writing`: let go of removed models, the oldest first, until so much room is free."""
+
     def read_record(self, location: Location) -> bytes:
         """Payload of a record, live or dead, that is still in its pack."""
         return self._reader.read(location.pack, location.record)
@@ -416,6 +424,10 @@ class DiskBlocks:
         """Bytes of a record up to its payload, from the pack."""
         record = location.record
         return self._reader.header(location.pack, record.offset, min(record.overhead_bytes, MAX_OVERHEAD))
+
+    def readable_pack(self, number: int) -> Path:
+        """File of a pack, to be read."""
+        return pack_path(self.layout.packs, number)
 
     def start_new_pack(self) -> None:
         """Inside `writing`: let the next block start a new pack."""

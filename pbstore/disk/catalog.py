@@ -1,6 +1,7 @@
 """Models in the index: rows, reference counts, and the manifest files beside it."""
 
 import json
+import re
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
@@ -13,13 +14,18 @@ from blake3 import blake3
 
 from pbstore.blocks import RAW
 from pbstore.disk import index
-from pbstore.disk.layout import Layout, manifest_file
+from pbstore.disk.layout import Layout, manifest_file, trash_file
 from pbstore.errors import FileCorruptError, IndexCorruptError, ManifestError, ManifestLostError
 from pbstore.hashing import BlockId
 from pbstore.manifest import MAX_MANIFEST_BYTES, Manifest
 
 HOT, COLD = "hot", "cold"
 """Forms of a model: raw blocks that can be mapped, or the smallest blocks."""
+TRASH = "trash:"
+"""Names of rows of removed models begin with this, which no model's name may."""
+_TRASH_NAME = re.compile(TRASH + r"[0-9]{1,18}:.+", re.DOTALL)
+IN_TRASH = f"name >= '{TRASH}' AND name < 'trash;'"
+"""Condition on such rows."""
 INTENT = "intent"
 """Setting that names the manifest files that a writer is about to put in place or to take away."""
 
@@ -43,6 +49,26 @@ class ModelRow:
     used_at: float
     added_at: float
 
+    @property
+    def removed_ms(self) -> int | None:
+        """When the model was put into the trash, milliseconds since 1970; None if it was not."""
+        return int(self.name.split(":", 2)[1]) if self.name.startswith(TRASH) else None
+
+    @property
+    def title(self) -> str:
+        """The model's own name, for people."""
+        return f"{own_name(self.name)} (in the trash)" if self.name.startswith(TRASH) else self.name
+
+
+def trash_name(name: str, stamp_ms: int) -> str:
+    """Name of a removed model's row: no model can have it."""
+    return f"{TRASH}{stamp_ms}:{name}"
+
+
+def own_name(name: str) -> str:
+    """The name that a model has or had, from that of its row."""
+    return name.split(":", 2)[2] if name.startswith(TRASH) else name
+
 
 _COLUMNS = (
     "name, file, manifest_hash, weights, raw_bytes, num_files, num_blocks, base, form, pinned, priority, "
@@ -58,9 +84,22 @@ def find_model(connection: sqlite3.Connection, name: str) -> ModelRow | None:
 
 
 def all_models(connection: sqlite3.Connection) -> list[ModelRow]:
-    """Rows of all models, by name."""
+    """Rows of all models, by name; also of those in the trash, whose blocks are needed as well."""
     query = f"SELECT {_COLUMNS} FROM models ORDER BY name"
     return [_row(row) for row in connection.execute(query).fetchall()]
+
+
+def live_models(connection: sqlite3.Connection) -> list[ModelRow]:
+    """Rows of the models that are not in the trash, by name."""
+    query = f"SELECT {_COLUMNS} FROM models WHERE NOT ({IN_TRASH}) ORDER BY name"
+    return [_row(row) for row in connection.execute(query).fetchall()]
+
+
+def trashed_models(connection: sqlite3.Connection) -> list[ModelRow]:
+    """Rows of the models in the trash, those that were removed first first."""
+    query = f"SELECT {_COLUMNS} FROM models WHERE {IN_TRASH}"
+    rows = [_row(row) for row in connection.execute(query).fetchall()]
+    return sorted(rows, key=lambda row: (row.removed_ms or 0, row.name))
 
 
 def read_manifest(layout: Layout, row: ModelRow) -> Manifest:
@@ -75,24 +114,33 @@ def read_manifest(layout: Layout, row: ModelRow) -> Manifest:
         with suppress(FileNotFoundError):
             text = place.read_bytes()
             actual = blake3(text).hexdigest()
-            if actual == row.manifest_hash and (manifest := Manifest.from_json(text)).name == row.name:
+            name = own_name(row.name)
+            if actual == row.manifest_hash and (manifest := Manifest.from_json(text)).name == name:
                 return manifest
     if actual is None:
-        raise ManifestLostError(row.name)
-    raise FileCorruptError(row.name, "its manifest", row.manifest_hash, actual)
+        raise ManifestLostError(row.title)
+    raise FileCorruptError(row.title, "its manifest", row.manifest_hash, actual)
 
 
 def insert_model(
-    connection: sqlite3.Connection, manifest: Manifest, file: str, manifest_hash: str, form: str | None = None
+    connection: sqlite3.Connection,
+    manifest: Manifest,
+    file: str,
+    manifest_hash: str,
+    form: str | None = None,
+    row_name: str | None = None,
 ) -> None:
-    """Note a model in the open transaction; its form shows in its blocks if it is not given."""
+    """Note a model in the open transaction; its form shows in its blocks if it is not given.
+
+    `row_name` is that of a model in the trash.
+    """
     ids = manifest.block_ids()
     form = form or _form_of(connection, ids)
     connection.execute(
         "INSERT INTO models (name, file, manifest_hash, weights, raw_bytes, num_files, num_blocks, base,"
         " base_weights, form, added_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            manifest.name,
+            row_name or manifest.name,
             file,
             manifest_hash,
             manifest.weights,
@@ -106,7 +154,8 @@ def insert_model(
         ),
     )
     change_refs(connection, ids, 1, int(form == HOT))
-    count_files(connection, manifest)
+    if row_name is None:
+        count_files(connection, manifest)
 
 
 def change_refs(connection: sqlite3.Connection, ids: Sequence[BlockId], refs: int, hot_refs: int) -> None:
@@ -142,14 +191,33 @@ def count_files(connection: sqlite3.Connection, manifest: Manifest) -> None:
     )
 
 
-def drop_model(connection: sqlite3.Connection, manifest: Manifest, form: str) -> None:
-    """Forget a model and what it refers to."""
+def drop_model(connection: sqlite3.Connection, manifest: Manifest, row: ModelRow) -> None:
+    """Forget a model, or one in the trash, and what it refers to."""
+    change_refs(connection, manifest.block_ids(), -1, -int(row.form == HOT))
+    if row.removed_ms is None:
+        discount_files(connection, manifest)
+    connection.execute("DELETE FROM models WHERE name = ?", (row.name,))
+    index.set_meta(connection, f"own/{row.name}", None)
+
+
+def discount_files(connection: sqlite3.Connection, manifest: Manifest) -> None:
+    """Take away one reference for each file of a model."""
     files = [(bytes.fromhex(entry.sha256),) for entry in manifest.files]
-    change_refs(connection, manifest.block_ids(), -1, -int(form == HOT))
     connection.executemany("UPDATE files SET refs = refs - 1 WHERE sha256 = ?", files)
     connection.executemany("DELETE FROM files WHERE sha256 = ? AND refs <= 0", files)
-    connection.execute("DELETE FROM models WHERE name = ?", (manifest.name,))
-    index.set_meta(connection, f"own/{manifest.name}", None)
+
+
+def rename_model(connection: sqlite3.Connection, row: ModelRow, name: str, path: Path, text: bytes) -> None:
+    """Give a model's row another name and manifest; what was noted of its files stays true."""
+    manifest_hash = blake3(text).hexdigest()
+    own = is_own(connection, row)
+    connection.execute(
+        "UPDATE models SET name = ?, file = ?, manifest_hash = ? WHERE name = ?",
+        (name, path.name, manifest_hash, row.name),
+    )
+    index.set_meta(connection, f"own/{row.name}", None)
+    if own:
+        index.set_meta(connection, f"own/{name}", manifest_hash)
 
 
 def set_form(connection: sqlite3.Connection, manifest: Manifest, form: str) -> None:
@@ -227,6 +295,15 @@ def says_other(row: ModelRow, manifest: Manifest) -> bool:
     )
 
 
+def _file_of(row_name: str) -> str:
+    """File of the manifest of a model, or of one in the trash."""
+    if not row_name.startswith(TRASH):
+        return manifest_file(row_name)
+    if not _TRASH_NAME.fullmatch(row_name):
+        raise IndexCorruptError("a model's row has an impossible name")
+    return trash_file(own_name(row_name), int(row_name.split(":", 2)[1]))
+
+
 _TYPES = {"name": str, "manifest_hash": str, "weights": str, "raw_bytes": int, "form": str, "uses": int}
 
 
@@ -236,5 +313,5 @@ def _row(row: tuple[object, ...]) -> ModelRow:
     fields = dict(zip(names, row, strict=True))
     if not all(isinstance(fields[name], kind) for name, kind in _TYPES.items()):
         raise IndexCorruptError("a model's row has impossible fields")
-    fields["file"] = manifest_file(str(fields["name"]))
+    fields["file"] = _file_of(str(fields["name"]))
     return ModelRow(**{**fields, "pinned": bool(fields["pinned"])})  # type: ignore[arg-type]

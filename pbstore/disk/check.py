@@ -76,7 +76,7 @@ def verify(
 
 
 def _model_problems(store: "DiskBlockStore") -> Iterator[str]:
-    rows = store.model_rows()
+    rows = catalog.all_models(store.connection)
     for row in rows:
         try:
             manifest = catalog.read_manifest(store.layout, row)
@@ -86,11 +86,11 @@ def _model_problems(store: "DiskBlockStore") -> Iterator[str]:
         for piece in dict.fromkeys(manifest.pieces()):
             location = store.find(piece.block_id)
             if location is None:
-                yield f"block {piece.block_id[:12]}, needed by {row.name}, is missing"
+                yield f"block {piece.block_id[:12]}, needed by {row.title}, is missing"
             elif location.record.raw_bytes != piece.raw_bytes:
-                yield f"block {piece.block_id[:12]} of {row.name} has another size than its manifest says"
+                yield f"block {piece.block_id[:12]} of {row.title} has another size than its manifest says"
     files = {row.file for row in rows}
-    for path in store.layout.placed_manifests():
+    for path in (*store.layout.placed_manifests(), *store.layout.trashed_manifests()):
         if path.name not in files and catalog.load_file(path) is None:
             yield f"manifest file {path.name} is damaged"
 

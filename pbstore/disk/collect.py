@@ -1,12 +1,13 @@
 """Freeing room: a plan first, then its application."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pbstore.disk import fsio, index, pack, recount, recover, retire
+from pbstore.disk import fsio, index, pack, recount, recover, retire, trash
 from pbstore.disk.index import Location
+from pbstore.disk.space import DiskUse
 from pbstore.errors import IntegrityError
 from pbstore.hashing import BlockId
 
@@ -26,6 +27,8 @@ class GcReport:
     """What a gc frees, or has freed."""
 
     dry_run: bool
+    trashed_models: tuple[str, ...] = ()
+    """Models whose time in the trash is over."""
     orphan_blocks: int
     """Blocks that no model needs."""
     orphan_bytes: int
@@ -37,7 +40,9 @@ class GcReport:
     packs: int
     """Packs that are written anew or deleted."""
     freed_bytes: int
-    """Bytes of pack files that are given back."""
+    """Bytes on the disk that are given back, over the whole store."""
+    before: DiskUse
+    after: DiskUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,46 +50,86 @@ class _Pack:
     number: int
     end: int
     kept_bytes: int
-    """Live bytes after the orphans are gone, with headers and padding."""
+    """Live bytes, with headers and padding."""
 
 
-def gc(store: "DiskBlockStore", dry_run: bool = False) -> GcReport:
+def gc(
+    store: "DiskBlockStore",
+    check: Callable[[], None] = lambda: None,
+    names: Iterable[str] | None = (),
+    now: float | None = None,
+) -> GcReport:
     """Delete blocks that no model needs, and write packs with many dead bytes anew.
+
+    Models whose time in the trash is over go first.
+
+    Args:
+        store: The store.
+        check: Called under the writer's lock before anything is changed.
+        names: Of these, the models in the trash go whatever their time; None for all.
+        now: The time, if it is not the clock's: of a plan that is carried out.
 
     Raises:
         UnsafeDeletionError: If manifests, index and packs do not tell what is needed; nothing was deleted.
     """
+    before = store.disk_use()
     with store.writing() as connection:
+        check()
+        doomed = {row.name: row for row in (*trash.named(store, names), *trash.expired(store, now))}
+        gone = trash.drop(store, doomed.values())
         named = recount.recount(store)
         witness = recount.witness(store, named)
-        spared = store.spared | set(index.find_many(connection, list(store.spared)))
-        freed = 0 if dry_run else _retire_all(store, connection, spared)
-        witness = recount.witness(store, named) if freed else witness
-        orphans = [item for item in orphan_locations(connection) if item.record.block_id not in spared]
-        orphans = [item for item in orphans if bytes.fromhex(item.record.block_id) not in witness.needed]
-        packs = _wasteful(connection, _packs(connection, orphans), orphans)
-        report = GcReport(
-            dry_run=dry_run,
-            kept_bases=len(retire.unnamed_bases(connection)),
-            retired_bases=freed,
-            orphan_blocks=len(orphans),
-            orphan_bytes=sum(item.record.stored_bytes for item in orphans),
-            packs=len(packs),
-            freed_bytes=sum(item.end - item.kept_bytes for item in packs),
-        )
-        if dry_run:
-            return report
-        for location in orphans:
-            store.drop(location)
-        if packs:
-            compact(store, connection, [item.number for item in packs])
+        retired = retire_all(store, connection)
+        witness = recount.witness(store, named) if retired else witness
+        orphans = drop_orphans(store, connection, witness.needed)
+        kept = len(retire.unnamed_bases(connection))
+        packs = compact_wasteful(store, connection)
         recover.remove_strays(store.layout, connection, _is_dispensable(store, named))
-    return report
+    after = store.disk_use()
+    return GcReport(
+        dry_run=False,
+        trashed_models=gone,
+        kept_bases=kept,
+        retired_bases=retired,
+        orphan_blocks=len(orphans),
+        orphan_bytes=sum(item.record.stored_bytes for item in orphans),
+        packs=packs,
+        freed_bytes=before.total_bytes - after.total_bytes,
+        before=before,
+        after=after,
+    )
 
 
-def _retire_all(store: "DiskBlockStore", connection: "sqlite3.Connection", spared: set[BlockId]) -> int:
+def drop_orphans(
+    store: "DiskBlockStore", connection: "sqlite3.Connection", needed: Collection[bytes] = ()
+) -> list[Location]:
+    """Inside `writing`: delete the blocks that no model needs but those that an open add counts on.
+
+    The index was compared with manifests and packs before: what they need, by its key, stays in any case.
+    """
+    spared = _spared(store, connection)
+    orphans = [item for item in orphan_locations(connection) if item.record.block_id not in spared]
+    orphans = [item for item in orphans if bytes.fromhex(item.record.block_id) not in needed]
+    for location in orphans:
+        store.drop(location)
+    return orphans
+
+
+def compact_wasteful(store: "DiskBlocks", connection: "sqlite3.Connection") -> int:
+    """Inside `writing`: write packs with many dead bytes anew; returns how many."""
+    wasteful = _wasteful(connection, _packs(connection))
+    if wasteful:
+        compact(store, connection, [item.number for item in wasteful])
+    return len(wasteful)
+
+
+def _spared(store: "DiskBlocks", connection: "sqlite3.Connection") -> set[BlockId]:
+    return store.spared | set(index.find_many(connection, list(store.spared)))
+
+
+def retire_all(store: "DiskBlockStore", connection: "sqlite3.Connection") -> int:
     """Let go of as many unnamed bases as pays; differences before what they are based on."""
-    tried, freed = set(spared), 0
+    tried, freed = _spared(store, connection), 0
     while bases := [one for one in retire.unnamed_bases(connection) if one.record.block_id not in tried]:
         for base in sorted(bases, key=lambda one: not one.record.needs):
             tried.add(base.record.block_id)
@@ -108,12 +153,8 @@ def orphan_bytes(connection: "sqlite3.Connection") -> int:
 
 def keep_within(store: "DiskBlocks", connection: "sqlite3.Connection", limit_bytes: int) -> None:
     """Inside `writing`: write packs with dead bytes anew if all packs together are longer than a limit."""
-    packs = list(_packs(connection, []))
-    if sum(item.end for item in packs) <= limit_bytes:
-        return
-    wasteful = _wasteful(connection, packs, [])
-    if wasteful:
-        compact(store, connection, [item.number for item in wasteful])
+    if sum(item.end for item in _packs(connection)) > limit_bytes:
+        compact_wasteful(store, connection)
 
 
 def compact(store: "DiskBlocks", connection: "sqlite3.Connection", numbers: list[int]) -> None:
@@ -156,24 +197,17 @@ def _live_in(connection: "sqlite3.Connection", number: int) -> list[BlockId]:
     return [BlockId(key.hex()) for (key,) in rows]
 
 
-def _packs(connection: "sqlite3.Connection", orphans: list[Location]) -> Iterator[_Pack]:
-    dead: dict[int, int] = {}
-    for item in orphans:
-        size = item.record.stored_bytes + item.record.overhead_bytes
-        dead[item.pack] = dead.get(item.pack, 0) + size
+def _packs(connection: "sqlite3.Connection") -> Iterator[_Pack]:
     rows = connection.execute("SELECT number, end, live_bytes + live_overhead FROM packs").fetchall()
     for number, end, live in rows:
-        yield _Pack(number, end, pack.PACK_HEADER_BYTES + live - dead.get(number, 0))
+        yield _Pack(number, end, pack.PACK_HEADER_BYTES + live)
 
 
-def _wasteful(
-    connection: "sqlite3.Connection", packs: Iterable[_Pack], orphans: list[Location]
-) -> list[_Pack]:
+def _wasteful(connection: "sqlite3.Connection", packs: Iterable[_Pack]) -> list[_Pack]:
     """Packs that are worth to be written anew."""
     found = []
     for item in filter(_is_wasteful, packs):
         between = _bytes_between_records(connection, item.number)  # takes longer than all before
-        between -= sum(-one.record.end % pack.ALIGN for one in orphans if one.pack == item.number)
         exact = replace(item, kept_bytes=min(item.kept_bytes + between, item.end))
         if _is_wasteful(exact):
             found.append(exact)

@@ -1,13 +1,17 @@
-"""Which models go when room is wanted: pinned ones never, then by priority, then the longest unused."""
+"""Which models go when room is wanted: the trash first, pinned ones never, then by priority and use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pbstore.disk import catalog, collect, retire, trash, uses
 from pbstore.disk.catalog import ModelRow
-from pbstore.errors import IntegrityError
+from pbstore.disk.space import DiskUse
+from pbstore.errors import EvictGoalError, IntegrityError
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from pbstore.disk.store import DiskBlockStore
 
 Order = Callable[[ModelRow], tuple[float, ...]]
@@ -22,44 +26,92 @@ ORDERS: dict[str, Order] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvictReport:
-    """What an eviction removes, or has removed."""
+    """What an eviction removes, or has removed; it is not in the trash afterwards."""
 
     dry_run: bool
     models: tuple[str, ...]
+    trashed_models: tuple[str, ...] = ()
+    """Models that were in the trash."""
     freed_bytes: int
-    """Payload bytes that are free afterwards; with `dry_run` a lower bound."""
+    """Payload bytes that are free afterwards: these count against a capacity."""
+    before: DiskUse
+    after: DiskUse
 
 
 def evict(
-    store: "DiskBlockStore", wanted_bytes: int, order: str | Order = "lru", dry_run: bool = False
+    store: "DiskBlockStore",
+    wanted_bytes: int,
+    order: str | Order = "lru",
+    check: Callable[[], None] = lambda: None,
 ) -> EvictReport:
-    """Remove models until so many payload bytes are free again, or none is left that may go.
+    """Remove models until so many payload bytes are free again; all or nothing.
 
     Args:
         store: The store.
         wanted_bytes: Payload bytes to free.
         order: A name of `ORDERS`, or a function of a model's row.
-        dry_run: Only say which models would go.
+        check: Called under the writer's lock before anything is changed.
 
     Raises:
         ValueError: If the order's name is unknown.
+        EvictGoalError: If so much cannot be freed; the store is as it was.
     """
     key = ORDERS.get(order) if isinstance(order, str) else order
     if key is None:
         raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
-    gone, freed = [], 0
-    for row in sorted((row for row in store.settled_rows() if not row.pinned), key=key):
-        if freed >= wanted_bytes:
+    before = store.disk_use()
+    with store.writing() as connection:
+        check()
+        store.check_index()
+        uses.count_uses(store.layout, connection)
+        start = store.used_bytes
+        trashed = _drop_until(store, connection, catalog.trashed_models(connection), start, wanted_bytes)
+        rows = [row for row in catalog.live_models(connection) if not row.pinned]
+        models = _drop_until(store, connection, sorted(rows, key=key), start, wanted_bytes)
+        freed = start - store.used_bytes
+        if freed < wanted_bytes:
+            raise EvictGoalError(wanted_bytes, freed)
+        collect.compact_wasteful(store, connection)
+    after = store.disk_use()
+    return EvictReport(
+        dry_run=False,
+        models=models,
+        trashed_models=trashed,
+        freed_bytes=freed,
+        before=before,
+        after=after,
+    )
+
+
+def take_from_trash(store: "DiskBlockStore", wanted_bytes: int) -> None:
+    """Inside `writing`: let go of models in the trash, the oldest first, until so much room is free."""
+    connection = store.connection
+    rows = catalog.trashed_models(connection)
+    if rows:
+        store.check_index()
+        _drop_until(store, connection, rows, store.used_bytes, wanted_bytes)
+
+
+def _drop_until(
+    store: "DiskBlockStore",
+    connection: "sqlite3.Connection",
+    rows: list[ModelRow],
+    start: int,
+    wanted_bytes: int,
+) -> tuple[str, ...]:
+    """Let go of models until so many payload bytes fewer than at the start are used; returns their names."""
+    gone: list[str] = []
+    for row in rows:
+        if start - store.used_bytes >= wanted_bytes:
             break
-        gone.append(row.name)
-        before = store.used_bytes
-        if dry_run:
-            freed += own_bytes(store, row.name)
-        else:
-            store.remove(row.name)
-            store.gc()
-            freed += before - store.used_bytes
-    return EvictReport(dry_run=dry_run, models=tuple(gone), freed_bytes=freed)
+        gone += trash.drop(store, [row])
+        collect.drop_orphans(store, connection)
+        missing = wanted_bytes - (start - store.used_bytes)
+        bases = sum(base.record.stored_bytes for base in retire.unnamed_bases(connection))
+        if 0 < missing <= bases or row is rows[-1]:  # letting go of these takes long, and may be enough
+            collect.retire_all(store, connection)
+            collect.drop_orphans(store, connection)
+    return tuple(gone)
 
 
 def own_bytes(store: "DiskBlockStore", name: str) -> int:

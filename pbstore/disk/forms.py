@@ -1,18 +1,18 @@
 """Hot and cold models: the form of stored blocks changes, their content never."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pbstore.blocks import RAW
 from pbstore.coding import STEPS
-from pbstore.disk import catalog, index, similar
+from pbstore.disk import catalog, collect, index, similar, uses
 from pbstore.disk.adding import key_untried, sketch_untried
 from pbstore.disk.catalog import COLD, HOT, ModelRow
 from pbstore.disk.encode import Encoder
 from pbstore.disk.index import Location
+from pbstore.disk.space import DiskUse
 from pbstore.hashing import BlockId
-from pbstore.manifest import Manifest
 from pbstore.store import raw_block
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ class FormReport:
     name: str
     form: str
     changed_blocks: int
-    before_bytes: int
-    """Payload bytes of the model's blocks before, and of what they need."""
-    after_bytes: int
-    """The same afterwards."""
+    before: DiskUse
+    """What the whole store occupied before."""
+    after: DiskUse
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +42,48 @@ class FormChange:
     why: str
 
 
-def heat(store: "DiskBlockStore", name: str) -> FormReport:
-    """Store all blocks of a model raw, so that they can be mapped."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalanceReport:
+    """What balancing changes, or has changed."""
+
+    dry_run: bool
+    changes: tuple[FormChange, ...]
+    before: DiskUse
+    """What the whole store occupied before."""
+    after: DiskUse
+
+
+def heat(store: "DiskBlockStore", name: str, check: Callable[[], None] = lambda: None) -> FormReport:
+    """Store all blocks of a model raw, so that they can be mapped.
+
+    The room of the smaller forms is given back, as that of `cool`, where much of a pack is dead.
+    """
+    return _change_form(store, name, HOT, check)
+
+
+def cool(store: "DiskBlockStore", name: str, check: Callable[[], None] = lambda: None) -> FormReport:
+    """Store a model as small as possible. Blocks that a hot model shares stay raw."""
+    return _change_form(store, name, COLD, check)
+
+
+def _change_form(store: "DiskBlockStore", name: str, form: str, check: Callable[[], None]) -> FormReport:
+    before = store.disk_use()
     with store.writing() as connection:
+        check()
         store.check_index()
-        manifest = store.manifest(name)
-        before = payload_bytes(store, manifest)
-        changed = make_raw(store, manifest.block_ids())
-        if store.model_row(name).form != HOT:
-            catalog.set_form(connection, manifest, HOT)
-        after = payload_bytes(store, manifest)
-    return FormReport(name=name, form=HOT, changed_blocks=changed, before_bytes=before, after_bytes=after)
+        changed = _heat(store, name) if form == HOT else _cool(store, name)
+        collect.compact_wasteful(store, connection)
+    after = store.disk_use()
+    return FormReport(name=name, form=form, changed_blocks=changed, before=before, after=after)
+
+
+def _heat(store: "DiskBlockStore", name: str) -> int:
+    """Inside `writing`: store all blocks of a model raw; returns how many changed."""
+    manifest = store.manifest(name)
+    changed = make_raw(store, manifest.block_ids())
+    if store.model_row(name).form != HOT:
+        catalog.set_form(store.connection, manifest, HOT)
+    return changed
 
 
 def make_raw(store: "DiskBlockStore", ids: Sequence[BlockId]) -> int:
@@ -68,27 +99,16 @@ def make_raw(store: "DiskBlockStore", ids: Sequence[BlockId]) -> int:
     return len(coded)
 
 
-def cool(store: "DiskBlockStore", name: str) -> FormReport:
-    """Store a model as small as possible. Blocks that a hot model shares stay raw."""
-    with store.writing() as connection:
-        store.check_index()
-        manifest = store.manifest(name)
-        before = payload_bytes(store, manifest)
-        if store.model_row(name).form != COLD:
-            catalog.set_form(connection, manifest, COLD)
-        sketch_untried(store)
-        for dtype in {tensor.spec.dtype for tensor in store.tensors(name)}:
-            key_untried(store, dtype)
-        encoder = Encoder(store, thorough=True)
-        changed = sum(_shrink(store, encoder, block_id) for block_id in manifest.block_ids())
-        after = payload_bytes(store, manifest)
-    return FormReport(name=name, form=COLD, changed_blocks=changed, before_bytes=before, after_bytes=after)
-
-
-def payload_bytes(store: "DiskBlockStore", manifest: Manifest) -> int:
-    """Payload bytes of a model's blocks and of what they need."""
-    ids = {need for block_id in manifest.block_ids() for need in (block_id, *store.info(block_id).needs)}
-    return sum(store.info(block_id).stored_bytes for block_id in ids)
+def _cool(store: "DiskBlockStore", name: str) -> int:
+    """Inside `writing`: store a model as small as possible; returns how many blocks changed."""
+    manifest = store.manifest(name)
+    if store.model_row(name).form != COLD:
+        catalog.set_form(store.connection, manifest, COLD)
+    sketch_untried(store)
+    for dtype in sorted({tensor.spec.dtype for tensor in store.tensors(name)}):
+        key_untried(store, dtype)
+    encoder = Encoder(store, thorough=True)
+    return sum(_shrink(store, encoder, block_id) for block_id in manifest.block_ids())
 
 
 def plan_balance(rows: list[ModelRow], raw_room_bytes: int, min_uses: int = 2) -> list[FormChange]:
@@ -114,17 +134,30 @@ def plan_balance(rows: list[ModelRow], raw_room_bytes: int, min_uses: int = 2) -
     return sorted(changes, key=lambda change: change.form)
 
 
-def balance(store: "DiskBlockStore", raw_room_bytes: int | None, dry_run: bool) -> list[FormChange]:
-    """Heat and cool models by use and quota; by default half of the capacity, or 4 GiB, may be raw."""
+def balance(
+    store: "DiskBlockStore",
+    raw_room_bytes: int | None,
+    check: Callable[[], None] = lambda: None,
+    planned: Sequence[FormChange] | None = None,
+) -> BalanceReport:
+    """Heat and cool models by use and quota; by default half of the capacity, or 4 GiB, may be raw.
+
+    With `planned` these changes are made, whatever was used since.
+    """
     if raw_room_bytes is None:
         raw_room_bytes = 4 << 30 if store.capacity_bytes is None else store.capacity_bytes // 2
-    changes = plan_balance(store.settled_rows(), raw_room_bytes)
-    for change in () if dry_run else changes:
-        if change.form == HOT:
-            heat(store, change.name)
-        else:
-            cool(store, change.name)
-    return changes
+    before = store.disk_use()
+    with store.writing() as connection:
+        check()
+        store.check_index()
+        uses.count_uses(store.layout, connection)
+        rows = catalog.live_models(connection)
+        changes = plan_balance(rows, raw_room_bytes) if planned is None else list(planned)
+        for change in changes:
+            (_heat if change.form == HOT else _cool)(store, change.name)
+        collect.compact_wasteful(store, connection)
+    after = store.disk_use()
+    return BalanceReport(dry_run=False, changes=tuple(changes), before=before, after=after)
 
 
 def _shrink(store: "DiskBlockStore", encoder: Encoder, block_id: BlockId) -> bool:

@@ -19,6 +19,7 @@ CLONE_ALIGN = 4096
 _FICLONERANGE = 0x4020940D
 T = TypeVar("T")
 _durable: ContextVar[bool] = ContextVar("durable", default=True)
+_holes: ContextVar[bool] = ContextVar("holes", default=False)
 _hooks: list[Callable[[str], None]] = []
 
 
@@ -42,6 +43,16 @@ def durability(wanted: bool) -> Iterator[None]:
         yield
     finally:
         _durable.reset(token)
+
+
+@contextmanager
+def holes() -> Iterator[None]:
+    """Inside, `write_record` leaves a hole for the payload: for a copy of a store that shows a step."""
+    token = _holes.set(True)
+    try:
+        yield
+    finally:
+        _holes.reset(token)
 
 
 def clone_range(source: int, source_offset: int, length: int, fd: int, offset: int) -> bool:
@@ -145,6 +156,14 @@ def write_all(fd: int, parts: list[Buffer], offset: int) -> int:
         if written:
             views[0] = views[0][written:]
     return offset
+
+
+def write_record(fd: int, head: list[Buffer], payload: Buffer, offset: int) -> None:
+    """Write a record's head and its payload, or a hole of the payload's length."""
+    if not _holes.get():
+        write_all(fd, [*head, payload], offset)
+        return
+    os.truncate(fd, write_all(fd, head, offset) + len(payload))
 
 
 def write_at(fd: int, data: Buffer, offset: int) -> None:

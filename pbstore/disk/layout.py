@@ -11,7 +11,10 @@ from pbstore.errors import NotAStoreError
 from pbstore.nesting import FORMAT, SETTINGS_FILE
 
 VERSION = 1
+TRASH_SUFFIX = ".trash"
 DEFAULT_PACK_BYTES = 1 << 30
+DEFAULT_TRASH_DAYS = 7.0
+MAX_TRASH_DAYS = 36_500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +25,16 @@ class Settings:
     """Most payload bytes that fit, None without a limit."""
     pack_bytes: int = DEFAULT_PACK_BYTES
     """A pack that has reached this length gets no further blocks."""
+    trash_days: float = DEFAULT_TRASH_DAYS
+    """A gc leaves removed models alone for so long."""
 
     def __post_init__(self) -> None:
         if self.capacity_bytes is not None and self.capacity_bytes < 0:
             raise ValueError(f"capacity_bytes must be >= 0, got {self.capacity_bytes}")
         if self.pack_bytes < 4096:
             raise ValueError(f"pack_bytes must be >= 4096, got {self.pack_bytes}")
+        if not 0 <= self.trash_days <= MAX_TRASH_DAYS:
+            raise ValueError(f"trash_days must be in 0..{MAX_TRASH_DAYS}, got {self.trash_days}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,14 @@ class Layout:
         """File of a model's manifest: named by a hash, so that no model name can leave the folder."""
         return self.manifests / manifest_file(name)
 
+    def trashed(self, name: str, stamp_ms: int) -> Path:
+        """File of the manifest of a model that was removed at a time, milliseconds since 1970."""
+        return self.manifests / trash_file(name, stamp_ms)
+
+    def trashed_manifests(self) -> list[Path]:
+        """Manifests of removed models, sorted."""
+        return sorted(p for p in self.manifests.glob(f"*{TRASH_SUFFIX}") if not p.name.startswith("."))
+
     @staticmethod
     def waiting(manifest: Path) -> Path:
         """Where a manifest's file lies until its model is committed."""
@@ -87,6 +102,11 @@ class Layout:
 def manifest_file(name: str) -> str:
     """Name of the file of a model's manifest."""
     return f"{blake3(name.encode()).hexdigest(length=20)}.json"
+
+
+def trash_file(name: str, stamp_ms: int) -> str:
+    """Name of the file of a removed model's manifest."""
+    return f"{manifest_file(name).removesuffix('.json')}.{stamp_ms}{TRASH_SUFFIX}"
 
 
 def default_pack_bytes(capacity_bytes: int | None) -> int:
@@ -142,7 +162,11 @@ def read_settings(layout: Layout) -> Settings:
     if tree.get("version") != VERSION:
         raise NotAStoreError(root, f"format version {tree.get('version')!r} is unknown, expected {VERSION}")
     try:
-        return Settings(capacity_bytes=tree["capacity_bytes"], pack_bytes=int(tree["pack_bytes"]))
+        return Settings(
+            capacity_bytes=tree["capacity_bytes"],
+            pack_bytes=int(tree["pack_bytes"]),
+            trash_days=float(tree.get("trash_days", DEFAULT_TRASH_DAYS)),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise NotAStoreError(root, f"bad setting in {SETTINGS_FILE}: {error}") from None
 

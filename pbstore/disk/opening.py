@@ -12,6 +12,7 @@ def open_store(
     capacity_bytes: int | None = None,
     *,
     pack_bytes: int | None = None,
+    trash_days: float | None = None,
     lock_wait_s: float = 60.0,
     read_only: bool = False,
     durable: bool = True,
@@ -22,6 +23,8 @@ def open_store(
         path: The store's folder.
         capacity_bytes: Most payload bytes that fit. None keeps what the store was made with.
         pack_bytes: Length at which a pack is closed, bytes; only for a new store.
+        trash_days: For how many days a gc leaves removed models alone. 0 for no trash;
+            None keeps what is set, 7 at first.
         read_only: Touch nothing: for a store on a read-only disk, to which nobody writes meanwhile.
         durable: Wait for the disk at every commit. False for scratch stores: they survive the death of a
             process, but not of the machine, and are many times faster for small writes.
@@ -35,7 +38,12 @@ def open_store(
         layout = Layout(Path(path))
         return DiskBlockStore(layout, read_settings(layout), read_only=True)
     layout, settings = prepare(Path(path), capacity_bytes, pack_bytes)
-    if capacity_bytes is not None and capacity_bytes != settings.capacity_bytes:
-        settings = replace(settings, capacity_bytes=capacity_bytes)
+    changed = replace(
+        settings,
+        capacity_bytes=settings.capacity_bytes if capacity_bytes is None else capacity_bytes,
+        trash_days=settings.trash_days if trash_days is None else trash_days,
+    )
+    if changed != settings:
+        settings = changed
         write_settings(layout, settings)
     return DiskBlockStore(layout, settings, lock_wait_s, durable=durable)

@@ -163,7 +163,7 @@ def append(fd: int, end: int, block: StoredBlock) -> Record:
     header = encode_header(record)
     lead = bytes(record.offset - end)
     gap = bytes(record.overhead_bytes - len(header))
-    fsio.write_all(fd, [lead, header, gap, block.payload], end)
+    fsio.write_record(fd, [lead, header, gap], block.payload, end)
     return record
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pbstore.disk import catalog, index, pack
 from pbstore.disk.catalog import HOT
 from pbstore.disk.index import Location
+from pbstore.disk.layout import TRASH_SUFFIX
 from pbstore.errors import PackCorruptError, PBStoreError, UnsafeDeletionError
 from pbstore.hashing import BlockId
 from pbstore.manifest import Manifest
@@ -41,11 +42,12 @@ class Named:
     odd: list[str] = field(default_factory=list)
     """One line for each model that the index does not know, or of which it says something else."""
 
-    def take(self, manifest: Manifest, hot: bool) -> None:
-        """Count what a manifest names."""
+    def take(self, manifest: Manifest, hot: bool, *, trashed: bool = False) -> None:
+        """Count what a manifest names; of a model in the trash, the blocks only."""
         keys = [bytes.fromhex(block_id) for block_id in manifest.block_ids()]
         self.refs.update(keys)
-        self.files.update(bytes.fromhex(entry.sha256) for entry in manifest.files)
+        if not trashed:
+            self.files.update(bytes.fromhex(entry.sha256) for entry in manifest.files)
         if hot:
             self.hot_refs.update(keys)
 
@@ -76,16 +78,16 @@ def count(store: "DiskBlocks") -> Named:
         except (PBStoreError, OSError) as error:
             named.unreadable.append(str(error))
         else:
-            named.take(manifest, row.form == HOT)
+            named.take(manifest, row.form == HOT, trashed=row.removed_ms is not None)
             if catalog.says_other(row, manifest):
-                named.odd.append(f"the index and the manifest of {row.name} disagree about the model")
+                named.odd.append(f"the index and the manifest of {row.title} disagree about the model")
     known = {row.file for row in rows} | store.leaving_manifests()
-    for path in store.layout.placed_manifests():
+    for path in (*store.layout.placed_manifests(), *store.layout.trashed_manifests()):
         if path.name in known:
             continue
         loaded = catalog.load_file(path)
         if loaded is not None:
-            named.take(loaded[0], False)
+            named.take(loaded[0], False, trashed=path.suffix == TRASH_SUFFIX)
             named.odd.append(
                 f"the index does not know model {loaded[0].name}, whose manifest is in the store"
             )
@@ -200,7 +202,7 @@ def _found_in_packs(store: "DiskBlocks", keys: set[bytes]) -> BlockId | None:
 
 def records_of(store: "DiskBlocks", number: int) -> Iterator[pack.Record]:
     """All records in a pack's file, whatever the index says."""
-    path = pack.pack_path(store.layout.packs, number)
+    path = store.readable_pack(number)
     try:
         with path.open("rb") as file:
             yield from pack.scan(file.fileno(), number, path.stat().st_size)

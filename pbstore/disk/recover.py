@@ -153,6 +153,13 @@ def _fill(layout: Layout, connection: sqlite3.Connection) -> None:
             log.warning("manifest %s is damaged: left out", path.name)
         else:
             catalog.insert_model(connection, loaded[0], path.name, loaded[1])
+    for path in layout.trashed_manifests():
+        loaded, stamp = catalog.load_file(path), path.name.split(".")[1]
+        if loaded is None or not stamp.isdigit() or layout.trashed(loaded[0].name, int(stamp)) != path:
+            log.warning("manifest %s of a removed model is damaged: left out", path.name)
+        elif _has_blocks(connection, loaded[0]):
+            name = catalog.trash_name(loaded[0].name, int(stamp))
+            catalog.insert_model(connection, loaded[0], path.name, loaded[1], row_name=name)
 
 
 def _has_blocks(connection: sqlite3.Connection, manifest: Manifest) -> bool:

@@ -76,13 +76,15 @@ def _renew_headers(store: "DiskBlockStore") -> int:
 def recount_readable(store: "DiskBlockStore") -> None:
     """Inside `writing`: count references anew from the manifests; nothing changes if one cannot be read."""
     connection = store.connection
-    if not all(_is_readable(store, row) for row in store.model_rows()):
+    rows = catalog.all_models(connection)
+    if not all(_is_readable(store, row) for row in rows):
         return
     connection.execute("UPDATE blocks SET refs = 0, hot_refs = 0")
     connection.execute("DELETE FROM files")
-    for row in store.model_rows():
-        manifest = store.manifest(row.name)
-        catalog.count_files(connection, manifest)
+    for row in rows:
+        manifest = store.manifest_of(row)
+        if row.removed_ms is None:
+            catalog.count_files(connection, manifest)
         catalog.change_refs(connection, manifest.block_ids(), 1, int(row.form == HOT))
 
 
@@ -113,11 +115,9 @@ def _mend_manifests(store: "DiskBlockStore", other: "DiskBlockStore") -> int:
 
 def _bad_blocks(store: "DiskBlockStore") -> list[BlockId]:
     bad: dict[BlockId, None] = {}
-    for row in store.model_rows():
+    for row in catalog.all_models(store.connection):
         if _is_readable(store, row):
-            missing = (
-                block_id for block_id in store.manifest(row.name).block_ids() if not store.has(block_id)
-            )
+            missing = (block_id for block_id in store.manifest_of(row).block_ids() if not store.has(block_id))
             bad.update(dict.fromkeys(missing))
     for location in store.locations():
         try:

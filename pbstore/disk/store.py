@@ -13,24 +13,24 @@ from pbstore.disk import (
     catalog,
     check,
     collect,
-    evict,
     forms,
     index,
     plan,
     recover,
     repair,
+    space,
     uses,
 )
+from pbstore.disk import trash as trash_can
 from pbstore.disk.adding import HowStored
 from pbstore.disk.blockstore import DiskBlocks
 from pbstore.disk.catalog import COLD, HOT, ModelRow
 from pbstore.disk.check import VerifyReport
-from pbstore.disk.collect import GcReport
-from pbstore.disk.evict import EvictReport
-from pbstore.disk.forms import FormChange, FormReport
 from pbstore.disk.index import Location
 from pbstore.disk.plan import ModelStory
 from pbstore.disk.repair import RepairReport
+from pbstore.disk.space import DiskUse
+from pbstore.disk.upkeep import Upkeep
 from pbstore.errors import (
     BlockMissingError,
     IndexCorruptError,
@@ -50,21 +50,20 @@ from pbstore.store import check_manifest_blocks, closed_blocks
 from pbstore.tensors import StoredTensor, stored_tensors
 
 
-class DiskBlockStore(DiskBlocks):
+class DiskBlockStore(Upkeep, DiskBlocks):
     """Blocks and models in a folder. See `open_store`."""
 
     def models(self) -> tuple[str, ...]:
         """Names of all models, sorted."""
-        rows = self.connection.execute("SELECT name FROM models ORDER BY name").fetchall()
-        return tuple(str(name) for (name,) in rows)
+        return tuple(row.name for row in self.model_rows())
 
     def has_model(self, name: str) -> bool:
         """Whether there is a model of this name."""
         return catalog.find_model(self.connection, name) is not None
 
     def model_rows(self) -> list[ModelRow]:
-        """What the index knows of each model, by name."""
-        return catalog.all_models(self.connection)
+        """What the index knows of each model, by name; not of those in the trash."""
+        return catalog.live_models(self.connection)
 
     def model_row(self, name: str) -> ModelRow:
         """What the index knows of one model."""
@@ -154,17 +153,38 @@ class DiskBlockStore(DiskBlocks):
                 if one not in found:
                     raise BlockMissingError(one, f"model {manifest.name}")
 
-    def remove(self, name: str) -> None:
-        """Forget a model, also one whose manifest is damaged; its blocks stay until a gc."""
-        with self.writing() as connection:
+    def remove(self, name: str, *, trash: bool = True) -> None:
+        """Take a model out of the store; `restore` brings it back for `trash_days`.
+
+        Its blocks stay meanwhile, and a gc frees them afterwards; so does a store that gets full.
+
+        Args:
+            name: The model.
+            trash: False to forget it at once; so is a model whose manifest is damaged, and all if
+                `trash_days` is 0.
+        """
+        with self.writing():
             row = self.model_row(name)
-            try:
-                catalog.drop_model(connection, self.manifest(name), row.form)
-            except IntegrityError:
-                connection.execute("DELETE FROM models WHERE name = ?", (name,))
-                repair.recount_readable(self)
-            adapters.forget_pairs(connection, name)
-            self._pack_writer.remove_manifest(self.layout.manifests / row.file)
+            if trash and self.settings.trash_days and trash_can.is_readable(self, row):
+                trash_can.put(self, row)
+            else:
+                self.drop_row(row)
+
+    def drop_row(self, row: ModelRow) -> None:
+        """Inside `writing`: forget a model, also one in the trash or one whose manifest is damaged."""
+        connection = self.connection
+        try:
+            catalog.drop_model(connection, self.manifest_of(row), row)
+        except IntegrityError:
+            connection.execute("DELETE FROM models WHERE name = ?", (row.name,))
+            repair.recount_readable(self)
+        adapters.forget_pairs(connection, row.name)
+        self._pack_writer.remove_manifest(self.layout.manifests / row.file)
+
+    def swap_manifest(self, old_file: str, path: Path, text: bytes) -> None:
+        """Inside `writing`: put a manifest in place and take another one away, with the commit."""
+        self._pack_writer.place_manifest(path, text)
+        self._pack_writer.remove_manifest(self.layout.manifests / old_file)
 
     def add(
         self,
@@ -243,18 +263,6 @@ class DiskBlockStore(DiskBlocks):
         self.touch(name)
         return report
 
-    def heat(self, name: str) -> FormReport:
-        """Store all blocks of a model raw, so that they can be mapped."""
-        return forms.heat(self, name)
-
-    def cool(self, name: str) -> FormReport:
-        """Store a model as small as possible, in the slow forms, too."""
-        return forms.cool(self, name)
-
-    def balance(self, raw_room_bytes: int | None = None, *, dry_run: bool = False) -> list[FormChange]:
-        """Heat the models used most, as far as they fit, and cool the others."""
-        return forms.balance(self, raw_room_bytes, dry_run)
-
     def make_raw(self, ids: Sequence[BlockId]) -> int:
         """Inside `writing`: give blocks the raw form."""
         return forms.make_raw(self, ids)
@@ -303,17 +311,14 @@ class DiskBlockStore(DiskBlocks):
 
     def has_weights(self, weights: str) -> bool:
         """Whether a model with these tensors is in the store, whatever its name."""
-        query = "SELECT 1 FROM models WHERE weights = ?"
+        query = f"SELECT 1 FROM models WHERE weights = ? AND NOT ({catalog.IN_TRASH})"
         return self.connection.execute(query, (weights,)).fetchone() is not None
 
     def find_weights(self, weights: str) -> tuple[str, ...]:
         """Names of the models with these tensors: how an adapter finds its base by content."""
-        rows = self.connection.execute("SELECT name FROM models WHERE weights = ? ORDER BY name", (weights,))
+        query = f"SELECT name FROM models WHERE weights = ? AND NOT ({catalog.IN_TRASH}) ORDER BY name"
+        rows = self.connection.execute(query, (weights,))
         return tuple(str(name) for (name,) in rows.fetchall())
-
-    def evict(self, wanted_bytes: int, order: str = "lru", *, dry_run: bool = False) -> EvictReport:
-        """Remove unpinned models until so many payload bytes are free."""
-        return evict.evict(self, wanted_bytes, order, dry_run)
 
     def repair(self, other: "DiskBlockStore | None" = None) -> RepairReport:
         """Build the index anew, and take damaged blocks and manifests from another store."""
@@ -325,21 +330,24 @@ class DiskBlockStore(DiskBlocks):
         if not self.read_only:
             index.shorten_log(connection)
         models, raw = connection.execute(
-            "SELECT COUNT(*), COALESCE(SUM(raw_bytes), 0) FROM models"
+            f"SELECT COUNT(*), COALESCE(SUM(raw_bytes), 0) FROM models WHERE NOT ({catalog.IN_TRASH})"
         ).fetchone()
         files = connection.execute("SELECT COALESCE(SUM(size_bytes), 0) FROM files").fetchone()[0]
         unique = connection.execute(
             "SELECT COUNT(*), COALESCE(SUM(raw_bytes), 0) FROM blocks WHERE refs > 0"
         ).fetchone()
         orphans = collect.orphan_bytes(connection)
+        trashed = trash_can.blocks_only_here(self)
+        trash_bytes = sum(item.record.stored_bytes for item in trashed)
         return Savings(
             models=models,
-            blocks=unique[0],
+            blocks=unique[0] - len(trashed),
             raw_bytes=raw,
             file_dedup_bytes=files,
-            block_dedup_bytes=unique[1],
-            stored_bytes=index.used_bytes(connection) - orphans,
+            block_dedup_bytes=unique[1] - sum(item.record.raw_bytes for item in trashed),
+            stored_bytes=index.used_bytes(connection) - orphans - trash_bytes,
             orphan_bytes=orphans,
+            trash_bytes=trash_bytes,
             disk_bytes=self.disk_bytes(),
             by_kind={
                 codec: {"blocks": count, "raw_bytes": raw_bytes, "stored_bytes": stored}
@@ -351,9 +359,11 @@ class DiskBlockStore(DiskBlocks):
 
     def disk_bytes(self) -> int:
         """What the store's files occupy on the disk, as `du` counts it; without SQLite's passing ones."""
-        passing = {f"{self.layout.index.name}-wal", f"{self.layout.index.name}-shm"}
-        files = (path for path in self.path.rglob("*") if path.name not in passing)
-        return sum(path.lstat().st_blocks * 512 for path in files if path.is_file())
+        return space.disk_use(self.layout).total_bytes
+
+    def disk_use(self) -> DiskUse:
+        """What the store's files occupy on the disk, part by part; the index's log is emptied first."""
+        return space.measure(self)
 
     def verify(
         self,
@@ -363,12 +373,6 @@ class DiskBlockStore(DiskBlocks):
     ) -> VerifyReport:
         """Check manifests, references and the hash of each block, or of a sample of them."""
         return check.verify(self, sample, rng, progress)
-
-    def gc(self, dry_run: bool = False) -> GcReport:
-        """Delete blocks that no model needs and free their room; with `dry_run` only say what would go."""
-        report = collect.gc(self, dry_run)
-        index.shorten_log(self.connection)
-        return report
 
     def rebuild_index(self) -> None:
         """Build the index again from packs and manifests."""

@@ -36,7 +36,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     def build(capacity_bytes: int | None = None) -> BlockStore:
         if request.param == "memory":
             return MemoryBlockStore(capacity_bytes)
-        store = open_store(tmp_path / f"store{len(opened)}", capacity_bytes, durable=False)
+        store = open_store(tmp_path / f"store{len(opened)}", capacity_bytes, durable=False, trash_days=0)
         opened.append(store)
         return store
 

@@ -46,10 +46,10 @@ def test_only_models_that_the_store_cut_itself_count_as_its_own(folder: Path, tm
         store.add(folder, "org/base")
         assert is_own(store, "org/base")
         false = with_false_sums(store.manifest("org/base"))
-        store.remove("org/base")
+        store.remove("org/base", trash=False)
         store.put_manifest(false)
         assert not is_own(store, "org/base")
-        store.remove("org/base")
+        store.remove("org/base", trash=False)
         store.add(folder, "org/base")
     (path / "index.sqlite").unlink()
     with open_store(path) as store:

@@ -78,7 +78,8 @@ def test_forms_pins_and_eviction(run: Run) -> None:
     assert run("heat", "org/child")["form"] == "hot"
     assert run("cool", "org/child")["form"] == "cold"
     assert run("pin", "org/base", "--priority", "2") == {"name": "org/base", "pinned": True, "priority": 2.0}
-    assert run("evict", "--free", "1MB", "--dry-run")["models"] == ["org/child"]
+    assert run("evict", "--free", "100", "--dry-run")["models"] == ["org/child"]
+    assert "cannot free" in run("evict", "--free", "1MB", "--yes", code=1)["error"]["message"]
     assert run("balance", "--room", "0", "--dry-run")["changes"][0]["name"] == "org/base"
     assert run("ls")[0]["pinned"] is True
 
@@ -92,9 +93,53 @@ def test_verify_repair_remove_and_gc(run: Run, tmp_path: Path) -> None:
     assert run("repair", code=3)["left"]
     pack.write_bytes(good)
     assert run("repair")["left"] == []
-    run("rm", "org/child")
-    assert run("gc", "--dry-run")["orphan_blocks"] == run("gc")["orphan_blocks"] > 0
-    assert main(["store", "rm", "org/child"]) == 1
+    run("rm", "org/child", "--yes")
+    assert run("gc", "--dry-run")["orphan_blocks"] == run("gc")["orphan_blocks"] == 0
+    run("forget", "org/child", "--yes")
+    assert main(["store", "rm", "org/child", "--yes"]) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["rm", "org/base"], ["forget", "--all"], ["evict", "--free", "1"], ["gc"]],
+    ids=["rm", "forget", "evict", "gc"],
+)
+def test_nothing_is_lost_where_nobody_can_be_asked(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    if words[0] in ("forget", "gc"):
+        run("rm", "org/child", "--yes")
+    if words[0] == "gc":
+        run("trash", "--days", "0")
+    before = folder_content(tmp_path / "store" / "packs"), run("ls"), run("trash")["models"]
+    run(*words, "--dry-run")
+    assert "--yes" in run(*words, code=1)["error"]["message"]
+    assert main(["store", *words]) == 1
+    assert "org/" in capsys.readouterr().err
+
+    assert (folder_content(tmp_path / "store" / "packs"), run("ls"), run("trash")["models"]) == before
+    run(*words, "--yes")
+    assert (run("ls"), run("trash")["models"]) != before[1:]
+
+
+def test_a_removed_model_comes_back(run: Run, tmp_path: Path) -> None:
+    found = run("rm", "org/base", "--dry-run")["dependents"]
+    assert found == {"bound": ["org/child"], "coded": ["org/child"]}
+    assert len(run("ls")) == 2
+    run("rm", "org/base", "--yes")
+    assert [item["name"] for item in run("trash")["models"]] == ["org/base"]
+    assert run("restore", "org/base", "--as", "org/again")["name"] == "org/again"
+    run("checkout", "org/again", tmp_path / "out")
+    assert folder_content(tmp_path / "out") == folder_content(tmp_path / "base")
+
+
+def test_a_report_is_of_the_whole_store(run: Run) -> None:
+    for words in (["heat", "org/child"], ["cool", "org/child"], ["balance", "--room", "0"], ["gc", "--yes"]):
+        start = run("savings")["disk_bytes"]
+        planned, done = run(*words, "--dry-run"), run(*words)
+        assert done["before"]["total_bytes"] == start
+        assert done["after"]["total_bytes"] == run("savings")["disk_bytes"]
+        assert abs(planned["after"]["total_bytes"] - done["after"]["total_bytes"]) <= 2 * 4096
 
 
 def test_import_of_the_hugging_face_cache(run: Run, tmp_path: Path) -> None:

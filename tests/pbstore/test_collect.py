@@ -16,7 +16,7 @@ def test_gc_plans_first_and_then_frees(tmp_path: Path) -> None:
             store.add(write_model(tmp_path / f"m{seed}", base_tensors(seed)), f"org/m{seed}", form="hot")
         full = store.disk_bytes()
         for seed in (0, 2, 3):
-            store.remove(f"org/m{seed}")
+            store.remove(f"org/m{seed}", trash=False)
         plan = store.gc(dry_run=True)
 
         assert plan.orphan_blocks > 0
@@ -39,7 +39,7 @@ def test_a_base_that_no_model_names_is_let_go(tmp_path: Path, children: int) -> 
             child = tuned(tensors, ("embed.weight", "layer.weight", "layer.bias"), seed + 1)
             store.add(write_model(tmp_path / f"c{seed}", child), f"org/c{seed}")
         before = store.used_bytes
-        store.remove("org/base")
+        store.remove("org/base", trash=False)
         report = store.gc()
 
         assert report.retired_bases > 0
@@ -60,7 +60,7 @@ def test_a_base_that_saves_more_than_it_costs_is_kept(tmp_path: Path) -> None:
         store.add(write_model(tmp_path / "row", row), "org/row")
         store.add(write_model(tmp_path / "base", base), "org/base")
         store.add(write_model(tmp_path / "half", half), "org/half")
-        store.remove("org/row")
+        store.remove("org/row", trash=False)
         before = store.used_bytes
         store.gc()
 
@@ -90,8 +90,8 @@ def test_a_reader_survives_the_collection_of_its_pack(tmp_path: Path) -> None:
             store.add(write_model(tmp_path / f"m{seed}", base_tensors(seed)), f"org/m{seed}", form="hot")
         views = {i: other.view(i) for i in other.blocks("org/m1")}
         copies = {i: bytes(view) for i, view in views.items() if view is not None}
-        store.remove("org/m0")
-        store.remove("org/m2")
+        store.remove("org/m0", trash=False)
+        store.remove("org/m2", trash=False)
         store.gc()
 
         assert {i: bytes(view) for i, view in views.items() if view is not None} == copies
@@ -125,7 +125,7 @@ def test_room_between_small_blocks_is_no_waste(tmp_path: Path) -> None:
         store.add(write_model(tmp_path / "other", base_tensors()), "org/other")
         assert store.gc(dry_run=True).packs == 0
 
-        store.remove("org/scales")
+        store.remove("org/scales", trash=False)
         assert store.gc().packs == 1
         assert store.gc(dry_run=True).packs == 0
         store.checkout("org/other", tmp_path / "out")
@@ -138,6 +138,6 @@ def test_one_collection_frees_what_the_next_would(tmp_path: Path) -> None:
     with open_store(tmp_path / "store") as store:
         store.add(write_model(tmp_path / "other", base_tensors(rows=12_000)), "org/other", form="hot")
         store.add(write_model(tmp_path / "scales", scalars), "org/scales", form="hot")
-        store.remove("org/scales")
+        store.remove("org/scales", trash=False)
         assert store.gc().packs == 1
         assert store.gc(dry_run=True).packs == 0

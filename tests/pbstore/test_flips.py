@@ -58,7 +58,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open_store(root / "store", pack_bytes=12_000, durable=False) as store:
         for name in NAMES:
             store.add(root / name.removeprefix("org/"), name, form="hot" if name == "org/hot" else "cold")
-        store.remove("org/other")
+        store.remove("org/other", trash=False)
         store.gc()
         store.add(root / "other", "org/other")
         assert store.verify().ok

@@ -61,6 +61,6 @@ def test_a_store_of_version_1_goes_on_living(copy: Path, tmp_path: Path) -> None
         assert store.add(tmp_path / "tuned", "org/again").new_blocks == 0
         store.heat("org/half")
         store.cool("org/half")
-        store.remove("org/base")
+        store.remove("org/base", trash=False)
         store.gc()
         assert store.verify().ok

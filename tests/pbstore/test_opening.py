@@ -146,7 +146,7 @@ def test_a_scratch_store_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch:
     with open_store(tmp_path / "store", durable=False) as store:
         monkeypatch.setattr(os, "fsync", refuse)
         store.add(write_model(tmp_path / "m", base_tensors(rows=20)), "org/m")
-        store.remove("org/m")
+        store.remove("org/m", trash=False)
         store.gc()
         monkeypatch.undo()
         assert store.verify().ok

@@ -138,12 +138,12 @@ def test_what_a_recast_needs_stays_or_is_replaced(
     store: DiskBlockStore, family: Family, gone: tuple[str, ...]
 ) -> None:
     for name in gone:
-        store.remove(name)
+        store.remove(name, trash=False)
         store.gc()
     left = [name for name in family.folders if name not in gone]
     family.check(store, *left)
     for name in left:
-        store.remove(name)
+        store.remove(name, trash=False)
     store.gc()
     assert store.used_bytes == 0
 
@@ -157,7 +157,7 @@ def test_a_lost_base_moves_its_casts_along(tmp_path: Path, family: Family) -> No
         store.add(family.folders["child"], "child")
         store.add(family.folders["copy"], "copy")
         base = set(store.manifest("base").block_ids())
-        store.remove("base")
+        store.remove("base", trash=False)
         store.gc()
 
         assert not any(base & set(store.info(i).needs) for i in store.block_ids() if i not in base)
@@ -254,12 +254,12 @@ def cool_child(store: DiskBlockStore) -> None:
 
 
 def drop_base(store: DiskBlockStore) -> None:
-    store.remove("base")
+    store.remove("base", trash=False)
     store.gc()
 
 
 def drop_child(store: DiskBlockStore) -> None:
-    store.remove("child")
+    store.remove("child", trash=False)
     store.gc()
 
 
@@ -315,7 +315,7 @@ def interrupted(stop_at: int) -> Callable[[PackWriter, StoredBlock], tuple[int, 
 def test_a_cast_of_a_lost_fine_tune_takes_its_place_as_a_difference(
     store: DiskBlockStore, family: Family
 ) -> None:
-    store.remove("child")
+    store.remove("child", trash=False)
     store.gc()
     before = store.used_bytes
     assert store.gc().freed_bytes == 0
@@ -343,7 +343,7 @@ def test_a_damaged_fine_tune_does_not_stop_an_add(
     store: DiskBlockStore, family: Family, tmp_path: Path
 ) -> None:
     location = store.locate(store.info(recasts(store)[0]).needs[0])
-    store.remove("copy")
+    store.remove("copy", trash=False)
     store.close()
     with (store.path / "packs" / f"{location.pack:08d}.pack").open("r+b") as file:
         file.seek(location.record.payload_offset + 40)

@@ -127,7 +127,7 @@ def test_a_damaged_block_keeps_its_pack_and_stops_no_gc(
     with (store.path / "packs" / f"{location.pack:08d}.pack").open("r+b") as file:
         file.seek(location.record.payload_offset)
         file.write(b"????")
-    store.remove("org/two")
+    store.remove("org/two", trash=False)
     store.gc()
 
     assert len(store.verify().problems) == 1

@@ -73,7 +73,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.models)))
-        self.store.remove(name)
+        self.store.remove(name, trash=False)
         del self.models[name]
 
     @precondition(lambda self: self.models)

@@ -10,7 +10,7 @@ from pbstore import DiskBlockStore, IntegrityError, open_store
 from pbstore.disk.causes import Causes, by_family, by_model
 from pbstore.disk.check import reference_problems
 from pbstore.disk.forms import plan_balance
-from pbstore.errors import UnsafeDeletionError
+from pbstore.errors import EvictGoalError, UnsafeDeletionError
 from pbstore.hfcache import estimate, snapshots
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
@@ -50,14 +50,14 @@ def test_explain_names_the_base_of_each_tensor(family: DiskBlockStore) -> None:
     assert tensors["model.embed.weight"].models == 2
     assert list(story.lineage) == ["org/base"]
     assert (story.base, story.base_present) == ("org/base", True)
-    family.remove("org/base")
+    family.remove("org/base", trash=False)
     assert not family.explain("org/child").base_present
 
 
 def test_a_base_is_found_by_content_under_another_name(family: DiskBlockStore, tmp_path: Path) -> None:
     link = family.manifest("org/child").base
     family.add(tmp_path / "base", "mirror/renamed")
-    family.remove("org/base")
+    family.remove("org/base", trash=False)
 
     assert link is not None
     assert family.find_weights(link.weights) == ("mirror/renamed",)
@@ -160,7 +160,7 @@ def test_repair_alone_says_what_is_left(family: DiskBlockStore) -> None:
 
 def test_a_model_with_a_damaged_manifest_can_be_removed(family: DiskBlockStore) -> None:
     flip(family.layout.manifest("org/child"), 20)
-    family.remove("org/child")
+    family.remove("org/child", trash=False)
     family.gc()
 
     assert family.verify().ok
@@ -206,9 +206,9 @@ def test_a_lost_manifest_is_named_and_mended(family: DiskBlockStore, tmp_path: P
 def test_models_whose_manifests_are_lost_can_be_removed(family: DiskBlockStore) -> None:
     for name in ("org/child", "org/other"):
         family.layout.manifest(name).unlink()
-    family.remove("org/child")
+    family.remove("org/child", trash=False)
     assert family.models() == ("org/base", "org/other")
-    family.remove("org/other")
+    family.remove("org/other", trash=False)
     family.gc()
 
     assert family.verify().ok
@@ -233,11 +233,12 @@ def test_eviction_spares_pinned_models_and_starts_with_the_longest_unused(family
     done = family.evict(1)
 
     assert plan.models == done.models == ("org/other",)
-    assert done.freed_bytes >= plan.freed_bytes > 0
-    assert family.evict(1 << 40).models == ("org/child",)
-    assert family.models() == ("org/base",)
+    assert done.freed_bytes == plan.freed_bytes > 0
+    with pytest.raises(EvictGoalError, match="nothing was removed"):
+        family.evict(1 << 40)
+    assert family.models() == ("org/base", "org/child")
     family.pin("org/base", pinned=False)
-    family.evict(1 << 40)
+    assert family.evict(family.used_bytes).models == ("org/base", "org/child")
     assert family.used_bytes == 0
 
 
@@ -259,10 +260,10 @@ def test_priority_comes_before_use(family: DiskBlockStore) -> None:
 def test_balance_heats_what_is_used(family: DiskBlockStore) -> None:
     for _ in range(3):
         family.touch("org/child")
-    changes = family.balance(raw_room_bytes=family.model_row("org/child").raw_bytes)
+    report = family.balance(raw_room_bytes=family.model_row("org/child").raw_bytes)
 
-    assert [(change.name, change.form) for change in changes] == [("org/child", "hot")]
-    assert family.balance(raw_room_bytes=0)[0].form == "cold"
+    assert [(change.name, change.form) for change in report.changes] == [("org/child", "hot")]
+    assert family.balance(raw_room_bytes=0).changes[0].form == "cold"
     assert plan_balance(family.settled_rows(), 1 << 40) != []
     assert family.model_row("org/child").uses == 3
     assert family.verify().ok

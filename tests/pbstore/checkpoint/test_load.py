@@ -265,7 +265,7 @@ def test_a_model_that_another_process_replaced_is_read_anew(store: DiskBlockStor
     assert same_state(load_model(store, "m"), first)
 
     with open_store(store.path) as other:
-        other.remove("m")
+        other.remove("m", trash=False)
         with pytest.raises(ModelMissingError):
             load_state_dict(store, "m")
         other.gc()
@@ -320,7 +320,7 @@ def test_an_index_that_names_another_length_is_refused(length: str, store: DiskB
 def test_a_store_moved_away_while_a_model_is_loaded(store: DiskBlockStore, add: Add) -> None:
     folder = add(bert(), "m")
     loaded = load_state_dict(store, "m")
-    store.remove("m")
+    store.remove("m", trash=False)
     store.gc()
     expected = load_file(folder / "model.safetensors")
 
@@ -406,7 +406,7 @@ def test_an_adapter_equals_peft(which: str, task: str, store: DiskBlockStore, ad
     if base is None:
         folder = add(bert(3), "classifier")
         base = transformers.BertForSequenceClassification.from_pretrained(folder)
-        store.remove("base")
+        store.remove("base", trash=False)
     expected = adapted(base, task)
     add(expected, "adapter")
 
@@ -442,10 +442,10 @@ def test_an_adapter_is_bound_to_the_content_of_its_base(store: DiskBlockStore, t
     llama(True).save_pretrained(tmp_path / "twin")
     store.add(tmp_path / "twin", "twin")
 
-    store.remove("old/name")
+    store.remove("old/name", trash=False)
 
     assert find_base(store, "adapter") == "new/name"
-    store.remove("new/name")
+    store.remove("new/name", trash=False)
     with pytest.raises(CheckpointError, match="is not in the store"):
         find_base(store, "adapter")
 

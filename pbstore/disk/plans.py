@@ -1,0 +1,101 @@
+"""Plans: what a verb would do to a store, tried on a copy; then done, if the store is still the same."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from pbstore.disk import collect, evict, forms
+from pbstore.disk.catalog import HOT, ModelRow
+from pbstore.disk.collect import GcReport
+from pbstore.disk.evict import EvictReport
+from pbstore.disk.forms import BalanceReport, FormReport
+from pbstore.disk.rehearse import rehearsal
+from pbstore.errors import PlanOutdatedError
+
+if TYPE_CHECKING:
+    from pbstore.disk.store import DiskBlockStore
+
+Report = TypeVar("Report", GcReport, EvictReport, FormReport, BalanceReport)
+Step = Callable[["DiskBlockStore", Callable[[], None]], Report]
+"""A verb: it changes a store after it has called a check under the writer's lock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(Generic[Report]):
+    """What a verb would do; nothing is done before `apply`."""
+
+    report: Report
+    """What `apply` will report, byte for byte, but for `dry_run`."""
+    _store: "DiskBlockStore"
+    _step: Step[Report]
+    _state: str
+
+    def apply(self) -> Report:
+        """Do it.
+
+        Raises:
+            PlanOutdatedError: If models or blocks have changed since the plan was made; nothing is done.
+        """
+        return self._step(self._store, self._check)
+
+    def _check(self) -> None:
+        if state_of(self._store) != self._state:
+            raise PlanOutdatedError(str(self._store.path))
+
+
+def make(store: "DiskBlockStore", step: Step[Report]) -> Plan[Report]:
+    """Try a step on a copy of the store."""
+    store.disk_use()  # empties the index's log
+    state = state_of(store)
+    with rehearsal(store) as copy:
+        report = step(copy, lambda: None)
+    return Plan(report=replace(report, dry_run=True), _store=store, _step=step, _state=state)
+
+
+def plan_gc(store: "DiskBlockStore", names: Iterable[str] | None = ()) -> Plan[GcReport]:
+    """What a gc would drop, with models of the trash whose time is not over; all of it if None."""
+    chosen = None if names is None else tuple(names)
+    now = time.time()
+    return make(store, lambda one, check: collect.gc(one, check, chosen, now))
+
+
+def plan_evict(store: "DiskBlockStore", wanted_bytes: int, order: str | evict.Order) -> Plan[EvictReport]:
+    """Which models an eviction would remove."""
+    plan = make(store, lambda one, check: evict.evict(one, wanted_bytes, order, check))
+    places = {name: place for place, name in enumerate(plan.report.models)}
+
+    def these(row: ModelRow) -> tuple[float, ...]:
+        return (places.get(row.name, math.inf),)
+
+    return replace(plan, _step=lambda one, check: evict.evict(one, wanted_bytes, these, check))
+
+
+def plan_form(store: "DiskBlockStore", name: str, form: str) -> Plan[FormReport]:
+    """What heating or cooling a model would change."""
+    change = forms.heat if form == HOT else forms.cool
+    return make(store, lambda one, check: change(one, name, check))
+
+
+def plan_balance(store: "DiskBlockStore", raw_room_bytes: int | None) -> Plan[BalanceReport]:
+    """Which models balancing would heat and cool."""
+    plan = make(store, lambda one, check: forms.balance(one, raw_room_bytes, check))
+    changes = plan.report.changes
+    return replace(plan, _step=lambda one, check: forms.balance(one, None, check, changes))
+
+
+def state_of(store: "DiskBlockStore") -> str:
+    """A hash that changes with the store's models, their forms, pins and priorities, and its packs."""
+    connection = store.connection
+    digest = hashlib.sha256()
+    queries = (
+        "SELECT name, manifest_hash, form, pinned, priority FROM models ORDER BY name",
+        "SELECT number, end, live_bytes, live_overhead FROM packs ORDER BY number",
+        "SELECT COUNT(*), TOTAL(stored_bytes), TOTAL(refs) FROM blocks",
+    )
+    for query in queries:
+        for row in connection.execute(query).fetchall():
+            digest.update(repr(row).encode())
+    return digest.hexdigest()

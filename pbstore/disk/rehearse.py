@@ -1,0 +1,164 @@
+"""A dry run is the run, on a copy of the store that has no payloads.
+
+The copy has the store's index, its manifests (as links for reading), and packs of the same lengths that are
+holes. Whatever is done to it runs through the same code as in the store; new records get their place and
+their header, and a hole for the payload. A block's bytes are read from the store itself, for no form changes
+them. So the copy takes little room, the store is not written to (it may lie on a read-only disk), and what
+the copy would occupy on the disk is what the store will.
+"""
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Self
+
+from pbstore.blocks import StoredBlock
+from pbstore.disk import fsio, index
+from pbstore.disk.blockstore import NOWHERE
+from pbstore.disk.index import Location
+from pbstore.disk.layout import Layout
+from pbstore.disk.space import DiskUse, disk_use, store_files
+from pbstore.disk.store import DiskBlockStore
+from pbstore.hashing import BlockId, Buffer
+
+DISK_BLOCK = 4096
+"""A file occupies whole blocks of so many bytes. Where the file system spends further ones on a list of the
+file's parts (ext4 does from the fifth part on), nobody can say so before: a block for a file that changes."""
+
+
+class Rehearsal(DiskBlockStore):
+    """A copy of a store in which a step is tried; see the module."""
+
+    _real: DiskBlockStore
+    _known: dict[Path, tuple[int, int]]
+    """File of the copy -> length and bytes on the disk that its original has."""
+
+    @classmethod
+    def of(cls, real: DiskBlockStore, folder: Path) -> Self:
+        """Make a copy in an empty folder."""
+        layout = Layout(folder)
+        known = _copy_files(real, layout)
+        rehearsal = cls(layout, real.settings, durable=False)
+        rehearsal._real, rehearsal._known = real, known
+        return rehearsal
+
+    def disk_use(self) -> DiskUse:
+        """What the store would occupy on the disk."""
+        index.shorten_log(self.connection)
+        return disk_use(self.layout, self._bytes_of)
+
+    def _bytes_of(self, path: Path) -> int:
+        """What the file's original occupied, and as many whole blocks as it is longer or shorter now."""
+        old_length, old_bytes = self._known.get(path, (0, 0))
+        return old_bytes + _whole_blocks(path.stat().st_size) - _whole_blocks(old_length)
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """See `DiskBlocks`; payloads become holes."""
+        with fsio.holes(), super().writing() as connection:
+            yield connection
+
+    def get_unchecked(
+        self, block_id: BlockId, workers: int = 1, known: Mapping[BlockId, Location] = NOWHERE
+    ) -> Buffer:
+        """See `DiskBlocks`."""
+        return self._real.get_unchecked(block_id, workers)
+
+    def get_alone(self, location: Location, workers: int = 1) -> memoryview:
+        """See `DiskBlocks`."""
+        return memoryview(self._real.get(location.record.block_id, workers=workers))
+
+    def record_header(self, location: Location) -> bytes:
+        """See `DiskBlocks`."""
+        if self._is_original(location):
+            return self._real.record_header(location)
+        return super().record_header(location)
+
+    def readable_pack(self, number: int) -> Path:
+        """See `DiskBlocks`; the store's own file where it has the pack."""
+        path = super().readable_pack(number)
+        return self._real.readable_pack(number) if path in self._known else path
+
+    def check_block(self, location: Location) -> None:
+        """See `DiskBlocks`; what was stored anew has been checked."""
+        if self._is_original(location):
+            self._real.check_block(location)
+
+    def read_record(self, location: Location) -> bytes:
+        """A payload of the right length; its bytes do not matter."""
+        return bytes(location.record.stored_bytes)
+
+    def export_block(self, block_id: BlockId) -> StoredBlock:
+        """The block with its payload, checked, if the store has it in this form, else with one as long."""
+        location = self.locate(block_id)
+        original = self._real.find(block_id)
+        if original is not None and original.record.check == location.record.check:
+            return self._stored(location, self._real.export_block(block_id).payload)
+        return self._stored(location, bytes(location.record.stored_bytes))
+
+    def _is_original(self, location: Location) -> bool:
+        original = self._real.find(location.record.block_id)
+        return (
+            original is not None
+            and original.pack == location.pack
+            and original.record.offset == location.record.offset
+        )
+
+
+@contextmanager
+def rehearsal(store: DiskBlockStore) -> Iterator[Rehearsal]:
+    """A copy of a store's committed state, to try a step in."""
+    with tempfile.TemporaryDirectory(prefix="pbcast-plan-") as folder:
+        copy = Rehearsal.of(store, Path(folder))
+        try:
+            yield copy
+        finally:
+            copy.close()
+
+
+def _copy_files(real: DiskBlockStore, layout: Layout) -> dict[Path, tuple[int, int]]:
+    known = {}
+    for path in store_files(real.layout):
+        target = layout.root / path.relative_to(real.layout.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path == real.layout.index:
+            _copy_index(real, target)
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # collected meanwhile
+            continue
+        known[target] = (status.st_size, status.st_blocks * 512)
+        if path == real.layout.index:
+            length = target.stat().st_size  # longer, if the log is not in the index yet
+            spent = status.st_blocks * 512 if length == status.st_size else _whole_blocks(length)
+            known[target] = (length, spent)
+        elif path.parent == real.layout.manifests:
+            target.symlink_to(path.absolute())
+        elif path.parent == real.layout.packs:
+            _make_hole(target, status.st_size)
+        else:
+            target.write_bytes(path.read_bytes())
+    layout.packs.mkdir(exist_ok=True)
+    layout.manifests.mkdir(exist_ok=True)
+    return known
+
+
+def _copy_index(real: DiskBlockStore, target: Path) -> None:
+    """Copy the committed index, page by page: the same steps then make it grow as they make the original."""
+    with (
+        closing(index.connect(real.layout.index, read_only=real.read_only)) as source,
+        closing(sqlite3.connect(target)) as copy,
+    ):
+        source.backup(copy)
+
+
+def _whole_blocks(length: int) -> int:
+    return -(-length // DISK_BLOCK) * DISK_BLOCK
+
+
+def _make_hole(path: Path, length: int) -> None:
+    with path.open("wb") as file:
+        os.truncate(file.fileno(), length)

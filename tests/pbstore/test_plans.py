@@ -1,0 +1,148 @@
+"""A dry run is the run: what a plan says is what then happens, measured on the disk."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pbstore import DiskBlockStore, open_store
+from pbstore.disk.check import reference_problems
+from pbstore.disk.collect import GcReport
+from pbstore.disk.plans import Plan
+from pbstore.errors import EvictGoalError, PlanOutdatedError
+from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
+
+VERBS: dict[str, Callable[[DiskBlockStore], Plan]] = {
+    "gc": lambda store: store.plan_gc(),
+    "forget": lambda store: store.plan_forget(),
+    "evict": lambda store: store.plan_evict(store.used_bytes // 2),
+    "evict largest": lambda store: store.plan_evict(1, "largest"),
+    "heat": lambda store: store.plan_heat(store.models()[-1]),
+    "cool": lambda store: store.plan_cool(store.models()[0]),
+    "balance": lambda store: store.plan_balance(200_000),
+}
+
+
+def random_store(folder: Path, seed: int) -> DiskBlockStore:
+    """A few families with removed models, loose blocks and dead bytes."""
+    rng = np.random.default_rng(seed)
+    store = open_store(folder / "store", pack_bytes=int(rng.integers(50_000, 400_000)), durable=False)
+    for family in range(2):
+        rows = int(rng.integers(60, 700))
+        base = base_tensors(10 * seed + family, rows=rows)
+        members = {f"org/base{family}": base}
+        for child in range(int(rng.integers(1, 4))):
+            names = ("embed.weight", "layer.weight", "layer.bias")[: int(rng.integers(1, 4))]
+            members[f"org/child{family}{child}"] = tuned(base, names, seed=child + 1)
+        for name, tensors in members.items():
+            path = write_model(folder / name, tensors, vocab__txt=rng.bytes(50))
+            store.add(path, name, form="hot" if rng.random() < 0.4 else "cold")
+    for name in store.models():
+        for _ in range(int(rng.integers(0, 4))):
+            store.touch(name)
+    for name in rng.permutation(store.models())[:2]:
+        store.remove(str(name), trash=bool(rng.random() < 0.5))
+    store.put(rng.bytes(30_000))
+    return store
+
+
+def files_of(store: DiskBlockStore) -> dict[str, bytes]:
+    store.disk_use()
+    return {name: data for name, data in folder_content(store.path).items() if "sqlite-" not in name}
+
+
+def assert_same(planned: Any, done: Any) -> None:  # noqa: ANN401
+    """Equal, but for a block of the disk for each file that changes: where it keeps its list of extents."""
+    spare = 4096 * (2 + getattr(done, "packs", 3))
+    for part in ("total_bytes", "packs_bytes", "index_bytes"):
+        assert abs(getattr(planned.after, part) - getattr(done.after, part)) <= spare
+    measured = {"before": done.before, "after": done.after, "dry_run": False}
+    if isinstance(done, GcReport):
+        assert done.freed_bytes == done.before.total_bytes - done.after.total_bytes
+        measured["freed_bytes"] = done.freed_bytes
+    assert planned.before == done.before
+    assert replace(planned, **measured) == done
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 12))])
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_plan_changes_nothing_and_then_comes_true(tmp_path: Path, verb: str, seed: int) -> None:
+    with random_store(tmp_path, seed) as store:
+        before = files_of(store)
+        plan = VERBS[verb](store)
+
+        assert files_of(store) == before
+        start = store.disk_use()
+        done = plan.apply()
+        assert_same(plan.report, done)
+        assert (done.before, done.after) == (start, store.disk_use())
+        assert done.after.total_bytes == store.disk_bytes() == store.savings().disk_bytes
+        assert store.verify().ok
+        assert reference_problems(store) == []
+        for name in store.models():
+            store.checkout(name, tmp_path / "out" / name)
+            assert folder_content(tmp_path / "out" / name) == folder_content(tmp_path / name)
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> Iterator[DiskBlockStore]:
+    base = base_tensors()
+    with open_store(tmp_path / "store", durable=False) as store:
+        store.add(write_model(tmp_path / "base", base), "org/base")
+        store.add(write_model(tmp_path / "child", tuned(base, tuple(base))), "org/child")
+        store.add(write_model(tmp_path / "other", base_tensors(seed=8, width=32)), "org/other")
+        yield store
+
+
+def test_a_gc_that_lets_go_of_a_base_says_so_before(family: DiskBlockStore) -> None:
+    family.remove("org/base", trash=False)
+    plan = family.plan_gc().report
+
+    assert plan.retired_bases > 0
+    assert plan.freed_bytes == plan.before.total_bytes - plan.after.total_bytes > 0
+    assert_same(plan, family.gc())
+
+
+def test_heat_takes_room_and_cool_gives_it_back(family: DiskBlockStore) -> None:
+    heated, cooled = family.heat("org/child"), family.cool("org/child")
+
+    assert heated.after.total_bytes > heated.before.total_bytes
+    assert cooled.after.total_bytes < cooled.before.total_bytes
+    assert cooled.after.total_bytes == family.disk_bytes()
+
+
+def test_an_outdated_plan_does_nothing(family: DiskBlockStore) -> None:
+    plan = family.plan_evict(1)
+    family.pin("org/base")
+    before = files_of(family)
+
+    with pytest.raises(PlanOutdatedError):
+        plan.apply()
+    assert files_of(family) == before
+
+
+def test_what_was_planned_goes_whatever_is_used_since(family: DiskBlockStore) -> None:
+    plan = family.plan_evict(1)
+    for name in plan.report.models:
+        family.touch(name)
+
+    assert plan.apply().models == plan.report.models
+
+
+def test_a_goal_out_of_reach_changes_nothing(family: DiskBlockStore) -> None:
+    family.pin("org/base")
+    family.remove("org/other")
+    before, used = files_of(family), family.used_bytes
+
+    for attempt in (family.evict, family.plan_evict):
+        with pytest.raises(EvictGoalError, match="nothing was removed"):
+            attempt(1 << 40)
+        assert {p: d for p, d in files_of(family).items() if p.endswith(".pack")} == {
+            p: d for p, d in before.items() if p.endswith(".pack")
+        }
+    assert family.used_bytes == used
+    assert family.models() == ("org/base", "org/child")
+    assert [item.name for item in family.trash()] == ["org/other"]
