@@ -72,7 +72,7 @@ class Device:
         if missing := next((block_id for block_id in blocks if not self.store.has(block_id)), None):
             raise BlockMissingError(missing, "what the device should have kept")
         for name in self.store.models():
-            self.store.remove(name)
+            self.store.remove(name, trash=False)
         held = {block_id: self.store.info(block_id) for block_id in self.store.block_ids()}
         wanted = blocks.union(*(held[block_id].needs for block_id in blocks))
         surplus = [info for block_id, info in held.items() if block_id not in wanted]

@@ -134,7 +134,7 @@ def run(num_models: int, num_bases: int, root: Path) -> dict[str, object]:
             rows.append(measure(store, len(numbers), cpu, wall, rng))
             print_row(rows[-1], header=len(rows) == 1)
         gone = store.models()[::10]
-        remove = timed(lambda: [store.remove(name) for name in gone])
+        remove = timed(lambda: [store.remove(name, trash=False) for name in gone])
         gc = timed(store.gc)
         left = store.verify(sample=0.02, rng=rng)
     slopes = {f: exponent(rows, f) for f in ("add_ms", "block_us", "manifest_us", "savings_ms", "gc_plan_ms")}
