@@ -17,7 +17,7 @@ from radio.channel import (
 )
 from radio.config import RadioConfig
 from radio.errors import BadInputError, ChannelFileError, RadioError, SolverFailedError
-from radio.fast.search import DEFAULT_EFFORT, QUICK_EFFORT, WIDE_EFFORT, Effort, Stage
+from radio.fast.effort import DEFAULT_EFFORT, QUICK_EFFORT, WIDE_EFFORT, Effort, SoftStage, Stage
 from radio.groups import GroupPlan, plan_groups
 from radio.result import BroadcastResult
 from radio.snr import broadcast_snr, rate_bit_s_hz, single_user_snr
@@ -40,6 +40,7 @@ __all__ = [
     "GroupPlan",
     "RadioConfig",
     "RadioError",
+    "SoftStage",
     "SolverFailedError",
     "Stage",
     "SubbandResult",

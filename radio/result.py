@@ -6,9 +6,12 @@ import numpy as np
 
 from radio.problem import DEAD_USER, NO_HOLDER, NO_USER, OK, OUTAGE, Problem
 from radio.snr import rate_bit_s_hz
-from radio.types import ComplexArray, FloatArray, StrArray
+from radio.types import BoolArray, ComplexArray, FloatArray, StrArray
 
-__all__ = ["BroadcastResult", "make_result"]
+__all__ = ["KKT_TOLERANCE", "BroadcastResult", "make_result"]
+
+KKT_TOLERANCE = 3e-3
+"""Residual up to which a beam counts as a local optimum."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +32,26 @@ class BroadcastResult:
     """No beamformer has a higher worst_snr, (...); with CSI error and one column in w, none of rank one."""
     gap: FloatArray
     """1 - worst_snr / upper_bound, (...): 0 is proven optimal."""
+    kkt_residual: FloatArray
+    """No first-order step from w gains more than this share of worst_snr, (...), and none at all more than
+    gap / (1 - gap), which this is at most: 0 at a KKT point."""
     status: StrArray
     """ok, no holder, no user, dead user (a user hears no holder) or outage (nothing can be guaranteed),
     (...)."""
 
+    @property
+    def settled(self) -> BoolArray:
+        """Whether w is a local optimum to first order, within KKT_TOLERANCE, (...)."""
+        return np.asarray(self.kkt_residual <= KKT_TOLERANCE)
+
 
 def make_result(
-    problem: Problem, v: ComplexArray, snr: FloatArray, worst: FloatArray, bound: FloatArray
+    problem: Problem,
+    v: ComplexArray,
+    snr: FloatArray,
+    worst: FloatArray,
+    bound: FloatArray,
+    residual: FloatArray | float = np.inf,
 ) -> BroadcastResult:
     """Dress the answers in physical units and the caller's batch shape.
 
@@ -45,6 +61,7 @@ def make_result(
         snr: SNR of each user from v on the physical channel, (batch, users).
         worst: Guaranteed SNR of the weakest user, (batch,).
         bound: Upper bound on it, (batch,), linear SNR.
+        residual: KKT residual of v, (batch,), or inf where only the gap is known.
 
     Returns:
         The result.
@@ -63,6 +80,7 @@ def make_result(
     )
     solved = np.isfinite(bound) & (bound > 0)
     gap = np.where(solved, 1.0 - worst / np.where(solved, bound, 1.0), 0.0)
+    loss = np.where(gap < 1.0, gap / np.where(gap < 1.0, 1.0 - gap, 1.0), np.inf)
     shape = problem.batch_shape
     return BroadcastResult(
         w=(v * np.sqrt(problem.power_w)[:, :, None, None]).reshape(*shape, *v.shape[1:]),
@@ -72,5 +90,6 @@ def make_result(
         rate_bit_s_hz=rate_bit_s_hz(worst).reshape(shape),
         upper_bound=bound.reshape(shape),
         gap=gap.reshape(shape),
+        kkt_residual=np.minimum(residual, np.maximum(loss, 0.0)).reshape(shape),
         status=status.reshape(shape),
     )

@@ -7,8 +7,9 @@ from numpy.typing import ArrayLike
 
 from radio.bounds.eigen import relaxation_columns
 from radio.errors import BadInputError
+from radio.fast.effort import Effort
 from radio.fast.robust_search import EXTRA_COLUMNS, search_robust
-from radio.fast.search import Certify, Effort, Kernel, search
+from radio.fast.search import Certify, Kernel, search
 from radio.fast.weights import fixed_point
 from radio.fast.worst_case import worst_case
 from radio.problem import Problem, normalise
@@ -84,13 +85,18 @@ def solve_broadcast(
     columns = full if rank == "full" else rank
     v = np.zeros((len(problem.scale), num_nodes, num_antennas, columns), dtype=np.complex128)
     bound, worst = np.ones(len(problem.scale)), np.zeros(len(problem.scale))
+    residual = np.full(len(problem.scale), np.inf)
+    seed = rng.integers(1 << 63)
     live = np.flatnonzero(problem.live)
     size = max(16, (1 if device is None else 32) * _CHUNK_NUMBERS // max(problem.g[:1].size, 1))
     settings = _Settings(solver, certify, effort, _kernel(device))
     for rows in (live[i : i + size] for i in range(0, len(live), size)):
-        v[rows], worst[rows], bound[rows] = _solve_rows(problem, rows, columns, settings, rng)
+        same = np.random.default_rng(seed)  # a row's answer does not depend on where it stands
+        v[rows], worst[rows], bound[rows], residual[rows] = _solve_rows(
+            problem, rows, columns, settings, same
+        )
     snr = broadcast_snr(problem.g, v, np.ones(1)) * problem.scale[:, None]
-    return make_result(problem, v, snr, worst * problem.scale, bound * problem.scale)
+    return make_result(problem, v, snr, worst * problem.scale, bound * problem.scale, residual)
 
 
 def _solve_rows(
@@ -99,27 +105,27 @@ def _solve_rows(
     columns: int,
     settings: "_Settings",
     rng: np.random.Generator,
-) -> tuple[ComplexArray, FloatArray, FloatArray]:
-    """Beams, guaranteed power and bound of some rows, in scaled units."""
+) -> tuple[ComplexArray, FloatArray, FloatArray, FloatArray | float]:
+    """Beams, guaranteed power, bound and KKT residual of some rows, in scaled units."""
     if settings.solver == "sdp":
         from radio.reference.rows import solve_rows
 
-        return solve_rows(problem, rows, columns, rng)
+        return *solve_rows(problem, rows, columns, rng), np.inf
     if settings.solver == "global":
         from radio.reference.rows import solve_rows_globally
 
-        return solve_rows_globally(problem, rows)
+        return *solve_rows_globally(problem, rows), np.inf
     g, users = problem.g[rows], problem.users[rows]
     if problem.error is not None:
         error, root = problem.error[rows], np.sqrt(problem.power_w[rows]) * problem.holders[rows]
         v, _, bound = search_robust(g, users, columns, error, root, rng, settings.certify)
         v = v * problem.holders[rows][:, :, None, None]
         amplitude = worst_case(g, v, error, root).amplitude
-        return v, np.where(users, amplitude, np.inf).min(axis=1) ** 2, bound
-    v, bound = search(g, users, columns, rng, settings.kernel, settings.certify, settings.effort)
-    v = v * problem.holders[rows][:, :, None, None]
+        return v, np.where(users, amplitude, np.inf).min(axis=1) ** 2, bound, np.inf
+    found = search(g, users, columns, rng, settings.kernel, settings.certify, settings.effort)
+    v = found.v * problem.holders[rows][:, :, None, None]
     received = broadcast_snr(g, v, np.ones(1))
-    return v, np.where(users, received, np.inf).min(axis=1), bound
+    return v, np.where(users, received, np.inf).min(axis=1), found.bound, found.residual
 
 
 class _Settings(NamedTuple):

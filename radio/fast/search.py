@@ -1,16 +1,18 @@
 """From starts to a certified beam: cheap runs for all rows, dearer ones where the proven gap is large."""
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from radio.bounds.eigen import multiplier_bound, multiplier_estimate, relaxation_columns
 from radio.bounds.interior import exact_bound
+from radio.fast.effort import DEFAULT_EFFORT, WIDE_EFFORT, Effort, SoftStage, Stage
+from radio.fast.polish import polish
+from radio.fast.soft_min import sharpen, soft_ascent, with_silent_antenna
 from radio.fast.weights import FixedPoint, random_start
 from radio.types import BoolArray, ComplexArray, FloatArray
 
-__all__ = ["DEFAULT_EFFORT", "QUICK_EFFORT", "WIDE_EFFORT", "Certify", "Effort", "Kernel", "Stage", "search"]
+__all__ = ["Certify", "Kernel", "Searched", "search"]
 
 Certify = Literal["eig", "exact", "none"]
 
@@ -31,70 +33,47 @@ class Kernel(Protocol):
         """See `radio.fast.weights.fixed_point`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """Runs for the rows whose gap is above a tolerance."""
-
-    tolerance: float
-    """A row is done once 1 - achieved / bound is at most this."""
-    starts: int
-    """Random starts."""
-    steps: int
-    """Iterations of each."""
-    near: bool = False
-    """Start in the span of the relaxation's beam and from its weights."""
-    polish: int = 0
-    """Iterations that the best of the starts go on alone, from their weights: cheaper than more for all."""
-    polish_length: float = 0.2
-    """Of their steps; 0 goes all the way, which is faster at first but keeps all nodes at full power."""
-    keep: int = 1
-    """How many of the starts are polished."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
-    """How hard to try."""
-
-    stages: tuple[Stage, ...]
-    """In turn; the first is for every row."""
-    bound_steps: int = 60
-    """Iterations of the relaxation for rows that the first stage does not prove."""
-    bound_tolerance: float = 3e-3
-    """Rows whose relaxation is worse than this after them get more, then the interior-point bound."""
-
-
-DEFAULT_EFFORT = Effort(
-    stages=(
-        Stage(tolerance=0.0, starts=4, steps=40, polish=60, polish_length=0.0),
-        Stage(tolerance=1.5e-3, starts=4, steps=60, near=True, polish=100, polish_length=0.4),
-        Stage(tolerance=1.5e-2, starts=8, steps=60, near=True, polish=100, keep=4),
-        Stage(tolerance=4e-2, starts=64, steps=30, polish=80, keep=16),
-        Stage(tolerance=1.2e-1, starts=256, steps=30, polish=100, keep=32),
-    )
-)
-"""For one column. Measured in `radio/README.md`."""
-WIDE_EFFORT = Effort(
-    stages=(
-        Stage(tolerance=0.0, starts=2, steps=30, polish=60, polish_length=0.0),
-        Stage(tolerance=3e-4, starts=4, steps=60, near=True, polish=80),
-        Stage(tolerance=1.5e-2, starts=8, steps=80, near=True, polish=100, keep=2),
-        Stage(tolerance=4e-2, starts=16, steps=40, polish=120, keep=16),
-    )
-)
-"""For more columns, which can come closer to the bound."""
-QUICK_EFFORT = Effort(stages=(Stage(tolerance=0.0, starts=4, steps=60),))
-"""For inner loops, with certify="none": about a tenth of a millisecond a row, no proof."""
 _RELAXED_COLUMNS = 4
 """Columns of the relaxation: its optima have rank one to three, and four cost little more than two."""
+_SILENT = 0.3
+"""Amplitude of the silent antenna at the start of an ascent."""
+_MIDDLE, _SHARP = 16.0, 200.0
+"""Sharpness of the soft minimum where the best of the ascents are chosen, and at the end."""
+_SMALL = 32
+"""Complex numbers of a beam up to which the kept ascents are polished one by one instead of sharpened."""
+_POLISH_STEPS, _ENOUGH, _WIDE_ROOM = 8, 3e-3, 0.1
+"""Of that polish: steps, residual, and the room that a beam of moderate sharpness needs."""
+_TURN = 0.02
+"""Amplitude of the silent antenna when an ascent starts from a good beam."""
+_AROUND = (np.array([50.0]), 2000.0, 30)
+"""Sharpness at the start and at the end, and steps, of an ascent past a saddle."""
+_MOVED = 1.5e-3
+"""Relative gain of the amplitude by a soft stage that makes the next one worth its while."""
+_CACHED = 1 << 15
+"""Powers of users under starts that are worked on together: keeps the working set in the cache."""
+_NEAR_PROOF = 2e-2
+"""Gap up to which the multipliers of a local optimum may prove more than is known."""
 _LARGEST_EXACT = 32
 """Nodes times antennas up to which loose bounds are mended by the interior point, beyond by longer runs."""
+
+
+class Searched(NamedTuple):
+    """What a search found, row by row."""
+
+    v: ComplexArray
+    """Beams with blocks of norm at most one, (batch, nodes, antennas, columns)."""
+    bound: FloatArray
+    """Bound on min_k |g_k v|^2, (batch,)."""
+    residual: FloatArray
+    """KKT residual of v, (batch,), see `radio.fast.polish.kkt_residual`; inf where it was not needed."""
 
 
 class _Found:
     """Best beam and bound of each row so far, and where to look on.
 
     `wide` (batch, size, width) spans good beams, first those of the first runs, then the relaxation's;
-    `weights` (batch, users), at most one, are those of the users' amplitudes.
+    `weights` (batch, users), at most one, are those of the users' amplitudes. `moved` (batch,) is whether the
+    last soft stage brought something.
     """
 
     def __init__(self, g: ComplexArray, users: BoolArray, columns: int) -> None:
@@ -102,9 +81,11 @@ class _Found:
         self.g, self.users, self.columns, self.num_nodes = g, users, columns, num_nodes
         self.flat = g.reshape(batch, num_users, -1).astype(np.complex64)
         size = num_nodes * num_antennas
-        self.u = np.zeros((batch, size, columns), dtype=np.complex64)
+        self.u = np.zeros((batch, size, columns), dtype=np.complex128)
         self.least = np.zeros(batch)
         self.bound = np.ones(batch)
+        self.residual = np.full(batch, np.inf)
+        self.moved = np.ones(batch, dtype=bool)
         width = min(max(columns, _RELAXED_COLUMNS), relaxation_columns(num_users, num_nodes), size)
         self.wide = np.zeros((batch, size, width), dtype=np.complex64)
         self.weights = np.ones((batch, num_users), dtype=np.float32)
@@ -123,6 +104,14 @@ class _Found:
         """The best start of each row of a run."""
         best, index = end.least.argmax(axis=1), np.arange(len(rows))
         self.offer(rows, end.u[index, :, :, best], end.least[index, best])
+
+    def offer_beams(self, rows: np.ndarray, u: ComplexArray) -> None:
+        """The best of some beams of each row, (rows, any, size, columns)."""
+        received = self.flat[rows][:, None] @ u
+        power = (np.square(received.real) + np.square(received.imag)).sum(axis=3)
+        least = np.where(self.users[rows][:, None], power, np.inf).min(axis=2)
+        best, index = least.argmax(axis=1), np.arange(len(rows))
+        self.offer(rows, u[index, best], np.sqrt(least[index, best]))
 
     def remember(self, rows: np.ndarray, wide: ComplexArray, weights: FloatArray) -> None:
         """Look on from wide (rows, size, any) and these weights, (rows, users)."""
@@ -143,45 +132,53 @@ def search(
     kernel: Kernel,
     certify: Certify = "eig",
     effort: Effort | None = None,
-) -> tuple[ComplexArray, FloatArray]:
+) -> Searched:
     """Beams and bounds of a batch of scaled problems.
 
     The multipliers of the first runs prove most rows at once: where the relaxation is tight a good beam has
         its multipliers. Only the others pay for the relaxation, and only those still far from its bound for
-        more starts.
+        more starts and for a polish to a local optimum. What a row gets does not depend on the other rows.
 
     Args:
         g: Scaled CSI, (batch, users, nodes, antennas); zero where masked.
         users: Users that count, (batch, users).
         columns: Columns of the beam.
-        rng: Source of the starts.
+        rng: Source of the starts, the same for every row.
         kernel: The fixed point to run.
         certify: Bound: "eig", "exact" (interior point for every row) or "none" (matched filter; no re-runs).
         effort: Stages and tolerances; None is DEFAULT_EFFORT for one column and WIDE_EFFORT for more.
 
     Returns:
-        Beams with blocks of norm at most one, (batch, nodes, antennas, columns), and bounds on min_k |g_k
-        v|^2, (batch,).
+        Beams, bounds and KKT residuals.
     """
     if effort is None:
         effort = DEFAULT_EFFORT if columns == 1 else WIDE_EFFORT
     found = _Found(g, users, columns)
     everyone = np.arange(len(g))
+    seeds = rng.integers(1 << 63, size=len(effort.stages) + 1)
     if certify == "exact":
         found.offer_bound(everyone, exact_bound(g, users).upper)
     relaxed = certify != "eig"
-    for number, stage in enumerate(effort.stages):
+    for number, (stage, seed) in enumerate(zip(effort.stages, seeds[1:], strict=True)):
         rows = everyone if number == 0 else np.flatnonzero(found.gap() > stage.tolerance)
         if number == 1 and not relaxed and len(rows):
-            _relax(found, rows, rng, kernel, effort)
+            _relax(found, rows, np.random.default_rng(seeds[0]), kernel, effort)
             rows = rows[found.gap()[rows] > stage.tolerance]
         if not len(rows) or (number and certify == "none"):
             break
+        rows = rows[found.gap()[rows] <= stage.most_gap] if number else rows
+        if not len(rows):
+            continue
+        if isinstance(stage, SoftStage):
+            _ascend(found, rows, stage, np.random.default_rng(seed))
+            continue
         prove = _worth_proving(effort) if certify == "eig" and number == 0 else None
-        _run(found, rows, stage, rng, kernel, prove)
-    u = found.u.astype(np.complex128).reshape(*g.shape[:1], *g.shape[2:], columns)
+        _run(found, rows, stage, np.random.default_rng(seed), kernel, prove)
+    if certify != "none" and effort.finish:
+        _finish(found, np.flatnonzero(found.gap() > effort.finish_tolerance), effort)
+    u = found.u.reshape(*g.shape[:1], *g.shape[2:], columns)
     norm = np.linalg.norm(u, axis=(2, 3), keepdims=True)
-    return u / np.maximum(norm, 1.0), found.bound
+    return Searched(u / np.maximum(norm, 1.0), found.bound, found.residual)
 
 
 def _worth_proving(effort: Effort) -> float:
@@ -217,15 +214,78 @@ def _run(
         found.offer_bound(rows[near], bound)
 
 
+def _ascend(found: _Found, rows: np.ndarray, stage: SoftStage, rng: np.random.Generator) -> None:
+    """Ascents on the soft minimum where they promise something; the best go on to the sharp end."""
+    gap = found.gap()[rows]
+    rows = rows[(gap > stage.sure) | found.moved[rows]]
+    num_users, size = found.flat.shape[1:]
+    start = random_start((1, size, found.columns, stage.num_starts(num_users, size)), rng)
+    start = with_silent_antenna(start, found.num_nodes, _SILENT)
+    before = found.least[rows]
+    chunk = max(1, _CACHED // (start.shape[1] * num_users))
+    for part in (rows[i : i + chunk] for i in range(0, len(rows), chunk)):
+        v = _sharp(found, part, stage, np.repeat(start, len(part), axis=0))
+        found.offer_beams(part, v.reshape(len(part), -1, size, found.columns))
+    found.moved[rows] = found.least[rows] > before * (1.0 + _MOVED)
+
+
+def _sharp(found: _Found, rows: np.ndarray, stage: SoftStage, start: ComplexArray) -> ComplexArray:
+    """The best beams that ascents from start end in, (rows * any, nodes, antennas, columns)."""
+    g, users = found.g[rows], found.users[rows]
+    size = found.flat.shape[2]
+    first = stage.first_sharpness(g.shape[1], size)
+    end = soft_ascent(g, start, users, sharpen(first, _MIDDLE, stage.steps(g.shape[1], size)))
+    end = end.best(stage.keep)
+    small = size * found.columns <= _SMALL
+    if not small:
+        middle = np.full(end.least.shape[1], _MIDDLE)
+        end = soft_ascent(g, end.x, users, sharpen(middle, _SHARP, stage.polish)).best(1)
+    kept = end.beams()
+    count = kept.shape[3]
+    v = np.moveaxis(kept, 3, 1).reshape(len(rows) * count, *g.shape[2:], found.columns)
+    if not small:
+        return v
+    many = np.repeat(g, count, axis=0), v, np.repeat(users, count, axis=0)
+    return polish(*many, steps=_POLISH_STEPS, tolerance=_ENOUGH, room=_WIDE_ROOM).v
+
+
+def _finish(found: _Found, rows: np.ndarray, effort: Effort) -> None:
+    """To a local optimum; linear steps crawl past a saddle, where the soft minimum bends the right way."""
+    _settle(found, rows, effort)
+    rows = rows[found.residual[rows] > effort.finish_residual]
+    if len(rows):
+        u = found.u[rows].astype(np.complex64)
+        start = with_silent_antenna(u[..., None], found.num_nodes, _TURN)
+        end = soft_ascent(found.g[rows], start, found.users[rows], sharpen(*_AROUND)).beams()
+        _settle(found, rows, effort, end[..., 0])
+
+
+def _settle(found: _Found, rows: np.ndarray, effort: Effort, u: ComplexArray | None = None) -> None:
+    """Interior-point steps from u, (rows, size, columns), or the best beams; also the bound they make."""
+    if not len(rows):
+        return
+    g = found.g[rows]
+    v = (found.u[rows] if u is None else u).reshape(len(rows), *g.shape[2:], found.columns)
+    end = polish(g, v, found.users[rows], effort.finish, effort.finish_residual)
+    better = (end.least >= found.least[rows]) | (u is None)
+    found.offer(rows[better], end.v[better].reshape(-1, found.u.shape[1], found.columns), end.least[better])
+    found.residual[rows[better]] = end.residual[better]
+    near = np.flatnonzero(better & (found.gap()[rows] <= _NEAR_PROOF))
+    if len(near):
+        bound = multiplier_bound(g[near], end.weights[near], end.prices[near])
+        found.offer_bound(rows[near], bound)
+
+
 def _starts(
     found: _Found, rows: np.ndarray, stage: Stage, rng: np.random.Generator
 ) -> tuple[ComplexArray, FloatArray | None]:
     """Beams to start from and weights of the users to start with, if any."""
     size, width = found.wide.shape[1:]
     if not stage.near:
-        return random_start((len(rows), size, found.columns, stage.starts), rng), None
-    mix = random_start((len(rows), width, found.columns, stage.starts), rng)
-    start = found.wide[rows] @ mix.reshape(len(rows), width, -1)
+        start = random_start((1, size, found.columns, stage.starts), rng)
+        return np.repeat(start, len(rows), axis=0), None
+    mix = random_start((1, width, found.columns, stage.starts), rng)
+    start = found.wide[rows] @ mix.reshape(1, width, -1)
     weights = np.maximum(found.weights[rows], 1e-3)[:, :, None]
     return start.reshape(len(rows), size, *mix.shape[2:]), np.repeat(weights, stage.starts, axis=2)
 
@@ -254,7 +314,7 @@ def _relax(
     size, width = found.wide.shape[1:]
     start = found.wide[rows, :, :, None]
     if attempt == 0:  # the first beams may all be one: add new directions
-        start = random_start((len(rows), size, width, 1), rng) + np.float32(2.0) * start
+        start = random_start((1, size, width, 1), rng) + np.float32(2.0) * start
     steps = effort.bound_steps * 2**attempt
     weights = np.maximum(found.weights[rows], 1e-2)[:, :, None]
     end = kernel(found.flat[rows], start, found.users[rows], found.num_nodes, steps, weights=weights)

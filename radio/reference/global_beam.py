@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from radio.bounds.interior import exact_bound
-from radio.fast.search import DEFAULT_EFFORT, Effort, Stage, search
+from radio.fast.effort import DEFAULT_EFFORT, Effort, Stage
+from radio.fast.search import search
 from radio.fast.weights import fixed_point
 from radio.reference.forms import Forms, relax_forms
 from radio.types import BoolArray, ComplexArray, FloatArray
@@ -116,8 +117,8 @@ class _Search:
         self.beam: ComplexArray = np.zeros(self.flat.shape[1], dtype=np.complex128)
         self.value = self.level = 0.0
         for effort in (DEFAULT_EFFORT, _MANY):
-            found, _ = search(g[None], everyone, 1, np.random.default_rng(0), fixed_point, effort=effort)
-            self.offer(found[0].reshape(-1, 1))
+            found = search(g[None], everyone, 1, np.random.default_rng(0), fixed_point, effort=effort)
+            self.offer(found.v[0].reshape(-1, 1))
 
     def offer(self, beams: ComplexArray) -> None:
         """Keep the best of some beams, (size, beams); raise the level."""
