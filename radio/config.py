@@ -19,6 +19,7 @@ _POSITIVE = (
     "bandwidth_hz",
     "min_distance_m",
 )
+_CHOICES = {"scenario": ("umi", "uma"), "array": ("ula", "upa"), "small_scale": ("clusters", "rician")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,9 @@ class RadioConfig:
     """Spacing of the antennas in wavelengths. Half a wavelength is the usual choice."""
     num_subbands: int = 1
     """Parts of the band that fade differently; 1 is flat fading."""
+    small_scale: Literal["clusters", "rician"] = "clusters"
+    """Small-scale fading: clusters of TR 38.901 section 7.5, or a direct path and waves that are independent
+    at every antenna."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -69,10 +73,9 @@ class RadioConfig:
             raise ValueError(f"node_height_m must be > 0, got {self.node_height_m}")
         if not 0 < self.user_height_m <= 13:
             raise ValueError(f"user_height_m must be in (0, 13], got {self.user_height_m}")
-        if self.scenario not in ("umi", "uma") or self.array not in ("ula", "upa"):
-            raise ValueError(
-                f"scenario must be umi or uma and array ula or upa, got {self.scenario} and {self.array}"
-            )
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be {' or '.join(choices)}, got {getattr(self, name)!r}")
 
     @property
     def height_m(self) -> float:

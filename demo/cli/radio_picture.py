@@ -20,7 +20,7 @@ _COLOURS = {"ours": "#1d3557", "best-node": "#e76f51", "isotropic": "#8a8a8a", "
 def coverage_db(deployment: Deployment, beam: ComplexArray, noise_w: float, points: FloatArray) -> FloatArray:
     """Mean SNR that the beam gives at each place, over the scattered waves: (..., 2) in m -> (...), dB.
 
-    E|h w|^2 = |direct w|^2 + sum_n gain_n / (K_n + 1) ||w_n||^2.
+    E|h w|^2 = |direct w|^2 + sum_n gain_n / (K_n + 1) ||w_n||^2, the scattered waves taken as from all sides.
     """
     config = deployment.config
     flat = points.reshape(-1, 2)

@@ -1,19 +1,29 @@
 """From positions to CSI: geometry, path loss, shadowing, fading. Pure functions of what they are given."""
 
 from radio.channel.csi import CsiEstimate, error_radius, estimate_csi, pilot_error_std, sample_ball
-from radio.channel.fading import Fading, advance_fading, channel, draw_channel, draw_fading, draw_iid
+from radio.channel.fading import (
+    ClusterFading,
+    Fading,
+    RicianFading,
+    channel,
+    draw_channel,
+    draw_fading,
+    draw_iid,
+)
 from radio.channel.files import ChannelFile, load_channel, save_channel
 from radio.channel.geometry import array_response, distances, draw_users, grid_nodes
-from radio.channel.large_scale import Deployment, LargeScale, draw_deployment, large_scale
+from radio.channel.large_scale import Deployment, LargeScale, LinkState, draw_deployment, large_scale
 from radio.channel.pathloss import los_probability, path_loss_db
 
 __all__ = [
     "ChannelFile",
+    "ClusterFading",
     "CsiEstimate",
     "Deployment",
     "Fading",
     "LargeScale",
-    "advance_fading",
+    "LinkState",
+    "RicianFading",
     "array_response",
     "channel",
     "distances",

@@ -5,7 +5,7 @@ import numpy as np
 from radio.config import RadioConfig
 from radio.types import ComplexArray, FloatArray
 
-__all__ = ["array_response", "distances", "draw_users", "element_grid", "grid_nodes"]
+__all__ = ["array_response", "array_shape", "distances", "draw_users", "element_grid", "grid_nodes"]
 
 
 def grid_nodes(num_nodes: int, area_m: float) -> FloatArray:
@@ -43,13 +43,19 @@ def distances(
     return ground, np.hypot(ground, config.height_m - config.user_height_m)
 
 
-def element_grid(config: RadioConfig) -> FloatArray:
-    """Places of a node's antennas in wavelengths, (antennas, 2): along the x axis and upwards."""
+def array_shape(config: RadioConfig) -> tuple[int, int]:
+    """Antennas along x, and upwards; antenna i * rows + j is the i-th along x and the j-th upwards."""
     count = config.num_antennas
     rows = 1
     if config.array == "upa":
         rows = max(r for r in range(1, int(np.sqrt(count)) + 1) if count % r == 0)
-    column, row = np.meshgrid(np.arange(count // rows), np.arange(rows), indexing="ij")
+    return count // rows, rows
+
+
+def element_grid(config: RadioConfig) -> FloatArray:
+    """Places of a node's antennas in wavelengths, (antennas, 2): along the x axis and upwards."""
+    columns, rows = array_shape(config)
+    column, row = np.meshgrid(np.arange(columns), np.arange(rows), indexing="ij")
     return config.antenna_spacing * np.stack([column.ravel(), row.ravel()], axis=1).astype(np.float64)
 
 

@@ -1,40 +1,29 @@
-"""Path loss, line of sight, shadowing and K factor as fields over the area: consistent when users move."""
+"""What changes slowly: line of sight, path loss, shadowing, K factor and spreads, as fields over the area."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import ndtri
 
-from radio.channel.field import PlaneField, draw_field
+from radio.channel.field import PlaneFields, draw_fields
 from radio.channel.geometry import distances, grid_nodes
-from radio.channel.pathloss import los_probability, path_loss_db
+from radio.channel.pathloss import los_probability, path_losses_db
+from radio.channel.tables import LOS_CORRELATION_M, LinkTable, link_tables, zenith_law
 from radio.config import RadioConfig
 from radio.types import BoolArray, FloatArray
-from radio.units import db_to_linear
+from radio.units import db_to_linear, linear_to_db
 
-__all__ = ["Deployment", "LargeScale", "draw_deployment", "large_scale"]
+__all__ = ["Deployment", "LargeScale", "LinkState", "draw_deployment", "large_scale"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Statistics:
-    """Numbers of TR 38.901 for one scenario, each a pair (LOS, NLOS) where they differ."""
-
-    shadow_db: tuple[float, float]
-    """Standard deviation of shadowing, table 7.4.1-1."""
-    shadow_m: tuple[float, float]
-    """Correlation distance of shadowing, table 7.5-6."""
-    k_mean_db: float
-    k_std_db: float
-    k_m: float
-    """Mean, standard deviation and correlation distance of the Rician K factor, table 7.5-6."""
+_WIDEST_AZIMUTH_DEG, _WIDEST_ZENITH_DEG = 104.0, 52.0
+"""Limits of the angle spreads, TR 38.901 section 7.5 step 4."""
+_FAINTEST, _FAINT = 5e-3, 2e-2
+"""Shares of a link's power between which the scattered waves of the weaker state are faded out for those of
+the other one: they cost as much to compute. The direct path keeps its power."""
 
 
-_STATISTICS = {
-    "umi": _Statistics(shadow_db=(4.0, 7.82), shadow_m=(10.0, 13.0), k_mean_db=9.0, k_std_db=5.0, k_m=15.0),
-    "uma": _Statistics(shadow_db=(4.0, 6.0), shadow_m=(37.0, 50.0), k_mean_db=9.0, k_std_db=3.5, k_m=12.0),
-}
-_LOS_CORRELATION_M = 50.0
-"""Correlation distance of the LOS state, TR 38.901 table 7.6.3.1-2, both scenarios."""
+_FIELDS = 11
+"""Fields of a node: the LOS state, then SF, K, DS, ASD and ZSD in sight, then out of sight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +33,24 @@ class Deployment:
     config: RadioConfig
     nodes_xy: FloatArray
     """Positions, (nodes, 2), m."""
-    los_field: PlaneField
-    shadow_fields: tuple[PlaneField, PlaneField]
-    """Shadowing in sight and out of sight."""
-    k_field: PlaneField
+    fields: PlaneFields
+    """Eleven for each node, one node after another."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkState:
+    """Each link as it is in sight, or out of sight; every array is (..., users, nodes)."""
+
+    scattered_gain: FloatArray
+    """Mean power gain of one antenna over the scattered waves of this state, in the soft mixture, linear."""
+    k_factor: FloatArray
+    """Power of the direct path over that of the scattered ones, linear; 0 out of sight."""
+    delay_spread_s: FloatArray
+    """Rms delay spread, s."""
+    azimuth_spread_deg: FloatArray
+    """Rms spread of the azimuth of departure, degrees."""
+    zenith_spread_deg: FloatArray
+    """Rms spread of the zenith of departure, degrees."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +58,17 @@ class LargeScale:
     """What changes slowly between each user and each node; every array is (..., users, nodes)."""
 
     los: BoolArray
+    """Line of sight: the soft state is above 1/2."""
+    los_soft: FloatArray
+    """Soft LOS state in (0, 1): the amplitude of the channel in sight, TR 38.901 section 7.6.3.3."""
     path_loss_db: FloatArray
-    """Mean path loss, dB, without shadowing."""
+    """Mean path loss of the mixture, dB, without shadowing."""
     shadow_db: FloatArray
-    """Shadowing, dB: positive is more loss."""
+    """Shadowing of the mixture, dB: positive is more loss."""
     k_factor: FloatArray
-    """Power of the direct path over that of the scattered ones, linear; 0 out of sight."""
+    """Power of the direct path over that of all scattered ones, linear."""
+    in_sight: LinkState
+    hidden: LinkState
 
     @property
     def gain(self) -> FloatArray:
@@ -86,33 +94,76 @@ def draw_deployment(
     )
     if nodes.shape != (config.num_nodes, 2):
         raise ValueError(f"nodes_xy must be ({config.num_nodes}, 2), got {nodes.shape}")
-    numbers = _STATISTICS[config.scenario]
-    count = config.num_nodes
-    return Deployment(
-        config=config,
-        nodes_xy=nodes,
-        los_field=draw_field(count, _LOS_CORRELATION_M, rng),
-        shadow_fields=(
-            draw_field(count, numbers.shadow_m[0], rng),
-            draw_field(count, numbers.shadow_m[1], rng),
-        ),
-        k_field=draw_field(count, numbers.k_m, rng),
-    )
+    in_sight, hidden = link_tables(config)
+    one_node = (LOS_CORRELATION_M, *in_sight.distance_m, *hidden.distance_m)
+    return Deployment(config=config, nodes_xy=nodes, fields=draw_fields(one_node * config.num_nodes, rng))
 
 
 def large_scale(deployment: Deployment, users_xy: FloatArray) -> LargeScale:
-    """What users at these places see: (..., users, 2) in m; pure, so the same place gives the same answer."""
-    config, numbers = deployment.config, _STATISTICS[deployment.config.scenario]
+    """What users at these places see: (..., users, 2) in m; pure, so the same place gives the same answer.
+
+    With the soft LOS state s the channel is s h_LOS + sqrt(1 - s^2) h_NLOS, TR 38.901 section 7.6.3.3, so the
+    mean powers of the two states add up with the weights s^2 and 1 - s^2.
+    """
+    config = deployment.config
     ground, space = distances(config, users_xy, deployment.nodes_xy)
-    los = ndtr(deployment.los_field(users_xy)) < los_probability(config, ground)
-    shadows = [
-        sigma * field(users_xy)
-        for sigma, field in zip(numbers.shadow_db, deployment.shadow_fields, strict=True)
+    values = deployment.fields(users_xy).reshape(*ground.shape, _FIELDS)
+    soft = _soft_los(config, ground, values[..., 0])
+    losses = path_losses_db(config, ground, space)
+    weights = (soft**2, 1.0 - soft**2)
+    means = [weight * db_to_linear(-loss) for weight, loss in zip(weights, losses, strict=True)]
+    drawn = [
+        _parameters(config, table, values[..., first : first + 5], ground, los=los)
+        for table, first, los in zip(link_tables(config), (1, 6), (True, False), strict=True)
     ]
-    k_db = numbers.k_mean_db + numbers.k_std_db * deployment.k_field(users_xy)
+    sight, hidden = (mean * state.scattered_gain for mean, state in zip(means, drawn, strict=True))
+    total, direct = sight + hidden, sight * (drawn[0].k_factor / (drawn[0].k_factor + 1.0))
+    scattered = _without_the_faint(sight - direct, hidden, total)
+    path_loss = -linear_to_db(sum(means))
     return LargeScale(
-        los=los,
-        path_loss_db=path_loss_db(config, ground, space, los),
-        shadow_db=np.where(los, *shadows),
-        k_factor=np.where(los, db_to_linear(k_db), 0.0),
+        los=soft > 0.5,
+        los_soft=soft,
+        path_loss_db=path_loss,
+        shadow_db=-linear_to_db(total) - path_loss,
+        k_factor=direct / (total - direct),
+        in_sight=replace(drawn[0], scattered_gain=scattered[0]),
+        hidden=replace(drawn[1], scattered_gain=scattered[1]),
     )
+
+
+def _soft_los(config: RadioConfig, ground_m: FloatArray, normal: FloatArray) -> FloatArray:
+    """LOS_soft = 1/2 + arctan(sqrt(20 / wavelength) (G + F)) / pi, F = sqrt(2) erfinv(2 Pr_LOS - 1)."""
+    likely = ndtri(np.minimum(los_probability(config, ground_m), 1.0 - 1e-12))
+    sharpness = np.sqrt(20.0 / config.wavelength_m)
+    return np.asarray(0.5 + np.arctan(sharpness * (normal + likely)) / np.pi)
+
+
+def _parameters(
+    config: RadioConfig, table: LinkTable, normal: FloatArray, ground_m: FloatArray, *, los: bool
+) -> LinkState:
+    """Correlated parameters from independent fields, (..., users, nodes, 5); as gain, the shadowing."""
+    shadow, k_factor, delay, azimuth, zenith = np.moveaxis(
+        normal @ np.linalg.cholesky(np.array(table.correlation)).T, -1, 0
+    )
+    ratio = db_to_linear(table.k_db[0] + table.k_db[1] * k_factor) if los else np.zeros_like(ground_m)
+    zenith_log = zenith_law(config, ground_m, los=los)[0] + table.zenith_std * zenith
+    return LinkState(
+        scattered_gain=db_to_linear(table.shadow_db * shadow),
+        k_factor=ratio,
+        delay_spread_s=10.0 ** (table.delay[0] + table.delay[1] * delay),
+        azimuth_spread_deg=np.minimum(
+            10.0 ** (table.departure[0] + table.departure[1] * azimuth), _WIDEST_AZIMUTH_DEG
+        ),
+        zenith_spread_deg=np.minimum(10.0**zenith_log, _WIDEST_ZENITH_DEG),
+    )
+
+
+def _without_the_faint(
+    first: FloatArray, second: FloatArray, total: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Give the lesser of two parts to the other where it is a tiny share of the total; smooth in both."""
+    least = np.minimum(first, second)
+    rise = np.clip((least / total - _FAINTEST) / (_FAINT - _FAINTEST), 0.0, 1.0)
+    kept = least * rise**2 * (3.0 - 2.0 * rise)
+    both = first + second
+    return np.where(first < second, kept, both - kept), np.where(first < second, both - kept, kept)

@@ -6,7 +6,7 @@ from radio.config import RadioConfig
 from radio.types import BoolArray, FloatArray
 from radio.units import SPEED_OF_LIGHT_M_S
 
-__all__ = ["los_probability", "path_loss_db"]
+__all__ = ["los_probability", "path_loss_db", "path_losses_db"]
 
 
 def los_probability(config: RadioConfig, ground_m: FloatArray) -> FloatArray:
@@ -38,6 +38,13 @@ def path_loss_db(
     Returns:
         Path loss, same shape, dB.
     """
+    return np.where(los, *path_losses_db(config, ground_m, space_m))
+
+
+def path_losses_db(
+    config: RadioConfig, ground_m: FloatArray, space_m: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Mean path loss in sight and out of sight, each of the shape of the distances; see `path_loss_db`."""
     in_sight = _los_loss_db(config, ground_m, space_m)
     carrier_ghz = config.carrier_hz / 1e9
     if config.scenario == "umi":
@@ -46,7 +53,7 @@ def path_loss_db(
     else:
         hidden = 39.08 * np.log10(space_m) + 13.54 + 20.0 * np.log10(carrier_ghz)
         hidden -= 0.6 * (config.user_height_m - 1.5)
-    return np.where(los, in_sight, np.maximum(in_sight, hidden))
+    return in_sight, np.maximum(in_sight, hidden)
 
 
 def _los_loss_db(config: RadioConfig, ground_m: FloatArray, space_m: FloatArray) -> FloatArray:

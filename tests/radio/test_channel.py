@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import j0
 
 from radio import (
     ChannelFile,
@@ -22,7 +21,6 @@ from radio import (
     save_channel,
 )
 from radio.channel import (
-    advance_fading,
     array_response,
     channel,
     draw_fading,
@@ -32,7 +30,7 @@ from radio.channel import (
     path_loss_db,
     sample_ball,
 )
-from radio.channel.field import draw_field
+from radio.channel.field import draw_fields
 
 
 def test_four_nodes_stand_on_a_square() -> None:
@@ -82,30 +80,6 @@ def test_same_seed_same_channel() -> None:
     assert (one(3) != one(4)).any()
 
 
-def test_mean_channel_power_is_the_large_scale_gain() -> None:
-    config = RadioConfig(num_users=3)
-    rng = np.random.default_rng(0)
-    deployment, users = draw_deployment(config, rng), draw_users(config, rng)
-    gain = large_scale(deployment, users).gain
-
-    h = draw_channel(deployment, np.broadcast_to(users, (800, 3, 2)), rng)
-
-    assert (np.abs(h) ** 2).mean(axis=(0, 3)) == pytest.approx(gain, rel=0.15)
-
-
-def test_fading_correlates_over_time_as_clarke_says() -> None:
-    config = RadioConfig(num_users=50)
-    rng = np.random.default_rng(0)
-    now = draw_fading(config, 50, rng, (20,))
-    later = advance_fading(now, config, 3.0, 0.005, rng)
-    expected = j0(2 * np.pi * 3.0 * 0.005 / config.wavelength_m)
-
-    correlation = (now.taps.conj() * later.taps).mean().real
-
-    assert correlation == pytest.approx(expected, abs=0.02)
-    assert (np.abs(later.taps) ** 2).mean() == pytest.approx(1.0, abs=0.03)
-
-
 def test_airtime_is_bits_over_rate_and_infinite_without_snr() -> None:
     assert airtime_s(1_000_000, 1e6, 3.0) == pytest.approx(4.0)
     assert airtime_s(1, 1e6, 0.0) == np.inf
@@ -115,13 +89,17 @@ def test_airtime_is_bits_over_rate_and_infinite_without_snr() -> None:
 
 def test_fields_are_standard_normal_with_exponential_correlation() -> None:
     rng = np.random.default_rng(0)
-    field = draw_field(3000, 10.0, rng, num_waves=64)
-    values = field(np.array([[50.0, 50.0], [55.0, 50.0], [50.0, 70.0]]))
-
-    assert values.std(axis=1) == pytest.approx(1.0, abs=0.06)
-    assert values.mean(axis=1) == pytest.approx(0.0, abs=0.06)
-    assert np.corrcoef(values[0], values[1])[0, 1] == pytest.approx(np.exp(-0.5), abs=0.05)
-    assert np.corrcoef(values[0], values[2])[0, 1] == pytest.approx(np.exp(-2.0), abs=0.05)
+    fields = draw_fields(np.repeat([10.0, 40.0], 3000), rng)
+    here = rng.uniform(0.0, 500.0, (20, 2))
+    values = fields(here)
+    assert values.std() == pytest.approx(1.0, abs=0.02)
+    assert values.mean() == pytest.approx(0.0, abs=0.02)
+    for metres in (0.1, 2.0, 5.0, 10.0, 20.0, 40.0, 200.0):
+        turn = rng.uniform(0.0, 2.0 * np.pi, 20)
+        there = fields(here + metres * np.stack([np.cos(turn), np.sin(turn)], axis=1))
+        found = (values * there).reshape(20, 2, 3000).mean(axis=(0, 2))
+        assert found == pytest.approx(np.exp(-metres / np.array([10.0, 40.0])), abs=0.05)
+    assert np.abs(np.corrcoef(values[:, :60].T) - np.eye(60)).mean() < 0.25
 
 
 @pytest.mark.parametrize("scenario", ["umi", "uma"])
@@ -135,10 +113,9 @@ def test_large_scale_follows_its_place(scenario: str) -> None:
     near = large_scale(deployment, start + 0.1)
 
     assert (here.gain == again.gain).all()
-    same = here.los == near.los
-    assert same.mean() > 0.9
-    assert np.abs(near.shadow_db - here.shadow_db)[same].max() < 3.0
-    assert (here.k_factor[~here.los] == 0).all()
+    assert (here.los == near.los).mean() > 0.9
+    assert np.abs(near.shadow_db - here.shadow_db).max() < 4.0
+    assert np.median(here.k_factor[~here.los]) < 0.2
 
 
 def test_shadowing_has_the_spread_of_the_table() -> None:
@@ -147,7 +124,8 @@ def test_shadowing_has_the_spread_of_the_table() -> None:
     slow = large_scale(draw_deployment(config, rng), draw_users(config, rng))
 
     assert slow.shadow_db[slow.los].std() == pytest.approx(4.0, rel=0.15)
-    assert slow.shadow_db[~slow.los].std() == pytest.approx(7.82, rel=0.1)
+    # Through the tail of the soft state some direct power reaches even the deepest shadow out of sight.
+    assert 6.0 < slow.shadow_db[~slow.los].std() < 8.2
 
 
 @pytest.mark.parametrize("array", ["ula", "upa"])
@@ -166,7 +144,7 @@ def test_subbands_fade_apart_and_keep_their_power() -> None:
     config = RadioConfig(num_users=40, num_subbands=6)
     rng = np.random.default_rng(0)
     deployment, users = draw_deployment(config, rng), draw_users(config, rng)
-    h = channel(deployment, users, draw_fading(config, 40, rng))
+    h = channel(deployment, users, draw_fading(config, rng))
     gain = large_scale(deployment, users).gain
 
     assert h.shape == (6, 40, 4, 8)
@@ -175,14 +153,6 @@ def test_subbands_fade_apart_and_keep_their_power() -> None:
     first, last = h[0].ravel(), h[5].ravel()
     overlap = np.abs(np.vdot(first / np.abs(first), last / np.abs(last))) / first.size
     assert overlap < 0.9
-
-
-def test_a_user_who_stands_still_keeps_the_channel() -> None:
-    config = RadioConfig()
-    rng = np.random.default_rng(0)
-    fading = draw_fading(config, 12, rng)
-
-    assert (advance_fading(fading, config, 0.0, 1.0, rng).taps == fading.taps).all()
 
 
 @pytest.mark.parametrize("ball", ["joint", "link"])
@@ -250,7 +220,14 @@ def test_a_text_file_is_not_a_channel_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"num_nodes": 0}, {"scenario": "rma"}, {"user_height_m": 20.0}, {"num_subbands": 0}]
+    "change",
+    [
+        {"num_nodes": 0},
+        {"scenario": "rma"},
+        {"user_height_m": 20.0},
+        {"num_subbands": 0},
+        {"small_scale": "none"},
+    ],
 )
 def test_bad_settings_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):

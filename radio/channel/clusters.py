@@ -1,0 +1,281 @@
+"""Clusters of TR 38.901 section 7.5 as functions of place: delays, powers, angles, and their waves."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radio.channel.geometry import array_shape
+from radio.channel.regions import Cells, Regions, Seen, see
+from radio.channel.tables import RAY_OFFSETS, LinkTable
+from radio.config import RadioConfig
+from radio.types import ComplexArray, FloatArray
+
+__all__ = ["Clusters", "Links", "at_antennas", "make_clusters", "sum_waves"]
+
+_COUPLINGS, _PHASES = 64, 4096
+_RAYS = len(RAY_OFFSETS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """A flat list of links in one state; arrays are (links,) unless said otherwise."""
+
+    batch: NDArray[np.intp]
+    node: NDArray[np.intp]
+    user_xy: FloatArray
+    """(links, 2), m."""
+    offset_xy: FloatArray
+    """User from node, (links, 2), m."""
+    height_m: float
+    """User over node, m: mostly negative."""
+    k_factor: FloatArray
+    delay_spread_s: FloatArray
+    azimuth_spread: FloatArray
+    """Of departure, rad."""
+    zenith_spread: FloatArray
+    """Of departure, rad."""
+    zenith_rays: FloatArray
+    """Spread of the zenith within a cluster, rad."""
+    zenith_shift: FloatArray
+    """Of the mean zenith of departure from the direct one, rad."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clusters:
+    """The scattered paths of each link; arrays are (links, slots), float32."""
+
+    power: FloatArray
+    """Shares of the scattered power: they add up to 1."""
+    delay_s: FloatArray
+    """Behind the direct path, s."""
+    azimuth: FloatArray
+    """Of departure, from the direct path, rad."""
+    zenith: FloatArray
+    """Of departure, rad from straight up."""
+    arrival: FloatArray
+    """Direction from which the waves come, a unit vector in the plane, (2, links, slots)."""
+    seen: Seen
+    cells: Cells
+
+
+def make_clusters(table: LinkTable, regions: Regions, links: Links) -> Clusters:
+    """Steps 5 to 7 of TR 38.901 section 7.5 for links in one state.
+
+    Delays count from the expected delay of the first cluster, where (7.5-2) has that of the first one seen,
+    which would jump when it goes. Clusters 25 dB down are kept, and no cluster is split in three.
+    """
+    seen = see(regions, links.batch, links.node, links.user_xy)
+    cells = Cells(seen.words)
+    scaling, exponential = table.delay_scaling, cells.delay()
+    delay = np.maximum(exponential - np.float32(1.0 / table.num_clusters), 0.0) * np.float32(scaling)
+    spread = links.delay_spread_s / _delay_stretch(links.k_factor)
+    log_power = (1.0 - scaling) * exponential - (
+        0.1 * np.log(10.0)
+    ) * table.cluster_shadow_db * cells.shadow()
+    log_power = log_power.astype(np.float32)
+    visible = seen.amplitude**2 * np.exp(log_power)
+    total = np.maximum(visible.sum(axis=1, keepdims=True), 1e-30)
+    power = visible / total
+    # Below the strongest path: of all clusters out of sight, the direct one in sight (steps 6 and 7).
+    strongest = power.max(axis=1, keepdims=True) + links.k_factor[:, None]
+    fall = np.maximum(np.log(strongest * total) - log_power, 0.0).astype(np.float32)
+    fall = np.minimum(fall, np.float32(-np.log(1e-6)))
+    azimuth = _azimuth(table, links, cells, fall)
+    return Clusters(
+        power=power,
+        delay_s=delay * spread[:, None].astype(np.float32),
+        azimuth=azimuth,
+        zenith=_zenith(table, links, cells, fall),
+        arrival=_arrival(table, links, seen, cells, log_power),
+        seen=seen,
+        cells=cells,
+    )
+
+
+def _k_db(k_factor: FloatArray) -> FloatArray:
+    return np.asarray(10.0 * np.log10(np.where(k_factor > 0, k_factor, 1.0)))
+
+
+def _delay_stretch(k_factor: FloatArray) -> FloatArray:
+    """C_tau, (7.5-3); 1 out of sight."""
+    k = _k_db(k_factor)
+    return np.where(k_factor > 0, 0.7705 - 0.0433 * k + 0.0002 * k**2 + 0.000017 * k**3, 1.0)
+
+
+def _azimuth(table: LinkTable, links: Links, cells: Cells, fall: FloatArray) -> FloatArray:
+    """Azimuth of departure from the direct path, (7.5-9) to (7.5-12), rad."""
+    sign, normal = cells.angle(0)
+    scale = 2.0 / 1.4 / (table.azimuth_scale * _azimuth_stretch(links.k_factor))
+    spread = links.azimuth_spread[:, None].astype(np.float32)
+    far = scale[:, None].astype(np.float32) * np.sqrt(fall)
+    return np.asarray(spread * (sign * far + normal / np.float32(7.0)))
+
+
+def _azimuth_stretch(k_factor: FloatArray) -> FloatArray:
+    """C_phi of LOS over that of NLOS, (7.5-10)."""
+    k = _k_db(k_factor)
+    return np.where(k_factor > 0, 1.1035 - 0.028 * k - 0.002 * k**2 + 0.0001 * k**3, 1.0)
+
+
+def _zenith(table: LinkTable, links: Links, cells: Cells, fall: FloatArray) -> FloatArray:
+    """Zenith of departure, (7.5-14) to (7.5-19), rad."""
+    sign, normal = cells.angle(1)
+    k = _k_db(links.k_factor)
+    stretch = np.where(links.k_factor > 0, 1.3086 + 0.0339 * k - 0.0077 * k**2 + 0.0002 * k**3, 1.0)
+    far = fall * (1.0 / (table.zenith_scale * stretch))[:, None].astype(np.float32)
+    direct = np.arctan2(np.hypot(*links.offset_xy.T), links.height_m) + links.zenith_shift
+    spread = links.zenith_spread[:, None].astype(np.float32)
+    return np.asarray(spread * (sign * far + normal / np.float32(7.0)) + direct[:, None].astype(np.float32))
+
+
+def _arrival(table: LinkTable, links: Links, seen: Seen, cells: Cells, log_power: FloatArray) -> FloatArray:
+    """Where the waves of each cluster come from: the same all over its cell, so that they are plane.
+
+    The middle of the cell stands for the user, the mean of lgASA for the spread and the mean power of the
+    strongest of the clusters for the power of the strongest.
+    """
+    sign, normal = cells.angle(2)
+    ratio = 10.0 ** (table.k_db[0] / 10.0) if table.k_db[0] > 0 else 0.0
+    mean = _mean_powers(table)
+    fall = np.maximum(np.float32(np.log(mean[0] + ratio * mean[1])) - log_power, np.float32(0.0))
+    stretch = float(_azimuth_stretch(np.array(ratio)))
+    spread = np.float32(min(10.0**table.arrival, 104.0) * np.pi / 180.0)
+    scale = np.float32(2.0 / 1.4 / (table.azimuth_scale * stretch))
+    turn = spread * (sign * scale * np.sqrt(fall) + normal / np.float32(7.0))
+    toward = -(links.offset_xy.T[:, :, None].astype(np.float32) - seen.place_m)
+    x, y = toward / np.maximum(np.hypot(*toward), np.float32(1e-3))
+    cos, sin = np.cos(turn), np.sin(turn)
+    return np.stack([x * cos - y * sin, x * sin + y * cos])
+
+
+@cache
+def _mean_powers(table: LinkTable) -> tuple[float, float]:
+    """Typical power of the strongest cluster and of all, before they are scaled to 1, by quantiles."""
+    rng = np.random.default_rng(0)
+    shape = (2000, table.num_clusters)
+    fading = -0.1 * np.log(10.0) * table.cluster_shadow_db * rng.standard_normal(shape)
+    power = np.exp((1.0 - table.delay_scaling) * rng.standard_exponential(shape) + fading)
+    return float(np.median(power.max(axis=1))), float(np.median(power.sum(axis=1)))
+
+
+@cache
+def _ray_tables() -> tuple[FloatArray, FloatArray]:
+    """Offsets of arrival coupled to those of departure (step 8), and first phases (step 10).
+
+    (128, rays) degrees for a spread of 1, and (4096, rays) rad: fixed tables; the hash of a cell picks a row.
+    """
+    rng = np.random.default_rng(38901)
+    couplings = np.stack([rng.permutation(RAY_OFFSETS) for _ in range(2 * _COUPLINGS)])
+    phases = rng.uniform(0.0, 2.0 * np.pi, (_PHASES, _RAYS))
+    return couplings.astype(np.float32), phases.astype(np.float32)
+
+
+def sum_waves(
+    config: RadioConfig, table: LinkTable, links: Links, clusters: Clusters, offsets_hz: FloatArray | None
+) -> ComplexArray:
+    """Add up the waves at the node's antennas, TR 38.901 (7.5-22) with isotropic elements.
+
+    Args:
+        config: Carrier, array.
+        table: Spreads within a cluster.
+        links: The links.
+        clusters: Their paths.
+        offsets_hz: Frequencies from the carrier at which to evaluate, (subbands,), or None for the carrier.
+
+    Returns:
+        Channels of unit mean power, (links, antennas), or (subbands, links, antennas).
+    """
+    waves = _waves(config, table, clusters)
+    right, up = _directions(config, table, links, clusters)
+    together = (len(waves), -1) if offsets_hz is None else (-1, _RAYS)
+    up = None if up is None else up.reshape(together)
+    summed = at_antennas(waves.reshape(together), right.reshape(together), up, *array_shape(config))
+    if offsets_hz is None:
+        return summed
+    summed = summed.reshape(*waves.shape[:2], -1)
+    turn = clusters.delay_s * (-2.0 * np.pi * offsets_hz.astype(np.float32))[:, None, None]
+    return np.asarray(np.einsum("sln,lna->sla", _turned(turn), summed, optimize=True))
+
+
+def _turned(angle: FloatArray) -> ComplexArray:
+    """exp(i angle), in single precision."""
+    out = np.empty(angle.shape, dtype=np.complex64)
+    np.cos(angle, out=out.real)
+    np.sin(angle, out=out.imag)
+    return out
+
+
+def _waves(config: RadioConfig, table: LinkTable, clusters: Clusters) -> ComplexArray:
+    """Amplitude and phase of each ray at the user, (links, slots, rays).
+
+    Within a cell every ray is a plane wave from a direction of its own, so motion turns its phase by 2 pi /
+    wavelength for each metre towards it: that is the Doppler shift.
+    """
+    couplings, phases = _ray_tables()
+    offset = couplings[clusters.cells.choice(0, _COUPLINGS)] * np.float32(table.ray_arrival * np.pi / 180.0)
+    number = np.float32(2.0 * np.pi / config.wavelength_m)
+    x, y = clusters.seen.place_m * number
+    along = (x * clusters.arrival[0] + y * clusters.arrival[1])[..., None]
+    across = (y * clusters.arrival[0] - x * clusters.arrival[1])[..., None]
+    angle = phases[clusters.cells.choice(1, _PHASES)] + clusters.cells.phase()[..., None]
+    angle += along * np.cos(offset)
+    angle += across * np.sin(offset)
+    waves = _turned(angle)
+    waves *= np.sqrt(clusters.power / np.float32(_RAYS))[..., None]
+    return waves
+
+
+def _directions(
+    config: RadioConfig, table: LinkTable, links: Links, clusters: Clusters
+) -> tuple[ComplexArray, ComplexArray | None]:
+    """Phase step of each ray from one antenna to the next along x and upwards, (links, slots, rays).
+
+    For a line the rays of a cluster share its zenith.
+    """
+    ground = np.maximum(np.hypot(*links.offset_xy.T), 1e-9)
+    x, y = (links.offset_xy.T / ground).astype(np.float32)[:, :, None]
+    cos, sin = np.cos(clusters.azimuth), np.sin(clusters.azimuth)
+    step = np.float32(2.0 * np.pi * config.antenna_spacing)
+    flat = np.sin(clusters.zenith) * step
+    offset = (RAY_OFFSETS * (table.ray_departure * np.pi / 180.0)).astype(np.float32)
+    ahead, aside = flat * (x * cos - y * sin), flat * (y * cos + x * sin)
+    right = ahead[..., None] * np.cos(offset) - aside[..., None] * np.sin(offset)
+    if config.array == "ula":
+        return _turned(right), None
+    couplings, _ = _ray_tables()
+    tilt = couplings[_COUPLINGS + clusters.cells.choice(2, _COUPLINGS)]
+    tilt = clusters.zenith[..., None] + tilt * links.zenith_rays[:, None, None].astype(np.float32)
+    return _turned(right), _turned(step * np.cos(tilt))
+
+
+def at_antennas(
+    waves: ComplexArray, right: ComplexArray, up: ComplexArray | None, columns: int, rows: int
+) -> ComplexArray:
+    """Sum of waves right^i up^j over rays at antenna i * rows + j: (links, rays) -> (links, antennas).
+
+    The powers of a line are split in two factors, so that most of the work is one matrix product a link.
+    """
+    if up is None:
+        inner = max(n for n in range(1, int(np.sqrt(columns)) + 1) if columns % n == 0)
+        left, right = _powers(waves, _power(right, inner), columns // inner), _powers(None, right, inner)
+    else:
+        left, right = _powers(waves, right, columns), _powers(None, up, rows)
+    return np.asarray((left @ right.swapaxes(-1, -2)).reshape(len(waves), -1))
+
+
+def _powers(first: ComplexArray | None, base: ComplexArray, count: int) -> ComplexArray:
+    """Products first * base^i for i below count, (links, count, rays); no `first` is 1."""
+    out = np.empty((len(base), count, base.shape[1]), dtype=np.complex64)
+    out[:, 0] = 1.0 if first is None else first
+    for i in range(1, count):
+        np.multiply(out[:, i - 1], base, out=out[:, i])
+    return out
+
+
+def _power(base: ComplexArray, exponent: int) -> ComplexArray:
+    out = base
+    for _ in range(exponent - 1):
+        out = out * base
+    return out
