@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from blake3 import blake3
-
 from pbstore.blocks import PIECE_BYTES
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.split import Piece as FilePiece
@@ -22,6 +20,7 @@ from pbstore.manifest import BaseLink, FileEntry, Manifest, Piece
 from pbstore.nesting import OwnStore
 from pbstore.pool import Pool
 from pbstore.source import Source, SourceFile, check_unchanged, list_source, opened, step
+from pbstore.weights import SAFETENSORS, TensorLine, tensor_line, weights_hash
 
 READ_BYTES = 4 << 20
 """Bytes read at a time; they are hashed while the next ones are read."""
@@ -95,7 +94,7 @@ class _Scan:
     sink: Sink
     progress: Progress | None
     seen: set[BlockId] = field(default_factory=set)
-    tensors: list[tuple[str, str, str, list[BlockId]]] = field(default_factory=list)
+    tensors: list[TensorLine] = field(default_factory=list)
     done: dict[str, int] = field(default_factory=dict)
     """Bytes read of each file."""
 
@@ -136,7 +135,7 @@ def scan_folder(origin: Origin, sink: Sink) -> Reading:
     manifest = Manifest(
         name=origin.name,
         files=entries,
-        weights=_weights(scan.tensors),
+        weights=weights_hash(scan.tensors, entries),
         base=origin.base,
         empty_folders=source.empty_folders,
     )
@@ -210,7 +209,7 @@ def _scan_file(scan: _Scan, source: SourceFile, plan: list[FilePiece], pool: Exe
                 scan.seen.add(block.block_id)
                 scan.sink.keep(block)
             pieces.append(Piece(block.block_id, piece.length))
-            current = _note_tensor(scan, piece, block.block_id, current)
+            current = _note_tensor(scan, source.path, piece, block.block_id, current)
             scan.advance(source.path, piece.length)
             del raw, part, hashed, block  # or a large piece stays until the next one is read
         read = sum(piece.raw_bytes for piece in pieces)
@@ -264,14 +263,16 @@ class _FileHash:
         done.set_result(None)
 
 
-def _note_tensor(scan: _Scan, piece: FilePiece, block_id: BlockId, current: str | None) -> str | None:
-    """Collect which blocks make a tensor; a tensor that was cut has several."""
-    if piece.spec is None or piece.name is None:
+def _note_tensor(
+    scan: _Scan, path: str, piece: FilePiece, block_id: BlockId, current: str | None
+) -> str | None:
+    """Collect which blocks make a tensor of a safetensors file; a tensor that was cut has several."""
+    if piece.name is None or not path.endswith(SAFETENSORS):
         return None
     if piece.name == current:
-        scan.tensors[-1][3].append(block_id)
+        scan.tensors[-1].ids.append(block_id)
     else:
-        scan.tensors.append((piece.name, piece.spec.dtype, str(piece.spec.shape[1:]), [block_id]))
+        scan.tensors.append(tensor_line(path, piece.name, piece.spec, [block_id]))
     return piece.name
 
 
@@ -286,13 +287,3 @@ def _read(fd: int, piece: FilePiece, source: SourceFile, out: memoryview) -> Ite
             raise SourceChangedError(str(source.place), f"it ends at byte {piece.offset + done}")
         yield part[:count]
         done += count
-
-
-def _weights(tensors: list[tuple[str, str, str, list[BlockId]]]) -> str:
-    """Hash of all tensors by name and content: the same for every sharding and every order of files."""
-    if not tensors:
-        return ""
-    digest = blake3()
-    for name, dtype, trailing, ids in sorted(tensors):
-        digest.update("\0".join([name, dtype, trailing, *ids, ""]).encode() + b"\n")
-    return digest.hexdigest()

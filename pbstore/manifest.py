@@ -72,7 +72,7 @@ class Manifest:
     name: str
     files: tuple[FileEntry, ...]
     weights: str = ""
-    """Hash of the tensors by name and content, the same however they are sharded; empty without tensors."""
+    """Hash of all weights, see `pbstore.weights`; earlier versions wrote empty and incomplete ones."""
     base: BaseLink | None = None
     meta: dict[str, str] = field(default_factory=dict)
     empty_folders: tuple[str, ...] = ()

@@ -19,9 +19,11 @@ from pbstore.checkpoint.adapter_config import (
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.model import architecture, read_config
 from pbstore.checkpoint.tensors import find_file, manifest_of, read_json, stored_tensors
+from pbstore.disk.store import DiskBlockStore
 from pbstore.errors import PBStoreError
-from pbstore.manifest import Manifest
+from pbstore.manifest import BaseLink, Manifest
 from pbstore.store import BlockStore
+from pbstore.weights import identities
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -45,7 +47,7 @@ def find_base(store: BlockStore, name: str, *, subfolder: str = "") -> str:
     """
     manifest = manifest_of(store, name)
     if manifest.base is not None:
-        return _by_content(store, manifest)
+        return _by_content(store, name, manifest.base)
     tree = read_json(store, manifest, adapter_file(subfolder, ADAPTER_CONFIG)) or {}
     search = _Search(store, manifest, subfolder)
     fitting = search.fitting()
@@ -204,11 +206,23 @@ def _bare(key: str) -> str:
     return key.replace(".base_layer.", ".")
 
 
-def _by_content(store: BlockStore, manifest: Manifest) -> str:
-    link = manifest.base
-    names = store.models()
-    for other in sorted(names, key=lambda n: link is None or n != link.name):
-        if link is not None and store.manifest(other).weights == link.weights:
-            return other
-    expected = "" if link is None else f"{link.name} (content {link.weights[:12]})"
-    raise CheckpointError(f"the base of {manifest.name}, {expected}, is not in the store")
+def _by_content(store: BlockStore, name: str, link: BaseLink) -> str:
+    """The stored model with a bound base's weights, the one of the same name before others."""
+    if not link.weights:
+        raise CheckpointError(
+            f"{name} was bound to {link.name} by an earlier version, which knew no hash of its weights: "
+            "say which base to use"
+        )
+    found = _with_weights(store, link.weights)
+    if not found:
+        other = ", and the model of that name has other weights" if link.name in store.models() else ""
+        raise CheckpointError(
+            f"the base of {name}, {link.name} (content {link.weights[:12]}), is not in the store{other}"
+        )
+    return link.name if link.name in found else found[0]
+
+
+def _with_weights(store: BlockStore, weights: str) -> tuple[str, ...]:
+    if isinstance(store, DiskBlockStore):
+        return store.find_weights(weights)
+    return tuple(name for name in store.models() if weights in identities(store.manifest(name), store.get))

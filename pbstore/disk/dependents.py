@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pbstore.disk import catalog, index
+from pbstore.disk import catalog, identity, index
 from pbstore.disk.catalog import ModelRow
 from pbstore.errors import IntegrityError
 from pbstore.hashing import BlockId
@@ -34,10 +34,16 @@ def find(store: "DiskBlockStore", row: ModelRow, besides: Iterable[str] = ()) ->
 
 
 def _bound(store: "DiskBlockStore", row: ModelRow, going: set[str]) -> list[str]:
-    if not row.weights or set(store.find_weights(row.weights)) - going:
-        return []
     query = f"SELECT name FROM models WHERE base_weights = ? AND NOT ({catalog.IN_TRASH}) ORDER BY name"
-    return [str(name) for (name,) in store.connection.execute(query, (row.weights,)).fetchall()]
+    try:
+        hashes = identity.hashes_of(store, row.name, store.manifest_of(row))
+    except IntegrityError:  # what is bound to it cannot be told by more than the index
+        hashes = (row.weights,) if row.weights else ()
+    bound: list[str] = []
+    for weights in hashes:
+        if not set(store.find_weights(weights)) - going:
+            bound += (str(name) for (name,) in store.connection.execute(query, (weights,)).fetchall())
+    return bound
 
 
 def _coded(store: "DiskBlockStore", row: ModelRow, going: set[str]) -> list[str]:

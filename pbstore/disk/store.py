@@ -1,6 +1,7 @@
 """The store on the disk: models over blocks."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pbstore.disk import (
     check,
     collect,
     forms,
+    identity,
     index,
     plan,
     recover,
@@ -139,7 +141,7 @@ class DiskBlockStore(Upkeep, DiskBlocks):
         """Put a lost or damaged manifest in its place again, if it is the one that was filed."""
         with self.writing():
             row = self.model_row(manifest.name)
-            text = manifest.to_json().encode()
+            text = replace(manifest, weights=row.weights).to_json().encode()  # as it was hashed then
             if blake3(text).hexdigest() != row.manifest_hash:
                 return False
             self._pack_writer.place_manifest(self.layout.manifests / row.file, text)
@@ -310,15 +312,12 @@ class DiskBlockStore(Upkeep, DiskBlocks):
         return plan.explain(self, name)
 
     def has_weights(self, weights: str) -> bool:
-        """Whether a model with these tensors is in the store, whatever its name."""
-        query = f"SELECT 1 FROM models WHERE weights = ? AND NOT ({catalog.IN_TRASH})"
-        return self.connection.execute(query, (weights,)).fetchone() is not None
+        """Whether a model with these weights is in the store, whatever its name."""
+        return bool(self.find_weights(weights))
 
     def find_weights(self, weights: str) -> tuple[str, ...]:
-        """Names of the models with these tensors: how an adapter finds its base by content."""
-        query = f"SELECT name FROM models WHERE weights = ? AND NOT ({catalog.IN_TRASH}) ORDER BY name"
-        rows = self.connection.execute(query, (weights,))
-        return tuple(str(name) for (name,) in rows.fetchall())
+        """Names of the models with these weights: how an adapter finds its base by content."""
+        return identity.find_weights(self, weights)
 
     def repair(self, other: "DiskBlockStore | None" = None) -> RepairReport:
         """Build the index anew, and take damaged blocks and manifests from another store."""
@@ -401,4 +400,4 @@ class DiskBlockStore(Upkeep, DiskBlocks):
                 yield location
 
     def _base_link(self, base: str | None) -> BaseLink | None:
-        return None if base is None else BaseLink(name=base, weights=self.manifest(base).weights)
+        return None if base is None else identity.base_link(self, base)
