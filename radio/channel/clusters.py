@@ -16,6 +16,10 @@ __all__ = ["Clusters", "Links", "at_antennas", "make_clusters", "sum_waves"]
 
 _COUPLINGS, _PHASES = 64, 4096
 _RAYS = len(RAY_OFFSETS)
+_STRETCHES = np.array(
+    [[0.7705, -0.0433, 0.0002, 0.000017], [1.1035, -0.028, -0.002, 0.0001], [1.3086, 0.0339, -0.0077, 0.0002]]
+)
+"""Coefficients of 1, K, K^2 and K^3, K in dB, for links in sight: (7.5-3), (7.5-10) and (7.5-15)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,8 @@ def make_clusters(table: LinkTable, regions: Regions, links: Links) -> Clusters:
     cells = Cells(seen.words)
     scaling, exponential = table.delay_scaling, cells.delay()
     delay = np.maximum(exponential - np.float32(1.0 / table.num_clusters), 0.0) * np.float32(scaling)
-    spread = links.delay_spread_s / _delay_stretch(links.k_factor)
+    stretch = [values[:, None] for values in _stretches(table, links.k_factor)]
+    spread = links.delay_spread_s[:, None].astype(np.float32) / stretch[0]
     log_power = (1.0 - scaling) * exponential - (
         0.1 * np.log(10.0)
     ) * table.cluster_shadow_db * cells.shadow()
@@ -82,52 +87,43 @@ def make_clusters(table: LinkTable, regions: Regions, links: Links) -> Clusters:
     strongest = power.max(axis=1, keepdims=True) + links.k_factor[:, None]
     fall = np.maximum(np.log(strongest * total) - log_power, 0.0).astype(np.float32)
     fall = np.minimum(fall, np.float32(-np.log(1e-6)))
-    azimuth = _azimuth(table, links, cells, fall)
     return Clusters(
         power=power,
-        delay_s=delay * spread[:, None].astype(np.float32),
-        azimuth=azimuth,
-        zenith=_zenith(table, links, cells, fall),
+        delay_s=delay * spread,
+        azimuth=_azimuth(links, cells, np.sqrt(fall) / stretch[1]),
+        zenith=_zenith(links, cells, fall / stretch[2]),
         arrival=_arrival(table, links, seen, cells, log_power),
         seen=seen,
         cells=cells,
     )
 
 
-def _k_db(k_factor: FloatArray) -> FloatArray:
-    return np.asarray(10.0 * np.log10(np.where(k_factor > 0, k_factor, 1.0)))
+def _stretches(table: LinkTable, k_factor: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """C_tau of (7.5-3), C_phi of (7.5-10) and C_theta of (7.5-15), each of k_factor's shape, float32."""
+    if not table.k_db[1]:
+        one = np.ones(k_factor.shape, dtype=np.float32)
+        return one, one * np.float32(table.azimuth_scale), one * np.float32(table.zenith_scale)
+    k = 10.0 * np.log10(k_factor)
+    powers = np.stack([np.ones_like(k), k, k**2, k**3])
+    delay, azimuth, zenith = (_STRETCHES @ powers.reshape(4, -1)).astype(np.float32).reshape(3, *k.shape)
+    return delay, azimuth * np.float32(table.azimuth_scale), zenith * np.float32(table.zenith_scale)
 
 
-def _delay_stretch(k_factor: FloatArray) -> FloatArray:
-    """C_tau, (7.5-3); 1 out of sight."""
-    k = _k_db(k_factor)
-    return np.where(k_factor > 0, 0.7705 - 0.0433 * k + 0.0002 * k**2 + 0.000017 * k**3, 1.0)
-
-
-def _azimuth(table: LinkTable, links: Links, cells: Cells, fall: FloatArray) -> FloatArray:
+def _azimuth(links: Links, cells: Cells, far: FloatArray) -> FloatArray:
     """Azimuth of departure from the direct path, (7.5-9) to (7.5-12), rad."""
     sign, normal = cells.angle(0)
-    scale = 2.0 / 1.4 / (table.azimuth_scale * _azimuth_stretch(links.k_factor))
     spread = links.azimuth_spread[:, None].astype(np.float32)
-    far = scale[:, None].astype(np.float32) * np.sqrt(fall)
-    return np.asarray(spread * (sign * far + normal / np.float32(7.0)))
+    return np.asarray(spread * (sign * far * np.float32(2.0 / 1.4) + normal * np.float32(1.0 / 7.0)))
 
 
-def _azimuth_stretch(k_factor: FloatArray) -> FloatArray:
-    """C_phi of LOS over that of NLOS, (7.5-10)."""
-    k = _k_db(k_factor)
-    return np.where(k_factor > 0, 1.1035 - 0.028 * k - 0.002 * k**2 + 0.0001 * k**3, 1.0)
-
-
-def _zenith(table: LinkTable, links: Links, cells: Cells, fall: FloatArray) -> FloatArray:
+def _zenith(links: Links, cells: Cells, far: FloatArray) -> FloatArray:
     """Zenith of departure, (7.5-14) to (7.5-19), rad."""
     sign, normal = cells.angle(1)
-    k = _k_db(links.k_factor)
-    stretch = np.where(links.k_factor > 0, 1.3086 + 0.0339 * k - 0.0077 * k**2 + 0.0002 * k**3, 1.0)
-    far = fall * (1.0 / (table.zenith_scale * stretch))[:, None].astype(np.float32)
     direct = np.arctan2(np.hypot(*links.offset_xy.T), links.height_m) + links.zenith_shift
     spread = links.zenith_spread[:, None].astype(np.float32)
-    return np.asarray(spread * (sign * far + normal / np.float32(7.0)) + direct[:, None].astype(np.float32))
+    return np.asarray(
+        spread * (sign * far + normal * np.float32(1.0 / 7.0)) + direct[:, None].astype(np.float32)
+    )
 
 
 def _arrival(table: LinkTable, links: Links, seen: Seen, cells: Cells, log_power: FloatArray) -> FloatArray:
@@ -137,13 +133,10 @@ def _arrival(table: LinkTable, links: Links, seen: Seen, cells: Cells, log_power
     strongest of the clusters for the power of the strongest.
     """
     sign, normal = cells.angle(2)
-    ratio = 10.0 ** (table.k_db[0] / 10.0) if table.k_db[0] > 0 else 0.0
-    mean = _mean_powers(table)
-    fall = np.maximum(np.float32(np.log(mean[0] + ratio * mean[1])) - log_power, np.float32(0.0))
-    stretch = float(_azimuth_stretch(np.array(ratio)))
+    strongest, scale = _typical(table)
+    fall = np.maximum(np.float32(strongest) - log_power, np.float32(0.0))
     spread = np.float32(min(10.0**table.arrival, 104.0) * np.pi / 180.0)
-    scale = np.float32(2.0 / 1.4 / (table.azimuth_scale * stretch))
-    turn = spread * (sign * scale * np.sqrt(fall) + normal / np.float32(7.0))
+    turn = spread * (sign * np.float32(scale) * np.sqrt(fall) + normal * np.float32(1.0 / 7.0))
     toward = -(links.offset_xy.T[:, :, None].astype(np.float32) - seen.place_m)
     x, y = toward / np.maximum(np.hypot(*toward), np.float32(1e-3))
     cos, sin = np.cos(turn), np.sin(turn)
@@ -151,13 +144,16 @@ def _arrival(table: LinkTable, links: Links, seen: Seen, cells: Cells, log_power
 
 
 @cache
-def _mean_powers(table: LinkTable) -> tuple[float, float]:
-    """Typical power of the strongest cluster and of all, before they are scaled to 1, by quantiles."""
+def _typical(table: LinkTable) -> tuple[float, float]:
+    """Logarithm of the median power of the strongest path, and the factor of (7.5-9), at the mean K."""
     rng = np.random.default_rng(0)
     shape = (2000, table.num_clusters)
     fading = -0.1 * np.log(10.0) * table.cluster_shadow_db * rng.standard_normal(shape)
     power = np.exp((1.0 - table.delay_scaling) * rng.standard_exponential(shape) + fading)
-    return float(np.median(power.max(axis=1))), float(np.median(power.sum(axis=1)))
+    ratio = 10.0 ** (table.k_db[0] / 10.0) if table.k_db[1] else 0.0
+    strongest = np.median(power.max(axis=1)) + ratio * np.median(power.sum(axis=1))
+    stretch = _stretches(table, np.array(ratio))[1]
+    return float(np.log(strongest)), float(2.0 / 1.4 / stretch)
 
 
 @cache

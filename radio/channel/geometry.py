@@ -1,5 +1,7 @@
 """Where nodes and users stand, and how they see one another."""
 
+from functools import cache
+
 import numpy as np
 
 from radio.config import RadioConfig
@@ -52,11 +54,14 @@ def array_shape(config: RadioConfig) -> tuple[int, int]:
     return count // rows, rows
 
 
+@cache
 def element_grid(config: RadioConfig) -> FloatArray:
     """Places of a node's antennas in wavelengths, (antennas, 2): along the x axis and upwards."""
     columns, rows = array_shape(config)
     column, row = np.meshgrid(np.arange(columns), np.arange(rows), indexing="ij")
-    return config.antenna_spacing * np.stack([column.ravel(), row.ravel()], axis=1).astype(np.float64)
+    places = config.antenna_spacing * np.stack([column.ravel(), row.ravel()], axis=1).astype(np.float64)
+    places.setflags(write=False)
+    return places
 
 
 def array_response(config: RadioConfig, users_xy: FloatArray, nodes_xy: FloatArray) -> ComplexArray:

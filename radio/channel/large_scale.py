@@ -1,6 +1,7 @@
 """What changes slowly: line of sight, path loss, shadowing, K factor and spreads, as fields over the area."""
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from scipy.special import ndtri
@@ -142,9 +143,7 @@ def _parameters(
     config: RadioConfig, table: LinkTable, normal: FloatArray, ground_m: FloatArray, *, los: bool
 ) -> LinkState:
     """Correlated parameters from independent fields, (..., users, nodes, 5); as gain, the shadowing."""
-    shadow, k_factor, delay, azimuth, zenith = np.moveaxis(
-        normal @ np.linalg.cholesky(np.array(table.correlation)).T, -1, 0
-    )
+    shadow, k_factor, delay, azimuth, zenith = np.moveaxis(normal @ _mixing(table).T, -1, 0)
     ratio = db_to_linear(table.k_db[0] + table.k_db[1] * k_factor) if los else np.zeros_like(ground_m)
     zenith_log = zenith_law(config, ground_m, los=los)[0] + table.zenith_std * zenith
     return LinkState(
@@ -156,6 +155,12 @@ def _parameters(
         ),
         zenith_spread_deg=np.minimum(10.0**zenith_log, _WIDEST_ZENITH_DEG),
     )
+
+
+@cache
+def _mixing(table: LinkTable) -> FloatArray:
+    """Square root of the cross-correlations, in the order that section 7.5 step 4 asks for."""
+    return np.linalg.cholesky(np.array(table.correlation))
 
 
 def _without_the_faint(

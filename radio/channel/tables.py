@@ -5,6 +5,7 @@ of that frequency, as its notes say. Only users outdoors and not above 13 m are 
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -87,6 +88,7 @@ def _symmetric(
     )
 
 
+@cache
 def link_tables(config: RadioConfig) -> tuple[LinkTable, LinkTable]:
     """The columns of table 7.5-6 for LOS and NLOS at the config's carrier."""
     carrier_ghz = max(config.carrier_hz / 1e9, _LOWEST_GHZ[config.scenario])
