@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from radio.problem import Problem, normalise
+from radio.errors import BadInputError
+from radio.inputs import as_complex
+from radio.problem import NO_USER, Problem, normalise
 from radio.snr import rate_bit_s_hz
 from radio.solve import solve_broadcast
 from radio.types import ComplexArray, FloatArray
@@ -27,7 +29,7 @@ class Baseline:
 
 def solve_baseline(
     name: str,
-    h: ComplexArray,
+    h: ArrayLike,
     power_w: ArrayLike,
     noise_w: ArrayLike,
     holders: ArrayLike | None = None,
@@ -54,12 +56,13 @@ def solve_baseline(
         Rate and SNR.
     """
     if name not in BASELINES:
-        raise ValueError(f"baseline must be one of {', '.join(BASELINES)}, got {name}")
+        raise BadInputError("name", " | ".join(BASELINES), str(name))
+    h = as_complex("h", h, "users, nodes, antennas")
     if h.ndim != 3:
-        raise ValueError(f"h must be (users, nodes, antennas), got {h.shape}")
+        raise BadInputError("h", "(users, nodes, antennas)", str(h.shape))
     problem = normalise(h, power_w, noise_w, holders, users)
     waiting, snr = problem.users[0], np.zeros(h.shape[0])
-    if not waiting.any():
+    if problem.status[0] == NO_USER:
         return Baseline(rate_bit_s_hz=np.inf, snr=snr)
     if not problem.live[0]:
         return Baseline(rate_bit_s_hz=0.0, snr=snr)

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from radio.errors import BadInputError
-from radio.snr import single_user_snr
+from radio.inputs import as_complex, as_real, reject
+from radio.problem import Problem, normalise
 from radio.solve import solve_broadcast
-from radio.types import BoolArray, ComplexArray, FloatArray
+from radio.types import BoolArray, FloatArray
 
 __all__ = ["GroupPlan", "plan_groups"]
 
@@ -39,15 +40,19 @@ class GroupPlan:
     """Time with all users in one group."""
     exact: bool
     """Whether every partition was considered."""
+    dropped: tuple[int, ...] = ()
+    """Users who wait but are in no group: they hear no holder, or their CSI error leaves nothing to guarantee
+    even alone. The times are of the others."""
 
 
 def plan_groups(
-    h: ComplexArray,
+    h: ArrayLike,
     power_w: ArrayLike,
     noise_w: ArrayLike,
     holders: ArrayLike | None = None,
     users: ArrayLike | None = None,
     objective: Objective = "airtime",
+    on_dead_user: Literal["drop", "error"] = "drop",
     **options: Any,  # noqa: ANN401
 ) -> GroupPlan:
     """Choose groups that make the airtime or the mean delay least.
@@ -64,35 +69,67 @@ def plan_groups(
         holders: Nodes that may send, bool (nodes), or None.
         users: Users that wait, bool (users), or None.
         objective: "airtime" (until the last user has it) or "mean-delay".
+        on_dead_user: A waiting user whom no group can serve, as it hears no holder or its CSI error outweighs
+            its channel: "drop" leaves it out and names it in `dropped`; "error" refuses.
         **options: Passed to `radio.solve_broadcast`, such as csi_error or rank.
 
     Returns:
-        The plan; without users an empty one, without holders one group of infinite time.
+        The plan; without users an empty one, without holders one group of infinite time, and where all users
+        are left out no group and infinite time.
     """
-    if h.ndim != 3 or objective not in ("airtime", "mean-delay"):
-        raise BadInputError(
-            "h, objective", "(users, nodes, antennas), airtime|mean-delay", f"{h.shape}, {objective}"
-        )
-    waiting = np.ones(len(h), dtype=bool) if users is None else np.asarray(users)
-    members = np.flatnonzero(waiting)
+    csi = as_complex("h", h, "users, nodes, antennas")
+    if csi.ndim != 3 or objective not in ("airtime", "mean-delay") or on_dead_user not in ("drop", "error"):
+        expected = "(users, nodes, antennas), airtime|mean-delay, drop|error"
+        got = f"{csi.shape}, {objective}, {on_dead_user}"
+        raise BadInputError("h, objective, on_dead_user", expected, got)
+    error, ball = options.pop("csi_error", None), options.pop("ball", None)
+    problem = normalise(csi, power_w, noise_w, holders, users, error, ball=ball)
+    if problem.batch_shape not in ((), (1,)):
+        raise BadInputError("power_w, noise_w, holders, users", "one broadcast", str(problem.batch_shape))
+    if problem.error is not None:  # with the batch axis of the masks in front, nothing is left to guess
+        error, ball = as_real("csi_error", error)[None], "joint" if problem.error.ndim == 2 else "link"
+        options |= {"csi_error": error, "ball": ball}
+    hopeless = problem.dropped[0] | _in_outage(problem)
+    reject(
+        "users", hopeless & (on_dead_user == "error"), "users that can be served", "none of it reaches them"
+    )
+    dropped = tuple(int(user) for user in np.flatnonzero(hopeless))
+    members = np.flatnonzero(problem.users[0] & ~hopeless)
     if not len(members):
-        return _plan([], [], 0.0, exact=True)
+        return _plan([], [], np.inf if dropped else 0.0, dropped, exact=True)
 
     def rates(masks: BoolArray) -> FloatArray:
-        full = np.zeros((len(masks), len(h)), dtype=bool)
+        full = np.zeros((len(masks), len(csi)), dtype=bool)
         full[:, members] = masks
-        return solve_broadcast(h, power_w, noise_w, holders, full, **options).rate_bit_s_hz
+        return solve_broadcast(csi, power_w, noise_w, holders, full, **options).rate_bit_s_hz
 
     if len(members) <= _EXACT_USERS:
         groups, speeds, single = _best_partition(len(members), rates, objective)
     else:
-        strength = single_user_snr(h[members], power_w, noise_w)
-        nearest = np.linalg.norm(h[members], axis=2).argmax(axis=1)
+        heard = np.linalg.norm(problem.g[0, members], axis=2)
+        strength, nearest = heard.sum(axis=1), heard.argmax(axis=1)
         orders = [np.argsort(-strength), np.lexsort((-strength, nearest))]
         found = [_best_cuts(order, rates, objective) for order in orders]
         groups, speeds, single = min(found, key=lambda plan: _cost(plan[0], plan[1], objective))
     named = [tuple(sorted(int(members[i]) for i in group)) for group in groups]
-    return _plan(named, speeds, single, exact=len(members) <= _EXACT_USERS)
+    return _plan(named, speeds, single, dropped, exact=len(members) <= _EXACT_USERS)
+
+
+def _in_outage(problem: Problem) -> BoolArray:
+    """Users to whom nothing can be guaranteed even alone, (users,); none where no node holds the block."""
+    if problem.error is None or not problem.holders[0].any():
+        return np.zeros(problem.users.shape[1], dtype=bool)
+    g, error = problem.g[0][:, None], problem.error[0][:, None]
+    root = np.sqrt(problem.power_w[0]) * problem.holders[0]
+    found = solve_broadcast(
+        np.where(root[:, None] > 0, g / np.where(root > 0, root, 1.0)[:, None], 0.0),
+        root**2,
+        1.0,
+        csi_error=error,
+        certify="none",
+        ball="joint" if error.ndim == 2 else "link",
+    )
+    return np.asarray(problem.users[0] & (found.worst_snr == 0))
 
 
 def _times(speeds: list[float]) -> list[float]:
@@ -115,14 +152,22 @@ def _ordered(groups: list[tuple[int, ...]], speeds: list[float]) -> tuple[list[t
     return [groups[i] for i in order], [speeds[i] for i in order]
 
 
-def _plan(groups: list[tuple[int, ...]], speeds: list[float], single: float, *, exact: bool) -> GroupPlan:
+def _plan(
+    groups: list[tuple[int, ...]],
+    speeds: list[float],
+    single: float,
+    dropped: tuple[int, ...],
+    *,
+    exact: bool,
+) -> GroupPlan:
     return GroupPlan(
         groups=tuple(groups),
         rates_bit_s_hz=tuple(speeds),
-        time_s_hz_bit=_cost(groups, speeds, "airtime") if groups else 0.0,
-        mean_delay_s_hz_bit=_cost(groups, speeds, "mean-delay") if groups else 0.0,
+        time_s_hz_bit=_cost(groups, speeds, "airtime") if groups else single,
+        mean_delay_s_hz_bit=_cost(groups, speeds, "mean-delay") if groups else single,
         single_s_hz_bit=single,
         exact=exact,
+        dropped=dropped,
     )
 
 

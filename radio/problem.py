@@ -1,16 +1,36 @@
 """From physical units to a problem every solver can trust: checked, masked, divided by noise, scaled."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from radio.errors import BadInputError
+from radio.inputs import LARGEST, as_complex, as_mask, as_real, reject
 from radio.types import BoolArray, ComplexArray, FloatArray, StrArray
 
-__all__ = ["DEAD_USER", "NO_HOLDER", "NO_USER", "OK", "OUTAGE", "Problem", "normalise"]
+__all__ = [
+    "DEAD_USER",
+    "NO_ANSWER",
+    "NO_HOLDER",
+    "NO_USER",
+    "OK",
+    "OUTAGE",
+    "Ball",
+    "OnDeadUser",
+    "Problem",
+    "normalise",
+]
 
 OK, NO_HOLDER, NO_USER, DEAD_USER, OUTAGE = "ok", "no holder", "no user", "dead user", "outage"
+NO_ANSWER = "no answer"
+Ball = Literal["joint", "link"]
+OnDeadUser = Literal["report", "drop", "error"]
+_STRONG = 1e6
+"""Over the weakest user's amplitude: a user who hears more than this is served by a trace of power."""
+_SILENT = 1e-290
+"""SNR below which a user hears nothing: near the least number of double precision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +48,11 @@ class Problem:
     holders: BoolArray
     """(batch, nodes): holds the block and has power."""
     users: BoolArray
-    """(batch, users)."""
+    """Users that wait and hear a holder, (batch, users)."""
+    strong: BoolArray
+    """Of these, users so strong beside the weakest that any trace of power serves them, (batch, users)."""
+    dropped: BoolArray
+    """Users that wait and hear no holder, though there is one, (batch, users)."""
     power_w: FloatArray
     """(batch, nodes)."""
     status: StrArray
@@ -39,8 +63,13 @@ class Problem:
 
     @property
     def live(self) -> BoolArray:
-        """Rows that want solving, (batch,)."""
+        """Rows of which every user can be served, (batch,)."""
         return np.asarray(self.status == OK)
+
+    @property
+    def solvable(self) -> BoolArray:
+        """Rows that want solving, (batch,): the live ones, and those that have other users than dead ones."""
+        return np.asarray(self.live | ((self.status == DEAD_USER) & self.users.any(axis=-1)))
 
 
 def normalise(
@@ -50,65 +79,84 @@ def normalise(
     holders: ArrayLike | None = None,
     users: ArrayLike | None = None,
     csi_error: ArrayLike | None = None,
+    *,
+    ball: Ball | None = None,
+    on_dead_user: OnDeadUser = "report",
 ) -> Problem:
     """Check the input, apply the masks and scale; arguments as in `radio.solve_broadcast`."""
-    csi, power, noise, shape = _checked(h, power_w, noise_w, holders, users)
-    num_users, num_nodes = csi.shape[-3:-1]
-    holder_mask = _mask("holders", holders, (*shape, num_nodes)) & (power > 0)
-    user_mask = _mask("users", users, (*shape, num_users))
-    g = csi * np.sqrt(power)[..., None, :, None] / np.sqrt(noise)[..., :, None, None]
-    g = g * (holder_mask[..., None, :] & user_mask[..., :, None])[..., None]
+    if on_dead_user not in ("report", "drop", "error"):
+        raise BadInputError("on_dead_user", "report|drop|error", str(on_dead_user))
+    csi, power, noise, holder_mask, user_mask, shape = _checked(h, power_w, noise_w, holders, users)
+    num_users, num_nodes, num_antennas = csi.shape[-3:]
     batch = int(np.prod(shape, dtype=np.int64))
-    g = g.reshape(batch, *g.shape[-3:])
-    holder_mask, user_mask = holder_mask.reshape(batch, -1), user_mask.reshape(batch, -1)
+    holder_mask = np.broadcast_to(holder_mask & (power > 0), (*shape, num_nodes)).reshape(batch, num_nodes)
+    user_mask = np.broadcast_to(user_mask, (*shape, num_users)).reshape(batch, num_users)
+    g = csi * np.sqrt(power)[..., None, :, None] / np.sqrt(noise)[..., :, None, None]
+    g = np.broadcast_to(g, (*shape, *csi.shape[-3:])).reshape(batch, num_users, num_nodes, num_antennas)
+    g = g * (holder_mask[..., None, :] & user_mask[..., :, None])[..., None]
     matched = np.linalg.norm(g, axis=-1).sum(axis=-1) ** 2
-    weakest = np.where(user_mask, matched, np.inf).min(axis=-1, initial=np.inf)
-    status = np.full(batch, OK, dtype="<U9")
-    status[weakest == 0] = DEAD_USER
-    status[~holder_mask.any(axis=-1)] = NO_HOLDER
-    status[~user_mask.any(axis=-1)] = NO_USER
-    scale = np.where(status == OK, weakest, 1.0)
+    held = np.asarray(holder_mask.any(axis=-1))
+    dropped = user_mask & (matched < _SILENT) & held[:, None]
+    waiting = user_mask & ~dropped
+    status = _status(held, user_mask, dropped, on_dead_user, shape)
+    weakest = np.where(waiting & held[:, None], matched, np.inf).min(axis=-1, initial=np.inf)
+    scale = np.where(np.isfinite(weakest), weakest, 1.0)
     root = np.sqrt(scale)
     return Problem(
         g=g / root[:, None, None, None],
         scale=scale,
         holders=holder_mask,
-        users=user_mask,
+        users=waiting,
+        strong=waiting & (np.sqrt(matched) > _STRONG * root[:, None]),
+        dropped=dropped,
         power_w=np.broadcast_to(power, (*shape, num_nodes)).reshape(batch, num_nodes),
         status=status,
         batch_shape=shape,
-        error=_error(csi_error, noise, (*shape, num_users, num_nodes), root),
+        error=_error(csi_error, noise, (*shape, num_users, num_nodes), root, ball),
     )
+
+
+def _status(
+    held: BoolArray, asked: BoolArray, dropped: BoolArray, on_dead_user: OnDeadUser, shape: tuple[int, ...]
+) -> StrArray:
+    """What is known of each row before solving, (batch,)."""
+    if on_dead_user == "error":
+        dead = dropped.reshape(*shape, dropped.shape[1])
+        reject("h", dead, "users that hear a holder", "nothing heard (batch axes, user)")
+    status = np.full(len(held), OK, dtype="<U9")
+    some = np.asarray(dropped.any(axis=1))
+    if on_dead_user == "drop":
+        some &= (dropped == asked).all(axis=1)
+    status[some] = DEAD_USER
+    status[~held] = NO_HOLDER
+    status[~asked.any(axis=-1)] = NO_USER
+    return status
 
 
 def _checked(
     h: ArrayLike, power_w: ArrayLike, noise_w: ArrayLike, holders: ArrayLike | None, users: ArrayLike | None
-) -> tuple[ComplexArray, FloatArray, FloatArray, tuple[int, ...]]:
+) -> tuple[ComplexArray, FloatArray, FloatArray, BoolArray, BoolArray, tuple[int, ...]]:
     """The arrays in double precision, and the batch shape they agree on."""
-    csi = np.asarray(h)
-    if csi.ndim < 3 or csi.dtype.kind not in "cfiu":
-        raise BadInputError("h", "numbers (..., users, nodes, antennas)", f"{csi.dtype} {csi.shape}")
-    csi = csi.astype(np.complex128)
-    reject("h", ~np.isfinite(csi), "finite numbers", "NaN or infinity")
+    csi = as_complex("h", h)
     num_users, num_nodes = csi.shape[-3:-1]
     power = _trailing("power_w", power_w, num_nodes, "nodes")
     noise = _trailing("noise_w", noise_w, num_users, "users")
     reject("power_w", ~(np.isfinite(power) & (power >= 0)), "finite watts >= 0", "something else")
     reject("noise_w", ~(np.isfinite(noise) & (noise > 0)), "finite watts > 0", "something else")
-    shapes = [csi.shape[:-3], power.shape[:-1], noise.shape[:-1]]
-    shapes += [np.shape(mask)[:-1] for mask in (holders, users) if mask is not None]
+    reject("power_w", power > 1.001 * LARGEST, f"watts of at most {LARGEST:g}", "more")
+    noisy = (noise > 1.001 * LARGEST) | (noise < 0.999 / LARGEST)
+    reject("noise_w", noisy, f"watts from {1.0 / LARGEST:g} to {LARGEST:g}", "something else")
+    masks = as_mask("holders", holders, num_nodes), as_mask("users", users, num_users)
+    shapes = [csi.shape[:-3], *(array.shape[:-1] for array in (power, noise, *masks))]
     try:
         shape = np.broadcast_shapes(*shapes)
     except ValueError:
         raise BadInputError("batch axes", "shapes that broadcast", " ".join(map(str, shapes))) from None
-    return csi, power, noise, shape
+    return csi, power, noise, *masks, shape
 
 
 def _trailing(name: str, value: ArrayLike, size: int, axis: str) -> FloatArray:
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiu":
-        raise BadInputError(name, "real numbers", str(array.dtype))
-    array = array.astype(np.float64)
+    array = as_real(name, value)
     if array.ndim == 0:
         array = np.broadcast_to(array, (size,))
     if array.shape[-1] != size:
@@ -116,46 +164,61 @@ def _trailing(name: str, value: ArrayLike, size: int, axis: str) -> FloatArray:
     return array
 
 
-def _mask(name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> BoolArray:
-    if value is None:
-        return np.ones(shape, dtype=bool)
-    array = np.asarray(value)
-    if array.dtype != np.bool_ or array.shape[-1:] != shape[-1:]:
-        raise BadInputError(name, f"bool (..., {shape[-1]})", f"{array.dtype} {array.shape}")
-    return np.broadcast_to(array, shape)
-
-
 def _error(
-    csi_error: ArrayLike | None, noise: FloatArray, shape: tuple[int, ...], root: FloatArray
+    csi_error: ArrayLike | None,
+    noise: FloatArray,
+    shape: tuple[int, ...],
+    root: FloatArray,
+    ball: Ball | None,
 ) -> FloatArray | None:
-    """CSI error in units of the scaled problem."""
-    if csi_error is None or not np.any(csi_error):
+    """CSI error in units of the scaled problem; None where there is none at all."""
+    if ball not in (None, "joint", "link"):
+        raise BadInputError("ball", "joint|link or None", str(ball))
+    if csi_error is None:
         return None
-    error = np.asarray(csi_error, dtype=np.float64)
+    error = as_real("csi_error", csi_error)
     reject("csi_error", ~(np.isfinite(error) & (error >= 0)), "finite numbers >= 0", "something else")
+    reject("csi_error", error > 1.001 * LARGEST, f"numbers of at most {LARGEST:g}", "larger ones")
+    joint = _ball_of(error, shape, ball) == "joint"
+    if not error.any():
+        return None
+    target, divisor = (shape[-2:-1], noise) if joint else (shape[-2:], noise[..., None])
+    full = np.broadcast_to(error / np.sqrt(divisor), (*shape[:-2], *target)).reshape(-1, *target)
+    return np.asarray(full / root.reshape(-1, *(1,) * len(target)))
+
+
+def _ball_of(error: FloatArray, shape: tuple[int, ...], ball: Ball | None) -> Ball:
+    """Which of the two shapes the error has: the only one that fits, the one with all axes, or the one named.
+
+    (..., users) is joint and (..., users, nodes) per link, where `...` broadcasts to the batch axes of the
+    call. With as many users as nodes, (users, nodes) is also (batch, users) of a batch of that size: as the
+    same array would mean one thing in a batch of 4 and another in a batch of 5, it is refused unless named.
+    """
     batch, (num_users, num_nodes) = shape[:-2], shape[-2:]
-    joint, link = ((num_users,), noise), ((num_users, num_nodes), noise[..., None])
-    # Users and nodes may be as many: an array with all the axes of a per-link error is one.
-    for target, divisor in (link, joint) if error.ndim == len(shape) else (joint, link):
-        if (
-            error.ndim >= len(target)
-            and error.shape[-len(target) :] == target
-            and _fits(error, target, batch)
-        ):
-            full = np.broadcast_to(error / np.sqrt(divisor), (*batch, *target)).reshape(-1, *target)
-            return np.asarray(full / root.reshape(-1, *(1,) * len(target)))
-    expected = f"(..., {num_users}) joint or (..., {num_users}, {num_nodes}) per link"
-    raise BadInputError("csi_error", expected, str(error.shape))
+    fits: list[Ball] = []
+    if _fits(error, (num_users,), batch):
+        fits.append("joint")
+    if _fits(error, (num_users, num_nodes), batch):
+        fits.append("link")
+    if ball is not None:
+        fits = [name for name in fits if name == ball]
+    if len(fits) == 2 and num_nodes > 1:
+        expected = f'ball="joint" or ball="link", as {error.shape} may be (batch, users) or (users, nodes)'
+        raise BadInputError("csi_error", expected, "neither")
+    if not fits:
+        names = {
+            "joint": f"(..., {num_users}) joint",
+            "link": f"(..., {num_users}, {num_nodes}) per link",
+        }
+        expected = " or ".join(names.values()) if ball is None else names[ball]
+        raise BadInputError("csi_error", f"{expected}, with batch axes {batch}", str(error.shape))
+    return fits[0]
 
 
 def _fits(error: FloatArray, target: tuple[int, ...], batch: tuple[int, ...]) -> bool:
-    """Whether the leading axes broadcast to the batch."""
-    lead = error.shape[: error.ndim - len(target)]
-    return len(lead) <= len(batch) and all(a in (1, b) for a, b in zip(lead[::-1], batch[::-1], strict=False))
-
-
-def reject(name: str, bad: BoolArray, expected: str, got: str) -> None:
-    """Raise for the entries marked bad."""
-    if bad.any():
-        indices = tuple(tuple(int(i) for i in row) for row in np.argwhere(bad)[:1000])
-        raise BadInputError(name, expected, got, indices)
+    """Whether the last axes are the target's and the leading ones broadcast to the batch."""
+    split = error.ndim - len(target)
+    if split < 0 or error.shape[split:] != target or split > len(batch):
+        return False
+    lead = error.shape[:split]
+    return all(a in (1, b) for a, b in zip(lead[::-1], batch[::-1], strict=False))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from radio.problem import DEAD_USER, NO_HOLDER, NO_USER, OK, OUTAGE, Problem
+from radio.problem import DEAD_USER, NO_ANSWER, NO_HOLDER, NO_USER, OK, OUTAGE, Problem
 from radio.snr import rate_bit_s_hz
 from radio.types import BoolArray, ComplexArray, FloatArray, StrArray
 
@@ -21,23 +21,29 @@ class BroadcastResult:
     w: ComplexArray
     """Beamformer, (..., nodes, antennas, rank), sqrt(W); zero at nodes that do not hold the block."""
     snr: FloatArray
-    """SNR of each user from w on the given CSI, (..., users), linear; NaN never, 0 for masked users."""
+    """SNR of each user from w on the given CSI, (..., users); never NaN, 0 for masked and dead users."""
     min_snr: FloatArray
-    """SNR of the weakest user, (...); inf where no user waits, 0 where no node holds the block."""
+    """SNR of the weakest user, (...); inf where no user waits, 0 where no node holds the block or a user is
+    dead and not left out."""
     worst_snr: FloatArray
     """As min_snr, but guaranteed for every channel in the CSI error ball; equal to it without CSI error."""
     rate_bit_s_hz: FloatArray
     """log2(1 + worst_snr), (...)."""
     upper_bound: FloatArray
-    """No beamformer has a higher worst_snr, (...); with CSI error and one column in w, none of rank one."""
+    """No beamformer has a higher worst_snr, (...); with CSI error and one column in w, none of rank one. From
+    multipliers by an eigenvalue, in double precision to 1e-9 of itself and 1e-12 of the weakest user's
+    matched-filter SNR (which counts near outage)."""
     gap: FloatArray
     """1 - worst_snr / upper_bound, (...): 0 is proven optimal."""
     kkt_residual: FloatArray
     """No first-order step from w gains more than this share of worst_snr, (...), and none at all more than
     gap / (1 - gap), which this is at most: 0 at a KKT point."""
     status: StrArray
-    """ok, no holder, no user, dead user (a user hears no holder) or outage (nothing can be guaranteed),
-    (...)."""
+    """ok, no holder, no user, dead user (a user hears no holder), outage (nothing can be guaranteed) or no
+    answer (a convex solver failed on this row), (...)."""
+    dropped: BoolArray
+    """Users that wait but hear no holder, (..., users): w serves the others only. With
+    on_dead_user="drop" the numbers above are of the others, too; else they are of all, and so 0."""
 
     @property
     def settled(self) -> BoolArray:
@@ -51,6 +57,7 @@ def make_result(
     snr: FloatArray,
     worst: FloatArray,
     bound: FloatArray,
+    failed: BoolArray,
     residual: FloatArray | float = np.inf,
 ) -> BroadcastResult:
     """Dress the answers in physical units and the caller's batch shape.
@@ -62,6 +69,7 @@ def make_result(
         worst: Guaranteed SNR of the weakest user, (batch,).
         bound: Upper bound on it, (batch,), linear SNR.
         residual: KKT residual of v, (batch,), or inf where only the gap is known.
+        failed: Rows on which a solver gave no answer, (batch,).
 
     Returns:
         The result.
@@ -69,6 +77,7 @@ def make_result(
     users = problem.users
     least = np.where(users, snr, np.inf).min(axis=-1, initial=np.inf)
     status = problem.status.copy()
+    status[(status == OK) & failed] = NO_ANSWER
     status[(status == OK) & ~(worst > 0)] = OUTAGE
     nobody = status == NO_USER
     unheard = (status == NO_HOLDER) | (status == DEAD_USER)
@@ -84,12 +93,13 @@ def make_result(
     shape = problem.batch_shape
     return BroadcastResult(
         w=(v * np.sqrt(problem.power_w)[:, :, None, None]).reshape(*shape, *v.shape[1:]),
-        snr=np.where(users, snr, 0.0).reshape(*shape, -1),
+        snr=np.where(users, snr, 0.0).reshape(*shape, users.shape[1]),
         min_snr=np.where(nobody, np.inf, np.where(unheard, 0.0, least)).reshape(shape),
         worst_snr=worst.reshape(shape),
         rate_bit_s_hz=rate_bit_s_hz(worst).reshape(shape),
         upper_bound=bound.reshape(shape),
         gap=gap.reshape(shape),
-        kkt_residual=np.minimum(residual, np.maximum(loss, 0.0)).reshape(shape),
+        kkt_residual=np.fmin(residual, np.maximum(loss, 0.0)).reshape(shape),
         status=status.reshape(shape),
+        dropped=problem.dropped.reshape(*shape, users.shape[1]),
     )

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from radio.errors import BadInputError
+from radio.inputs import as_complex, as_real
 from radio.problem import normalise
 from radio.snr import rate_bit_s_hz
 from radio.solve import solve_broadcast
@@ -31,8 +32,9 @@ class Superposition:
     """Time when the groups are served one after another: sum of size / rate."""
 
 
+@np.errstate(all="ignore")  # as in `solve_broadcast`
 def superpose(
-    h: ComplexArray,
+    h: ArrayLike,
     power_w: ArrayLike,
     noise_w: ArrayLike,
     groups: Sequence[Sequence[int]],
@@ -58,15 +60,17 @@ def superpose(
     Returns:
         Beams, SINR, and the times of both ways; take the better.
     """
+    h = as_complex("h", h, "users, nodes, antennas")
+    if h.ndim != 3:
+        raise BadInputError("h", "(users, nodes, antennas)", str(h.shape))
     label = _labels(groups, h.shape[0])
-    size = np.ones(len(groups)) if sizes is None else np.asarray(sizes, np.float64)
-    if size.shape != (len(groups),) or not (size > 0).all():
-        raise BadInputError("sizes", f"{len(groups)} numbers > 0", str(sizes))
+    size = np.ones(len(groups)) if sizes is None else as_real("sizes", sizes)
+    if size.shape != (len(groups),) or not ((size > 0) & np.isfinite(size)).all():
+        raise BadInputError("sizes", f"{len(groups)} finite numbers > 0", str(sizes))
     members = label >= 0
     masks = np.stack([label == group for group in range(len(groups))])
     alone = solve_broadcast(h, power_w, noise_w, holders, masks)
-    with np.errstate(divide="ignore"):
-        in_turn = float((size / alone.rate_bit_s_hz).sum())
+    in_turn = float((size / alone.rate_bit_s_hz).sum())
     problem = normalise(h, power_w, noise_w, holders, members)
     if not problem.live[0]:
         return Superposition(
@@ -82,8 +86,7 @@ def superpose(
     sinr = np.zeros(h.shape[0])
     sinr[members] = _sinr(g, v, label[members])
     rates = np.array([rate_bit_s_hz(sinr[mask]).min() for mask in masks])
-    with np.errstate(divide="ignore"):
-        time = float((size / rates).max())
+    time = float((size / rates).max())
     w = v * np.sqrt(problem.power_w[0])[:, None]
     return Superposition(w=w, sinr=sinr, rates_bit_s_hz=rates, time_s_hz=time, in_turn_s_hz=in_turn)
 
@@ -93,14 +96,19 @@ def _labels(groups: Sequence[Sequence[int]], num_users: int) -> np.ndarray:
     label = np.full(num_users, -1)
     for index, group in enumerate(groups):
         for user in group:
-            if not 0 <= user < num_users or label[user] >= 0:
-                raise BadInputError("groups", f"users 0..{num_users - 1}, each once", f"user {user}")
+            if not _is_index(user, num_users) or label[user] >= 0:
+                raise BadInputError("groups", f"users 0..{num_users - 1}, each once", f"user {user!r}")
             label[user] = index
         if not len(group):
             raise BadInputError("groups", "at least one user a group", f"none in group {index}")
     if not groups:
         raise BadInputError("groups", "at least one group", "none")
     return label
+
+
+def _is_index(user: object, count: int) -> bool:
+    whole = isinstance(user, int | np.integer) and not isinstance(user, bool)
+    return whole and 0 <= int(user) < count  # type: ignore[call-overload]
 
 
 def _sinr(g: ComplexArray, v: ComplexArray, label: np.ndarray) -> FloatArray:
@@ -137,5 +145,10 @@ def _climb(
         level = (gain * np.abs(receiver) ** 2).sum()  # noise of the receivers, as power at the nodes
         matrix = load + np.diag(np.repeat(level * prices / prices.sum(), antennas))
         aims = flat.conj().T @ (mine * (gain * receiver.conj())[:, None])
-        v = np.linalg.solve(matrix, aims).T.reshape(v.shape)
+        try:
+            v = np.linalg.solve(matrix, aims).T.reshape(v.shape)
+        except np.linalg.LinAlgError:  # ranges beyond double precision: the best so far stands
+            break
+        if not np.isfinite(v).all():
+            break
     return best

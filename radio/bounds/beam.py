@@ -2,13 +2,15 @@
 
 import numpy as np
 
-from radio.bounds.eigen import multiplier_bound
+from radio.bounds.eigen import clean_multipliers, multiplier_bound
 from radio.types import ComplexArray, FloatArray
 
 __all__ = ["beam_bound", "one_user_bound"]
 
 _CELLS = 64
 """Intervals of total power of which each is bounded by itself."""
+_ROUNDING = 1e-13
+"""Of an amplitude, for the rounding of its parts."""
 _TANGENTS = np.array([0.25, 0.5, 0.7, 0.85, 1.0])
 """Where the square root is linearised, as shares of its value with all nodes at full power."""
 
@@ -28,22 +30,21 @@ def beam_bound(
         g: Scaled CSI, (batch, users, nodes, antennas); zero where masked.
         error: Scaled radius, (batch, users) or (batch, users, nodes).
         root_power: R_n, sqrt of the nodes' power, (batch, nodes).
-        weights: (batch, sets, users), >= 0, with a positive sum; 0 where masked. Every set bounds; several
-            bound better.
-        prices: (batch, sets, nodes), >= 0.
+        weights: (batch, sets, users), 0 where masked. Every set bounds; several bound better.
+        prices: (batch, sets, nodes).
 
     Returns:
         Upper bound on the guaranteed amplitude, (batch,), >= 0.
     """
-    weights = weights.astype(np.float64)
-    weights = weights / weights.sum(axis=2, keepdims=True)
-    prices = prices.astype(np.float64)
-    prices = np.maximum(prices, 1e-9 * prices.max(axis=2, keepdims=True))
-    prices = prices / prices.sum(axis=2, keepdims=True)
+    clean = [clean_multipliers(g, weights[:, i], prices[:, i]) for i in range(weights.shape[1])]
+    weights = np.stack([one / one.sum(axis=1, keepdims=True) for one, _ in clean], axis=1)
+    prices = np.stack([one / one.sum(axis=1, keepdims=True) for _, one in clean], axis=1)
     scale = [multiplier_bound(g, weights[:, i], prices[:, i]) for i in range(weights.shape[1])]
     prices = prices * np.stack(scale, axis=1)[:, :, None]
-    bound = _joint if error.ndim == 2 else _per_link
-    return np.maximum(bound(weights, prices, error, root_power), 0.0)
+    bound = (_joint if error.ndim == 2 else _per_link)(weights, prices, error, root_power)
+    # What is left of a difference near outage is rounding: it counts against the whole.
+    slack = _ROUNDING * np.sqrt(prices.sum(axis=2).min(axis=1))
+    return np.maximum(np.where(np.isnan(bound), np.inf, bound + slack), 0.0)
 
 
 def _joint(weights: FloatArray, prices: FloatArray, error: FloatArray, root_power: FloatArray) -> FloatArray:
@@ -54,7 +55,7 @@ def _joint(weights: FloatArray, prices: FloatArray, error: FloatArray, root_powe
     """
     power = root_power[:, None, :] ** 2
     mean = np.einsum("bsk,bk->bs", weights, error)
-    var = np.einsum("bsk,bk->bs", weights, error**2) - mean**2
+    var = np.einsum("bsk,bsk->bs", weights, (error[:, None, :] - mean[..., None]) ** 2)
     rates = np.where(power > 0, prices / np.where(power > 0, power, 1.0), 0.0)
     rates = np.concatenate([rates, np.zeros_like(mean)[..., None]], axis=2)
     rest = np.maximum(prices[:, :, None] - rates[..., None] * power[:, :, None], 0.0).sum(axis=3)
@@ -100,9 +101,14 @@ def one_user_bound(g: ComplexArray, error: FloatArray, root_power: FloatArray) -
         Amplitude, (batch, users).
     """
     strength = np.linalg.norm(g, axis=3)
-    if error.ndim == 3:
-        return np.asarray(np.maximum(strength - error * root_power[:, None, :], 0.0).sum(axis=2))
     root = root_power[:, None, :]
+    if error.ndim == 3:
+        return np.asarray(_difference(strength, error * root).sum(axis=2))
     apart = np.linalg.norm(np.where(root > 0, strength / np.where(root > 0, root, 1.0), 0.0), axis=2)
-    most = np.maximum(apart - error, 0.0) * np.linalg.norm(root_power, axis=1)[:, None]
+    most = _difference(apart, error) * np.linalg.norm(root_power, axis=1)[:, None]
     return np.asarray(np.minimum(most, strength.sum(axis=2)))
+
+
+def _difference(large: FloatArray, small: FloatArray) -> FloatArray:
+    """(large - small)_+, rounded up where it is positive."""
+    return np.where(large > small, large - small + _ROUNDING * large, 0.0)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from radio.bounds.eigen import multiplier_bound
+from radio.bounds.eigen import largest_eigenvalue, multiplier_bound
 from radio.types import BoolArray, ComplexArray, FloatArray
 
 __all__ = ["ExactBound", "exact_bound"]
@@ -43,7 +43,7 @@ class _Point:
     prices: FloatArray
     """(batch, nodes), > 0."""
 
-    def take(self, rows: np.ndarray) -> "_Point":
+    def take(self, rows: np.ndarray | slice) -> "_Point":
         return _Point(self.w[rows], self.slack[rows], self.room[rows], self.weights[rows], self.prices[rows])
 
     def put(self, rows: np.ndarray, part: "_Point") -> None:
@@ -74,10 +74,7 @@ def exact_bound(
     active, step = np.arange(len(g)), 0
     while len(active) and step < max_steps:
         step += 1
-        try:
-            part, dead = _step(g[active], users[active], point.take(active))
-        except np.linalg.LinAlgError:  # at the edge of double precision: the bracket so far stands
-            break
+        part, dead = _advance(g[active], users[active], point.take(active))
         point.put(active, part)
         upper, lower = _values(part, g[active], users[active])
         active = active[(upper - lower > tolerance * upper) & ~dead]
@@ -91,6 +88,32 @@ def exact_bound(
         prices=point.prices,
         num_steps=step,
     )
+
+
+def _advance(g: ComplexArray, users: BoolArray, at: _Point) -> tuple[_Point, BoolArray]:
+    """A step of every row that can make one; the others stay and are said to go no further.
+
+    At the edge of double precision a factorisation fails, for the whole batch: then by halves.
+    """
+    try:
+        moved, dead = _step(g, users, at)
+    except np.linalg.LinAlgError:
+        if len(g) == 1:
+            return at, np.ones(1, dtype=bool)
+        halves = [slice(None, len(g) // 2), slice(len(g) // 2, None)]
+        done = [_advance(g[half], users[half], at.take(half)) for half in halves]
+        parts = zip(*(_arrays(part) for part, _ in done), strict=True)
+        return _Point(*map(np.concatenate, parts)), np.concatenate([dead for _, dead in done])
+    good = np.ones(len(g), dtype=bool)
+    for array in _arrays(moved):
+        good &= np.isfinite(array).reshape(len(g), -1).all(axis=1)
+    if not good.all():
+        moved.put(~good, at.take(~good))
+    return moved, dead | ~good
+
+
+def _arrays(point: _Point) -> tuple[np.ndarray, ...]:
+    return point.w, point.slack, point.room, point.weights, point.prices
 
 
 def _values(point: _Point, g: ComplexArray, users: BoolArray) -> tuple[FloatArray, FloatArray]:
@@ -115,7 +138,7 @@ def _start(g: ComplexArray, users: BoolArray) -> _Point:
     scaled = np.sqrt(weights)[:, :, None, None] * g / np.sqrt(prices)[:, None, :, None]
     flat = scaled.reshape(*g.shape[:2], size)
     gram = flat @ flat.conj().swapaxes(1, 2) if g.shape[1] < size else flat.conj().swapaxes(1, 2) @ flat
-    prices *= 1.5 * np.linalg.eigvalsh(gram)[:, -1:]
+    prices *= 1.5 * largest_eigenvalue(gram)[:, None]
     received = 0.9 / num_antennas * strength.sum(axis=2)
     value = 0.5 * np.where(users, received, np.inf).min(axis=1, keepdims=True)
     return _Point(

@@ -90,6 +90,13 @@ class _Found:
         self.wide = np.zeros((batch, size, width), dtype=np.complex64)
         self.weights = np.ones((batch, num_users), dtype=np.float32)
 
+    def start_from(self, v: ComplexArray, bound: FloatArray) -> None:
+        """Beams (batch, nodes, antennas, columns) and bounds (batch,) that are known already."""
+        self.u[:] = v.reshape(self.u.shape)
+        power = (np.abs(self.flat @ self.u) ** 2).sum(axis=2)
+        self.least = np.sqrt(np.where(self.users, power, np.inf).min(axis=1))
+        self.offer_bound(np.arange(len(bound)), bound)
+
     def gap(self) -> FloatArray:
         """1 - achieved / bound, (batch,)."""
         return np.asarray(1.0 - self.least**2 / self.bound)
@@ -132,6 +139,7 @@ def search(
     kernel: Kernel,
     certify: Certify = "eig",
     effort: Effort | None = None,
+    known: tuple[ComplexArray, FloatArray] | None = None,
 ) -> Searched:
     """Beams and bounds of a batch of scaled problems.
 
@@ -145,8 +153,10 @@ def search(
         columns: Columns of the beam.
         rng: Source of the starts, the same for every row.
         kernel: The fixed point to run.
-        certify: Bound: "eig", "exact" (interior point for every row) or "none" (matched filter; no re-runs).
+        certify: Bound: "eig" (as "exact", which `radio.engine` adds at the end) or "none" (matched filter; no
+            re-runs).
         effort: Stages and tolerances; None is DEFAULT_EFFORT for one column and WIDE_EFFORT for more.
+        known: Beams (batch, nodes, antennas, columns) and bounds (batch,) to start from, as of fewer columns.
 
     Returns:
         Beams, bounds and KKT residuals.
@@ -156,9 +166,9 @@ def search(
     found = _Found(g, users, columns)
     everyone = np.arange(len(g))
     seeds = rng.integers(1 << 63, size=len(effort.stages) + 1)
-    if certify == "exact":
-        found.offer_bound(everyone, exact_bound(g, users).upper)
-    relaxed = certify != "eig"
+    if known is not None:
+        found.start_from(*known)
+    relaxed = certify == "none"
     for number, (stage, seed) in enumerate(zip(effort.stages, seeds[1:], strict=True)):
         rows = everyone if number == 0 else np.flatnonzero(found.gap() > stage.tolerance)
         if number == 1 and not relaxed and len(rows):
@@ -172,7 +182,7 @@ def search(
         if isinstance(stage, SoftStage):
             _ascend(found, rows, stage, np.random.default_rng(seed))
             continue
-        prove = _worth_proving(effort) if certify == "eig" and number == 0 else None
+        prove = _worth_proving(effort) if certify != "none" and number == 0 else None
         _run(found, rows, stage, np.random.default_rng(seed), kernel, prove)
     if certify != "none" and effort.finish:
         _finish(found, np.flatnonzero(found.gap() > effort.finish_tolerance), effort)

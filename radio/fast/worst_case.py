@@ -9,6 +9,9 @@ from radio.types import ComplexArray, FloatArray
 __all__ = ["Guarantee", "worst_case"]
 
 
+_ROUNDING = 1e-14
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guarantee:
     """What can go wrong for each user."""
@@ -28,6 +31,8 @@ def worst_case(g: ComplexArray, v: ComplexArray, error: FloatArray, root_power: 
     ||R v z||, or with sum_n error_kn ||R_n v_n z||: any z gives a guarantee. For one column z is a phase and
     the result is |y| - error_k ||R v||; for more, joint, a secular equation; per link, a fixed point on the
     multipliers.
+
+    What is guaranteed is a difference: 1e-14 of both its parts is taken off for their rounding.
 
     Args:
         g: Scaled CSI, (batch, users, nodes, antennas).
@@ -61,9 +66,11 @@ def worst_case(g: ComplexArray, v: ComplexArray, error: FloatArray, root_power: 
     else:
         share = np.minimum(error / np.maximum(norms, 1e-300), gain * size)[..., None]
         penalty = (error * norms).sum(axis=2)
-    amplitude = np.einsum("bkc,bkc->bk", z, np.conj(y)).real - penalty
+    received = np.einsum("bkc,bkc->bk", z, np.conj(y)).real
+    amplitude = received - penalty - _ROUNDING * (np.abs(received) + penalty)
     moved = g - root_power[:, None, :, None] * share * np.conj(loss)
-    return Guarantee(amplitude=np.maximum(amplitude, 0.0), channel=moved)
+    sure = np.where(np.isnan(amplitude), 0.0, np.maximum(amplitude, 0.0))
+    return Guarantee(amplitude=sure, channel=moved)
 
 
 def _secular(y: ComplexArray, gram: ComplexArray, error: FloatArray) -> tuple[ComplexArray, FloatArray]:
@@ -91,13 +98,19 @@ def _multipliers(
     y: ComplexArray, grams: ComplexArray, error: FloatArray, num_steps: int = 300
 ) -> tuple[ComplexArray, FloatArray]:
     """Residual y minus the nearest point of a sum of ellipsoids, one of each node, and each node's gain."""
-    columns = y.shape[2]
+    columns, strength = y.shape[2], np.einsum("bncc->bn", grams).real
+    # Below this a residual is rounding: its node's ellipsoid holds the point.
+    least = 1e-24 * strength.max(axis=1)[:, None, None] * (np.abs(y) ** 2).sum(axis=2)[:, :, None] + 1e-300
+    close = 1e-7 * np.abs(y).max(axis=2, keepdims=True)
     residual, ratio = y, np.zeros(error.shape)
     for _ in range(num_steps):
         size = np.einsum("bkc,bncd,bkd->bkn", np.conj(residual), grams, residual).real
-        ratio = error / np.sqrt(np.maximum(size, 1e-24 * np.maximum(size.max(initial=0.0), 1e-200)))
-        matrix = np.eye(columns) + np.einsum("bkn,bncd->bkcd", ratio, grams)
+        ratio = np.minimum(error / np.sqrt(np.maximum(size, least)), 1e150)
+        load = np.einsum("bkn,bn->bk", ratio, strength)
+        # Never singular to the last digit, however large an ellipsoid is: any residual gives a guarantee.
+        matrix = (1.0 + 1e-14 * load)[..., None, None] * np.eye(columns)
+        matrix = matrix + np.einsum("bkn,bncd->bkcd", ratio, grams)
         last, residual = residual, np.linalg.solve(matrix, y[..., None])[..., 0]
-        if np.abs(residual - last).max(initial=0.0) <= 1e-7 * np.abs(y).max(initial=0.0):
+        if (np.abs(residual - last) <= close).all():
             break
     return np.asarray(residual), ratio

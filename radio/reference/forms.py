@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from radio.bounds.eigen import largest_eigenvalue
 from radio.bounds.interior import hermitian, lower_inverse, shortest_ratio, to_edge
 from radio.types import BoolArray, ComplexArray, FloatArray
 
@@ -233,7 +234,7 @@ def _weighted(forms: Forms, y: FloatArray) -> ComplexArray:
 def _largest(forms: Forms, y: FloatArray, p: FloatArray) -> FloatArray:
     """Largest eigenvalue of D^-1/2 sum_k y_k A_k D^-1/2, D = diag(p); sum(p) times it is a bound on s."""
     root = 1.0 / np.sqrt(np.repeat(p, np.diff(forms.starts, append=forms.a.shape[2]), axis=1))
-    return np.asarray(np.linalg.eigvalsh(_weighted(forms, y) * root[:, :, None] * root[:, None, :])[:, -1])
+    return largest_eigenvalue(_weighted(forms, y) * root[:, :, None] * root[:, None, :])
 
 
 def _slack_matrix(forms: Forms, y: FloatArray, p: FloatArray) -> ComplexArray:

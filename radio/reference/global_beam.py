@@ -133,7 +133,8 @@ class _Search:
         level = self.level
         forms = self._forms(boxes)
         relaxed = relax_forms(forms)
-        bound = np.minimum(_amplitude(relaxed.bound, relaxed.multipliers, len(self.flat)), boxes.bound)
+        bound = _amplitude(relaxed.bound, relaxed.multipliers, len(self.flat))
+        bound = np.where(np.isnan(bound), boxes.bound, np.minimum(bound, boxes.bound))
         rows = np.flatnonzero(bound >= 1.0)
         if not len(rows):
             return boxes.take(rows)

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from radio.bounds.eigen import clean_multipliers, largest_eigenvalue
 from radio.errors import SolverFailedError
 from radio.fast.worst_case import worst_case
 from radio.reference.randomise import factor
-from radio.reference.sdr import Relaxation, run, to_psd
+from radio.reference.sdr import Relaxation, multipliers, run, to_psd
 from radio.types import ComplexArray, FloatArray
 
 __all__ = ["DcResult", "difference_of_convex", "solve_robust_relaxation"]
@@ -25,7 +26,8 @@ class _Program:
         flat = g.reshape(num_users, size)
         root = np.repeat(root_power, num_antennas)
         self.w, self.t = cp.Variable((size, size), hermitian=True), cp.Variable()
-        self.limits = [self.w >> 0]
+        self.g, self.radius, self.root = flat, error.reshape(num_users, -1), root
+        self.safe, self.power = [], []
         spread = cp.multiply(np.outer(root, root), self.w)
         for user in range(num_users):
             radius = np.atleast_1d(error[user])
@@ -35,10 +37,11 @@ class _Program:
             corner = cp.real(flat[user] @ self.w @ flat[user].conj()) - self.t - multiplier @ radius**2
             corner = cp.reshape(corner, (1, 1), order="C")
             block = cp.bmat([[spread + cp.diag(repeat @ multiplier), column], [column.H, corner]])
-            self.limits.append(block >> 0)
+            self.safe.append(block >> 0)
         for node in range(num_nodes):
             part = slice(node * num_antennas, (node + 1) * num_antennas)
-            self.limits.append(cp.real(cp.trace(self.w[part, part])) <= 1)
+            self.power.append(cp.real(cp.trace(self.w[part, part])) <= 1)
+        self.limits = [self.w >> 0, *self.safe, *self.power]
 
     def solve(self, objective: Any, solver: str, options: dict[str, Any]) -> Relaxation:  # noqa: ANN401
         """Maximise an expression of w and t."""
@@ -46,9 +49,56 @@ class _Program:
 
         program = cp.Problem(cp.Maximize(objective), self.limits)
         run(program, solver, options)
+        weights, prices = self._weights(), multipliers(self.power)
         return Relaxation(
-            value=float(self.t.value), covariance=to_psd(self.w.value), status=str(program.status)
+            value=float(self.t.value),
+            covariance=to_psd(self.w.value),
+            status=str(program.status),
+            weights=weights,
+            prices=prices,
+            proven=self._proven(prices),
         )
+
+    def _weights(self) -> FloatArray:
+        """Corner of each user's dual matrix."""
+        corners = [np.nan if safe.dual_value is None else safe.dual_value[-1, -1].real for safe in self.safe]
+        return np.array(corners, dtype=np.float64)
+
+    def _proven(self, prices: FloatArray) -> float:
+        """Bound of the solver's dual matrices once they are repaired; infinite where it has none.
+
+        For Z_k >= 0 with blocks E of trace at most radius^2 z, z its corner, no W and no multiplier make
+        t z exceed <B^H Z_k B, W>, B = [R; g_k]. So t <= sum(p) lmax(D^-1/2 sum_k B^H Z_k B D^-1/2) / sum z
+        with D = diag(p): the matrices are made semidefinite and shrunk to hold this, not believed.
+        """
+        found = [safe.dual_value for safe in self.safe]
+        if any(z is None or not np.isfinite(z).all() for z in found):
+            return np.inf
+        prices = clean_multipliers(
+            np.ones((1, 1, len(prices), 1), np.complex128), np.ones((1, 1)), prices[None]
+        )[1][0]
+        root = 1.0 / np.sqrt(np.repeat(prices, len(self.root) // len(prices)))
+        bounds = []
+        for duals in (found, [z.conj() for z in found]):  # whichever of the two the modeller means
+            total, weight = np.zeros((len(root), len(root)), dtype=np.complex128), 0.0
+            for g, radius, z in zip(self.g, self.radius, duals, strict=True):
+                z = _repaired(z, radius)
+                seen = np.vstack([np.diag(self.root), g])
+                total += seen.conj().T @ z @ seen
+                weight += z[-1, -1].real
+            largest = largest_eigenvalue((total * np.outer(root, root))[None])[0]
+            bounds.append(prices.sum() * largest / weight * (1.0 + 1e-12) if weight > 0 else np.inf)
+        return float(min(bounds))
+
+
+def _repaired(z: ComplexArray, radius: FloatArray) -> ComplexArray:
+    """Nearest semidefinite matrix, its blocks shrunk to traces of at most radius^2 times the corner."""
+    z = to_psd(z)
+    blocks = z.diagonal()[:-1].real.reshape(len(radius), -1).sum(axis=1)
+    most = radius**2 * z[-1, -1].real
+    share = np.where(blocks > most, np.sqrt(most / np.where(blocks > 0, blocks, 1.0)), 1.0)
+    share = np.append(np.repeat(share, (len(z) - 1) // len(radius)), 1.0)
+    return np.asarray(z * np.outer(share, share))
 
 
 def solve_robust_relaxation(

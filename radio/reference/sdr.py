@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from radio.bounds.eigen import multiplier_bound
 from radio.errors import SolverFailedError
-from radio.types import ComplexArray
+from radio.types import ComplexArray, FloatArray
 
 __all__ = ["Relaxation", "solve_relaxation"]
 
@@ -23,6 +24,12 @@ class Relaxation:
     """W, (nodes * antennas, nodes * antennas), projected on the positive semidefinite matrices."""
     status: str
     """The solver's own word; `optimal_inaccurate` is a flag, not a fault: recompute from W."""
+    weights: FloatArray
+    """Dual weight of each user as the solver reports it, (users,)."""
+    prices: FloatArray
+    """Dual price of each node's power as the solver reports it, (nodes,)."""
+    proven: float
+    """Upper bound that these prove once repaired: a dual point that is feasible in double precision."""
 
 
 def solve_relaxation(g: ComplexArray, solver: str = "CLARABEL", **options: Any) -> Relaxation:  # noqa: ANN401
@@ -49,14 +56,25 @@ def solve_relaxation(g: ComplexArray, solver: str = "CLARABEL", **options: Any) 
     flat = g.reshape(num_users, size)
     w, t = cp.Variable((size, size), hermitian=True), cp.Variable()
     # With h already conjugated the received power of user k is flat_k W flat_k^H.
-    limits = [w >> 0]
-    limits += [cp.real(row @ w @ row.conj()) >= t for row in flat]
-    for node in range(num_nodes):
-        block = slice(node * num_antennas, (node + 1) * num_antennas)
-        limits.append(cp.real(cp.trace(w[block, block])) <= 1)
-    program = cp.Problem(cp.Maximize(t), limits)
+    served = [cp.real(row @ w @ row.conj()) >= t for row in flat]
+    blocks = [slice(node * num_antennas, (node + 1) * num_antennas) for node in range(num_nodes)]
+    limits = [cp.real(cp.trace(w[block, block])) <= 1 for block in blocks]
+    program = cp.Problem(cp.Maximize(t), [w >> 0, *served, *limits])
     run(program, solver, options)
-    return Relaxation(value=float(t.value), covariance=to_psd(w.value), status=str(program.status))
+    weights, prices = multipliers(served), multipliers(limits)
+    return Relaxation(
+        value=float(t.value),
+        covariance=to_psd(w.value),
+        status=str(program.status),
+        weights=weights,
+        prices=prices,
+        proven=float(multiplier_bound(g[None], weights[None], prices[None])[0]),
+    )
+
+
+def multipliers(limits: list[Any]) -> FloatArray:
+    """Dual values of scalar constraints, (constraints,); NaN where the solver has none."""
+    return np.array([np.nan if limit.dual_value is None else float(limit.dual_value) for limit in limits])
 
 
 def run(program: Any, solver: str, options: dict[str, Any]) -> None:  # noqa: ANN401
