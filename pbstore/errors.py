@@ -10,12 +10,15 @@
     ├── BlockInUseError           a manifest or another block needs the block
     ├── CapacityError             the store has no room for it
     │   └── EvictGoalError        so much cannot be freed
+    ├── CheckpointError           a file of a checkpoint is damaged, of an unknown form, or refused
+    ├── CodecError                (exit code 3) a payload cannot be decoded
     ├── BadFileError              a file is not what its format says (also a ValueError)
     │   ├── ManifestError         a manifest that breaks a rule
     │   └── SourceChangedError    a folder that is stored changes while it is read
     └── IntegrityError            (exit code 3) bytes that do not hash to what they should
         ├── BlockCorruptError     a block
         ├── FileCorruptError      a file of a model
+        ├── ManifestLostError     a model's manifest is gone
         ├── PackCorruptError      a record of a pack
         ├── IndexCorruptError     the index
         └── UnsafeDeletionError   what is left of index, packs and manifests does not tell what may go
@@ -136,6 +139,16 @@ class PlanOutdatedError(PBStoreError):
 
     def __str__(self) -> str:
         return f"store {self.path} has changed since the plan was made: nothing was done, plan again"
+
+
+class CheckpointError(PBStoreError):
+    """A checkpoint's file is damaged, of an unknown form, or of a form that is refused."""
+
+
+class CodecError(PBStoreError):
+    """A payload cannot be decoded: it is damaged, of another codec, or of another length."""
+
+    exit_code = 3
 
 
 class BadFileError(PBStoreError, ValueError):

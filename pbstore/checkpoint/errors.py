@@ -1,13 +1,5 @@
-"""Errors of reading and converting checkpoints.
+"""The error of reading and converting checkpoints: it stands in the tree of `pbstore.errors`."""
 
-PBStoreError
-└── CheckpointError   a file of a checkpoint is not what its name says, or is refused
-"""
+from pbstore.errors import CheckpointError
 
-from pbstore.errors import PBStoreError
-
-
-class CheckpointError(PBStoreError):
-    """A checkpoint's file is damaged, of an unknown form, or of a form that is refused."""
-
-    exit_code = 1
+__all__ = ["CheckpointError"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pbstore.errors import PBStoreError
+from pbstore.errors import CodecError
 from pbstore.hashing import BlockId, Buffer
 
 __all__ = ["DTYPE_BITS", "BlockId", "Buffer", "CodecError", "Encoded", "TensorSpec"]
@@ -39,12 +39,6 @@ DTYPE_BITS: dict[str, int] = {
 
 MIN_ROW_BYTES = 64
 """Shorter rows are not looked for in other blocks."""
-
-
-class CodecError(PBStoreError):
-    """A payload cannot be decoded: it is damaged, of another codec, or of another length."""
-
-    exit_code = 3
 
 
 @dataclass(frozen=True, slots=True)
