@@ -69,7 +69,7 @@ class DiskBlocks:
         """Memory into which models are read; kept between them."""
         self.read_only, self._durable = read_only, durable
         if read_only:
-            index.connect(layout.index, read_only=True).close()
+            self.connection.execute("SELECT COUNT(*) FROM packs").fetchone()
         elif not recover.index_is_usable(layout):
             with self._locked():
                 recover.ensure_index(layout)

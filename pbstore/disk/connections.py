@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from weakref import WeakSet
 
-from pbstore.disk import index
+from pbstore.disk import index, readonly
 
 
 class _Held:
@@ -38,10 +38,13 @@ class Connections:
             self._abandoned += [self._local, *self._held]
             self._start()
         held: _Held | None = getattr(self._local, "held", None)
+        if held is not None and self._read_only and self._is_outdated(held.connection):
+            self._drop(held)
+            held = None
         if held is None:
             if self._closed:
                 raise ValueError(f"the store of {self._path} is closed")
-            held = _Held(index.connect(self._path, read_only=self._read_only, durable=self._durable))
+            held = _Held(self._connect())
             self._local.held, self._local.file = held, self._path.stat().st_ino
             self._held.add(held)
         return held.connection
@@ -50,9 +53,23 @@ class Connections:
         """Under the writer's lock: let go of this thread's connection if the index was built anew since."""
         held: _Held | None = getattr(self._local, "held", None)
         if held is not None and self._local.file != self._path.stat().st_ino:
-            held.connection.close()
-            self._held.discard(held)
-            del self._local.held
+            self._drop(held)
+
+    def _drop(self, held: _Held) -> None:
+        held.connection.close()
+        self._held.discard(held)
+        del self._local.held
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self._read_only:
+            return index.connect(self._path, durable=self._durable)
+        connection, self._local.stamp = readonly.open_index(self._path)
+        return connection
+
+    def _is_outdated(self, connection: sqlite3.Connection) -> bool:
+        """Whether a connection shows an index that somebody, elsewhere, has written to since."""
+        stamp = self._local.stamp
+        return stamp is not None and not connection.in_transaction and readonly.stamp_of(self._path) != stamp
 
     def reset(self) -> None:
         """Close all connections; new ones are made when they are asked for."""

@@ -1,9 +1,11 @@
 """Opening a store, making it if the folder is missing or empty."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
 from pbstore.disk.layout import Layout, prepare, read_settings, write_settings
+from pbstore.disk.readonly import can_write
 from pbstore.disk.store import DiskBlockStore
 
 
@@ -25,18 +27,20 @@ def open_store(
         pack_bytes: Length at which a pack is closed, bytes; only for a new store.
         trash_days: For how many days a gc leaves removed models alone. 0 for no trash;
             None keeps what is set, 7 at first.
-        read_only: Touch nothing: for a store on a read-only disk, to which nobody writes meanwhile.
+        read_only: Touch nothing. So is a store opened that this process cannot write to: on a read-only disk,
+            or of another user. What others write to it meanwhile is seen.
         durable: Wait for the disk at every commit. False for scratch stores: they survive the death of a
             process, but not of the machine, and are many times faster for small writes.
         lock_wait_s: How long a writer waits for another one, s.
 
     Raises:
         NotAStoreError: If the folder holds something else, or a store of an unknown version.
+        PermissionError: If a setting is to be changed and the store cannot be written to.
         ValueError: If a number is out of range.
     """
-    if read_only:
-        layout = Layout(Path(path))
-        return DiskBlockStore(layout, read_settings(layout), read_only=True)
+    layout = Layout(Path(path))
+    if read_only or (layout.settings.exists() and not can_write(layout)):
+        return _open_for_reading(layout, capacity_bytes, trash_days)
     layout, settings = prepare(Path(path), capacity_bytes, pack_bytes)
     changed = replace(
         settings,
@@ -47,3 +51,12 @@ def open_store(
         settings = changed
         write_settings(layout, settings)
     return DiskBlockStore(layout, settings, lock_wait_s, durable=durable)
+
+
+def _open_for_reading(layout: Layout, capacity_bytes: int | None, trash_days: float | None) -> DiskBlockStore:
+    settings = read_settings(layout)
+    wanted = (capacity_bytes, trash_days)
+    held = (settings.capacity_bytes, settings.trash_days)
+    if any(value not in (None, now) for value, now in zip(wanted, held, strict=True)):
+        raise PermissionError(errno.EROFS, f"store {layout.root} cannot be written to: its settings stay")
+    return DiskBlockStore(layout, settings, read_only=True)

@@ -58,6 +58,11 @@ class _RolledBackError(Exception):
 
 def plan_add(store: "DiskBlockStore", origin: Origin, how: HowStored) -> AddReport:
     """What adding a folder would cost; encodes everything and keeps nothing."""
+    if store.read_only:
+        from pbstore.disk.rehearse import rehearsal  # it is a store itself
+
+        with rehearsal(store) as copy:
+            return plan_add(copy, origin, how)
     reports: list[AddReport] = []
     try:
         with store.writing():

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from pbstore.blocks import StoredBlock
-from pbstore.disk import fsio, index
+from pbstore.disk import fsio, index, readonly
 from pbstore.disk.blockstore import NOWHERE
 from pbstore.disk.index import Location
 from pbstore.disk.layout import Layout
@@ -149,10 +149,16 @@ def _copy_files(real: DiskBlockStore, layout: Layout) -> dict[Path, tuple[int, i
 def _copy_index(real: DiskBlockStore, target: Path) -> None:
     """Copy the committed index, page by page: the same steps then make it grow as they make the original."""
     with (
-        closing(index.connect(real.layout.index, read_only=real.read_only)) as source,
+        closing(_fresh_connection(real)) as source,
         closing(sqlite3.connect(target)) as copy,
     ):
         source.backup(copy)
+
+
+def _fresh_connection(real: DiskBlockStore) -> sqlite3.Connection:
+    if real.read_only:
+        return readonly.open_index(real.layout.index)[0]
+    return index.connect(real.layout.index)
 
 
 def _whole_blocks(length: int) -> int:

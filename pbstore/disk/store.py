@@ -279,6 +279,8 @@ class DiskBlockStore(Upkeep, DiskBlocks):
 
     def settled_rows(self) -> list[ModelRow]:
         """Rows of all models, with the uses noted until now."""
+        if self.read_only:
+            return uses.with_noted(self.layout, self.model_rows())
         if self.layout.uses.exists():
             with self.writing() as connection:
                 uses.count_uses(self.layout, connection)

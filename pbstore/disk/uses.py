@@ -5,7 +5,10 @@ A use that is lost in a crash does no harm, so nothing here waits for the disk.
 
 import os
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbstore.manifest import check_name
@@ -13,6 +16,7 @@ from pbstore.manifest import check_name
 if TYPE_CHECKING:
     import sqlite3
 
+    from pbstore.disk.catalog import ModelRow
     from pbstore.disk.layout import Layout
 
 MAX_BYTES = 64 << 20
@@ -37,11 +41,30 @@ def count_uses(layout: "Layout", connection: "sqlite3.Connection") -> None:
         return
     aside = layout.uses.with_name(".tmp-uses")
     layout.uses.replace(aside)
-    for line in aside.read_bytes().decode("utf-8", "replace").splitlines():
+    for when, name in _noted(aside):
+        connection.execute(
+            "UPDATE models SET uses = uses + 1, used_at = MAX(used_at, ?) WHERE name = ?", (when, name)
+        )
+    aside.unlink()
+
+
+def with_noted(layout: "Layout", rows: "Sequence[ModelRow]") -> "list[ModelRow]":
+    """Models with the uses that are noted and not yet counted, for a store that cannot be written to."""
+    noted: dict[str, list[float]] = {}
+    with suppress(FileNotFoundError):
+        for when, name in _noted(layout.uses):
+            noted.setdefault(name, []).append(when)
+    return [
+        replace(row, uses=row.uses + len(times), used_at=max(row.used_at, *times))
+        if (times := noted.get(row.name))
+        else row
+        for row in rows
+    ]
+
+
+def _noted(path: Path) -> Iterator[tuple[float, str]]:
+    """Time and name of each noted use; what is no such line is left out."""
+    for line in path.read_bytes().decode("utf-8", "replace").splitlines():
         when, _, name = line.partition(" ")
         with suppress(ValueError):
-            connection.execute(
-                "UPDATE models SET uses = uses + 1, used_at = MAX(used_at, ?) WHERE name = ?",
-                (float(when), name),
-            )
-    aside.unlink()
+            yield float(when), name
