@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from pbstore.checkpoint.adapter_base import find_base, fits, lora_pairs
 from pbstore.checkpoint.adapter_class import base_class, num_labels
@@ -18,9 +18,9 @@ from pbstore.checkpoint.adapter_config import (
     starts_plainly,
 )
 from pbstore.checkpoint.errors import CheckpointError
-from pbstore.checkpoint.model import load_model, read_config
-from pbstore.checkpoint.state_dict import load_state_dict
-from pbstore.checkpoint.tensors import find_file, manifest_of
+from pbstore.checkpoint.files import find_file, manifest_of
+from pbstore.checkpoint.model import Ready, Wanted, build, read_config
+from pbstore.checkpoint.state_dict import MemoryOptions, load_state_dict
 from pbstore.errors import PBStoreError
 from pbstore.store import BlockStore
 
@@ -70,7 +70,7 @@ def load_adapter(
     """
     manifest = manifest_of(store, name)
     config = read_adapter_config(store, manifest, subfolder)
-    options = _Options(verify=verify, share=share, eager=eager, threads=threads)
+    options: MemoryOptions = {"verify": verify, "share": share, "eager": eager, "threads": threads}
     weights = adapter_file(subfolder, ADAPTER_WEIGHTS)
     if find_file(manifest, weights) is None and find_file(manifest, adapter_file(subfolder, _PICKLED)):
         raise CheckpointError(f"{name} keeps its weights in a pickle, {_PICKLED}: add it with --convert")
@@ -78,7 +78,9 @@ def load_adapter(
     if base is None or isinstance(base, str):
         base_name = find_base(store, name, subfolder=subfolder) if base is None else base
         options["share"] = share and leaves_base(config)
-        base = _load_base(store, base_name, config, state, options)
+        ready = _load_base(store, base_name, config, state, options)
+        _check_given(ready.missing, state, base_name, name)
+        base = ready.model
     with _as_ours(name), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _put_on(base, config, state, name)
@@ -146,21 +148,22 @@ def _as_ours(name: str) -> Iterator[None]:
         raise CheckpointError(f"adapter {name}: peft cannot load it: {in_one_line(error)}") from error
 
 
-class _Options(TypedDict):
-    verify: bool
-    share: bool
-    eager: bool
-    threads: int
+def _check_given(missing: set[str], state: Mapping[str, Any], base: str, name: str) -> None:
+    """Refuse a base that lacks tensors, such as a head, which the adapter does not bring either."""
+    given = {"." + key.removeprefix("base_model.model.").replace(".modules_to_save", "") for key in state}
+    lost = sorted(key for key in missing if not any(one.endswith("." + key) for one in given))
+    if lost:
+        raise CheckpointError(f"neither adapter {name} nor its base {base} holds {lost[0]!r}")
 
 
 def _load_base(
-    store: BlockStore, name: str, adapter: PeftConfig, state: Mapping[str, Any], options: _Options
-) -> PreTrainedModel:
+    store: BlockStore, name: str, adapter: PeftConfig, state: Mapping[str, Any], options: MemoryOptions
+) -> Ready:
     config = read_config(store, manifest_of(store, name))
     kind = base_class(adapter, config, name)
     if kind is None:
-        return load_model(store, name, **options)
+        return build(store, name, Wanted(), options)
     labels = num_labels({key: tuple(tensor.shape) for key, tensor in state.items()})
     if labels is not None:
         config.num_labels = labels
-    return load_model(store, name, model_class=kind, config=config, **options)
+    return build(store, name, Wanted(model_class=kind, config=config), options)

@@ -17,8 +17,9 @@ from pbstore.checkpoint.adapter_config import (
     read_adapter_config,
 )
 from pbstore.checkpoint.errors import CheckpointError
+from pbstore.checkpoint.files import find_file, manifest_of, read_json
 from pbstore.checkpoint.model import architecture, read_config
-from pbstore.checkpoint.tensors import find_file, manifest_of, read_json, stored_tensors
+from pbstore.checkpoint.tensors import stored_tensors
 from pbstore.disk.store import DiskBlockStore
 from pbstore.errors import PBStoreError
 from pbstore.manifest import BaseLink, Manifest

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pbstore.checkpoint.errors import CheckpointError
-from pbstore.checkpoint.tensors import read_json
+from pbstore.checkpoint.files import read_json
 from pbstore.manifest import Manifest
 from pbstore.store import BlockStore
 

@@ -1,60 +1,26 @@
-"""A stored model as a ready transformers model, without writing a folder and without running its code.
-
-The fast way builds the architecture with its parameters on the meta device (nothing is allocated or
-initialised, buffers are computed as usual) and assigns the stored tensors. Where a checkpoint needs more than
-that (renamed or fused weights, heads to be initialised), transformers' own loader gets the same tensors.
-"""
+"""A stored model as a ready transformers model, without writing a folder and without running its code."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable
-from functools import cache
-from typing import TYPE_CHECKING
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.overrides import TorchFunctionMode
-
+from pbstore.checkpoint.assemble import assemble
 from pbstore.checkpoint.errors import CheckpointError
-from pbstore.checkpoint.state_dict import load_state_dict
-from pbstore.checkpoint.tensors import manifest_of, read_json
+from pbstore.checkpoint.files import find_file, manifest_of, read_json
+from pbstore.checkpoint.state_dict import MemoryOptions, as_torch, touch
+from pbstore.checkpoint.tensors import tensors_in
+from pbstore.checkpoint.weights import Weights, choose_weights, inside
 from pbstore.manifest import Manifest
 from pbstore.store import BlockStore
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
-_FILLS = frozenset({"copy_", "fill_", "normal_", "random_", "uniform_", "zero_"})
-
-
-class _ParametersOnMeta(TorchFunctionMode):
-    """Inside, `torch.empty`, with which modules allocate their parameters, gives a meta tensor.
-
-    Initialising a meta tensor does nothing. An empty `torch.tensor([])` is on the meta device too:
-    transformers asks it which device is the default, and skips the initialisation of all weights.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., object],
-        types: Iterable[type],
-        args: tuple[object, ...] = (),
-        kwargs: dict[str, object] | None = None,
-    ) -> object:
-        kwargs = kwargs or {}
-        is_probe = func is torch.tensor and args == ([],)
-        if (func is torch.empty or is_probe) and kwargs.get("device") is None:
-            return func(*args, **{**kwargs, "device": "meta"})
-        target = args[0] if args else kwargs.get("tensor")
-        if isinstance(target, torch.Tensor) and target.is_meta and _only_fills(func):
-            return target
-        return func(*args, **kwargs)
-
-
-@cache
-def _only_fills(func: Callable[..., object]) -> bool:
-    """Whether a function does nothing but write values into its first argument."""
-    return getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in _FILLS
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+"""Floats in which a whole model can be made."""
 
 
 def load_model(
@@ -63,6 +29,9 @@ def load_model(
     *,
     model_class: type[PreTrainedModel] | None = None,
     config: PretrainedConfig | None = None,
+    subfolder: str = "",
+    variant: str | None = None,
+    init_missing: bool = False,
     verify: bool = False,
     share: bool = False,
     eager: bool = False,
@@ -76,6 +45,10 @@ def load_model(
         model_class: Class to build; None for the first of `architectures` in its config.json, else the plain
             model of its type.
         config: Config to build from instead of the stored one, for example with another number of labels.
+        subfolder: Folder of the model that holds its config and weights, as in `from_pretrained`.
+        variant: As in `from_pretrained`: "fp16" for `model.fp16.safetensors`.
+        init_missing: Initialise tensors that the checkpoint lacks, at random, as transformers does: for a new
+            head that is to be trained.
         verify: See `load_state_dict`.
         share: See `load_state_dict`. No parameter then asks for a gradient, so that no optimizer writes to
             siblings.
@@ -86,26 +59,65 @@ def load_model(
         The same model that the class's `from_pretrained` gives for a checkout, bit for bit.
 
     Raises:
-        CheckpointError: If it has no config.json, or is of a type that this transformers does not know: code
-            that comes with a checkpoint is never run.
+        CheckpointError: If it has no config.json, or is of a type that this transformers does not know (code
+            that comes with a checkpoint is never run); if its weights are missing, pickled, of an unknown
+            layout, or do not fit; or if the checkpoint lacks tensors and `init_missing` is not set.
     """
-    manifest = manifest_of(store, name)
-    config = config or read_config(store, manifest)
-    kind = model_class or architecture(config, manifest)
-    state = load_state_dict(store, name, verify=verify, share=share, eager=eager, threads=threads)
-    if getattr(config, "dtype", None) is None:
-        config.dtype = next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)
-    model = _assign(kind, config, state)
-    if model is None:
-        model = _load_slowly(kind, config, state)
-    _set_generation_config(store, manifest, model)
+    ready = build(
+        store,
+        name,
+        Wanted(model_class=model_class, config=config, subfolder=subfolder, variant=variant),
+        {"verify": verify, "share": share, "eager": eager, "threads": threads},
+    )
+    if ready.missing and not init_missing:
+        raise CheckpointError(
+            f"{name} lacks {len(ready.missing)} tensors of a {type(ready.model).__name__}, such as "
+            f"{min(ready.missing)!r}: say init_missing=True to have them initialised at random"
+        )
+    return ready.model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is asked for of a stored model, see `load_model`."""
+
+    model_class: type[PreTrainedModel] | None = None
+    config: PretrainedConfig | None = None
+    subfolder: str = ""
+    variant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A model, and the names of its tensors that were initialised: the checkpoint lacks them."""
+
+    model: PreTrainedModel
+    missing: set[str]
+
+
+def build(store: BlockStore, name: str, wanted: Wanted, options: MemoryOptions) -> Ready:
+    """A stored model, though its checkpoint may lack tensors; see `load_model`."""
+    manifest, at = manifest_of(store, name), inside(wanted.subfolder)
+    _check_no_adapter(manifest, at)
+    kind, config = _kind_and_config(store, manifest, wanted)
+    named = getattr(config, "transformers_weights", None)
+    weights = choose_weights(store, manifest, subfolder=at, variant=wanted.variant, named=named, strict=True)
+    weights = _with_extra_files(manifest, at, weights, config)
+    dtype = _dtype(store, manifest, config, weights)
+    state = as_torch(store, list(tensors_in(store, weights.files).values()), **options)
+    touch(store, name)
+    try:
+        model, missing = assemble(kind, config, state, dtype)
+    except CheckpointError as error:
+        raise CheckpointError(f"{name}: {error}") from error
+    _set_generation_config(store, manifest, at, model)
     model.config.name_or_path = name
-    if share:
+    if options.get("share"):
         model.requires_grad_(False)
-    return model.eval()
+    return Ready(model.eval(), missing)
 
 
-def read_config(store: BlockStore, manifest: Manifest) -> PretrainedConfig:
+def read_config(store: BlockStore, manifest: Manifest, subfolder: str = "") -> PretrainedConfig:
     """The model's config, of a class that transformers ships.
 
     Raises:
@@ -113,21 +125,112 @@ def read_config(store: BlockStore, manifest: Manifest) -> PretrainedConfig:
     """
     from transformers import CONFIG_MAPPING
 
-    tree = read_json(store, manifest, "config.json")
+    tree = _config_tree(store, manifest, subfolder)
+    return _config_of(CONFIG_MAPPING[tree["model_type"]], tree, manifest)
+
+
+def _config_tree(store: BlockStore, manifest: Manifest, subfolder: str) -> dict[str, Any]:
+    """The model's config.json, or the one of another name that it points to for this transformers."""
+    from transformers import CONFIG_MAPPING
+    from transformers.configuration_utils import get_configuration_file
+
+    tree = read_json(store, manifest, inside(subfolder, "config.json"))
     if tree is None:
-        raise CheckpointError(f"{manifest.name} has no config.json: it is no transformers model")
+        raise CheckpointError(
+            f"{_place(manifest, subfolder)} has no config.json: it is no transformers model"
+        )
+    others = tree.get("configuration_files")
+    if isinstance(others, list) and all(isinstance(path, str) for path in others):
+        pointed = get_configuration_file(others)
+        tree = read_json(store, manifest, inside(subfolder, pointed))
+        if tree is None:
+            raise CheckpointError(f"{_place(manifest, subfolder)} has no {pointed}, which config.json names")
     model_type = tree.get("model_type")
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         raise CheckpointError(
-            f"{manifest.name} is of type {str(model_type)[:60]!r}, which this transformers does not know; "
-            "code that comes with a checkpoint is never run"
+            f"{_place(manifest, subfolder)} is of type {str(model_type)[:60]!r}, which this transformers "
+            "does not know; code that comes with a checkpoint is never run"
         )
     tree.pop("auto_map", None)
+    return tree
+
+
+def _config_of(kind: type[PretrainedConfig], tree: dict[str, Any], manifest: Manifest) -> PretrainedConfig:
+    """A config of a class, perhaps a part of the one that is stored: what its `from_pretrained` gives."""
+    if kind.base_config_key and kind.base_config_key in tree:
+        tree = tree[kind.base_config_key]
+    elif tree.get("model_type") != kind.model_type:
+        parts = [part for part in tree.values() if isinstance(part, dict)]
+        tree = next((part for part in parts if part.get("model_type") == kind.model_type), tree)
     try:
-        return CONFIG_MAPPING[model_type].from_dict(tree)
+        return kind.from_dict(tree)
     except Exception as error:  # every transformers version raises its own
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"config.json of {manifest.name} is refused: {reason}") from error
+
+
+def _kind_and_config(
+    store: BlockStore, manifest: Manifest, wanted: Wanted
+) -> tuple[type[PreTrainedModel], PretrainedConfig]:
+    """The class to build, and its config, which is the caller's own to change."""
+    if wanted.config is not None:
+        config = copy.deepcopy(wanted.config)
+        return wanted.model_class or architecture(config, manifest), config
+    config = read_config(store, manifest, wanted.subfolder)
+    kind = wanted.model_class or architecture(config, manifest)
+    if kind.config_class is not None and not isinstance(config, kind.config_class):
+        tree = _config_tree(store, manifest, wanted.subfolder)
+        config = _config_of(kind.config_class, tree, manifest)
+    return kind, config
+
+
+def _place(manifest: Manifest, subfolder: str) -> str:
+    return f"{manifest.name} (folder {subfolder!r})" if subfolder else manifest.name
+
+
+def _check_no_adapter(manifest: Manifest, subfolder: str) -> None:
+    """Refuse an adapter, on its own or beside a whole model: `from_pretrained` would put it on."""
+    if find_file(manifest, inside(subfolder, "adapter_config.json")) is not None:
+        raise CheckpointError(
+            f"{_place(manifest, subfolder)} holds an adapter (adapter_config.json): use load_adapter"
+        )
+
+
+def _with_extra_files(
+    manifest: Manifest, subfolder: str, weights: Weights, config: PretrainedConfig
+) -> Weights:
+    """The weights with those that some configs' classes keep in files of their own."""
+    extra = getattr(type(config), "extra_files", ())
+    found = [find_file(manifest, inside(subfolder, path)) for path in extra]
+    files = dict.fromkeys((*weights.files, *(entry for entry in found if entry is not None)))
+    return Weights(files=tuple(files), dtype=weights.dtype)
+
+
+def _dtype(store: BlockStore, manifest: Manifest, config: PretrainedConfig, weights: Weights) -> torch.dtype:
+    """The dtype of the model: the config's, the index's, or that of the first floats of the first file.
+
+    Raises:
+        CheckpointError: If it is none that a model can be made in.
+    """
+    import torch
+
+    from pbstore.checkpoint.state_dict import torch_dtype
+
+    dtype = getattr(config, "dtype", None)
+    if dtype is None:
+        dtype = weights.dtype
+    if dtype is None:
+        names = tensors_in(store, weights.files[:1])
+        kinds = [
+            names[name].spec.dtype for name in sorted(names)
+        ]  # the order in which safetensors names them
+        floats = [kind for kind in kinds if kind in _FLOATS]
+        dtype = torch_dtype((floats or kinds or ["F32"])[0])
+    if isinstance(dtype, str):
+        dtype = getattr(torch, dtype.removeprefix("torch."), None)
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
+        raise CheckpointError(f"{manifest.name}: no model can be made in dtype {dtype}")
+    return dtype
 
 
 def architecture(config: PretrainedConfig, manifest: Manifest) -> type[PreTrainedModel]:
@@ -149,66 +252,17 @@ def architecture(config: PretrainedConfig, manifest: Manifest) -> type[PreTraine
     return first
 
 
-def _assign(
-    kind: type[PreTrainedModel], config: PretrainedConfig, state: dict[str, torch.Tensor]
-) -> PreTrainedModel | None:
-    """The fast way; None where the names do not fit exactly or a module wants real parameters at once."""
-    try:
-        with _ParametersOnMeta():
-            model: PreTrainedModel = kind._from_config(config)
-    except (NotImplementedError, RuntimeError):
-        return None
-    expected = model.state_dict()
-    renamed = _with_prefix(model, expected, state)
-    if renamed is None:
-        return None
-    for key, tensor in renamed.items():
-        wanted = expected[key]
-        if tensor.shape != wanted.shape:
-            return None
-        if tensor.dtype != wanted.dtype and tensor.is_floating_point():
-            renamed[key] = tensor.to(wanted.dtype)
-    model.load_state_dict(renamed, strict=False, assign=True)
-    model.tie_weights()
-    left = [*model.parameters(), *model.buffers()]
-    return None if any(tensor.is_meta for tensor in left) else model
+def _set_generation_config(
+    store: BlockStore, manifest: Manifest, subfolder: str, model: PreTrainedModel
+) -> None:
+    if not model.can_generate():
+        return
+    from transformers import GenerationConfig
 
-
-def _with_prefix(
-    model: PreTrainedModel, expected: dict[str, torch.Tensor], state: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor] | None:
-    """The stored tensors under the model's names: its base model's prefix may have to be put on or taken off.
-
-    Buffers that the model computes by itself (older checkpoints hold them too) are left out. None if tensors
-    would be left over that the model does not know: then the general loader has to decide.
-    """
-    prefix = model.base_model_prefix + "."
-    computed = {name for name, _ in model.named_buffers()} - expected.keys()
-    forms: tuple[Callable[[str], str], ...] = (
-        lambda key: key,
-        lambda key: prefix + key,
-        lambda key: key.removeprefix(prefix),
-    )
-    for form in forms:
-        renamed = {form(key): tensor for key, tensor in state.items() if form(key) not in computed}
-        if renamed.keys() <= expected.keys():
-            return renamed
-    return None
-
-
-def _load_slowly(
-    kind: type[PreTrainedModel], config: PretrainedConfig, state: dict[str, torch.Tensor]
-) -> PreTrainedModel:
-    """Transformers' own loader on the same tensors."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model: PreTrainedModel = kind.from_pretrained(None, config=config, state_dict=state)
-    return model
-
-
-def _set_generation_config(store: BlockStore, manifest: Manifest, model: PreTrainedModel) -> None:
-    tree = read_json(store, manifest, "generation_config.json")
-    if tree is not None and model.can_generate():
-        from transformers import GenerationConfig
-
+    tree = read_json(store, manifest, inside(subfolder, "generation_config.json"))
+    if tree is not None:
         model.generation_config = GenerationConfig.from_dict(tree)
+        return
+    tree = read_json(store, manifest, inside(subfolder, "config.json"))
+    if tree is not None:  # it may hold what the config's class lets go of
+        model.generation_config = GenerationConfig.from_model_config(tree)

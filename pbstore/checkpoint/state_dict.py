@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from pbstore.checkpoint.errors import CheckpointError
+from pbstore.checkpoint.files import manifest_of
 from pbstore.checkpoint.memory import BlockMemory
-from pbstore.checkpoint.tensors import manifest_of, stored_tensors
+from pbstore.checkpoint.tensors import stored_tensors
 from pbstore.disk.store import DiskBlockStore
 from pbstore.store import BlockStore
 from pbstore.tensors import StoredTensor
@@ -36,7 +37,17 @@ _TORCH_NAMES = {
     "U64": "uint64",
     "F64": "float64",
     "C64": "complex64",
+    "F4": "float4_e2m1fn_x2",
 }
+
+
+class MemoryOptions(TypedDict, total=False):
+    """How memory of blocks is come by, see `load_state_dict`."""
+
+    verify: bool
+    share: bool
+    eager: bool
+    threads: int
 
 
 def load_state_dict(
@@ -45,6 +56,8 @@ def load_state_dict(
     tensors: Collection[str] | None = None,
     *,
     file: str | None = None,
+    subfolder: str = "",
+    variant: str | None = None,
     verify: bool = False,
     share: bool = False,
     eager: bool = False,
@@ -60,7 +73,10 @@ def load_state_dict(
         store: The store.
         name: The model's name.
         tensors: Only these; None for all.
-        file: Only this safetensors file of the model; None for its weights.
+        file: Only this safetensors file of the model; None for its weights: the files that `from_pretrained`
+            of its folder would take, those of an adapter or of a part of a pipeline, or the only one.
+        subfolder: Folder of the model in which its weights, or `file`, are: "unet", "checkpoint-500".
+        variant: As in `from_pretrained`: "fp16" for `model.fp16.safetensors`.
         verify: Check the hash of mapped blocks too.
         share: Let all loads of this process that ask for it share memory: equal tensors, of several models or
             of one, are the same bytes. For inference only: writing to one changes the others, nothing tells
@@ -74,36 +90,58 @@ def load_state_dict(
 
     Raises:
         ModelMissingError: If there is no such model.
-        CheckpointError: If it has no safetensors files, or no tensor of a name.
+        CheckpointError: If it has no tensor of a name, a dtype that torch does not know, or weights that are
+            missing, pickled or not to be told from other files.
         BlockCorruptError: If a checked block does not hash to its id.
+        ValueError: If a path leads out of the model.
     """
-    found = stored_tensors(store, manifest_of(store, name), tensors, file)
-    memory = BlockMemory(store, verify=verify, share=share, eager=eager, threads=threads)
+    found = stored_tensors(
+        store, manifest_of(store, name), tensors, file, subfolder=subfolder, variant=variant
+    )
+    state = as_torch(store, found, verify=verify, share=share, eager=eager, threads=threads)
+    touch(store, name)
+    return state
+
+
+def as_torch(
+    store: BlockStore, found: Sequence[StoredTensor], **options: Unpack[MemoryOptions]
+) -> dict[str, torch.Tensor]:
+    """Stored tensors as torch tensors, by name; the options are those of `load_state_dict`."""
     runs = [tuple(piece.block_id for piece in tensor.pieces) for tensor in found]
-    views = memory.of(runs)
+    views = BlockMemory(store, **options).of(runs)
+    return {tensor.name: _tensor(tensor, view) for tensor, view in zip(found, views, strict=True)}
+
+
+def touch(store: BlockStore, name: str) -> None:
+    """Count a use of a model, where the store counts."""
     if isinstance(store, DiskBlockStore):
         store.touch(name)
-    return {tensor.name: _tensor(tensor, view) for tensor, view in zip(found, views, strict=True)}
 
 
 def _tensor(tensor: StoredTensor, view: memoryview) -> torch.Tensor:
     import torch
 
-    spec = tensor.spec
-    kind = _torch_dtype(spec.dtype)
+    kind, shape = torch_dtype(tensor.spec.dtype), tensor.spec.shape
     if kind is None:
-        raise CheckpointError(f"{tensor.name!r} has dtype {spec.dtype}, which torch does not know")
+        raise CheckpointError(f"{tensor.name!r} has dtype {tensor.spec.dtype}, which torch does not know")
+    if tensor.spec.dtype == "F4":  # torch's elements are pairs
+        if not shape or shape[-1] % 2:
+            raise CheckpointError(
+                f"{tensor.name!r} has an odd row of 4-bit floats, which torch does not know"
+            )
+        shape = (*shape[:-1], shape[-1] // 2)
     if not tensor.pieces:
-        return torch.empty(spec.shape, dtype=kind)
+        return torch.empty(shape, dtype=kind)
     try:
         flat = torch.frombuffer(view, dtype=kind)
-        return flat if flat.shape == spec.shape else flat.view(spec.shape)
+        return flat if flat.shape == shape else flat.view(shape)
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{tensor.name!r} has blocks of {len(view)} bytes: {error}") from error
 
 
 @cache
-def _torch_dtype(name: str) -> torch.dtype | None:
+def torch_dtype(name: str) -> torch.dtype | None:
+    """Torch's dtype of a safetensors dtype, None if it has none."""
     import torch
 
     return getattr(torch, _TORCH_NAMES.get(name, ""), None)
