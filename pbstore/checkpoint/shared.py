@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
+from pbstore.disk import fsio
 from pbstore.hashing import BlockId
 
 _maps: WeakValueDictionary[tuple[int, int, int], mmap.mmap] = WeakValueDictionary()
@@ -59,6 +60,7 @@ def opened(path: Path) -> Iterator[int]:
     """A file's descriptor, to read from."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        fsio.share_lock(fd)  # as long as a map of it lives, too
         yield fd
     finally:
         os.close(fd)

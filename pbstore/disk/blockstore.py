@@ -13,7 +13,7 @@ from pbstore.blocks import CAST, RAW, RECAST, BlockInfo, StoredBlock
 from pbstore.buffers import Buffers
 from pbstore.codecs.choose import ZSTD
 from pbstore.coding import STEPS, check_hash, decode_block, decode_checked_parts
-from pbstore.disk import catalog, collect, fsio, index, lock, recount, recover, similar
+from pbstore.disk import catalog, collect, fsio, index, lock, recount, recover, room, similar
 from pbstore.disk.connections import Connections
 from pbstore.disk.index import Location
 from pbstore.disk.layout import Layout, Settings
@@ -104,6 +104,9 @@ class DiskBlocks:
         """Close files and connections; the store cannot be used afterwards."""
         if connections := getattr(self, "_connections", None):
             connections.close()
+            if not self.read_only and self.layout.index.exists():
+                with suppress(OSError):  # its passing files may have taken the room
+                    room.keep_reserve(self.layout, self.layout.index.stat().st_size)
         if reader := getattr(self, "_reader", None):
             reader.close()
 
@@ -429,6 +432,14 @@ class DiskBlocks:
         """File of a pack, to be read."""
         return pack_path(self.layout.packs, number)
 
+    def has_room(self, wanted_bytes: int) -> bool:
+        """Inside `writing`: whether the disk has room for so many bytes more."""
+        return self._pack_writer.has_room(wanted_bytes)
+
+    def cut_tails(self) -> None:
+        """Inside `writing`: give back what a killed writer appended and never committed."""
+        self._pack_writer.cut_tails()
+
     def start_new_pack(self) -> None:
         """Inside `writing`: let the next block start a new pack."""
         self._pack_writer.start_new_pack()
@@ -499,6 +510,8 @@ class DiskBlocks:
             self._depth = 0
             self._writer = None
             self.spared.clear()
+            with suppress(OSError, IntegrityError):
+                room.keep_reserve(self.layout, index.size_bytes(connection))
 
     def commit_so_far(self) -> None:
         """Make what the open transaction has written durable, and go on in a new one."""

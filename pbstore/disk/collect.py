@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pbstore.disk import fsio, index, pack, recount, recover, retire, trash
+from pbstore.disk import fsio, index, pack, recount, recover, retire, room, trash
 from pbstore.disk.index import Location
 from pbstore.disk.space import DiskUse
 from pbstore.errors import IntegrityError
@@ -74,6 +74,7 @@ def gc(
     """
     before = store.disk_use()
     with store.writing() as connection:
+        store.cut_tails()
         check()
         doomed = {row.name: row for row in (*trash.named(store, names), *trash.expired(store, now))}
         gone = trash.drop(store, doomed.values())
@@ -84,6 +85,8 @@ def gc(
         orphans = drop_orphans(store, connection, witness.needed)
         kept = len(retire.unnamed_bases(connection))
         packs = compact_wasteful(store, connection)
+        if not store.has_room(0):  # each dead byte counts
+            punch_all(store, connection)
         recover.remove_strays(store.layout, connection, _is_dispensable(store, named))
     after = store.disk_use()
     return GcReport(
@@ -133,8 +136,15 @@ def retire_all(store: "DiskBlockStore", connection: "sqlite3.Connection") -> int
     while bases := [one for one in retire.unnamed_bases(connection) if one.record.block_id not in tried]:
         for base in sorted(bases, key=lambda one: not one.record.needs):
             tried.add(base.record.block_id)
-            freed += retire.retire(store, store.locate(base.record.block_id))
+            if store.has_room(_bytes_of_users(connection, base)):
+                freed += retire.retire(store, store.locate(base.record.block_id))
     return freed
+
+
+def _bytes_of_users(connection: "sqlite3.Connection", base: Location) -> int:
+    """Raw bytes of the blocks that need one: more than they take when they are stored anew."""
+    query = "SELECT COALESCE(SUM(raw_bytes), 0) FROM needs JOIN blocks ON id = block WHERE base = ?"
+    return int(connection.execute(query, (bytes.fromhex(base.record.block_id),)).fetchone()[0])
 
 
 def orphan_locations(connection: "sqlite3.Connection") -> Iterator[Location]:
@@ -158,24 +168,75 @@ def keep_within(store: "DiskBlocks", connection: "sqlite3.Connection", limit_byt
 
 
 def compact(store: "DiskBlocks", connection: "sqlite3.Connection", numbers: list[int]) -> None:
-    """Copy the live blocks of some packs to new ones, commit, then delete the old files."""
+    """Copy the live blocks of some packs to new ones, commit, then delete the old files, one after another.
+
+    Where the disk has no room for a copy, what is dead is punched out of the pack.
+    """
     held = recount.witness(store, recount.recount(store)).held
     store.start_new_pack()
-    emptied = []
-    for number in numbers:
-        try:
-            for block_id in _live_in(connection, number):
-                store.move(store.locate(block_id))
-            recount.check_pack(store, number, held)
-        except (IntegrityError, FileNotFoundError) as error:  # a damaged block keeps its pack
-            log.warning("pack %d stays: %s", number, error)
-            continue
-        connection.execute("DELETE FROM packs WHERE number = ?", (number,))
-        emptied.append(number)
+    crowded = []
+    for number in sorted(numbers, key=lambda number: _live_bytes(connection, number)):
+        if not store.has_room(_live_bytes(connection, number)):
+            crowded.append(number)
+        elif _empty(store, connection, number, held):
+            _delete_pack(store, connection, number)
+    if crowded:
+        store.commit_so_far()
+        punch(store, connection, crowded, held)
+
+
+def _live_bytes(connection: "sqlite3.Connection", number: int) -> int:
+    """About what the live records of a pack take; 0 if there is none."""
+    query = "SELECT COALESCE(SUM(stored_bytes + payload_offset - offset), 0) FROM blocks WHERE pack = ?"
+    return int(connection.execute(query, (number,)).fetchone()[0])
+
+
+def _empty(
+    store: "DiskBlocks", connection: "sqlite3.Connection", number: int, held: Collection[bytes]
+) -> bool:
+    """Copy the live blocks of a pack to a new one; False if the pack must stay."""
+    try:
+        for block_id in _live_in(connection, number):
+            store.move(store.locate(block_id))
+        recount.check_pack(store, number, held)
+    except (IntegrityError, FileNotFoundError) as error:  # a damaged block keeps its pack
+        log.warning("pack %d stays: %s", number, error)
+        return False
+    return True
+
+
+def _delete_pack(store: "DiskBlocks", connection: "sqlite3.Connection", number: int) -> None:
+    """Commit that a pack is gone, and delete it."""
+    connection.execute("DELETE FROM packs WHERE number = ?", (number,))
     store.commit_so_far()
-    for number in emptied:
+    store.forget_pack(number)
+    fsio.unlink(pack.pack_path(store.layout.packs, number))
+
+
+def punch(
+    store: "DiskBlocks", connection: "sqlite3.Connection", numbers: Iterable[int], held: Collection[bytes]
+) -> None:
+    """Give back the dead parts of packs in their places; that they are dead is committed."""
+    for number in numbers:
+        live = [item.record for item in index.locations(connection, "WHERE pack = ?", (number,))]
+        (end,) = connection.execute("SELECT end FROM packs WHERE number = ?", (number,)).fetchone()
         store.forget_pack(number)
-        fsio.unlink(pack.pack_path(store.layout.packs, number))
+        try:
+            recount.check_pack(store, number, held, all_of_it=False)
+            done = room.punch(store.layout, number, live, end)
+        except (IntegrityError, FileNotFoundError) as error:
+            log.warning("pack %d stays: %s", number, error)
+        else:
+            if not done:
+                log.warning("pack %d keeps its room: it is in use, or its disk knows no holes", number)
+
+
+def punch_all(store: "DiskBlocks", connection: "sqlite3.Connection") -> None:
+    """Inside `writing`: give back every dead byte that can be had without a copy."""
+    held = recount.witness(store, recount.recount(store)).held
+    numbers = [item.number for item in _packs(connection) if item.end > item.kept_bytes]
+    store.commit_so_far()
+    punch(store, connection, numbers, held)
 
 
 def _is_dispensable(store: "DiskBlocks", named: recount.Named) -> Callable[[int], bool]:

@@ -72,6 +72,8 @@ def evict(
         if freed < wanted_bytes:
             raise EvictGoalError(wanted_bytes, freed)
         collect.compact_wasteful(store, connection)
+        if not store.has_room(0):
+            collect.punch_all(store, connection)
     after = store.disk_use()
     return EvictReport(
         dry_run=False,

@@ -1,5 +1,7 @@
 """Durable steps on a file system. Each one calls `step` first, so that a test can stop the writer there."""
 
+import ctypes
+import errno
 import fcntl
 import os
 import struct
@@ -7,7 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +19,9 @@ from pbstore.hashing import Buffer
 CLONE_ALIGN = 4096
 """Both ends of a shared range lie on multiples of this."""
 _FICLONERANGE = 0x4020940D
+_PUNCH_HOLE_KEEP_SIZE = 0x3
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Error numbers of a full disk."""
 T = TypeVar("T")
 _durable: ContextVar[bool] = ContextVar("durable", default=True)
 _holes: ContextVar[bool] = ContextVar("holes", default=False)
@@ -71,6 +76,47 @@ def clone_range(source: int, source_offset: int, length: int, fd: int, offset: i
     try:
         fcntl.ioctl(fd, _FICLONERANGE, struct.pack("qQQQ", source, source_offset, length, offset))
     except OSError:  # whatever it is, a copy tells it better
+        return False
+    return True
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that this user may still write to the disk of a folder."""
+    room = os.statvfs(folder)
+    return room.f_bavail * room.f_frsize
+
+
+def is_no_room(error: BaseException) -> bool:
+    """Whether an error says that the disk is full."""
+    return isinstance(error, OSError) and error.errno in NO_ROOM
+
+
+def allocate(fd: int, length: int) -> None:
+    """Give a file's first bytes a place on the disk, so that they are there when they are wanted."""
+    step("allocate")
+    os.posix_fallocate(fd, 0, length)
+
+
+def punch_hole(fd: int, offset: int, length: int) -> bool:
+    """Turn a range of a file into zeros and give its whole blocks back; False where that is not possible."""
+    step("punch")
+    call = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None)
+    if call is None:
+        return False
+    return int(call(fd, _PUNCH_HOLE_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length))) == 0
+
+
+def share_lock(fd: int) -> None:
+    """Tell that an open file is being read, as long as it or a map of it is open."""
+    with suppress(OSError):  # a file system without locks: then nobody gets it alone either
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def lock_alone(fd: int) -> bool:
+    """Whether nobody has a file open under `share_lock`; until it is closed nobody can."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
         return False
     return True
 

@@ -3,12 +3,14 @@
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pbstore.blocks import CAST, MAX_BLOCK_BYTES, RECAST, BlockInfo
-from pbstore.disk import fsio
+from pbstore.disk import fsio, room
+from pbstore.disk.layout import Layout
 from pbstore.disk.pack import MAX_OVERHEAD, Record
 from pbstore.disk.sqlite import FAILURES, Connection, named
 from pbstore.errors import IndexCorruptError, StoreLockedError
@@ -88,7 +90,21 @@ def connect(path: Path, *, read_only: bool = False, durable: bool = True) -> sql
     """Open the index; every commit is on the disk when it returns, if it is to be durable.
 
     With `read_only` nothing is written, not even a lock: for read-only disks that nobody else writes to.
+    On a full disk the reserve is freed for SQLite's passing files; without one, their place is memory, and
+    nobody else can use the index meanwhile.
     """
+    try:
+        return _connect(path, read_only, durable)
+    except OSError as error:
+        if not fsio.is_no_room(error):
+            raise
+    if room.free_reserve(Layout(path.parent).reserve):
+        with suppress(OSError):
+            return _connect(path, read_only, durable)
+    return _connect(path, read_only, durable, alone=True)
+
+
+def _connect(path: Path, read_only: bool, durable: bool, alone: bool = False) -> sqlite3.Connection:
     mode = "ro&immutable=1" if read_only else "rwc"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     try:
@@ -103,6 +119,8 @@ def connect(path: Path, *, read_only: bool = False, durable: bool = True) -> sql
     except FAILURES as error:
         raise named(error) from None
     try:
+        if alone:
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         if not read_only:
             _keep_log(connection)
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
@@ -148,6 +166,13 @@ def shorten_log(connection: sqlite3.Connection) -> None:
     """Move the write-ahead log into the index and empty it, as far as readers allow."""
     if not connection.in_transaction:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def size_bytes(connection: sqlite3.Connection) -> int:
+    """Length of the index once its log is in it, bytes."""
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    return int(pages * page_bytes)
 
 
 def find(connection: sqlite3.Connection, block_id: BlockId) -> Location | None:

@@ -69,6 +69,11 @@ class Layout:
         return self.root / "lock"
 
     @property
+    def reserve(self) -> Path:
+        """Room that is held back for the index: a file that means nothing."""
+        return self.root / "reserve"
+
+    @property
     def uses(self) -> Path:
         """Uses of models that are not yet counted in the index, a line each."""
         return self.root / "uses"

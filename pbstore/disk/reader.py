@@ -24,6 +24,7 @@ class _OpenPack:
     def __init__(self, path: Path) -> None:
         self.fd = -1
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fsio.share_lock(self.fd)
 
     def __del__(self) -> None:
         if self.fd >= 0:

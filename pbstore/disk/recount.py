@@ -173,18 +173,20 @@ def says_other(location: Location) -> str:
     return f"the index and pack {location.pack} disagree about block {location.record.block_id[:12]}"
 
 
-def check_pack(store: "DiskBlocks", number: int, held: Collection[bytes]) -> None:
-    """Inside `writing`: check that nothing is lost if a pack is deleted.
+def check_pack(store: "DiskBlocks", number: int, held: Collection[bytes], *, all_of_it: bool = True) -> None:
+    """Inside `writing`: check that nothing is lost if a pack is deleted, or else all but its live records.
 
     Raises:
-        UnsafeDeletionError: If the pack has the only record of a block that must stay.
+        UnsafeDeletionError: If what goes has the only record of a block that must stay.
     """
     for record in records_of(store, number):
         location = index.find(store.connection, record.block_id)
         if location is None:
             lost = bytes.fromhex(record.block_id) in held
+        elif location.pack == number and (all_of_it or location.record.offset == record.offset):
+            lost = all_of_it
         else:
-            lost = location.pack == number or not same_header(store, location)
+            lost = not same_header(store, location)
         if lost:
             raise UnsafeDeletionError(f"pack {number} has the only record of block {record.block_id[:12]}")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from pbstore.blocks import StoredBlock
-from pbstore.disk import fsio, index, readonly
+from pbstore.disk import fsio, index, readonly, room
 from pbstore.disk.blockstore import NOWHERE
 from pbstore.disk.index import Location
 from pbstore.disk.layout import Layout
@@ -60,6 +60,10 @@ class Rehearsal(DiskBlockStore):
         """See `DiskBlocks`; payloads become holes."""
         with fsio.holes(), super().writing() as connection:
             yield connection
+
+    def has_room(self, wanted_bytes: int) -> bool:
+        """See `DiskBlocks`; on the store's disk."""
+        return room.has_room(self._real.layout, index.size_bytes(self.connection), wanted_bytes)
 
     def get_unchecked(
         self, block_id: BlockId, workers: int = 1, known: Mapping[BlockId, Location] = NOWHERE

@@ -1,5 +1,6 @@
 """Appending to the newest pack inside one transaction of the index."""
 
+import errno
 import os
 import sqlite3
 from concurrent.futures import Future
@@ -7,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pbstore.blocks import StoredBlock
-from pbstore.disk import catalog, fsio, index, pack
+from pbstore.disk import catalog, fsio, index, pack, room
 from pbstore.disk.catalog import Intent
 from pbstore.disk.layout import Layout
 from pbstore.disk.pack import Record
@@ -41,9 +42,13 @@ class PackWriter:
         self._seal_before = 0
         self._cut = False
         self._created: list[int] = []
+        self._committed: dict[int, int] = {}
+        """Packs that this transaction appends to, and where they ended before it."""
+        self._is_full = False
 
     def begin(self) -> None:
-        """Start a transaction."""
+        """Start a transaction; on a disk that is nearly full nothing can be appended in it."""
+        self._is_full = room.is_cramped(self._layout, index.size_bytes(self._connection))
         self._connection.execute("BEGIN IMMEDIATE")
         if catalog.get_intent(self._connection) is not None:  # carried out, but perhaps in memory only
             self._folders.add(self._layout.manifests)
@@ -51,10 +56,10 @@ class PackWriter:
 
     def append(self, block: StoredBlock) -> tuple[int, Record]:
         """Write a block's record; returns the pack and the record. Durable after `commit` only."""
+        if self._is_full:
+            raise OSError(errno.ENOSPC, f"the disk of {self._layout.root} is nearly full: nothing was added")
         if self._fd < 0:
-            if not self._cut:
-                self._cut_tail()
-                self._cut = True
+            self.cut_tails()
             self._open()
         elif self._end >= self._pack_bytes:
             self.seal()
@@ -83,6 +88,12 @@ class PackWriter:
             self._layout.waiting(path).unlink(missing_ok=True)
             del self._placed[path]
         self._removed[path] = None
+
+    def has_room(self, wanted_bytes: int) -> bool:
+        """Whether so many bytes may be appended."""
+        return not self._is_full and room.has_room(
+            self._layout, index.size_bytes(self._connection), wanted_bytes
+        )
 
     @property
     def leaving(self) -> set[str]:
@@ -131,6 +142,7 @@ class PackWriter:
             catalog.set_intent(self._connection, Intent(place=tuple(place), remove=tuple(remove)))
         index.commit(self._connection)
         self._created.clear()
+        self._committed.clear()
         placed, self._placed = self._placed, {}
         removed, self._removed = self._removed, {}
         for path in placed:
@@ -141,7 +153,7 @@ class PackWriter:
             path.unlink(missing_ok=True)
 
     def rollback(self) -> list[int]:
-        """Forget everything since `begin`; the next writer cuts off what was appended behind the pack's end.
+        """Forget everything since `begin`, and cut off what was appended behind the packs' ends.
 
         Returns:
             Numbers of the packs that were begun: others may get them.
@@ -156,10 +168,14 @@ class PackWriter:
             for path in placed:
                 with suppress(OSError):
                     self._layout.waiting(path).unlink()
+        for number, end in self._committed.items():
+            with suppress(OSError):  # then the next writer cuts it off
+                os.truncate(self._path(number), end)
+        self._committed.clear()
         created, self._created = self._created, []
         return created
 
-    def _cut_tail(self) -> None:
+    def cut_tails(self) -> None:
         """Take away records that were never committed: an index that is built anew would take them for true.
 
         Packs that are not in the index are emptied, not deleted: this process may have them open.
@@ -167,6 +183,9 @@ class PackWriter:
         Raises:
             IndexCorruptError: If the index is older than the packs: it does not know a manifest in place.
         """
+        if self._cut:
+            return
+        self._cut = True
         cuts: list[tuple[Path, int]] = []
         newest = self._newest_pack()
         if newest is not None and self._path(newest[0]).exists():
@@ -217,10 +236,12 @@ class PackWriter:
             row = None
         if row is not None and row[1] < self._pack_bytes and row[0] >= self._seal_before:
             self._number, self._end = row
+            self._committed.setdefault(self._number, self._end)
             self._fd = os.open(self._path(self._number), os.O_RDWR | os.O_CLOEXEC)
         else:
             self._number = self._next_number()
             self._created.append(self._number)
+            self._committed[self._number] = 0
             self._fd = pack.create(self._path(self._number), self._number)
             self._end = pack.PACK_HEADER_BYTES
             self._folders.add(self._layout.packs)
