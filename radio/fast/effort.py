@@ -8,7 +8,7 @@ from radio.types import FloatArray
 
 __all__ = ["DEFAULT_EFFORT", "QUICK_EFFORT", "WIDE_EFFORT", "Effort", "SoftStage", "Stage"]
 
-_SOFT_WORK = 4e7
+_SOFT_WORK = 3.2e7
 """Products of a user's channel and a beam that a soft stage may take for a row: bounds its starts."""
 _FEWEST_STARTS = 8
 _LOW, _HIGH = 0.04, 5.0

@@ -115,7 +115,14 @@ def _receive(g: ComplexArray, v: ComplexArray) -> tuple[ComplexArray, FloatArray
     """What users receive, (batch, users, columns), and its norm."""
     flat = g.reshape(*g.shape[:2], g.shape[2] * g.shape[3])
     y = flat @ v.reshape(len(v), flat.shape[2], v.shape[3])
-    return y, np.sqrt((np.square(y.real) + np.square(y.imag)).sum(axis=2))
+    return y, _norm(y)
+
+
+def _norm(y: ComplexArray) -> FloatArray:
+    """Over the columns of what users receive."""
+    if y.shape[2] == 1:
+        return np.abs(y[:, :, 0])
+    return np.asarray(np.sqrt((np.square(y.real) + np.square(y.imag)).sum(axis=2)))
 
 
 def _least(g: ComplexArray, v: ComplexArray, users: BoolArray) -> FloatArray:
@@ -143,12 +150,16 @@ class _Iterate:
     """Beams x strictly within all limits, an amplitude `aim` that all users exceed, and multipliers."""
 
     def __init__(self, g: ComplexArray, v: ComplexArray, users: BoolArray, room: float) -> None:
-        self.g, self.users, self.shape = g, users, v.shape
+        self.shape = v.shape
+        self.users = users
+        self.absent = None if users.all() else np.where(users, 0.0, np.inf)
+        self.flat = g.reshape(*users.shape, v.shape[1] * v.shape[2])
+        self.conjugate = self.flat.conj()
+        self.count = users.sum(axis=1) + v.shape[1]
         self.x = _pairs(v * (1.0 - room / 4.0)).reshape(len(v), 2 * math.prod(v.shape[1:]))
         self.measure()
-        least = np.where(users, self.amplitude, np.inf).min(axis=1)
-        self.aim = least * (1.0 - room)
-        self.slack = np.where(users, self.amplitude - self.aim[:, None], 1.0)
+        self.aim = self.least * (1.0 - room)
+        self.find_slack()
         self.weights = users / self.slack
         scale = self.weights.sum(axis=1, keepdims=True)
         self.weights /= scale
@@ -156,42 +167,55 @@ class _Iterate:
         self.long = np.ones(len(v))
 
     def measure(self) -> None:
-        """What the beams bring and what power they leave."""
-        self.y, self.amplitude = _receive(self.g, self.x.view(np.complex128).reshape(self.shape))
+        """What the beams bring and what power they leave; the slopes of the amplitudes, one row a user."""
+        y = self.flat @ self.x.view(np.complex128).reshape(len(self.x), self.flat.shape[2], self.shape[3])
+        self.amplitude = _norm(y)
+        z = y / np.maximum(self.amplitude, _NOTHING)[:, :, None]
+        wide = self.conjugate * z if self.shape[3] == 1 else self.conjugate[..., None] * z[:, :, None]
+        self.rows = _pairs(wide).reshape(*self.users.shape, self.x.shape[1])
+        heard = self.amplitude if self.absent is None else self.amplitude + self.absent
+        self.least = heard.min(axis=1)
         self.blocks = _by_node(self.x, self.shape)
-        self.spare = (1.0 - np.square(self.blocks).sum(axis=2)) / 2.0
+        self.size = np.square(self.blocks).sum(axis=2)
+        self.spare = (1.0 - self.size) / 2.0
+
+    def find_slack(self) -> None:
+        """By how much users exceed the aim; one where masked."""
+        slack = self.amplitude - self.aim[:, None]
+        self.slack = slack if self.absent is None else np.where(self.users, slack, 1.0)
 
     def take(self, rows: BoolArray) -> "_Iterate":
         """Some rows."""
         part = object.__new__(_Iterate)
         for name, value in vars(self).items():
-            setattr(part, name, value if name == "shape" else value[rows])
+            setattr(part, name, value[rows] if isinstance(value, np.ndarray) else value)
         part.shape = (len(part.x), *self.shape[1:])
         return part
 
     def beams(self) -> tuple[ComplexArray, FloatArray]:
         """The beams at the power limit of the busiest node, and the weakest amplitude."""
-        busiest = np.sqrt(np.square(self.blocks).sum(axis=2).max(axis=1))
+        busiest = np.sqrt(self.size.max(axis=1))
         v = (self.x / busiest[:, None]).view(np.complex128).reshape(self.shape)
-        return v, np.where(self.users, self.amplitude, np.inf).min(axis=1) / busiest
+        return v, self.least / busiest
 
     def residual(self, least: FloatArray) -> FloatArray:
-        """KKT residual of those beams by these weights."""
-        z = self.y / np.where(self.amplitude > 0.0, self.amplitude, 1.0)[:, :, None]
-        return np.asarray((_linear_value(self.g, z, self.weights) / least) ** 2 - 1.0)
+        """KKT residual of those beams by these weights, as of `kkt_residual`."""
+        pull = _by_node((self.weights[:, None] @ self.rows)[:, 0], self.shape)
+        value = np.sqrt(np.square(pull).sum(axis=2)).sum(axis=1) / self.weights.sum(axis=1)
+        return np.asarray(np.square(value / least) - 1.0)
 
     def step(self) -> None:
         """One primal-dual step towards the centre of a smaller complementarity."""
-        count = self.users.sum(axis=1) + self.shape[1]
-        mean = ((self.weights * self.slack).sum(axis=1) + (self.prices * self.spare).sum(axis=1)) / count
+        mean = ((self.weights * self.slack).sum(axis=1) + (self.prices * self.spare).sum(axis=1)) / self.count
         goal = mean * np.where(self.long > _LONG, *_CENTRE)
-        goal = np.maximum(goal, _LEAST * self.aim / count)[:, None]
+        goal = np.maximum(goal, _LEAST * self.aim / self.count)[:, None]
         rise = goal * self.users / self.slack
         to = self._direction(rise, goal / self.spare)
-        out = (self.blocks * _by_node(to.x, self.shape)).sum(axis=2)
+        moved = _by_node(to.x, self.shape)
+        out = (self.blocks * moved).sum(axis=2)
         weights = rise - self.weights - self.weights * to.pull / self.slack
         prices = (goal + self.prices * out) / self.spare - self.prices
-        primal = np.minimum(_room_left(self.slack, to.pull), self._power_left(to.x, out))
+        primal = np.minimum(_room_left(self.slack, to.pull), self._power_left(moved, out))
         dual = np.minimum(_room_left(self.weights, weights), _room_left(self.prices, prices))
         primal, dual = np.minimum(1.0, _SHORT * primal), np.minimum(1.0, _SHORT * dual)
         self.long = np.minimum(primal, dual)
@@ -200,11 +224,11 @@ class _Iterate:
         self.weights = self.weights + dual[:, None] * weights
         self.prices = self.prices + dual[:, None] * prices
         self.measure()
-        self.slack = np.where(self.users, self.amplitude - self.aim[:, None], 1.0)
+        self.find_slack()
 
-    def _power_left(self, move: FloatArray, out: FloatArray) -> FloatArray:
+    def _power_left(self, moved: FloatArray, out: FloatArray) -> FloatArray:
         """How far the beams can move before a node is at its limit, (batch,)."""
-        size = np.square(_by_node(move, self.shape)).sum(axis=2)
+        size = np.square(moved).sum(axis=2)
         root = np.sqrt(np.square(out) + 2.0 * size * self.spare)
         inward = (root - out) / np.maximum(size, _NOTHING)
         outward = 2.0 * self.spare / np.maximum(out + root, _NOTHING)
@@ -212,28 +236,22 @@ class _Iterate:
 
     def _direction(self, rise: FloatArray, push: FloatArray) -> _Direction:
         """Solve the Newton system, reduced to the beams or to the users, whichever are fewer."""
-        z = self.y / np.where(self.amplitude > 0.0, self.amplitude, 1.0)[:, :, None]
-        flat = self.g.reshape(*self.g.shape[:2], -1).conj()
-        rows = _pairs(flat[:, :, :, None] * z[:, :, None, :]).reshape(*self.users.shape, -1)
-        pull = (rise[:, None, :] @ rows)[:, 0] - (self.blocks * push[:, :, None]).reshape(self.x.shape)
+        pull = (rise[:, None] @ self.rows)[:, 0] - (self.blocks * push[:, :, None]).reshape(self.x.shape)
         missing = rise.sum(axis=1) - 1.0
-        solve = self._by_beams if rows.shape[2] <= rows.shape[1] else self._by_users
-        move, aim = solve(rows, pull, missing)
-        return _Direction(move, aim, (rows @ move[:, :, None])[:, :, 0] - aim[:, None])
+        solve = self._by_beams if self.x.shape[1] <= self.users.shape[1] else self._by_users
+        move, aim = solve(pull, missing)
+        return _Direction(move, aim, (self.rows @ move[:, :, None])[:, :, 0] - aim[:, None])
 
     def _curvature(self) -> tuple[FloatArray, FloatArray]:
         """Of a node's block: this times the identity, plus that times the block's outer product."""
         prices = np.maximum(self.prices, _FLOOR * self.prices.sum(axis=1, keepdims=True))
         return prices, prices / self.spare
 
-    def _by_beams(
-        self, rows: FloatArray, pull: FloatArray, missing: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
+    def _by_beams(self, pull: FloatArray, missing: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The system of the beams: as many unknowns as real numbers in them."""
         rate = self.weights / self.slack
-        weighted = rows * rate[:, :, None]
-        mean, total = weighted.sum(axis=1), rate.sum(axis=1)
-        matrix = weighted.swapaxes(1, 2) @ rows
+        mean, total = (rate[:, None] @ self.rows)[:, 0], rate.sum(axis=1)
+        matrix = (self.rows * rate[:, :, None]).swapaxes(1, 2) @ self.rows
         matrix -= mean[:, :, None] * (mean / total[:, None])[:, None, :]
         prices, bend = self._curvature()
         wide = self.blocks.shape[2]
@@ -242,35 +260,44 @@ class _Iterate:
         for node in range(self.shape[1]):
             part = slice(node * wide, (node + 1) * wide)
             block = self.blocks[:, node]
-            matrix[:, part, part] += bend[:, node, None, None] * block[:, :, None] * block[:, None, :]
-        move = np.linalg.solve(matrix, (pull - mean * (missing / total)[:, None])[:, :, None])[:, :, 0]
+            matrix[:, part, part] += (bend[:, node, None] * block)[:, :, None] * block[:, None, :]
+        move = _solve(matrix, (pull - mean * (missing / total)[:, None])[:, :, None])[:, :, 0]
         return move, ((mean * move).sum(axis=1) - missing) / total
 
-    def _by_users(
-        self, rows: FloatArray, pull: FloatArray, missing: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
+    def _by_users(self, pull: FloatArray, missing: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The system of the users' forces u, with move = P (pull - rows^T u), P the inverse curvature."""
-        wide = rows * self.users[:, :, None]
-        flat = np.concatenate([wide, pull[:, None]], axis=1)
-        turned = self._uncurve(flat)
-        matrix = turned[:, :-1] @ wide.swapaxes(1, 2)
+        turned, drift = self._uncurve(self.rows), self._uncurve(pull[:, None])
+        rows, rate, present = self.rows, self.weights, 1.0 * self.users
+        if self.absent is not None:
+            rows, rate = rows * present[:, :, None], np.where(self.users, rate, 1.0)
+        matrix = turned @ rows.swapaxes(1, 2)
         diagonal = np.arange(matrix.shape[1])
-        rate = np.where(self.users, self.weights, 1.0)
         matrix[:, diagonal, diagonal] += self.slack / rate
-        right = np.stack([(wide @ turned[:, -1, :, None])[:, :, 0], self.users * 1.0], axis=2)
-        found = np.linalg.solve(matrix, right)
+        found = _solve(matrix, np.stack([(rows @ drift[:, 0, :, None])[:, :, 0], present], axis=2))
         aim = (found[:, :, 0].sum(axis=1) - missing) / found[:, :, 1].sum(axis=1)
         force = found[:, :, 0] - aim[:, None] * found[:, :, 1]
-        return turned[:, -1] - (force[:, None, :] @ turned[:, :-1])[:, 0], aim
+        return drift[:, 0] - (force[:, None] @ turned)[:, 0], aim
 
     def _uncurve(self, rows: FloatArray) -> FloatArray:
         """P times each row, (batch, any, numbers)."""
         prices, bend = self._curvature()
-        size = np.square(self.blocks).sum(axis=2)
         split = rows.reshape(*rows.shape[:2], *self.blocks.shape[1:])
-        along = np.einsum("bknd,bnd->bkn", split, self.blocks) * (bend / (prices + bend * size))[:, None]
-        left = (split - along[..., None] * self.blocks[:, None]) / prices[:, None, :, None]
+        along = np.einsum("bknd,bnd->bkn", split, self.blocks)
+        along *= (bend / (prices * (prices + bend * self.size)))[:, None]
+        left = split / prices[:, None, :, None]
+        left -= along[..., None] * self.blocks[:, None]
         return np.asarray(left.reshape(rows.shape))
+
+
+def _solve(matrix: FloatArray, right: FloatArray) -> FloatArray:
+    """Solve a batch of positive definite systems, with a ridge if one of them is singular in its digits."""
+    try:
+        return np.linalg.solve(matrix, right)
+    except np.linalg.LinAlgError:
+        diagonal = np.arange(matrix.shape[1])
+        matrix[:, diagonal, diagonal] *= 1.0 + 1e-9
+        matrix[:, diagonal, diagonal] += _NOTHING
+        return np.linalg.solve(matrix, right)
 
 
 def _pairs(values: ComplexArray) -> FloatArray:

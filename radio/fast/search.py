@@ -1,18 +1,19 @@
 """From starts to a certified beam: cheap runs for all rows, dearer ones where the proven gap is large."""
 
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
-from radio.bounds.eigen import multiplier_bound, multiplier_estimate, relaxation_columns
+from radio.bounds.eigen import multiplier_bound, multiplier_estimate
 from radio.bounds.interior import exact_bound
 from radio.fast.effort import DEFAULT_EFFORT, WIDE_EFFORT, Effort, SoftStage, Stage
+from radio.fast.found import Found, Searched
 from radio.fast.polish import polish
 from radio.fast.soft_min import sharpen, soft_ascent, with_silent_antenna
 from radio.fast.weights import FixedPoint, random_start
 from radio.types import BoolArray, ComplexArray, FloatArray
 
-__all__ = ["Certify", "Kernel", "Searched", "search"]
+__all__ = ["Certify", "Kernel", "search"]
 
 Certify = Literal["eig", "exact", "none"]
 
@@ -33,8 +34,6 @@ class Kernel(Protocol):
         """See `radio.fast.weights.fixed_point`."""
 
 
-_RELAXED_COLUMNS = 4
-"""Columns of the relaxation: its optima have rank one to three, and four cost little more than two."""
 _SILENT = 0.3
 """Amplitude of the silent antenna at the start of an ascent."""
 _MIDDLE, _SHARP = 16.0, 200.0
@@ -55,80 +54,6 @@ _NEAR_PROOF = 2e-2
 """Gap up to which the multipliers of a local optimum may prove more than is known."""
 _LARGEST_EXACT = 32
 """Nodes times antennas up to which loose bounds are mended by the interior point, beyond by longer runs."""
-
-
-class Searched(NamedTuple):
-    """What a search found, row by row."""
-
-    v: ComplexArray
-    """Beams with blocks of norm at most one, (batch, nodes, antennas, columns)."""
-    bound: FloatArray
-    """Bound on min_k |g_k v|^2, (batch,)."""
-    residual: FloatArray
-    """KKT residual of v, (batch,), see `radio.fast.polish.kkt_residual`; inf where it was not needed."""
-
-
-class _Found:
-    """Best beam and bound of each row so far, and where to look on.
-
-    `wide` (batch, size, width) spans good beams, first those of the first runs, then the relaxation's;
-    `weights` (batch, users), at most one, are those of the users' amplitudes. `moved` (batch,) is whether the
-    last soft stage brought something.
-    """
-
-    def __init__(self, g: ComplexArray, users: BoolArray, columns: int) -> None:
-        batch, num_users, num_nodes, num_antennas = g.shape
-        self.g, self.users, self.columns, self.num_nodes = g, users, columns, num_nodes
-        self.flat = g.reshape(batch, num_users, -1).astype(np.complex64)
-        size = num_nodes * num_antennas
-        self.u = np.zeros((batch, size, columns), dtype=np.complex128)
-        self.least = np.zeros(batch)
-        self.bound = np.ones(batch)
-        self.residual = np.full(batch, np.inf)
-        self.moved = np.ones(batch, dtype=bool)
-        width = min(max(columns, _RELAXED_COLUMNS), relaxation_columns(num_users, num_nodes), size)
-        self.wide = np.zeros((batch, size, width), dtype=np.complex64)
-        self.weights = np.ones((batch, num_users), dtype=np.float32)
-
-    def start_from(self, v: ComplexArray, bound: FloatArray) -> None:
-        """Beams (batch, nodes, antennas, columns) and bounds (batch,) that are known already."""
-        self.u[:] = v.reshape(self.u.shape)
-        power = (np.abs(self.flat @ self.u) ** 2).sum(axis=2)
-        self.least = np.sqrt(np.where(self.users, power, np.inf).min(axis=1))
-        self.offer_bound(np.arange(len(bound)), bound)
-
-    def gap(self) -> FloatArray:
-        """1 - achieved / bound, (batch,)."""
-        return np.asarray(1.0 - self.least**2 / self.bound)
-
-    def offer(self, rows: np.ndarray, u: ComplexArray, least: FloatArray) -> None:
-        """Keep these beams where they are better; u (rows, size, columns), least (rows,)."""
-        better = least > self.least[rows]
-        self.u[rows[better]] = u[better]
-        self.least[rows[better]] = least[better]
-
-    def offer_best(self, rows: np.ndarray, end: FixedPoint) -> None:
-        """The best start of each row of a run."""
-        best, index = end.least.argmax(axis=1), np.arange(len(rows))
-        self.offer(rows, end.u[index, :, :, best], end.least[index, best])
-
-    def offer_beams(self, rows: np.ndarray, u: ComplexArray) -> None:
-        """The best of some beams of each row, (rows, any, size, columns)."""
-        received = self.flat[rows][:, None] @ u
-        power = (np.square(received.real) + np.square(received.imag)).sum(axis=3)
-        least = np.where(self.users[rows][:, None], power, np.inf).min(axis=2)
-        best, index = least.argmax(axis=1), np.arange(len(rows))
-        self.offer(rows, u[index, best], np.sqrt(least[index, best]))
-
-    def remember(self, rows: np.ndarray, wide: ComplexArray, weights: FloatArray) -> None:
-        """Look on from wide (rows, size, any) and these weights, (rows, users)."""
-        width = min(wide.shape[2], self.wide.shape[2])
-        self.wide[rows, :, :width] = wide[:, :, :width]
-        self.weights[rows] = weights
-
-    def offer_bound(self, rows: np.ndarray, bound: FloatArray) -> None:
-        """Keep these bounds where they are tighter."""
-        self.bound[rows] = np.minimum(self.bound[rows], bound)
 
 
 def search(
@@ -163,7 +88,7 @@ def search(
     """
     if effort is None:
         effort = DEFAULT_EFFORT if columns == 1 else WIDE_EFFORT
-    found = _Found(g, users, columns)
+    found = Found(g, users, columns)
     everyone = np.arange(len(g))
     seeds = rng.integers(1 << 63, size=len(effort.stages) + 1)
     if known is not None:
@@ -197,7 +122,7 @@ def _worth_proving(effort: Effort) -> float:
 
 
 def _run(
-    found: _Found,
+    found: Found,
     rows: np.ndarray,
     stage: Stage,
     rng: np.random.Generator,
@@ -224,7 +149,7 @@ def _run(
         found.offer_bound(rows[near], bound)
 
 
-def _ascend(found: _Found, rows: np.ndarray, stage: SoftStage, rng: np.random.Generator) -> None:
+def _ascend(found: Found, rows: np.ndarray, stage: SoftStage, rng: np.random.Generator) -> None:
     """Ascents on the soft minimum where they promise something; the best go on to the sharp end."""
     gap = found.gap()[rows]
     rows = rows[(gap > stage.sure) | found.moved[rows]]
@@ -239,7 +164,7 @@ def _ascend(found: _Found, rows: np.ndarray, stage: SoftStage, rng: np.random.Ge
     found.moved[rows] = found.least[rows] > before * (1.0 + _MOVED)
 
 
-def _sharp(found: _Found, rows: np.ndarray, stage: SoftStage, start: ComplexArray) -> ComplexArray:
+def _sharp(found: Found, rows: np.ndarray, stage: SoftStage, start: ComplexArray) -> ComplexArray:
     """The best beams that ascents from start end in, (rows * any, nodes, antennas, columns)."""
     g, users = found.g[rows], found.users[rows]
     size = found.flat.shape[2]
@@ -259,7 +184,7 @@ def _sharp(found: _Found, rows: np.ndarray, stage: SoftStage, start: ComplexArra
     return polish(*many, steps=_POLISH_STEPS, tolerance=_ENOUGH, room=_WIDE_ROOM).v
 
 
-def _finish(found: _Found, rows: np.ndarray, effort: Effort) -> None:
+def _finish(found: Found, rows: np.ndarray, effort: Effort) -> None:
     """To a local optimum; linear steps crawl past a saddle, where the soft minimum bends the right way."""
     _settle(found, rows, effort)
     rows = rows[found.residual[rows] > effort.finish_residual]
@@ -270,7 +195,7 @@ def _finish(found: _Found, rows: np.ndarray, effort: Effort) -> None:
         _settle(found, rows, effort, end[..., 0])
 
 
-def _settle(found: _Found, rows: np.ndarray, effort: Effort, u: ComplexArray | None = None) -> None:
+def _settle(found: Found, rows: np.ndarray, effort: Effort, u: ComplexArray | None = None) -> None:
     """Interior-point steps from u, (rows, size, columns), or the best beams; also the bound they make."""
     if not len(rows):
         return
@@ -287,7 +212,7 @@ def _settle(found: _Found, rows: np.ndarray, effort: Effort, u: ComplexArray | N
 
 
 def _starts(
-    found: _Found, rows: np.ndarray, stage: Stage, rng: np.random.Generator
+    found: Found, rows: np.ndarray, stage: Stage, rng: np.random.Generator
 ) -> tuple[ComplexArray, FloatArray | None]:
     """Beams to start from and weights of the users to start with, if any."""
     size, width = found.wide.shape[1:]
@@ -313,7 +238,7 @@ def _best_starts(flat: ComplexArray, end: FixedPoint, count: int) -> tuple[Compl
 
 
 def _relax(
-    found: _Found,
+    found: Found,
     rows: np.ndarray,
     rng: np.random.Generator,
     kernel: Kernel,
@@ -347,7 +272,7 @@ def _relax(
             _offer_covariance(found, loose, exact.covariance)
 
 
-def _offer_covariance(found: _Found, rows: np.ndarray, covariance: ComplexArray) -> None:
+def _offer_covariance(found: Found, rows: np.ndarray, covariance: ComplexArray) -> None:
     """Columns of the interior point's covariance, for beams of full rank."""
     values, vectors = np.linalg.eigh(covariance)
     u = (vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])[:, :, ::-1][:, :, : found.columns]

@@ -11,7 +11,7 @@ from radio.types import BoolArray, ComplexArray, FloatArray
 __all__ = ["SoftPoint", "sharpen", "soft_ascent", "with_silent_antenna"]
 
 _TINY = np.float32(1e-30)
-_MEMORY = 5
+_MEMORY = 3
 """Pairs of moves and changes of the gradient that L-BFGS keeps."""
 _STRIDE = np.float32(0.5)
 """Longest step, as root mean square over the nodes' blocks of norm one."""
