@@ -9,8 +9,9 @@ import numpy as np
 from radio.bounds.eigen import relaxation_columns
 from radio.bounds.interior import exact_bound
 from radio.fast.effort import Effort, Stage
+from radio.fast.found import Searched
 from radio.fast.robust_search import EXTRA_COLUMNS, prove_robust, search_robust
-from radio.fast.search import Certify, Kernel, Searched, search
+from radio.fast.search import Certify, Kernel, search
 from radio.fast.weights import fixed_point
 from radio.fast.worst_case import worst_case
 from radio.problem import Problem
