@@ -66,7 +66,7 @@ def add(
     """Split a model into blocks and store those that are new."""
     form = "hot" if hot else "cold"
     with (
-        source_folder(folder, convert, dequantise) as source,
+        source_folder(folder, convert, dequantise, store) as source,
         progress(source_bytes(source, store)) as advance,
         open_store(store, parse_size(capacity)) as opened,
     ):

@@ -1,19 +1,29 @@
 """A folder to add, made from pickles or from a GGUF file where the user asks for it."""
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pbstore.checkpoint import ConvertReport
 
 
 @contextmanager
-def source_folder(path: Path, convert: bool, dequantise: str | None) -> Iterator[Path]:
+def source_folder(
+    path: Path, convert: bool, dequantise: str | None, store: Path | None = None
+) -> Iterator[Path]:
     """The folder to add; a temporary one if something has to be converted.
+
+    What a conversion keeps as it is, or leaves out, is named on stderr.
 
     Args:
         path: The model's folder, or a GGUF file if it is to be de-quantised.
         convert: Turn weight pickles into safetensors, by torch's weights-only loader.
         dequantise: Dtype to turn a GGUF file into, None to add its bytes as they are.
+        store: The store that it is for, which is left out where it lies in the folder.
 
     Raises:
         FileNotFoundError: If there is no such folder or file.
@@ -25,14 +35,23 @@ def source_folder(path: Path, convert: bool, dequantise: str | None) -> Iterator
         yield path
         return
     from pbstore.checkpoint import convert_folder, dequantise_gguf
+    from pbstore.nesting import OwnStore, is_store
 
     with tempfile.TemporaryDirectory(prefix="pbcast-") as temporary:
         target = Path(temporary) / "model"
         if dequantise is not None:
             dequantise_gguf(_gguf_file(path), target, dequantise)
         else:
-            convert_folder(path, target)
+            own = OwnStore.at(store) if store is not None and is_store(store) else None
+            _tell(convert_folder(path, target, own=own, link=True))
         yield target
+
+
+def _tell(report: "ConvertReport") -> None:
+    for path, reason in report.kept.items():
+        print(f"pbcast: kept {path!r} as it is: {reason}", file=sys.stderr)
+    for path, what in report.left_out.items():
+        print(f"pbcast: left out of {path!r}: {what!r}", file=sys.stderr)
 
 
 def _gguf_file(path: Path) -> Path:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -9,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
-from pbstore import DiskBlockStore
+from pbstore import DiskBlockStore, open_store
 from pbstore.checkpoint.convert import convert_folder, read_pickle
 from pbstore.checkpoint.dequantise import NOTE_FILE, dequantise_gguf
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.model import load_model
+from tests.pbstore.test_bad_input import pbcast
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
 
@@ -47,7 +52,8 @@ def test_a_converted_model_is_the_same_model(store: DiskBlockStore, tmp_path: Pa
     store.add(tmp_path / "new", "m")
 
     assert report.converted == {"pytorch_model.bin": "model.safetensors"}
-    assert list(report.left_out) == ["training_args.bin"]
+    assert report.kept == {"training_args.bin": "the state of a trainer"}
+    assert report.left_out == {}
     loaded = load_model(store, "m")
     expected = made.state_dict()
     assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.state_dict().items())
@@ -83,8 +89,9 @@ def test_wrapped_and_sliced_tensors_are_read(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "x.pt").rename(tmp_path / "d" / "x.pt")
 
-    convert_folder(tmp_path / "d", tmp_path / "new")
+    report = convert_folder(tmp_path / "d", tmp_path / "new")
 
+    assert report.left_out == {"x.pt": "epoch"}
     found = load_file(tmp_path / "new" / "x.safetensors")
     assert torch.equal(found["a"], big[:10])
     assert torch.equal(found["b.c"], big[10:20].reshape(2, 5))
@@ -116,6 +123,282 @@ def test_a_folder_without_pickles_or_a_full_target_is_refused(tmp_path: Path) ->
         convert_folder(tmp_path / "old", tmp_path / "new")
     with pytest.raises(FileExistsError):
         convert_folder(tmp_path / "old", tmp_path / "old")
+
+
+POOL = [
+    "pytorch_model.bin",
+    "pytorch_model.fp16.bin",
+    "pytorch_model-00001-of-00002.bin",
+    "model.bin",
+    "model.pt",
+    "model.pth.tar",
+    "checkpoint.pth",
+    "checkpoint.pth.tar",
+    "adapter_model.bin",
+    "unet/diffusion_pytorch_model.bin",
+    "model.safetensors",
+    "model-00001-of-00002.safetensors",
+    "model.pt.safetensors",
+    "model.pt-2.safetensors",
+    "pytorch_model.safetensors",
+    "checkpoint.safetensors",
+    "sub/model.pt",
+    "config.json",
+    "openvino_model.bin",
+]
+
+
+@settings(max_examples=40, deadline=None)
+@given(paths=st.sets(st.sampled_from(POOL), min_size=1), link=st.booleans())
+def test_every_file_comes_out_once_and_none_is_written_over(
+    paths: set[str], link: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("convert")
+    pickles = {path for path in paths if path.endswith((".bin", ".pt", ".pth", ".tar"))} - {
+        "openvino_model.bin"
+    }
+    for number, path in enumerate(sorted(paths)):
+        (root / "old" / path).parent.mkdir(parents=True, exist_ok=True)
+        if path in pickles:
+            torch.save({path: torch.full((3,), float(number))}, root / "old" / path)
+        else:
+            (root / "old" / path).write_text(path)
+    if not pickles:
+        with pytest.raises(CheckpointError, match="no weight pickles"):
+            convert_folder(root / "old", root / "new")
+        return
+
+    report = convert_folder(root / "old", root / "new", link=link)
+
+    made = report.converted
+    assert made.keys() == pickles
+    assert len({*made.values(), *paths}) == len(made) + len(paths)
+    for path in paths - pickles:
+        assert (root / "new" / path).read_text() == path
+    for path, new in made.items():
+        assert torch.equal(load_file(root / "new" / new)[path], torch.load(root / "old" / path)[path])
+    there = {p.relative_to(root / "new").as_posix() for p in (root / "new").rglob("*") if p.is_file()}
+    assert there == {*made.values(), *(paths - pickles)}
+
+
+def script(path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
+
+
+def optimizer_state() -> object:
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([parameter])
+    parameter.sum().backward()
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+NO_WEIGHTS: dict[str, Callable[[Path], object]] = {
+    "openvino_model.bin": lambda path: path.write_bytes(bytes(range(256)) * 40),
+    "ctranslate2/model.bin": lambda path: path.write_bytes(b"\x06\0\0\0" + bytes(90)),
+    "rng_state.pth": lambda path: torch.save({"cpu": torch.get_rng_state(), "python": (3, (1, 2))}, path),
+    "my_rng.pt": lambda path: torch.save({"cpu": torch.get_rng_state()}, path),
+    "sampler.bin": lambda path: torch.save({"generator": torch.get_rng_state()}, path),
+    "optimizer.pt": lambda path: torch.save(optimizer_state(), path),
+    "opt.pt": lambda path: torch.save(optimizer_state(), path),
+    "scheduler.pt": lambda path: torch.save({"last_epoch": 3}, path),
+    "training_args.bin": lambda path: torch.save(Evil(path.parent / "ran"), path),
+    "custom.pt": lambda path: torch.save(Evil(path.parent / "ran"), path),
+    "global_step3/mp_rank_00_model_states.pt": lambda path: torch.save(
+        {"module": {"a": torch.ones(3)}}, path
+    ),
+    "zero_pp_rank_0_mp_rank_00_optim_states.pt": lambda path: torch.save({"a": torch.ones(3)}, path),
+    "scripted.pt": script,
+    "one.pt": lambda path: torch.save(torch.ones(3), path),
+    "list.pt": lambda path: torch.save([torch.ones(3)], path),
+    "empty.bin": lambda path: path.write_bytes(b""),
+    "pointer.bin": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n"),
+    "sparse.pt": lambda path: torch.save({"a": torch.eye(3).to_sparse()}, path),
+    "model.ckpt": lambda path: path.write_bytes(b"tensorflow" * 9),
+    "damaged.pt": lambda path: path.write_bytes(b"PK\x03\x04 no zip"),
+}
+
+
+@pytest.mark.parametrize("name", NO_WEIGHTS)
+def test_a_file_without_weights_is_kept_as_it_is_and_named(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    pickled_folder(folder)
+    (folder / name).parent.mkdir(exist_ok=True)
+    NO_WEIGHTS[name](folder / name)
+
+    report = convert_folder(folder, tmp_path / "new")
+
+    assert report.kept[name]
+    assert (tmp_path / "new" / name).read_bytes() == (folder / name).read_bytes()
+    assert report.converted == {"pytorch_model.bin": "model.safetensors"}
+    assert not list(tmp_path.rglob("ran"))
+    (folder / "pytorch_model.bin").unlink()
+    with pytest.raises(CheckpointError, match=r"has no weight pickles to convert: .* is kept, ") as caught:
+        convert_folder(folder, tmp_path / "newer")
+    assert "\n" not in str(caught.value)
+
+
+def tensors(*names: str) -> dict[str, torch.Tensor]:
+    return {name: torch.full((2, 2), float(number)) for number, name in enumerate(names)}
+
+
+NESTED: dict[str, tuple[object, set[str], str]] = {
+    "plain": (tensors("a", "b.c"), {"a", "b.c"}, ""),
+    "lightning": (
+        {"state_dict": tensors("model.a"), "epoch": 1, "optimizer_states": [{"state": tensors("x")}]},
+        {"model.a"},
+        "epoch, optimizer_states",
+    ),
+    "fairseq": (
+        {"model": tensors("a"), "args": None, "last_optimizer_state": tensors("z")},
+        {"a"},
+        "args, last",
+    ),
+    "twice": ({"model": {"state_dict": tensors("a")}, "step": 1}, {"a"}, "step"),
+    "thrice": ({"state_dict": {"model": {"module": tensors("a.b")}}}, {"a.b"}, ""),
+    "averaged": ({"state_dict": tensors("a"), "state_dict_ema": tensors("a")}, {"a"}, "state_dict_ema"),
+    "unknown wrapper": ({"netG": tensors("a"), "iter": 3}, {"a"}, "iter"),
+    "counter beside": ({"state_dict": tensors("a"), "step": torch.tensor(3)}, {"a"}, "step"),
+    "optimiser": ({"net": tensors("a"), "optimizer": optimizer_state()}, {"a"}, "optimizer"),
+    "two parts": (
+        {"generator": tensors("a"), "critic": tensors("a"), "epoch": 3},
+        {"generator.a", "critic.a"},
+        "epoch",
+    ),
+    "settings inside": ({"a": torch.ones(2, 2), "b": {"c": torch.ones(2), "d": "text"}}, {"a", "b.c"}, "b"),
+    "counters inside": (
+        {"bn.weight": torch.ones(2), "bn.num_batches_tracked": torch.tensor(3)},
+        {"bn.weight", "bn.num_batches_tracked"},
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", [".pt", ".pth.tar"])
+@pytest.mark.parametrize("which", NESTED)
+def test_names_are_those_inside_the_wrappers_and_what_is_left_out_is_named(
+    which: str, ending: str, tmp_path: Path
+) -> None:
+    tree, names, left_out = NESTED[which]
+    (tmp_path / "old").mkdir()
+    torch.save(tree, tmp_path / "old" / f"x{ending}")
+
+    report = convert_folder(tmp_path / "old", tmp_path / "new")
+
+    assert report.converted == {f"x{ending}": "x.safetensors"}
+    assert load_file(tmp_path / "new" / "x.safetensors").keys() == names
+    assert report.left_out.get(f"x{ending}", "").startswith(left_out)
+    assert bool(report.left_out) == bool(left_out)
+
+
+def test_a_tied_tensor_keeps_all_its_names_and_costs_nothing(store: DiskBlockStore, tmp_path: Path) -> None:
+    made = pickled_folder(tmp_path / "old")
+    expected = torch.load(tmp_path / "old" / "pytorch_model.bin")
+    ties = {"cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"}
+    assert len({expected[name].data_ptr() for name in ties}) == 1
+
+    convert_folder(tmp_path / "old", tmp_path / "new")
+
+    found = load_file(tmp_path / "new" / "model.safetensors")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    loaded = type(made).from_pretrained(tmp_path / "new")
+    assert all(torch.equal(tensor, made.state_dict()[key]) for key, tensor in loaded.state_dict().items())
+    assert loaded.cls.predictions.decoder.weight is loaded.bert.embeddings.word_embeddings.weight
+    tied_bytes = found["cls.predictions.decoder.weight"].nbytes
+    report = store.add(tmp_path / "new", "m")
+    assert report.shared_bytes >= tied_bytes
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda base: base.view(4, 25),
+        lambda base: base.view(10, 10).t(),
+        lambda base: base[10:20],
+        lambda base: base[::2],
+    ],
+)
+def test_views_of_one_memory_are_written_each_for_itself(
+    view: Callable[[torch.Tensor], torch.Tensor], tmp_path: Path
+) -> None:
+    base = torch.arange(100.0)
+    (tmp_path / "old").mkdir()
+    torch.save({"a": base, "b": view(base), "c": base}, tmp_path / "old" / "x.pt")
+
+    convert_folder(tmp_path / "old", tmp_path / "new")
+
+    found = load_file(tmp_path / "new" / "x.safetensors")
+    assert torch.equal(found["a"], base)
+    assert torch.equal(found["b"], view(base))
+    assert torch.equal(found["c"], base)
+
+
+def test_an_index_of_pickles_that_are_not_there_stays_and_one_of_some_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    pickled_folder(folder)
+    index = {"weight_map": {"a": "pytorch_model-1.bin", "b": "pytorch_model-2.bin"}}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+
+    report = convert_folder(folder, tmp_path / "new")
+
+    assert "pytorch_model.bin.index.json" in report.copied
+    torch.save({"a": torch.ones(3)}, folder / "pytorch_model-1.bin")
+    with pytest.raises(CheckpointError, match=r"names 'pytorch_model-2\.bin', which is not there"):
+        convert_folder(folder, tmp_path / "newer")
+
+
+def test_shards_beside_a_safetensors_model_are_not_mixed_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    save_file({"a": torch.zeros(3), "b": torch.zeros(3)}, folder / "model.safetensors")
+    for part, name in enumerate("ab"):
+        torch.save({name: torch.ones(3)}, folder / f"pytorch_model-{part}.bin")
+    index = {name: f"pytorch_model-{part}.bin" for part, name in enumerate("ab")}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+
+    report = convert_folder(folder, tmp_path / "new")
+
+    assert set(report.converted.values()) == {
+        "pytorch_model-0.safetensors",
+        "pytorch_model-1.safetensors",
+        "pytorch_model.safetensors.index.json",
+    }
+    assert torch.equal(load_file(tmp_path / "new" / "model.safetensors")["a"], torch.zeros(3))
+
+
+def test_names_that_diffusers_and_variants_have(tmp_path: Path) -> None:
+    names = {
+        "unet/diffusion_pytorch_model.bin": "unet/diffusion_pytorch_model.safetensors",
+        "unet/diffusion_pytorch_model.fp16.bin": "unet/diffusion_pytorch_model.fp16.safetensors",
+        "text_encoder/pytorch_model.fp16.bin": "text_encoder/model.fp16.safetensors",
+        "lora/adapter_model.bin": "lora/adapter_model.safetensors",
+    }
+    for path in names:
+        (tmp_path / "old" / path).parent.mkdir(parents=True, exist_ok=True)
+        torch.save({path: torch.ones(3)}, tmp_path / "old" / path)
+
+    assert convert_folder(tmp_path / "old", tmp_path / "new").converted == names
+
+
+def test_the_command_names_what_it_keeps_and_what_it_leaves_out(tmp_path: Path) -> None:
+    pickled_folder(tmp_path / "old")
+    torch.save({"state_dict": tensors("a"), "epoch": 3}, tmp_path / "old" / "best.pth.tar")
+    (tmp_path / "old" / "run.sh").write_text("true")
+    (tmp_path / "old" / "run.sh").chmod(0o755)
+
+    done = pbcast(tmp_path / "store", "add", tmp_path / "old", "--name", "m", "--convert")
+
+    assert done.returncode == 0
+    assert "kept 'training_args.bin' as it is: the state of a trainer" in done.stderr
+    assert "left out of 'best.pth.tar': 'epoch'" in done.stderr
+    with open_store(tmp_path / "store") as store:
+        store.checkout("m", tmp_path / "out")
+        paths = {entry.path for entry in store.manifest("m").files}
+    assert paths == {"best.safetensors", "config.json", "model.safetensors", "run.sh", "training_args.bin"}
+    assert os.access(tmp_path / "out" / "run.sh", os.X_OK)
 
 
 def test_a_gguf_file_becomes_a_checkpoint(store: DiskBlockStore, tmp_path: Path) -> None:
