@@ -1,5 +1,6 @@
 """The rest of `pbcast store`: plan, explain, hot and cold, pins, eviction, repair, the Hugging Face cache."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +26,8 @@ from demo.cli.store_shared import (
     tell_exceptions,
 )
 from pbstore import open_store
-from pbstore.hfcache import default_cache, estimate, snapshots
+from pbstore.disk.trial import trial
+from pbstore.hfcache import ImportReport, default_cache, import_cache, look_into
 
 tools = typer.Typer(epilog=EXIT_CODES)
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")]
@@ -126,30 +128,31 @@ def import_hf_cache(
         Path | None, typer.Argument(help="The cache's hub folder; default as HF_HOME says.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what sharing tensors would save.")
+        bool, typer.Option("--dry-run", help="Do it in a copy of the store, and show what would come.")
     ] = False,
+    keep_damaged: KeepDamagedOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
-) -> None:
-    """Add every model of the Hugging Face cache, and report what that saves."""
-    found = list(snapshots(cache or default_cache()))
-    if dry_run:
-        guess = estimate(found)
-        line = f"{guess.models} models: {human(guess.file_dedup_bytes)} in the cache"
-        show(asdict(guess), as_json, f"{line}, {human(guess.block_dedup_bytes)} with each tensor once")
-        return
-    total = sum(source_bytes(item.folder, store) for item in found)
-    with open_store(store) as opened, progress(total) as advance:
-        reports = [
-            opened.add(item.folder, item.name, progress=lambda _, size: advance(size)) for item in found
-        ]
-        savings = opened.savings()
+) -> int:
+    """Add every model of the Hugging Face cache, and report what that saves; exit code 1 if one is left."""
+    content = look_into(cache or default_cache())
+    place = trial(store) if dry_run else open_store(store)
+    with place as opened, progress(None) as advance:
+        report = import_cache(opened, content, keep_damaged=keep_damaged, progress=advance)
     if as_json:
-        print_json({"models": [asdict(report) for report in reports], "savings": asdict(savings)})
-        return
-    for report in reports:
-        out.print(
-            f"{report.name}: {human(report.raw_bytes)} -> {human(report.stored_bytes)} new", highlight=False
-        )
-    line = f"{human(savings.file_dedup_bytes)} as files, {human(savings.disk_bytes)} in the store"
-    out.print(f"{len(reports)} models: {line}", highlight=False)
+        print_json({"dry_run": dry_run, **asdict(report)})
+    else:
+        _print_import(report, dry_run)
+    for item in report.failed:
+        print(f"pbcast: {item}", file=sys.stderr)
+    return max((item.exit_code for item in report.failed), default=0)
+
+
+def _print_import(report: ImportReport, dry_run: bool) -> None:
+    for item in report.models:
+        sizes = f"{human(item.raw_bytes)} -> {human(item.stored_bytes)} new"
+        out.print(f"{item.name}: {sizes}", highlight=False, markup=False)
+    files, disk = human(report.savings.file_dedup_bytes), human(report.savings.disk_bytes)
+    left = f", {len(report.failed)} not" if report.failed else ""
+    line = f"{len(report.models)} models {'would be added' if dry_run else 'added'}{left}"
+    out.print(f"{line}: {files} as files, {disk} in the store", highlight=False)

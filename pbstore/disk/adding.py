@@ -7,10 +7,12 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from blake3 import blake3
+
 from pbstore.blocks import CAST, RAW, RECAST, StoredBlock
 from pbstore.codecs.sketch import CASTABLE, Sketch, cast_keys, sketch
 from pbstore.codecs.types import TensorSpec
-from pbstore.disk import adapters, index, similar, undo
+from pbstore.disk import adapters, catalog, index, similar, undo
 from pbstore.disk.catalog import COLD, HOT
 from pbstore.disk.encode import Encoder
 from pbstore.disk.intake import Intake
@@ -328,7 +330,7 @@ def _add_again(store: "DiskBlockStore", origin: Origin) -> AddReport:
     try:
         same = _renew(store, reading.manifest)
     except IntegrityError:
-        same = store.mend_manifest(reading.manifest)
+        same = any(map(store.mend_manifest, (reading.manifest, _bare(reading.manifest))))
     if not same:
         raise ModelExistsError(origin.name)
     report = _report(reading, store.model_row(origin.name).form, _Tally())
@@ -340,6 +342,13 @@ def _contents(manifest: Manifest) -> list[tuple[str, int, str]]:
     return sorted((entry.path, entry.size_bytes, entry.sha256) for entry in manifest.files)
 
 
+def _bare(manifest: Manifest) -> Manifest:
+    """A manifest as versions wrote it that knew neither modes nor empty folders."""
+    return replace(
+        manifest, files=tuple(replace(entry, executable=False) for entry in manifest.files), empty_folders=()
+    )
+
+
 def _renew(store: "DiskBlockStore", manifest: Manifest) -> bool:
     """Whether the stored model has these files; their modes and the empty folders then become its own."""
     old = store.manifest(manifest.name)
@@ -349,6 +358,17 @@ def _renew(store: "DiskBlockStore", manifest: Manifest) -> bool:
     files = tuple(replace(entry, executable=entry.path in executable) for entry in old.files)
     renewed = replace(old, files=files, empty_folders=manifest.empty_folders)
     if renewed != old:
-        with store.writing():
-            store.refile(renewed)
+        _refile(store, renewed)
     return True
+
+
+def _refile(store: "DiskBlockStore", manifest: Manifest) -> None:
+    """Put another manifest of the same blocks in a model's place."""
+    text = manifest.to_json().encode()
+    with store.writing() as connection:
+        row = store.model_row(manifest.name)
+        is_own = catalog.is_own(connection, row)
+        catalog.set_manifest_hash(connection, manifest.name, blake3(text).hexdigest())
+        if is_own:
+            catalog.note_own(connection, store.model_row(manifest.name))
+        store.place_manifest(store.layout.manifests / row.file, text)

@@ -1,6 +1,6 @@
 """The store on the disk: models over blocks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,11 @@ from pbstore.tensors import StoredTensor, stored_tensors
 
 class DiskBlockStore(Upkeep, DiskBlocks):
     """Blocks and models in a folder. See `open_store`."""
+
+    @property
+    def own(self) -> OwnStore:
+        """Where it lies, for those who must keep out of it."""
+        return OwnStore.at(self.path)
 
     def models(self) -> tuple[str, ...]:
         """Names of all models, sorted."""
@@ -127,15 +132,9 @@ class DiskBlockStore(Upkeep, DiskBlocks):
         self._pack_writer.place_manifest(path, text)
         return True
 
-    def refile(self, manifest: Manifest) -> None:
-        """Inside `writing`: put another manifest of the same blocks in a model's place."""
-        row = self.model_row(manifest.name)
-        is_own = catalog.is_own(self.connection, row)
-        text = manifest.to_json().encode()
-        catalog.set_manifest_hash(self.connection, manifest.name, blake3(text).hexdigest())
-        if is_own:
-            catalog.note_own(self.connection, self.model_row(manifest.name))
-        self._pack_writer.place_manifest(self.layout.manifests / row.file, text)
+    def place_manifest(self, path: Path, text: bytes) -> None:
+        """Inside `writing`: let a manifest come into its place with the commit; its row is the caller's."""
+        self._pack_writer.place_manifest(path, text)
 
     def mend_manifest(self, manifest: Manifest) -> bool:
         """Put a lost or damaged manifest in its place again, if it is the one that was filed."""
@@ -197,6 +196,7 @@ class DiskBlockStore(Upkeep, DiskBlocks):
         form: str = COLD,
         thorough: bool = False,
         keep_damaged: bool = False,
+        sums: Mapping[str, str] | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
         """Store a model's folder: every file, every byte; see README.md for what of a folder comes back.
@@ -212,22 +212,20 @@ class DiskBlockStore(Upkeep, DiskBlocks):
             form: `cold` stores each new block as small as a trial finds, `hot` stores all raw, to be mapped.
             thorough: Try also slow forms, which make few models much smaller: those that were once quantised,
                 which then take about twice as long. `cool` does so for a model that is stored.
-            keep_damaged: Keep files that are not what their names say as opaque bytes, and name them in the
-                report.
-            progress: Called with a path and the bytes of it that were just read, or, below 0, that will be
-                read again, as the folder was changed meanwhile.
+            keep_damaged: Keep damaged files as they are, and name them in the report.
+            sums: SHA-256 that files must have, by path: one that has another is damaged.
+            progress: Called with a path and bytes just read; below 0 if they will be read again.
 
         Raises:
             ModelExistsError: If the name is taken by other content.
             CapacityError: If it does not fit; the store then has the models that it had.
-            BadFileError: If something in the folder cannot be stored.
-            CheckpointError: If a file is not what its name says.
+            BadFileError, CheckpointError: If something cannot be stored, or is not what its name says.
             SourceChangedError: If the folder changes each time that it is read.
         """
         how = HowStored(form=form, thorough=thorough)
         named = adapters.named_base(Path(folder)) if base is None else None
         link = self._base_link(named if named is not None and self.has_model(named) else base)
-        origin = Origin(Path(folder), check_name(name), link, OwnStore.at(self.path), keep_damaged, progress)
+        origin = Origin(Path(folder), check_name(name), link, self.own, keep_damaged, progress, sums or {})
         return steadily(lambda: adding.add_model(self, origin, how))
 
     def checkout(
@@ -256,7 +254,7 @@ class DiskBlockStore(Upkeep, DiskBlocks):
             manifest,
             Path(folder),
             partial(self.write_block, known=known),
-            own=OwnStore.at(self.path),
+            own=self.own,
             force=force,
             check_files=not catalog.is_own(self.connection, self.model_row(name)),
             threads=threads,
@@ -270,10 +268,7 @@ class DiskBlockStore(Upkeep, DiskBlocks):
         return forms.make_raw(self, ids)
 
     def touch(self, name: str) -> None:
-        """Count one use of a model, for eviction and balancing; takes microseconds and no lock.
-
-        A checkout does it by itself.
-        """
+        """Count one use of a model, as a checkout does, for eviction and balancing; takes no lock."""
         if not self.read_only:
             uses.note_use(self.layout, name)
 
@@ -305,8 +300,7 @@ class DiskBlockStore(Upkeep, DiskBlocks):
     ) -> AddReport:
         """What adding a folder would cost; encodes everything and keeps nothing."""
         how = HowStored(form=form, thorough=thorough)
-        own = OwnStore.at(self.path)
-        origin = Origin(Path(folder), "plan", self._base_link(base), own, keep_damaged, progress)
+        origin = Origin(Path(folder), "plan", self._base_link(base), self.own, keep_damaged, progress)
         return steadily(lambda: plan.plan_add(self, origin, how))
 
     def explain(self, name: str) -> ModelStory:

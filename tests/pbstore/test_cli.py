@@ -145,7 +145,8 @@ def test_a_report_is_of_the_whole_store(run: Run) -> None:
 def test_import_of_the_hugging_face_cache(run: Run, tmp_path: Path) -> None:
     write_model(tmp_path / "hub" / "models--org--new" / "snapshots" / "abc", base_tensors(seed=3))
 
-    assert run("import-hf-cache", tmp_path / "hub", "--dry-run")["models"] == 1
+    assert len(run("import-hf-cache", tmp_path / "hub", "--dry-run")["models"]) == 1
+    assert len(run("ls")) == 2
     assert run("import-hf-cache", tmp_path / "hub")["models"][0]["name"] == "org/new"
     assert len(run("ls")) == 3
 

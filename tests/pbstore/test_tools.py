@@ -11,7 +11,6 @@ from pbstore.disk.causes import Causes, by_family, by_model
 from pbstore.disk.check import reference_problems
 from pbstore.disk.forms import plan_balance
 from pbstore.errors import EvictGoalError, UnsafeDeletionError
-from pbstore.hfcache import estimate, snapshots
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 
@@ -267,27 +266,3 @@ def test_balance_heats_what_is_used(family: DiskBlockStore) -> None:
     assert plan_balance(family.settled_rows(), 1 << 40) != []
     assert family.model_row("org/child").uses == 3
     assert family.verify().ok
-
-
-def test_hugging_face_cache(tmp_path: Path) -> None:
-    repo = tmp_path / "hub" / "models--org--tiny"
-    blobs = write_model(repo / "blobs", base_tensors())
-    for revision in ("abc", "def"):
-        snapshot = repo / "snapshots" / revision
-        snapshot.mkdir(parents=True)
-        for path in blobs.iterdir():
-            (snapshot / path.name).symlink_to(path)
-    (repo / "refs").mkdir()
-    (repo / "refs" / "main").write_text("abc")
-    found = list(snapshots(tmp_path / "hub"))
-    report = estimate(found)
-
-    assert [item.name for item in found] == ["org/tiny", "org/tiny/def"]
-    assert report.raw_bytes == 2 * report.file_dedup_bytes == 2 * report.block_dedup_bytes
-    with open_store(tmp_path / "store", durable=False) as store:
-        for item in found:
-            store.add(item.folder, item.name)
-        store.checkout("org/tiny/def", tmp_path / "out")
-    assert folder_content(tmp_path / "out") == folder_content(blobs)
-    with pytest.raises(FileNotFoundError, match="cache"):
-        list(snapshots(tmp_path / "nowhere"))

@@ -1,0 +1,142 @@
+"""A dry run of adding models: the run itself, in a copy of the store in which new blocks have their payloads.
+
+What the store has is read from the store; what is new lies in the copy alone, so that it can be a base of
+what comes behind it, as in the run. The copy lies beside the store and needs as much room as the new blocks.
+"""
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from shutil import rmtree
+from typing import Self
+
+from pbstore.disk.blockstore import DiskBlocks
+from pbstore.disk.layout import Layout
+from pbstore.disk.opening import open_store
+from pbstore.disk.pack import Record, pack_numbers, pack_path
+from pbstore.disk.reader import PackReader
+from pbstore.disk.rehearse import Rehearsal
+from pbstore.disk.store import DiskBlockStore
+from pbstore.nesting import OwnStore
+
+PREFIX = ".pbcast-plan-"
+"""How the folders of copies begin; one that nobody holds was left by a dry run that was killed."""
+
+
+class _Overlay(PackReader):
+    """Reads records that the store has from the store, and further ones from the copy."""
+
+    def __init__(self, real: Path, copy: Path) -> None:
+        super().__init__(copy)
+        self._real = PackReader(real)
+        self._ends = {number: pack_path(real, number).stat().st_size for number in pack_numbers(real)}
+
+    def read(self, pack: int, record: Record) -> bytes:
+        """See `PackReader`."""
+        return self._real.read(pack, record) if self._is_old(pack, record.end) else super().read(pack, record)
+
+    def read_into(self, pack: int, record: Record, out: memoryview) -> None:
+        """See `PackReader`."""
+        if self._is_old(pack, record.end):
+            return self._real.read_into(pack, record, out)
+        return super().read_into(pack, record, out)
+
+    def clone(self, pack: int, record: Record, fd: int, offset: int) -> bool:
+        """Never: nothing is checked out of a copy."""
+        return False
+
+    def header(self, pack: int, offset: int, length: int) -> bytes:
+        """See `PackReader`."""
+        if self._is_old(pack, offset + length):
+            return self._real.header(pack, offset, length)
+        return super().header(pack, offset, length)
+
+    def view(self, pack: int, record: Record) -> memoryview:
+        """See `PackReader`."""
+        return self._real.view(pack, record) if self._is_old(pack, record.end) else super().view(pack, record)
+
+    def checked_parts(self, pack: int, record: Record) -> Iterator[memoryview]:
+        """See `PackReader`."""
+        if self._is_old(pack, record.end):
+            return self._real.checked_parts(pack, record)
+        return super().checked_parts(pack, record)
+
+    def close(self) -> None:
+        """See `PackReader`."""
+        self._real.close()
+        super().close()
+
+    def _is_old(self, pack: int, end: int) -> bool:
+        return end <= self._ends.get(pack, 0)
+
+
+class Trial(Rehearsal):
+    """A copy of a store to which models can be added; see the module."""
+
+    # unlike in a rehearsal, what is new is written and read as in any store
+    writing = DiskBlocks.writing
+    get_unchecked = DiskBlocks.get_unchecked
+    get_alone = DiskBlocks.get_alone
+    record_header = DiskBlocks.record_header
+    read_record = DiskBlocks.read_record
+    export_block = DiskBlocks.export_block
+
+    @classmethod
+    def of(cls, real: DiskBlockStore, folder: Path) -> Self:
+        """Make a copy in an empty folder."""
+        trial = super().of(real, folder)
+        trial._reader = _Overlay(real.layout.packs, trial.layout.packs)
+        return trial
+
+    @property
+    def own(self) -> OwnStore:
+        """The store itself: what a source must not hold of it is the same in the dry run."""
+        return self._real.own
+
+    def disk_bytes(self) -> int:
+        """What the store would occupy on the disk."""
+        return self.disk_use().total_bytes
+
+    def check_index(self) -> None:
+        """Nothing: the copy's packs are holes, and what is in the index was just copied."""
+
+
+@contextmanager
+def trial(path: Path) -> Iterator[DiskBlockStore]:
+    """A copy of the store in a folder, or a new store if there is none, that goes in the end."""
+    with _scratch(path) as folder:
+        there = Layout(path).settings.exists()
+        copied = folder / "copy"
+        copied.mkdir()
+        with open_store(path if there else folder / "new") as real, Trial.of(real, copied) as copy:
+            yield copy
+
+
+@contextmanager
+def _scratch(path: Path) -> Iterator[Path]:
+    """An empty folder beside a store, or among the temporary ones; what killed dry runs left there goes."""
+    beside = next(one for one in path.absolute().parents if one.is_dir())
+    parent = beside if os.access(beside, os.W_OK) else Path(tempfile.gettempdir())
+    for left in parent.glob(f"{PREFIX}*"):
+        _if_free(left, lambda left=left: rmtree(left, ignore_errors=True))  # type: ignore[misc]
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent) as folder:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield Path(folder)
+        finally:
+            os.close(fd)
+
+
+def _if_free(folder: Path, action: Callable[[], None]) -> None:
+    """Do something with a folder that no process holds."""
+    with suppress(OSError):
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            action()
+        finally:
+            os.close(fd)
