@@ -9,7 +9,15 @@ import numpy as np
 from pbstore import BlockId, DiskBlockStore
 from policy.interfaces import BlockCatalog, Bool, Float
 from policy.trace import Trace
-from radio import RadioConfig, draw_channel, draw_deployment, solve_broadcast
+from radio import (
+    RadioConfig,
+    draw_channel,
+    draw_deployment,
+    expected_snr,
+    node_coherence,
+    rate_bit_s,
+    solve_broadcast,
+)
 
 SMALL_BLOCK_BYTES = 64 << 10
 
@@ -78,7 +86,8 @@ class RadioDelay:
     """Rates of real CoMP beamformers over TR 38.901 channels: the `DelayModel` of a trace.
 
     Large-scale fading follows the users through one deployment; small-scale fading is fresh in every slot,
-    since a slot is much longer than the coherence time. Answers are remembered: schemes ask alike.
+    since a slot is much longer than the coherence time. Answers are remembered: schemes ask alike. The rate
+    is that of the config's `link`; with phase or timing errors between nodes it is at the mean SNR over them.
     """
 
     def __init__(self, config: RadioConfig, trace: Trace, seed: int) -> None:
@@ -105,5 +114,12 @@ class RadioDelay:
         config = self._config
         result = solve_broadcast(h, config.power_w, config.noise_w, holders=holders, users=users, rng=rng)
         self.worst_gap = max(self.worst_gap, float(result.gap.max(initial=0.0)))
-        rates: list[float] = (config.bandwidth_hz * result.rate_bit_s_hz).tolist()
+        worst = result.worst_snr
+        if config.phase_std_deg or config.timing_std_s:
+            coherence = node_coherence(
+                np.deg2rad(config.phase_std_deg), config.timing_std_s, config.bandwidth_hz
+            )
+            snr = expected_snr(h, result.w, config.noise_w, coherence)
+            worst = np.minimum(worst, np.where(users, snr, np.inf).min(axis=-1))
+        rates: list[float] = rate_bit_s(config, worst).tolist()
         return rates

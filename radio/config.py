@@ -19,7 +19,12 @@ _POSITIVE = (
     "bandwidth_hz",
     "min_distance_m",
 )
-_CHOICES = {"scenario": ("umi", "uma"), "array": ("ula", "upa"), "small_scale": ("clusters", "rician")}
+_CHOICES = {
+    "scenario": ("umi", "uma"),
+    "array": ("ula", "upa"),
+    "small_scale": ("clusters", "rician"),
+    "link": ("shannon", "nr-64qam", "nr-256qam"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +67,12 @@ class RadioConfig:
     small_scale: Literal["clusters", "rician"] = "clusters"
     """Small-scale fading: clusters of TR 38.901 section 7.5, or a direct path and waves that are independent
     at every antenna."""
+    link: Literal["shannon", "nr-64qam", "nr-256qam"] = "shannon"
+    """Rate at an SNR: log2(1 + SNR), or TS 38.214 MCS table 1 or 2 with its overheads (`radio.NrLink`)."""
+    phase_std_deg: float = 0.0
+    """Phase error of each node against the others, standard deviation, degrees; beams do not know of it."""
+    timing_std_s: float = 0.0
+    """Timing error of each node, standard deviation, s."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -69,6 +80,9 @@ class RadioConfig:
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        for name in ("phase_std_deg", "timing_std_s"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
         if not self.height_m > 0:
             raise ValueError(f"node_height_m must be > 0, got {self.node_height_m}")
         if not 0 < self.user_height_m <= 13:
