@@ -26,6 +26,7 @@ from demo.cli.store_shared import (
     tell_exceptions,
 )
 from pbstore import open_store
+from pbstore.disk.mend import mend_settings
 from pbstore.disk.trial import trial
 from pbstore.hfcache import ImportReport, default_cache, import_cache, look_into
 
@@ -109,6 +110,7 @@ def repair(
     as_json: JsonOption = False,
 ) -> int:
     """Build the index anew and mend damaged blocks from another store; exit code 3 if something is left."""
+    mended = mend_settings(store) if store.is_dir() else None
     with existing(store) as opened:
         if source is None:
             report = opened.repair()
@@ -116,9 +118,10 @@ def repair(
             with existing(source) as other:
                 report = opened.repair(other)
     line = f"mended {report.mended_blocks} blocks and {report.mended_manifests} manifests"
+    line = line if mended is None else f"{mended}\n{line}"
     hint = " (--from STORE takes good copies from another store)" if report.left and source is None else ""
     left = [f"{len(report.left)} problems left{hint}", *report.left[:MOST_SHOWN]]
-    show(asdict(report), as_json, f"{line}, " + "\n  ".join(left))
+    show({**asdict(report), "settings": mended}, as_json, f"{line}, " + "\n  ".join(left))
     return 3 if report.left else 0
 
 

@@ -16,7 +16,7 @@ from pbstore.coding import STEPS, check_hash, decode_block, decode_checked_parts
 from pbstore.disk import catalog, collect, fsio, index, lock, recount, recover, room, similar
 from pbstore.disk.connections import Connections
 from pbstore.disk.index import Location
-from pbstore.disk.layout import Layout, Settings
+from pbstore.disk.layout import Layout, Settings, settings_text
 from pbstore.disk.pack import MAX_OVERHEAD, Record, pack_path, payload_check
 from pbstore.disk.reader import PackReader
 from pbstore.disk.writer import PackWriter
@@ -499,6 +499,7 @@ class DiskBlocks:
         self._writer = PackWriter(self.layout, connection, self.settings.pack_bytes)
         try:
             self._writer.begin()
+            index.note_settings(connection, settings_text(self.settings))
             self._depth = 1
             yield connection
             self._writer.commit()

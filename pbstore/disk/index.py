@@ -380,6 +380,16 @@ def used_bytes(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT COALESCE(SUM(live_bytes), 0) FROM packs").fetchone()[0])
 
 
+SETTINGS = "settings"
+"""A copy of STORE.json, from which it is written anew if it is lost."""
+
+
+def note_settings(connection: sqlite3.Connection, text: str) -> None:
+    """Keep a copy of STORE.json."""
+    if get_meta(connection, SETTINGS) != text:
+        set_meta(connection, SETTINGS, text)
+
+
 def counted_packs(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
     """All packs: number, end, live bytes and overhead as noted; then the two as counted, and the last end.
 

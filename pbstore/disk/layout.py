@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
@@ -145,8 +146,19 @@ def prepare(root: Path, capacity_bytes: int | None, pack_bytes: int | None) -> t
 
 def write_settings(layout: Layout, settings: Settings) -> None:
     """Put STORE.json in place."""
+    fsio.write_file(layout.settings, settings_text(settings).encode())
+
+
+def settings_text(settings: Settings) -> str:
+    """What stands in STORE.json: the settings and a checksum of them."""
     tree = {"format": FORMAT, "version": VERSION, **asdict(settings)}
-    fsio.write_file(layout.settings, (json.dumps(tree, sort_keys=True, indent=1) + "\n").encode())
+    return json.dumps({**tree, "check": _check_of(tree)}, sort_keys=True, indent=1) + "\n"
+
+
+def _check_of(tree: dict[str, Any]) -> str:
+    """Checksum of what STORE.json says, without its `check`."""
+    rest = {key: value for key, value in tree.items() if key != "check"}
+    return blake3(json.dumps(rest, sort_keys=True).encode()).hexdigest(length=8)
 
 
 def read_settings(layout: Layout) -> Settings:
@@ -155,15 +167,30 @@ def read_settings(layout: Layout) -> Settings:
     Raises:
         NotAStoreError: If it is not ours, or of another version.
     """
-    root = str(layout.root)
     if not layout.settings.exists():
-        raise NotAStoreError(root, f"it has no {SETTINGS_FILE}")
+        raise NotAStoreError(str(layout.root), f"it has no {SETTINGS_FILE}{_hint(layout)}")
+    return parse_settings(layout.settings.read_bytes()[:65536], str(layout.root), _hint(layout))
+
+
+def _hint(layout: Layout) -> str:
+    """What helps where STORE.json is damaged, if the folder looks like a store."""
+    return ": `pbcast store repair` writes it anew" if layout.index.exists() else ""
+
+
+def parse_settings(text: str | bytes, root: str, hint: str = "") -> Settings:
+    """Settings from the text of a STORE.json.
+
+    Raises:
+        NotAStoreError: As `read_settings`.
+    """
     try:
-        tree = json.loads(layout.settings.read_bytes()[:65536])
+        tree = json.loads(text)
     except (ValueError, RecursionError):
-        raise NotAStoreError(root, f"{SETTINGS_FILE} is not JSON") from None
+        raise NotAStoreError(root, f"{SETTINGS_FILE} is not JSON{hint}") from None
     if not isinstance(tree, dict) or tree.get("format") != FORMAT:
-        raise NotAStoreError(root, f"{SETTINGS_FILE} does not say format {FORMAT}")
+        raise NotAStoreError(root, f"{SETTINGS_FILE} does not say format {FORMAT}{hint}")
+    if "check" in tree and tree["check"] != _check_of(tree):
+        raise NotAStoreError(root, f"{SETTINGS_FILE} does not match its checksum{hint}")
     if tree.get("version") != VERSION:
         raise NotAStoreError(root, f"format version {tree.get('version')!r} is unknown, expected {VERSION}")
     try:
@@ -172,8 +199,8 @@ def read_settings(layout: Layout) -> Settings:
             pack_bytes=int(tree["pack_bytes"]),
             trash_days=float(tree.get("trash_days", DEFAULT_TRASH_DAYS)),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise NotAStoreError(root, f"bad setting in {SETTINGS_FILE}: {error}") from None
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise NotAStoreError(root, f"bad setting in {SETTINGS_FILE}: {error}{hint}") from None
 
 
 def _is_filled(layout: Layout) -> bool:
@@ -181,5 +208,5 @@ def _is_filled(layout: Layout) -> bool:
     root = layout.root
     filled = root.exists() and any(not path.name.startswith(".tmp-") for path in root.iterdir())
     if filled and not layout.settings.exists():
-        raise NotAStoreError(str(root), f"the folder is not empty and has no {SETTINGS_FILE}")
+        raise NotAStoreError(str(root), f"the folder is not empty and has no {SETTINGS_FILE}{_hint(layout)}")
     return filled
