@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, TextIO
 
-from rich.box import HEAVY_HEAD, Box
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -40,7 +40,7 @@ def shortened(text: str, width: int) -> str:
     """A text with its middle left out so that it takes at most so many columns of a terminal."""
     if cell_len(text) <= width:
         return text
-    head, tail = (width - 1 + 1) // 2, (width - 1) // 2
+    head, tail = width // 2, (width - 1) // 2
     while head + tail and cell_len(text[:head]) + cell_len(text[len(text) - tail :]) > width - 1:
         head, tail = (head - 1, tail) if head >= tail else (head, tail - 1)
     return f"{text[:head]}…{text[len(text) - tail :]}"
@@ -81,6 +81,17 @@ def warn(*lines: str) -> None:
         _write(sys.stderr, line)
 
 
+def tell_count(what: str, done: int, total: int) -> None:
+    """Say on standard error how much is done, each time in the place of the last."""
+    print(f"\r{visible(what)}: {done}/{total}", end="\n" * (done == total), file=sys.stderr, flush=True)
+
+
+def answers_yes(question: str) -> bool:
+    """Ask on standard error and read one line."""
+    print(visible(question), end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def _write(file: TextIO, line: str) -> None:
     encoding = file.encoding or "utf-8"
     text = visible(line).encode(encoding, "backslashreplace").decode(encoding)
@@ -106,62 +117,62 @@ def print_json(document: object, *, indent: int | None = 2) -> None:
 class Sheet:
     """A table of texts, which are shortened where they must, and of numbers, which are not."""
 
-    def __init__(self, *columns: str, title: str = "", box: Box | None = HEAVY_HEAD) -> None:
-        """A column whose heading begins with `#` holds numbers, without the sign."""
+    def __init__(self, *columns: str, title: str = "", **style: Any) -> None:  # noqa: ANN401
+        """A column whose heading begins with `#` holds numbers; `style` is for rich's Table.
+
+        The title may have several lines, so no name that has a line end may stand in it as it is.
+        """
         self._heads = [visible(column.removeprefix("#")) for column in columns]
         self._is_number = [column.startswith("#") for column in columns]
-        self._rows: list[list[str]] = []
-        self._styles: list[str] = []
-        self._title, self._box = title, box
+        self._rows: list[tuple[list[str], str]] = []
+        self._title = Text("\n".join(map(visible, title.split("\n")))) if title else None
+        self._style = {"title_justify": "left", "caption_justify": "left", "header_style": "bold", **style}
 
     def row(self, *cells: object, style: str = "") -> None:
         """Add a row; missing cells are empty."""
         texts = [visible(cell) for cell in cells]
-        self._rows.append(texts + [""] * (len(self._heads) - len(texts)))
-        self._styles.append(style)
+        self._rows.append((texts + [""] * (len(self._heads) - len(texts)), style))
 
     def print(self, console: Console | None = None) -> None:
         """Print the table as wide as it must be, and no wider than the terminal as far as texts give way."""
-        console = screen() if console is None else console
-        widths = self._widths(console.width)
-        table = Table(box=self._box, title=Text(visible(self._title)) if self._title else None)
-        table.title_justify = "left"
+        (screen() if console is None else console).print(self, crop=False, no_wrap=True, overflow="ignore")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """For rich: the table that fits."""
+        widths = [max(map(cell_len, column)) for column in zip(*self._texts(), strict=True)]
+        frame = self._natural_width(console, self._table(widths)) - sum(widths)
+        self._narrow(widths, options.max_width - frame)
+        table = self._table(widths)
+        yield from console.render(table, options.update(width=self._natural_width(console, table)))
+
+    def _texts(self) -> list[list[str]]:
+        return [self._heads, *(cells for cells, _ in self._rows)]
+
+    def _natural_width(self, console: Console, table: Table) -> int:
+        endless = console.options.update(width=ENDLESS)
+        return max(Measurement.get(console, endless, table).maximum, _longest_line(self._title))
+
+    def _table(self, widths: Sequence[int]) -> Table:
+        table = Table(title=self._title, **self._style)
         for head, width, is_number in zip(self._heads, widths, self._is_number, strict=True):
-            justify = "right" if is_number else "left"
-            table.add_column(Text(head), justify=justify, no_wrap=True, min_width=width)  # type: ignore[arg-type]
-        for cells, style in zip(self._rows, self._styles, strict=True):
+            justify: JustifyMethod = "right" if is_number else "left"
+            table.add_column(Text(shortened(head, width)), justify=justify, no_wrap=True, min_width=width)
+        for cells, style in self._rows:
             fitted = (Text(shortened(cell, width)) for cell, width in zip(cells, widths, strict=True))
-            table.add_row(*fitted, style=style)
-        needed = sum(widths) + self._frame
-        if needed > console.width:
-            console = _as_wide(console, needed)
-        console.print(table, crop=False, no_wrap=True, overflow="ignore")
+            table.add_row(*fitted, style=style or None)
+        return table
 
-    @property
-    def _frame(self) -> int:
-        """Columns of the terminal that borders and spaces take."""
-        return 3 * len(self._heads) + 1
-
-    def _widths(self, room: int) -> list[int]:
-        """Width of each column; the widest names give way first."""
-        columns = zip(*([self._heads, *self._rows]), strict=True)
-        widths = [max(map(cell_len, column)) for column in columns]
-        surplus = sum(widths) + self._frame - room
-        while surplus > 0:
+    def _narrow(self, widths: list[int], room: int) -> None:
+        """Make columns of texts narrower, the widest first, until all fit or none can be."""
+        while sum(widths) > room:
             long = [i for i, width in enumerate(widths) if not self._is_number[i] and width > SHORTEST]
             if not long:
-                break
-            widest = max(long, key=lambda i: widths[i])
-            widths[widest] -= 1
-            surplus -= 1
-        return widths
+                return
+            widths[max(long, key=widths.__getitem__)] -= 1
 
 
-def _as_wide(console: Console, width: int) -> Console:
-    """A console on the same file that takes longer lines."""
-    wide = PlainConsole(console.file)
-    wide.width = width
-    return wide
+def _longest_line(text: Text | None) -> int:
+    return max(map(cell_len, text.plain.split("\n"))) if text is not None else 0
 
 
 def table_of(heads: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Sheet:

@@ -5,9 +5,8 @@ from itertools import cycle, pairwise
 from pathlib import Path
 
 from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 
+from demo.console import Sheet, say
 from demo.figures import clean_axes, pyplot
 from policy.evaluation import Evaluation
 
@@ -37,7 +36,7 @@ def ladder_order(result: Evaluation) -> list[str]:
     return sorted(result.schemes, key=lambda name: -result.schemes[name].mean_delay_s)
 
 
-def evaluation_table(result: Evaluation) -> Table:
+def evaluation_table(result: Evaluation) -> Sheet:
     """One row a scheme, worst first."""
     settings = result.settings
     title = (
@@ -45,14 +44,13 @@ def evaluation_table(result: Evaluation) -> Table:
         f"{settings['seeds']} seed(s); means a slot\n"
         "± half a 95 % interval; moved, cloud, cache updates: MB; ms to decide"
     )
-    table = Table(title=title, box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("scheme", overflow="fold")  # a narrow screen folds names, never cuts numbers
-    for column in ("delay s", "±", "user s", "P95 s", "hits", "moved", "cloud", "upd.", "ms"):
-        table.add_column(column, justify="right", no_wrap=True)
+    numbers = ("delay s", "±", "user s", "P95 s", "hits", "moved", "cloud", "upd.", "ms")
+    style = {"box": SIMPLE, "pad_edge": False, "padding": (0, 1, 0, 0)}
+    table = Sheet("scheme", *(f"#{column}" for column in numbers), title=title, **style)
     for name in ladder_order(result):
         row = result.schemes[name]
         low, high = row.mean_ci95
-        table.add_row(
+        table.row(
             name,
             f"{row.mean_delay_s:.2f}",
             f"{(high - low) / 2:.2f}",
@@ -65,15 +63,15 @@ def evaluation_table(result: Evaluation) -> Table:
     return table
 
 
-def steps_table(result: Evaluation) -> Table:
+def steps_table(result: Evaluation) -> Sheet:
     """Each scheme against the next worse one."""
-    columns = ("better", "than", "less delay", "95 % interval", "better in")
-    table = Table(*columns, title="the ladder, step by step", box=SIMPLE, pad_edge=False)
+    columns = ("better", "than", "#less delay", "#95 % interval", "#better in")
+    table = Sheet(*columns, title="the ladder, step by step", box=SIMPLE, pad_edge=False)
     names = ladder_order(result)
     for worse, better in pairwise(names):
         step = result.paired[f"{better}|{worse}"]
         low, high = step.ci95
-        table.add_row(
+        table.row(
             better,
             worse,
             f"{step.reduction:.1%}",
@@ -85,12 +83,10 @@ def steps_table(result: Evaluation) -> Table:
 
 def print_evaluation(result: Evaluation) -> None:
     """Print both tables."""
-    console = Console()
-    console.print(evaluation_table(result))
-    for label, value in bound_lines(result):
-        console.print(f"{label}: {value:.2f} s", highlight=False)
+    evaluation_table(result).print()
+    say(*(f"{label}: {value:.2f} s" for label, value in bound_lines(result)))
     if len(result.schemes) > 1:
-        console.print(steps_table(result))
+        steps_table(result).print()
 
 
 def markdown_table(result: Evaluation) -> str:

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 
+from demo.console import Sheet, say, screen, visible
 from policy.config import EXPOSED_SHARE
 from policy.interfaces import Float
 from policy.learn.explain import CopyReason
@@ -33,36 +32,29 @@ def print_reasons(
         capacity_bytes: Room of each node, (nodes,).
         overlap: Whether transfers count in part, see `ScenarioConfig.planning_links`.
     """
-    console = Console()
-    console.print(f"Why blocks are where they are in slot {slot}", style="bold", highlight=False)
+    console = screen()
+    console.print(f"Why blocks are where they are in slot {slot}", style="bold")
     for node, own in groupby(rows, key=lambda row: row.node):
-        table = _node_table(list(own), node, float(capacity_bytes[node]), console.width >= WIDE)
-        console.print(table, highlight=False)
-    for word, meaning in LEGEND:
-        console.print(f" [bold]{word:>5}[/bold]  {meaning}", highlight=False)
+        _node_table(list(own), node, float(capacity_bytes[node]), console.width >= WIDE).print(console)
+    say(*(f" {word:>5}  {meaning}" for word, meaning in LEGEND))
     if overlap:
-        console.print(OVERLAP, highlight=False)
+        say(OVERLAP)
 
 
-def _node_table(rows: Sequence[CopyReason], node: int, capacity_bytes: float, models: bool) -> Table:
+def _node_table(rows: Sequence[CopyReason], node: int, capacity_bytes: float, models: bool) -> Sheet:
     used = sum(row.size_bytes for row in rows if row.held)
     price = rows[0].price_s_per_gb
     title = (
         f"node {node}: {used / 1e6:.0f} of {capacity_bytes / 1e6:.0f} MB used; "
         f"room here is worth {price:.1f} s a GB"
     )
-    table = Table(
-        title=title, title_justify="left", title_style="", box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    table.add_column("block", no_wrap=True, max_width=30)
-    table.add_column("", no_wrap=True)
-    for column in ("MB", "asked", "saves", "worth", "also on"):
-        table.add_column(column, justify="right", no_wrap=True)
-    if models:
-        table.add_column("mostly for", overflow="fold")
+    columns = ["block", "", "#MB", "#asked", "#saves", "#worth", "#also on"]
+    columns += ["mostly for"] if models else []
+    style = {"title_style": "", "box": SIMPLE, "pad_edge": False, "padding": (0, 1, 0, 0)}
+    table = Sheet(*columns, title=visible(title), **style)
     for alike in _alike(rows):
         row = alike[0]
-        table.add_row(
+        table.row(
             _and_more(row.name, len(alike) - 1),
             state_of(row),
             f"{row.size_bytes / 1e6:.0f}",

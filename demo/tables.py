@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
+from demo.console import Sheet, say
 from demo.report import REPORT_NAME, RunReport
 
 SHOWN_ANSWERS = 4
@@ -13,28 +11,19 @@ SHOWN_ANSWERS = 4
 
 def print_report(report: RunReport, folder: Path) -> None:
     """Print what a run found: models, bytes, schemes, deliveries, and where the rest is."""
-    console = Console(soft_wrap=False)
-    console.print(models_table(report))
-    console.print(savings_line(report), highlight=False, soft_wrap=True)
-    console.print()
-    console.print(schemes_table(report))
-    for line in reading_lines(report):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for line in delivery_lines(report):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"\n{folder / REPORT_NAME}, delay_by_scheme.png, savings.png", highlight=False)
+    models_table(report).print()
+    say(savings_line(report), "")
+    schemes_table(report).print()
+    say(*reading_lines(report), *delivery_lines(report), "")
+    say(f"{folder / REPORT_NAME}, delay_by_scheme.png, savings.png")
 
 
-def models_table(report: RunReport) -> Table:
+def models_table(report: RunReport) -> Sheet:
     """One row a model: size, score on held-out rows, and the score of always saying the commonest answer."""
-    table = Table(box=None, header_style="bold")
-    for column in ("model", "kind"):
-        table.add_column(column, no_wrap=True)
-    for column in ("MB", "score", "chance"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = Sheet("model", "kind", "#MB", "#score", "#chance", box=None)
     for row in report.zoo:
         shares = ("" if share is None else f"{share:.1%}" for share in (row.value, row.majority))
-        table.add_row(row.model, row.kind, f"{row.raw_bytes / 1e6:.1f}", *shares)
+        table.row(row.model, row.kind, f"{row.raw_bytes / 1e6:.1f}", *shares)
     return table
 
 
@@ -49,17 +38,14 @@ def savings_line(report: RunReport) -> str:
     )
 
 
-def schemes_table(report: RunReport) -> Table:
+def schemes_table(report: RunReport) -> Sheet:
     """One row a scheme: delays, time on the air, requests served without the cloud; bytes in MB."""
-    table = Table(box=None, header_style="bold")
-    for column in ("placement", "without"):
-        table.add_column(column, no_wrap=True)
-    for column in ("mean s", "p95 s", "air s", "hits", "moved", "cloud", "cache"):
-        table.add_column(column, justify="right", no_wrap=True)
+    numbers = ("mean s", "p95 s", "air s", "hits", "moved", "cloud", "cache")
+    table = Sheet("placement", "without", *(f"#{column}" for column in numbers), box=None)
     last = ""
     for name, row in report.schemes.items():
         placement, *switches = name.split("+")
-        table.add_row(
+        table.row(
             placement if placement != last else "",
             "both" if len(switches) > 1 else "".join(switches).removeprefix("no-"),
             f"{row.mean_delay_s:.3f}",

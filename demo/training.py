@@ -1,14 +1,13 @@
 """Train one scheme with one seed, telling on stderr how far it is; runs in processes and on Ray, too."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.table import Table
 
+from demo.console import Sheet, warn
 from policy.errors import SchemeError
 from policy.learn.marl.setups import BEST, CHOICES, episodes_in
 from policy.learn.marl.training import MarlTrainConfig, MarlTrainer
@@ -121,16 +120,13 @@ def _go_on(request: TrainRequest, trainer: Trainer | MarlTrainer) -> None:
 
 
 def _tell(request: TrainRequest, text: str) -> None:
-    print(f"{request.scheme}, seed {request.seed}: {text}", file=sys.stderr, flush=True)
+    warn(f"{request.scheme}, seed {request.seed}: {text}")
 
 
-def training_table(scheme: str, runs: Sequence[Mapping[str, Any]]) -> Table:
+def training_table(scheme: str, runs: Sequence[Mapping[str, Any]]) -> Sheet:
     """One row a training seed; lower is better."""
     unit = "validation loss" if scheme == OURS else "validation, s a slot"
-    table = Table("seed", unit, "CPU s", "weights", box=SIMPLE, pad_edge=False)
-    for column in table.columns[:3]:
-        column.justify = "right"
+    table = Sheet("#seed", f"#{unit}", "#CPU s", "weights", box=SIMPLE, pad_edge=False)
     for run in runs:
-        cells = (str(run["seed"]), f"{run['validation']:.4f}", f"{run['cpu_s']:.0f}", run["weights"])
-        table.add_row(*cells)
+        table.row(run["seed"], f"{run['validation']:.4f}", f"{run['cpu_s']:.0f}", run["weights"])
     return table

@@ -137,7 +137,7 @@ def _message(error: typer.TyperException) -> str:
 
 def _interrupted(error: BaseException, as_json: bool) -> int:
     if sys.stderr.isatty():
-        print(file=sys.stderr)  # leave the line of the progress and of ^C
+        warn("")  # leave the line of the progress and of ^C
     return _fail(error, "interrupted; what was finished is kept", INTERRUPTED, as_json)
 
 

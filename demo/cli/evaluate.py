@@ -1,12 +1,12 @@
 """`pbcast evaluate`: schemes against one another on the same worlds."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from demo.cli.app import EXIT_CODES
+from demo.console import print_json, tell_count
 
 app = typer.Typer(add_completion=False, epilog=EXIT_CODES)
 
@@ -88,7 +88,7 @@ def evaluate(
     if figure is not None:
         draw_ladder(result, figure)
     if as_json:
-        print(result.to_json())
+        print_json(result.to_dict(), indent=1)
     else:
         print_evaluation(result)
 
@@ -102,5 +102,4 @@ def _names(schemes: str) -> list[str]:
 
 
 def _tell(done: int, total: int) -> None:
-    end = "\n" if done == total else ""
-    print(f"\rworlds: {done}/{total}", end=end, file=sys.stderr, flush=True)
+    tell_count("worlds", done, total)

@@ -1,12 +1,12 @@
 """`pbcast explain`: why is this block on this node?"""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from demo.cli.app import EXIT_CODES
+from demo.console import print_json
 
 app = typer.Typer(add_completion=False, epilog=EXIT_CODES)
 
@@ -49,7 +49,7 @@ def explain(
     drawn = made.world(world_seed("validation", world))
     rows = [row for row in explain_world(drawn, augur, slot, left_out) if node in (None, row.node)]
     if as_json:
-        print(json.dumps([row.to_dict() for row in rows]))
+        print_json([row.to_dict() for row in rows], indent=None)
         return
     from demo.explanation import print_reasons
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from demo.console import print_json
+
 app = typer.Typer(add_completion=False)
 
 
@@ -72,6 +74,6 @@ def radio(
         )
         save_channel(out / "channel.npz", kept)
     if as_json:
-        print(json.dumps(result.document(), indent=1))
+        print_json(result.document(), indent=1)
     else:
         print_comparison(loaded, result, out)

@@ -3,10 +3,8 @@
 import math
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from demo.cli.radio_scenario import Comparison, Scenario
+from demo.console import Sheet, say
 
 __all__ = ["print_comparison"]
 
@@ -20,8 +18,6 @@ def print_comparison(scenario: Scenario, result: Comparison, out: Path | None) -
         f"{scenario.config.bandwidth_hz / 1e6:g} MHz"
     )
     robust = scenario.csi_error is not None
-    table = Table(title=head, title_justify="left", box=None, header_style="bold")
-    table.add_column("scheme", overflow="fold")
     columns = (
         "min dB",
         *(("sure dB",) if robust else ()),
@@ -30,8 +26,7 @@ def print_comparison(scenario: Scenario, result: Comparison, out: Path | None) -
         "gap %",
         "CPU ms",
     )
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = Sheet("scheme", *(f"#{name}" for name in columns), title=head, box=None)
     for row in result.rows:
         weakest = f"{min(row.snr_db):.2f}" if row.snr_db else ""
         guaranteed = ("" if row.guaranteed_db is None else f"{row.guaranteed_db:.2f}",) if robust else ()
@@ -40,12 +35,11 @@ def print_comparison(scenario: Scenario, result: Comparison, out: Path | None) -
         name = f"{row.name} ({note})" if note and note not in row.name else row.name
         seconds = "never" if math.isinf(row.airtime_s) else f"{row.airtime_s:.3f}"
         cells = (weakest, *guaranteed, f"{row.rate_bit_s_hz:.2f}", seconds, gap, f"{row.cpu_ms:.1f}")
-        table.add_row(name, *cells)
-    console = Console()
-    console.print(table)
+        table.row(name, *cells)
+    table.print()
     if math.isfinite(result.upper_bound_db):  # someone holds the block, and someone waits for it
-        console.print(f"no beamformer of any rank gets the weakest user above {result.upper_bound_db:.2f} dB")
+        say(f"no beamformer of any rank gets the weakest user above {result.upper_bound_db:.2f} dB")
     if result.beam_bound_db is not None:
-        console.print(f"no single beam gets it above {result.beam_bound_db:.2f} dB")
+        say(f"no single beam gets it above {result.beam_bound_db:.2f} dB")
     if out is not None:
-        console.print(f"wrote {out / 'radio.png'}, {out / 'radio.json'}, {out / 'channel.npz'}")
+        say(f"wrote {out / 'radio.png'}, {out / 'radio.json'}, {out / 'channel.npz'}")

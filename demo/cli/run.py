@@ -1,11 +1,12 @@
 """`pbcast run`: the main job, end to end."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from demo.console import print_json
 
 app = typer.Typer(add_completion=False)
 
@@ -50,7 +51,7 @@ def run(
     )
     report = run_end_to_end(config, out, keep_stores=keep_stores)
     if as_json:
-        print(json.dumps(asdict(report), indent=1))
+        print_json(asdict(report), indent=1)
     else:
         print_report(report, out)
     return 0 if all(row.sha256_ok and row.inference_equal for row in report.deliveries) else 3

@@ -1,13 +1,11 @@
 """`pbcast store`: add models, look at them, get them back, check and clean the store."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.table import Table
 
 from demo.cli.app import EXIT_CODES
 from demo.cli.store_convert import source_folder
@@ -22,7 +20,6 @@ from demo.cli.store_shared import (
     ThoroughOption,
     existing,
     human,
-    out,
     parse_size,
     print_json,
     progress,
@@ -32,6 +29,7 @@ from demo.cli.store_shared import (
 from demo.cli.store_shared import show as print_result
 from demo.cli.store_tools import tools
 from demo.cli.store_upkeep import upkeep
+from demo.console import Sheet, visible, warn
 from pbstore import DiskBlockStore, Savings, open_store
 from pbstore.disk.causes import Causes, by_family, by_model
 
@@ -91,17 +89,11 @@ def list_models(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False)
     if as_json:
         print_json([_model(row) for row in rows])
         return
-    table = Table("model", "files", "blocks", "size", "base", "form")
+    table = Sheet("model", "#files", "#blocks", "#size", "base", "form")
     for row in rows:
-        table.add_row(
-            row.name,
-            str(row.num_files),
-            str(row.num_blocks),
-            human(row.raw_bytes),
-            row.base or "",
-            row.form,
-        )
-    out.print(table)
+        size = human(row.raw_bytes)
+        table.row(row.name, row.num_files, row.num_blocks, size, row.base or "", row.form)
+    table.print()
 
 
 @app.command(epilog=EXIT_CODES)
@@ -124,10 +116,10 @@ def show(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOp
         extra = {"weights": manifest.weights, "empty_folders": manifest.empty_folders}
         print_json({**_model(row), **extra, "files": files})
         return
-    table = Table("file", "bytes", "blocks", "sha256", title=name)
+    table = Sheet("file", "#bytes", "#blocks", "#sha256", title=visible(name))
     for item in files:
-        table.add_row(str(item["path"]), str(item["bytes"]), str(item["blocks"]), str(item["sha256"])[:16])
-    out.print(table)
+        table.row(item["path"], item["bytes"], item["blocks"], str(item["sha256"])[:16])
+    table.print()
 
 
 @app.command(epilog=EXIT_CODES)
@@ -162,24 +154,25 @@ def _causes(store: DiskBlockStore, by: str) -> dict[str, Causes]:
 
 
 def _print_causes(rows: dict[str, Causes], by: str) -> None:
-    table = Table(by, "raw", *(label for label, _ in CAUSES.values()))
+    table = Sheet(by, "#raw", *(f"#{label}" for label, _ in CAUSES.values()))
     for label, causes in rows.items():
-        table.add_row(label, human(causes.raw_bytes), *(human(getattr(causes, field)) for field in CAUSES))
-    out.print(table)
+        table.row(label, human(causes.raw_bytes), *(human(getattr(causes, field)) for field in CAUSES))
+    table.print()
 
 
 def _print_steps(report: Savings) -> None:
-    table = Table("", "bytes", "of raw", title=f"{report.models} models, {report.blocks} blocks")
+    table = Sheet("", "#bytes", "#of raw", title=f"{report.models} models, {report.blocks} blocks")
     steps = (
         ("plain copies", report.raw_bytes),
         ("each file once", report.file_dedup_bytes),
         ("each block once", report.block_dedup_bytes),
         ("blocks as stored", report.stored_bytes),
+        *([("in the trash", report.trash_bytes)] if report.trash_bytes else []),
         ("on the disk", report.disk_bytes),
     )
     for label, size in steps:
-        table.add_row(label, human(size), f"{size / report.raw_bytes:.3f}" if report.raw_bytes else "")
-    out.print(table)
+        table.row(label, human(size), f"{size / report.raw_bytes:.3f}" if report.raw_bytes else "")
+    table.print()
 
 
 @app.command(epilog=EXIT_CODES)
@@ -214,7 +207,7 @@ def verify(
     if report.ok:
         return 0
     more = f" (and {len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
-    print(f"pbcast: {report.problems[0]}{more}", file=sys.stderr)
+    warn(f"pbcast: {report.problems[0]}{more}")
     return 3
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from demo.console import PlainConsole, say, warn
+from demo.console import PlainConsole, answers_yes, say, warn
 from demo.console import print_json as print_json  # commands take it from here
 from pbstore import AddReport, DiskBlockStore, PBStoreError, open_store
 from pbstore.disk.space import DiskUse
@@ -104,9 +104,9 @@ def source_bytes(folder: Path, store: Path) -> int:
 def tell_exceptions(report: AddReport) -> None:
     """Name on stderr what of a folder was left out, and which files were kept though they are damaged."""
     for path in report.skipped:
-        print(f"pbcast: left out {path!r}: it is this store itself", file=sys.stderr)
+        warn(f"pbcast: left out {path!r}: it is this store itself")
     for path in report.damaged:
-        print(f"pbcast: kept {path!r} as it is: it is not what its name says", file=sys.stderr)
+        warn(f"pbcast: kept {path!r} as it is: it is not what its name says")
 
 
 def existing(store: Path) -> DiskBlockStore:
@@ -168,8 +168,7 @@ def agree(what: str, plan: Sequence[str], yes: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise NotConfirmedError(what, "nobody can be asked here: --yes does it")
-    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    if not answers_yes("Go on? [y/N] "):
         raise NotConfirmedError(what, "the answer was not yes")
 
 

@@ -1,12 +1,10 @@
 """The rest of `pbcast store`: plan, explain, hot and cold, pins, eviction, repair, the Hugging Face cache."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from demo.cli.app import EXIT_CODES
 from demo.cli.store_shared import (
@@ -18,13 +16,13 @@ from demo.cli.store_shared import (
     ThoroughOption,
     existing,
     human,
-    out,
     print_json,
     progress,
     show,
     source_bytes,
     tell_exceptions,
 )
+from demo.console import Sheet, say, visible, warn
 from pbstore import open_store
 from pbstore.disk.mend import mend_settings
 from pbstore.disk.trial import trial
@@ -70,16 +68,16 @@ def explain(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: Jso
         return
     base = f", base {story.base}{'' if story.base_present else ' (not here)'}" if story.base else ""
     title = f"{name} ({story.form}){base}"
-    table = Table("tensor", "shape", "form", "bytes", "stored", "models", "from", title=title)
+    table = Sheet("tensor", "#shape", "form", "#bytes", "#stored", "#models", "from", title=visible(title))
     for tensor in story.tensors:
         shape = "x".join(map(str, tensor.shape)) or "scalar"
         sizes = (human(tensor.raw_bytes), human(tensor.stored_bytes), str(tensor.models))
-        table.add_row(tensor.name, f"{tensor.dtype} {shape}", tensor.codec, *sizes, ", ".join(tensor.bases))
-    out.print(table)
+        table.row(tensor.name, f"{tensor.dtype} {shape}", tensor.codec, *sizes, ", ".join(tensor.bases))
+    table.print()
     for model, size in story.lineage.items():
-        out.print(f"  {human(size)} coded against {model}", highlight=False)
-    out.print(f"  {human(story.shared_bytes)} shared with other models", highlight=False)
-    out.print(f"  {human(story.own_stored_bytes)} on the disk for this model alone", highlight=False)
+        say(f"  {human(size)} coded against {model}")
+    say(f"  {human(story.shared_bytes)} shared with other models")
+    say(f"  {human(story.own_stored_bytes)} on the disk for this model alone")
 
 
 MOST_SHOWN = 20
@@ -118,10 +116,13 @@ def repair(
             with existing(source) as other:
                 report = opened.repair(other)
     line = f"mended {report.mended_blocks} blocks and {report.mended_manifests} manifests"
-    line = line if mended is None else f"{mended}\n{line}"
     hint = " (--from STORE takes good copies from another store)" if report.left and source is None else ""
-    left = [f"{len(report.left)} problems left{hint}", *report.left[:MOST_SHOWN]]
-    show({**asdict(report), "settings": mended}, as_json, f"{line}, " + "\n  ".join(left))
+    if mended is not None and not as_json:
+        say(mended)
+    result = {**asdict(report), "settings": mended}
+    show(result, as_json, f"{line}, {len(report.left)} problems left{hint}")
+    if not as_json:
+        say(*(f"  {problem}" for problem in report.left[:MOST_SHOWN]))
     return 3 if report.left else 0
 
 
@@ -147,15 +148,15 @@ def import_hf_cache(
     else:
         _print_import(report, dry_run)
     for item in report.failed:
-        print(f"pbcast: {item}", file=sys.stderr)
+        warn(f"pbcast: {item}")
     return max((item.exit_code for item in report.failed), default=0)
 
 
 def _print_import(report: ImportReport, dry_run: bool) -> None:
     for item in report.models:
         sizes = f"{human(item.raw_bytes)} -> {human(item.stored_bytes)} new"
-        out.print(f"{item.name}: {sizes}", highlight=False, markup=False)
+        say(f"{item.name}: {sizes}")
     files, disk = human(report.savings.file_dedup_bytes), human(report.savings.disk_bytes)
     left = f", {len(report.failed)} not" if report.failed else ""
     line = f"{len(report.models)} models {'would be added' if dry_run else 'added'}{left}"
-    out.print(f"{line}: {files} as files, {disk} in the store", highlight=False)
+    say(f"{line}: {files} as files, {disk} in the store")

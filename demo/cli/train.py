@@ -1,12 +1,12 @@
 """`pbcast train`: train the learned policy, or one of the learned baselines, from nothing."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from demo.cli.app import EXIT_CODES
+from demo.console import print_json
 
 app = typer.Typer(add_completion=False, epilog=EXIT_CODES)
 
@@ -54,8 +54,6 @@ def train(
     best.safetensors, a JSON file beside each (seed, versions, hash of the traces), and log.csv. Options left
     out are as tuned.
     """
-    from rich.console import Console
-
     from demo.training import TrainRequest, check, train_one, training_table
     from policy.parallel import spread
 
@@ -79,6 +77,6 @@ def train(
         check(request)
     runs = sorted(spread(train_one, requests, workers, ray), key=lambda run: run["seed"])
     if as_json:
-        print(json.dumps({"scheme": scheme, "runs": runs}))
+        print_json({"scheme": scheme, "runs": runs}, indent=None)
     else:
-        Console().print(training_table(scheme, runs))
+        training_table(scheme, runs).print()

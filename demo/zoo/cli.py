@@ -1,13 +1,12 @@
 """`pbcast zoo`: fetch and train the real models, and list them."""
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
+from demo.console import Sheet, print_json
 from demo.zoo.build import build_zoo
 from demo.zoo.model import ZooModel
 
@@ -29,18 +28,22 @@ def zoo(
     """Fetch real models by name and pinned sha256, train their children, list them with their scores."""
     models = build_zoo(size, cache)
     if as_json:
-        print(json.dumps([model.as_json() for model in models], indent=1, ensure_ascii=False))
+        print_json([model.as_json() for model in models])
     else:
-        Console().print(zoo_table(models))
+        zoo_table(models).print()
 
 
-def zoo_table(models: list[ZooModel]) -> Table:
+def zoo_table(models: list[ZooModel]) -> Sheet:
     """One row a model, 80 columns wide."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), caption=_CAPTION, caption_justify="left")
-    for title in ("model", "kind", "MB", "held-out", "majority"):
-        table.add_column(title, no_wrap=True, justify="left" if title in ("model", "kind") else "right")
+    style: dict[str, Any] = {
+        "box": None,
+        "pad_edge": False,
+        "padding": (0, 1, 0, 0),
+        "caption": Text(_CAPTION),
+    }
+    table = Sheet("model", "kind", "#MB", "#held-out", "#majority", **style)
     for model in models:
         known = model.value is not None and model.majority is not None
         shares = (f"{model.value:.1%}", f"{model.majority:.1%}") if known else ("-", "-")
-        table.add_row(model.name, model.kind, f"{model.raw_bytes / 1e6:.1f}", *shares)
+        table.row(model.name, model.kind, f"{model.raw_bytes / 1e6:.1f}", *shares)
     return table

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from demo.console import errors, visible, warn
 
 Step = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -19,11 +20,12 @@ class Bars:
     def __init__(self, *, enabled: bool = True) -> None:
         self._enabled = enabled
         self._live = enabled and sys.stderr.isatty()
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+        title = TextColumn("{task.description}", markup=False)
+        columns = (title, BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
         self._progress = Progress(
             *columns,
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=errors(),
             disable=not self._live,
             transient=True,
         )
@@ -41,7 +43,7 @@ class Bars:
     def task(self, title: str) -> Iterator[Step]:
         """A bar while the block runs, then one line with the time it took."""
         start = time.monotonic()
-        bar = self._progress.add_task(title, total=None)
+        bar = self._progress.add_task(visible(title), total=None)
         try:
             yield lambda step, steps: self._progress.update(bar, completed=step, total=steps)
             self.line(f"{title}: {time.monotonic() - start:.1f} s", always=False)
@@ -51,6 +53,6 @@ class Bars:
     def line(self, text: str, *, always: bool = True) -> None:
         """One line above the bars; warnings are shown even when progress is not."""
         if self._live:
-            self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self._progress.console.print(text, soft_wrap=True)
         elif self._enabled or always:
-            print(text, file=sys.stderr, flush=True)
+            warn(text)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from demo.console import PlainConsole
 from demo.explanation import print_reasons, state_of
 from policy.learn.explain import CopyReason
 
@@ -28,7 +29,9 @@ def _row(**changes: object) -> CopyReason:
 def test_equal_blocks_share_a_line(
     width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
+    console = PlainConsole()
+    console.width = width
+    monkeypatch.setattr("demo.explanation.screen", lambda: console)
     rows = [_row(), _row(block=1, name="layer1"), _row(block=2, name="head", held=False), _row(node=1)]
 
     print_reasons(rows, 3, np.array([100e6, 50e6]))
