@@ -1,11 +1,12 @@
 """A folder to add, made from pickles or from a GGUF file where the user asks for it."""
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from demo.console import warn
 
 if TYPE_CHECKING:
     from pbstore.checkpoint import ConvertReport
@@ -49,9 +50,9 @@ def source_folder(
 
 def _tell(report: "ConvertReport") -> None:
     for path, reason in report.kept.items():
-        print(f"pbcast: kept {path!r} as it is: {reason}", file=sys.stderr)
+        warn(f"pbcast: kept {path!r} as it is: {reason}")
     for path, what in report.left_out.items():
-        print(f"pbcast: left out of {path!r}: {what!r}", file=sys.stderr)
+        warn(f"pbcast: left out of {path!r}: {what!r}")
 
 
 def _gguf_file(path: Path) -> Path:
