@@ -14,6 +14,8 @@ MAX_BLOCK_BYTES = 1 << 30
 """No block is larger; a claim of more is refused before any memory is taken."""
 PIECE_BYTES = 64 << 20
 """Tensors and files beyond this are cut, at a row where there are rows, so that memory stays bounded."""
+PAGE_BYTES = 4096
+"""Large raw payloads start, and large tensors are cut where rows allow it, at a multiple of this."""
 MAX_NEEDS = 1024
 """No block needs more other blocks than this."""
 

@@ -5,10 +5,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from math import lcm
 from pathlib import Path
 from typing import NamedTuple
 
-from pbstore.blocks import PIECE_BYTES
+from pbstore.blocks import PAGE_BYTES, PIECE_BYTES
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.split import Piece as FilePiece
 from pbstore.checkpoint.split import split_stream
@@ -173,7 +174,10 @@ def _plan(source: Source, keep_damaged: bool) -> tuple[list[tuple[SourceFile, li
 
 
 def cut(pieces: list[FilePiece], limit: int = PIECE_BYTES) -> Iterator[FilePiece]:
-    """Cut pieces that are longer than `limit`, at a row if the piece is a tensor."""
+    """Cut pieces that are longer than `limit`, at a row if the piece is a tensor.
+
+    Where rows allow it, every cut is at a multiple of a page too: then the pieces can be mapped side by side.
+    """
     for piece in pieces:
         if piece.length <= limit:
             yield piece
@@ -182,7 +186,8 @@ def cut(pieces: list[FilePiece], limit: int = PIECE_BYTES) -> Iterator[FilePiece
         item = 1 if spec is None else spec.item_bytes
         row = item if spec is None else spec.row_bytes or item
         unit = row if row <= limit else item
-        step = limit // unit * unit
+        pages = lcm(unit, PAGE_BYTES)
+        step = limit // pages * pages or limit // unit * unit
         for start in range(0, piece.length, step):
             length = min(step, piece.length - start)
             yield FilePiece(piece.offset + start, length, _rows(spec, length, unit), piece.name)

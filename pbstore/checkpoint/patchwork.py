@@ -1,4 +1,4 @@
-"""Parts of files as one run of memory, behind one another, without a copy.
+"""Parts of files as one run of memory, behind one another, mapped where they can be.
 
 A map of one's own for each use: two maps of the same part of a file have their own pages as soon as somebody
 writes. Python's mmap cannot map to a given address, so that room is kept by a map of nothing, over which the
@@ -35,40 +35,52 @@ class Span(NamedTuple):
 def side_by_side(spans: Sequence[Span]) -> memoryview | None:
     """Private, writable memory of spans behind one another.
 
+    A span is mapped if it starts as far behind a page's start in its file as in the memory, but for its first
+    bytes where the span before ends in the same page: these, and other spans, are read.
+
     Returns:
-        The memory, no page of which is memory of anything else; None where a span does not end, or the next
-        one does not start, with a page, where a file ends before a span does, or no more maps are given.
+        The memory, no page of which is memory of anything else; None where a file ends before a span does, or
+        the system gives no more maps.
     """
-    lead, total = spans[0].offset % PAGE, sum(span.length for span in spans)
-    inside = all(span.offset + span.length <= os.fstat(span.fd).st_size for span in spans)
-    if not total or not inside or not _fit(spans):  # a page behind the end of a file is a signal that kills
-        return None
+    total = sum(span.length for span in spans)
+    if not total or any(span.offset + span.length > os.fstat(span.fd).st_size for span in spans):
+        return None  # a page behind the end of a file is a signal that kills
+    lead = spans[0].offset % PAGE
     try:
         room = mmap.mmap(-1, lead + total, flags=_ROOM, prot=_READ_WRITE)
     except (OSError, ValueError, OverflowError):
         return None
-    address = ctypes.addressof(ctypes.c_char.from_buffer(room)) + lead
+    start, at = ctypes.addressof(ctypes.c_char.from_buffer(room)), lead
     for span in spans:
-        if not _map_at(address, span):
+        taken = -at % PAGE if at > lead else 0
+        if (at - span.offset) % PAGE or span.length <= taken:
+            taken = span.length
+        elif not _map_at(start + at + taken, span, taken):
             return None
-        address += span.length
+        if not _read(span.fd, span.offset, memoryview(room)[at : at + taken]):
+            return None
+        at += span.length
     return memoryview(room)[lead : lead + total]
 
 
-def _fit(spans: Sequence[Span]) -> bool:
-    end = spans[0].offset + spans[0].length
-    for span in spans[1:]:
-        if end % PAGE or span.offset % PAGE:
-            return False
-        end = span.offset + span.length
-    return True
-
-
-def _map_at(address: int, span: Span) -> bool:
-    lead = span.offset % PAGE
-    wanted = address - lead
-    found = _library_mmap()(wanted, span.length + lead, _READ_WRITE, _OVER, span.fd, span.offset - lead)
+def _map_at(address: int, span: Span, skipped: int) -> bool:
+    """Map a span but for its first bytes, so that they lie at an address."""
+    offset, length = span.offset + skipped, span.length - skipped
+    before = offset % PAGE
+    wanted = address - before
+    found = _library_mmap()(wanted, length + before, _READ_WRITE, _OVER, span.fd, offset - before)
     return bool(found == wanted)
+
+
+def _read(fd: int, offset: int, memory: memoryview) -> bool:
+    """Fill memory from a file; whether it has so many bytes."""
+    done = 0
+    while done < len(memory):
+        count = os.preadv(fd, [memory[done:]], offset + done)
+        if not count:
+            return False
+        done += count
+    return True
 
 
 @cache

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from pbstore.blocks import MAX_BLOCK_BYTES, MAX_NEEDS, RAW, StoredBlock
+from pbstore.blocks import MAX_BLOCK_BYTES, MAX_NEEDS, PAGE_BYTES, RAW, StoredBlock
 from pbstore.disk import fsio
 from pbstore.errors import PackCorruptError
 from pbstore.hashing import BlockId, Buffer
@@ -23,7 +23,7 @@ PACK_HEADER_BYTES = 64
 RECORD_MAGIC = b"PBR1"
 ALIGN = 64
 """Every record and every payload starts on a multiple of this, bytes."""
-PAGE_ALIGN = 4096
+PAGE_ALIGN = PAGE_BYTES
 """Raw payloads of at least `PAGE_ALIGN_FROM` bytes start on a multiple of this, bytes."""
 PAGE_ALIGN_FROM = 64 << 10
 MAX_OVERHEAD = 3 * PAGE_ALIGN + 32 * MAX_NEEDS

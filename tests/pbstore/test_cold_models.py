@@ -276,7 +276,7 @@ def test_large_tensors_are_cut_at_rows(
     store.add(folder, "org/m")
     tensors = {tensor.name: tensor for tensor in store.tensors("org/m")}
 
-    assert len(tensors["embed.weight"].pieces) == 13
+    assert len(tensors["embed.weight"].pieces) == 16
     assert all(piece.raw_bytes % 256 == 0 for piece in tensors["embed.weight"].pieces)
     assert max(store.info(i).raw_bytes for i in store.block_ids()) <= 10_000
     assert_same(store, "org/m", folder, tmp_path)

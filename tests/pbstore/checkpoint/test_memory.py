@@ -5,6 +5,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -16,6 +17,7 @@ from pbstore import DiskBlockStore, MemoryBlockStore, ingest, open_store
 from pbstore.checkpoint import patchwork
 from pbstore.checkpoint.adapter import load_adapter
 from pbstore.checkpoint.model import load_model
+from pbstore.checkpoint.patchwork import Span
 from pbstore.checkpoint.state_dict import load_state_dict
 
 Add = Callable[..., Path]
@@ -102,14 +104,14 @@ def test_tensors_of_a_store_in_memory_are_not_the_store(store: DiskBlockStore, t
         check_each_has_its_own(load_state_dict(device, "m", **options), expected)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.sampled_from([1, 16, 1000, 16384, 16385, 40000])), max_size=8),
     st.booleans(),
 )
 def test_no_two_tensors_of_any_file_overlap(made: list[tuple[int, int]], hot: bool) -> None:
     expected = {f"t{i}": torch.full((size,), float(value)) for i, (value, size) in enumerate(made)}
-    with tempfile.TemporaryDirectory() as folder, open_store(Path(folder, "store")) as store:
+    with tempfile.TemporaryDirectory() as folder, open_store(Path(folder, "store"), durable=False) as store:
         Path(folder, "m").mkdir()
         save_file(expected, Path(folder, "m", "model.safetensors"))
         store.add(Path(folder, "m"), "m", form="hot" if hot else "cold")
@@ -128,6 +130,68 @@ def test_where_nothing_more_can_be_mapped_bytes_are_copied(
     monkeypatch.setattr(patchwork, "_map_at", lambda *_: False)
 
     check_each_has_its_own(load_state_dict(store, "m"), expected)
+
+
+def copied_bytes(tensor: torch.Tensor) -> int:
+    """Bytes of a tensor's pages that are not mapped from packs."""
+    start, end, copied = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes, 0
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        low, high = (int(part, 16) for part in line.split()[0].split("-"))
+        if ".pack" not in line:
+            copied += max(0, min(high, end) - max(low, start))
+    return copied
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs a list of maps")
+@pytest.mark.parametrize("share", [False, True])
+def test_a_large_tensor_of_a_hot_model_is_mapped_and_not_copied(
+    share: bool, store: DiskBlockStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest.cut, "__defaults__", (CUT,))
+    shapes = {
+        "rows of a page": (300, 1024),
+        "other rows": (500, 768),
+        "long rows": (3, 1 << 17),
+        "flat": (400_000,),
+    }
+    expected = {name: torch.randn(shape) for name, shape in shapes.items()}
+    (tmp_path / "m").mkdir()
+    save_file(expected, tmp_path / "m" / "model.safetensors")
+    store.add(tmp_path / "m", "m")
+    store.heat("m")
+    store.gc()
+    assert all(len(tensor.pieces) > 2 for tensor in store.tensors("m"))
+
+    loaded = load_state_dict(store, "m", share=share)
+
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
+    assert [copied_bytes(loaded[name]) for name in shapes] == [
+        0,
+        0,
+        0,
+        400_000 * 4 % CUT,
+    ]  # a short last piece
+
+
+PAGE = patchwork.PAGE
+NEAR_PAGES = st.builds(lambda pages, more: max(0, pages * PAGE + more), st.integers(0, 5), st.integers(-3, 3))
+
+
+@settings(max_examples=150)
+@given(spans=st.lists(st.tuples(NEAR_PAGES, NEAR_PAGES), min_size=1, max_size=5))
+def test_any_parts_of_files_stand_behind_one_another(spans: list[tuple[int, int]]) -> None:
+    data = np.random.default_rng(0).bytes(11 * PAGE + 5)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        memory = patchwork.side_by_side([Span(file.fileno(), *span) for span in spans])
+        expected = b"".join(data[offset : offset + length] for offset, length in spans)
+
+        assert bytes(memory or b"") == expected
+        if memory is not None:
+            memory[:] = bytes(len(memory))
+        assert Path(file.name).read_bytes() == data
+        assert patchwork.side_by_side([Span(file.fileno(), 11 * PAGE, 6)]) is None
 
 
 def repeated_layers() -> transformers.PreTrainedModel:

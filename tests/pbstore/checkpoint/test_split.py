@@ -3,6 +3,7 @@
 import json
 import struct
 from io import BytesIO
+from math import lcm
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from pbstore.blocks import PAGE_BYTES
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.safetensors_header import parse_header
 from pbstore.checkpoint.split import Piece, split_file, split_stream
@@ -69,6 +71,17 @@ def test_long_tensors_are_cut_into_tensors(shape: tuple[int, ...], dtype: str, l
     assert all(p.length <= limit for p in pieces)
     assert all(p.spec.num_bytes == p.length for p in pieces if p.spec is not None)
     assert dtype == "F4" or all(p.spec is not None for p in pieces)
+
+
+@given(columns=st.integers(1, 6000), item=st.sampled_from([("F32", 4), ("BF16", 2), ("U8", 1)]))
+def test_long_tensors_are_cut_at_pages_where_rows_allow_it(columns: int, item: tuple[str, int]) -> None:
+    spec, limit = TensorSpec(item[0], (1 << 22, columns)), 64 << 20
+    row = spec.row_bytes or item[1]
+    pieces = list(cut([Piece(0, 5 * limit // row * row, spec, "t")], limit))
+
+    assert all(p.length % row == 0 for p in pieces)
+    if lcm(row, PAGE_BYTES) <= limit:
+        assert all(p.offset % PAGE_BYTES == 0 for p in pieces)
 
 
 @given(text=st.binary(max_size=200), data=st.binary(max_size=50))
