@@ -5,19 +5,31 @@ from typing import Any
 import numpy as np
 
 from demo.adapters import RadioDelay
+from policy.evaluation.traces import TraceSource, stretch
 from policy.scenario import Scenario, World
-from policy.trace import generate
+from policy.trace import WorldState, generate
 from radio import RadioConfig
 
 
-def beamformed_world(scenario: Scenario, seed: int, **radio_settings: Any) -> World:  # noqa: ANN401
+def beamformed_world(
+    scenario: Scenario,
+    seed: int,
+    *,
+    source: TraceSource | None = None,
+    **radio_settings: Any,  # noqa: ANN401
+) -> World:
     """The scenario's world of a seed: the same motion and requests, with real beamformers for the rates.
 
     The radio takes nodes, users, area and bandwidth from the scenario, what `radio_settings` says of
     `radio.RadioConfig` (such as link="nr-256qam" or phase_std_deg=20), and everything else from its defaults.
+    With a `source`, motion and requests come from a file, see `policy.evaluation.traces`.
     """
     config = scenario.config
-    trace, hidden = generate(np.random.default_rng(seed), config, scenario.families)
+    hidden: tuple[WorldState, ...] = ()
+    if source is None:
+        trace, hidden = generate(np.random.default_rng(seed), config, scenario.families)
+    else:
+        trace = stretch(scenario, seed, source)
     radio = RadioConfig(
         num_nodes=config.num_nodes,
         num_users=config.num_users,

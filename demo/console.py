@@ -5,7 +5,6 @@ is shown as Python would write it. Tables shorten names in the middle where the 
 numbers never, and nothing at all where the output is no terminal.
 """
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+
+from policy.strict_json import strict_json
 
 SHORTEST = 12
 """Names are not shortened to fewer characters."""
@@ -109,9 +110,9 @@ json_out = JsonOut()
 
 
 def print_json(document: object, *, indent: int | None = 2) -> None:
-    """Print the one JSON document of a command, in ASCII."""
+    """Print the one JSON document of a command: strict (see `policy.strict_json`), in ASCII."""
     json_out.printed = True
-    print(json.dumps(document, indent=indent), flush=True)
+    print(strict_json(document, indent), flush=True)
 
 
 class Sheet:

@@ -1,5 +1,6 @@
 """The pictures of a run, drawn from its report alone."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,40 @@ def draw_savings(report: RunReport, path: Path) -> Path:
     return path
 
 
+FORMATS = (".png", ".pdf", ".svg")
+"""Endings of pictures."""
+
+
+def check_figure(path: Path) -> None:
+    """Refuse, before any work, a picture that could not be written afterwards.
+
+    Raises:
+        ValueError: If the ending is none of `FORMATS`, the path is a folder, or its folder cannot be written.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"a picture ends in {', '.join(FORMATS)}, got {path.name!r}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a picture in it")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise ValueError(f"{path} cannot be written: {folder} is no folder that can be written to")
+
+
 def pyplot() -> Any:  # noqa: ANN401 - matplotlib is untyped here
-    """Matplotlib's pyplot, drawing into files."""
-    import matplotlib
+    """Matplotlib's pyplot, drawing into files whatever `MPLBACKEND` a notebook left; fonts of type 42."""
+    before = os.environ.get("MPLBACKEND")
+    os.environ["MPLBACKEND"] = "Agg"  # else an unknown one is an error on import
+    try:
+        import matplotlib
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+        matplotlib.use("Agg")
+        matplotlib.rcParams.update({"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none"})
+        from matplotlib import pyplot as plt
+    finally:
+        if before is None:
+            del os.environ["MPLBACKEND"]
+        else:
+            os.environ["MPLBACKEND"] = before
     return plt
 
 

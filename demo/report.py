@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from policy.strict_json import strict_json
+
 REPORT_NAME = "report.json"
 _PACKAGES = ("pbcast", "torch", "transformers", "peft", "safetensors", "numpy", "cvxpy")
 
@@ -92,7 +94,7 @@ class RunReport:
         """Write `report.json` into a folder, whole or not at all."""
         path = folder / REPORT_NAME
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        part.write_text(strict_json(asdict(self)) + "\n", encoding="utf-8")
         part.replace(path)
         return path
 

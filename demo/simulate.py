@@ -12,8 +12,8 @@ from demo.adapters import RadioDelay, StoreCatalog
 from demo.config import RunConfig, registry_name
 from demo.report import SchemeReport, versions
 from policy.evaluation.closure import closure_of
-from policy.evaluation.kept import KeptRows
 from policy.evaluation.sources import code_version
+from policy.kept import KeptRows
 from policy.rollout import Step, play
 from policy.scenario import Scenario, World
 from policy.schemes import find_scheme

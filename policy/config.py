@@ -15,6 +15,20 @@ def _require(good: bool, text: str) -> None:
         raise ValueError(text)
 
 
+def _require_plain(config: Any, unlimited: frozenset[str] = frozenset()) -> None:  # noqa: ANN401
+    """Every number of a config is one: whole where it counts something, finite but for the fields named."""
+    for item in fields(config):
+        value, kind = getattr(config, item.name), getattr(item.type, "__name__", str(item.type))
+        if kind == "int":
+            good = isinstance(value, int) and not isinstance(value, bool)
+            _require(good, f"{item.name} must be a whole number, got {value!r}")
+        values = value if kind.startswith("tuple") else (value,) if kind == "float" else ()
+        for one in values:
+            good = isinstance(one, int | float) and not isinstance(one, bool) and not math.isnan(one)
+            _require(good, f"{item.name} must be a number, got {one!r}")
+            _require(item.name in unlimited or math.isfinite(one), f"{item.name} must be finite, got {one}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RadioProxyConfig:
     """The cheap radio inside the policy; real beamformers come through the same protocol from outside."""
@@ -37,10 +51,10 @@ class RadioProxyConfig:
     """Further than this a node is not heard at all, m."""
 
     def __post_init__(self) -> None:
+        _require_plain(self, frozenset({"range_m"}))
         _require(self.combining in ("power-sum", "coherent"), f"unknown combining {self.combining!r}")
         for name in ("bandwidth_hz", "distance_m", "path_loss_exponent", "min_distance_m", "range_m"):
             _require(getattr(self, name) > 0, f"{name} must be > 0, got {getattr(self, name)}")
-        _require(math.isfinite(self.snr_db), f"snr_db must be a number, got {self.snr_db}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +67,9 @@ class LinkConfig:
     """Cloud to node, bit/s; at most the backhaul."""
 
     def __post_init__(self) -> None:
+        _require_plain(self)
         for name in ("backhaul_bit_s", "cloud_bit_s"):
-            value = getattr(self, name)
-            _require(value > 0 and math.isfinite(value), f"{name} must be > 0, got {value}")
+            _require(getattr(self, name) > 0, f"{name} must be > 0, got {getattr(self, name)}")
         _require(self.cloud_bit_s <= self.backhaul_bit_s, "cloud_bit_s must not exceed backhaul_bit_s")
 
 
@@ -75,11 +89,15 @@ class MobilityConfig:
     """Gauss-Markov: spread of the heading, rad."""
 
     def __post_init__(self) -> None:
+        _require_plain(self)
         kinds = ("random-waypoint", "gauss-markov", "still")
         _require(self.kind in kinds, f"mobility kind must be one of {kinds}, got {self.kind!r}")
+        _require(len(self.speed_m_s) == 2, f"speed_m_s must be slowest and fastest, got {self.speed_m_s}")
         low, high = self.speed_m_s
         _require(0 <= low <= high, f"speed_m_s must be 0 <= low <= high, got {self.speed_m_s}")
         _require(0 <= self.memory < 1, f"memory must be in [0, 1), got {self.memory}")
+        for name in ("speed_sigma_m_s", "heading_sigma_rad"):
+            _require(getattr(self, name) >= 0, f"{name} must be >= 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +134,7 @@ class RequestConfig:
     """Room for kept blocks on a device, bytes; the blocks used longest ago go first."""
 
     def __post_init__(self) -> None:
+        _require_plain(self, frozenset({"device_bytes"}))
         shares = ("request_prob", "stickiness", "reshuffle_prob", "drift_prob", "cell_taste", "flash_prob")
         for name in (*shares, "flash_share", "diurnal_amplitude"):
             value = getattr(self, name)
@@ -174,11 +193,11 @@ class ScenarioConfig:
     """Requests."""
 
     def __post_init__(self) -> None:
+        _require_plain(self, frozenset({"update_budget_bytes"}))
         for name in ("num_nodes", "num_users", "num_slots"):
             _require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
         for name in ("slot_s", "area_m", "capacity_share"):
-            value = getattr(self, name)
-            _require(value > 0 and math.isfinite(value), f"{name} must be > 0, got {value}")
+            _require(getattr(self, name) > 0, f"{name} must be > 0, got {getattr(self, name)}")
         count = len(self.capacity_bytes)
         _require(count in (0, 1, self.num_nodes), f"need 0, 1 or {self.num_nodes} capacities, got {count}")
         for room in self.capacity_bytes:
@@ -243,16 +262,21 @@ def load_config(name_or_file: str | Path) -> ScenarioConfig:
     try:
         text = path.read_text(encoding="utf-8")
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid {path.suffix[1:] or 'TOML'}: {error}") from error
-    return config_from_dict(data)
+    try:
+        return config_from_dict(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def config_from_dict(data: dict[str, Any]) -> ScenarioConfig:
     """Build a config from nested dicts; `base` names the preset to start from."""
+    if not isinstance(data, dict):
+        raise ValueError(f"a scenario is a table of fields, got {str(data)[:60]!r}")
     rest = dict(data)
     base = rest.pop("base", "default")
-    if base not in PRESETS:
+    if not isinstance(base, str) or base not in PRESETS:
         raise ValueError(f"base must be one of {sorted(PRESETS)}, got {base!r}")
     made: ScenarioConfig = _update(PRESETS[base], rest)
     return made
@@ -294,8 +318,8 @@ def _number(key: str, value: object) -> float:
         raise ValueError(f"{key} must be a number, got {value!r}")
     try:
         number = float(value)
-    except ValueError:
-        raise ValueError(f"{key} must be a number, got {value!r}") from None
+    except (ValueError, OverflowError):
+        raise ValueError(f"{key} must be a number, got {str(value)[:60]!r}") from None
     if math.isnan(number):
         raise ValueError(f"{key} must be a number, got NaN")
     return number

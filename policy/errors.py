@@ -4,6 +4,7 @@ PolicyError
 ├── PlacementError    a placement breaks a capacity, a budget or a shape
 ├── RateError         the delay model gave a rate that is no rate
 ├── TraceError        a trace or a trace file is broken
+├── DivergedError     training or a policy gave numbers that are none
 ├── SchemeError       no such scheme, or it cannot run on this scenario
 └── StaleResultsError kept results were made by other settings or code
 
@@ -35,3 +36,7 @@ class SchemeError(PolicyError):
 
 class StaleResultsError(PolicyError):
     """Kept results that something else made than what is asked for; nothing is mixed."""
+
+
+class DivergedError(PolicyError):
+    """Weights, losses or scores that are no numbers; nothing of them is kept or played."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from policy.errors import RateError
+from policy.npz import read_npz
 
 Bool: TypeAlias = NDArray[np.bool_]
 Float: TypeAlias = NDArray[np.float64]
@@ -121,21 +121,28 @@ class BlockCatalog:
     def load(cls, path: Path) -> "BlockCatalog":
         """Read what `save` wrote; raises ValueError when it is not a catalogue."""
         try:
-            with path.open("rb") as file, ZipFile(file):  # else numpy takes any file for a pickle
-                file.seek(0)
-                data = np.load(file, allow_pickle=False)
-                return cls(
-                    sizes_bytes=data["sizes_bytes"],
-                    members=data["members"],
-                    requires=data["requires"],
-                    whole_bytes=data["whole_bytes"],
-                    model_names=tuple(map(str, data["model_names"])),
-                    block_names=tuple(map(str, data["block_names"])),
-                )
-        except KeyError as error:
-            raise ValueError(f"{path} is not a block catalogue: {error.args[0]}") from error
-        except (EOFError, BadZipFile) as error:
-            raise ValueError(f"{path} is not a block catalogue: no whole .npz file") from error
+            data = read_npz(path, _CATALOG_ARRAYS)
+            return cls(
+                sizes_bytes=data["sizes_bytes"],
+                members=data["members"],
+                requires=data["requires"],
+                whole_bytes=data["whole_bytes"],
+                model_names=tuple(map(str, data["model_names"].ravel())),
+                block_names=tuple(map(str, data["block_names"].ravel())),
+            )
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"{path} is not a block catalogue: {error}") from error
+
+
+_CATALOG_ARRAYS = {
+    "sizes_bytes": "iu",
+    "members": "b",
+    "requires": "iu",
+    "whole_bytes": "iu",
+    "model_names": "U",
+    "block_names": "U",
+}
+"""What a catalogue's file holds, by kind of number."""
 
 
 def _check_catalog(sizes: Int, members: Bool, requires: Int) -> None:

@@ -1,12 +1,15 @@
 """The same work on many items: one after another, in processes, or on Ray."""
 
+import ctypes
 import multiprocessing
 import os
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -14,6 +17,9 @@ from policy.errors import PolicyError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Set to 1 in worker processes: the arrays are small."""
+
+PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h: the signal that a process gets when the thread that started it ends."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,7 +37,7 @@ def spread(
         ray: Run on the cluster that `RAY_ADDRESS` names, or on one of our own.
 
     Raises:
-        PolicyError: If Ray is asked for and not installed.
+        PolicyError: If Ray is asked for and not installed, or a process was killed.
     """
     if ray:
         yield from _on_ray(work, items)
@@ -45,18 +51,34 @@ def _in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers
     for name in THREAD_VARIABLES:  # inherited by the processes
         os.environ.setdefault(name, "1")
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(min(workers, len(items)), multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(
+        min(workers, len(items)), context, initializer=_end_with, initargs=(os.getpid(),)
+    )
     try:
         with _deaf_to_interrupts():
             waiting = [pool.submit(work, item) for item in items]
         for done in as_completed(waiting):
             yield done.result()
+    except BrokenProcessPool:
+        raise PolicyError(
+            "a worker process was killed, perhaps for want of memory; what was finished is kept: "
+            "run it again, with fewer workers"
+        ) from None
     except BaseException:  # no result is waited for any more
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with(parent: int) -> None:
+    """In a worker: end when the parent does, however it does; Linux alone can tell a process so."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended already
+        os._exit(1)
 
 
 @contextmanager

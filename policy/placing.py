@@ -4,6 +4,7 @@ from heapq import heapify, heappop, heapreplace
 
 import numpy as np
 
+from policy.errors import DivergedError
 from policy.interfaces import Bool, Float, Int
 from policy.tables import from_masks
 
@@ -22,7 +23,7 @@ def fill_by_score(
     """Each node takes blocks from its best score down, skipping what does not fit; ties by block number.
 
     Args:
-        scores: (nodes, blocks); NaN counts as -inf.
+        scores: (nodes, blocks).
         sizes_bytes: (blocks,).
         capacity_bytes: (nodes,).
         before: Placement now, (nodes, blocks); what a node keeps costs no budget. None: all empty.
@@ -31,17 +32,20 @@ def fill_by_score(
 
     Returns:
         Placement, (nodes, blocks).
+
+    Raises:
+        DivergedError: If a score is NaN.
     """
     nodes, blocks = scores.shape
-    clean = np.where(np.isnan(scores), -np.inf, scores)
-    ranks = np.argsort(-clean, axis=1, kind="stable")
+    _refuse_nan(scores, "score of node {}, block {}")
+    ranks = np.argsort(-scores, axis=1, kind="stable")
     sizes = np.asarray(sizes_bytes, dtype=np.float64).tolist()
     made = np.zeros((nodes, blocks), dtype=bool)
     for node in range(nodes):
         room, budget = float(capacity_bytes[node]), float(budget_bytes)
         kept = before[node] if before is not None else None
         taken = []
-        good = clean[node] > floor
+        good = scores[node] > floor
         for block in ranks[node].tolist():
             if not good[block]:
                 break
@@ -53,6 +57,13 @@ def fill_by_score(
                 taken.append(block)
         made[node, taken] = True
     return made
+
+
+def _refuse_nan(values: Float, what: str) -> None:
+    """NaN would be ranked somewhere: whoever computed it has to know."""
+    bad = np.argwhere(np.isnan(values))
+    if len(bad):
+        raise DivergedError(f"the {what.format(*bad[0].tolist())} is not a number ({len(bad)} are not)")
 
 
 def greedy_placement(
@@ -102,6 +113,7 @@ def greedy_masks(
     nodes, blocks = capacity_bytes.size, sizes_bytes.size
     if table_s.shape != (blocks, 2**nodes):
         raise ValueError(f"need a table of shape {(blocks, 2**nodes)}, got {table_s.shape}")
+    _refuse_nan(table_s, "cost of block {} under holders {}")
     sizes = np.asarray(sizes_bytes, dtype=np.float64)
     price = np.tile(sizes, (nodes, 1)) if before is None else np.where(before, 0.0, sizes)
     room, budget, cost = capacity_bytes.tolist(), [budget_bytes] * nodes, price.T.tolist()

@@ -14,6 +14,7 @@ from policy.demand import DemandState, start_demand, step_demand
 from policy.errors import TraceError
 from policy.interfaces import Float, Int
 from policy.mobility import MobilityState, grid_nodes, start_mobility, step_mobility
+from policy.npz import read_npz
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,11 +94,13 @@ class Trace:
             TraceError: If it is not a trace, or its content does not hash to its digest.
         """
         try:
-            with np.load(path, allow_pickle=False) as data:
-                trace = cls(node_xy=data["node_xy"], user_xy=data["user_xy"], requests=data["requests"])
-                wanted = str(data["digest"])
-        except (KeyError, ValueError) as error:
+            data = read_npz(path, {"node_xy": "fiu", "user_xy": "fiu", "requests": "iu", "digest": "U"})
+            trace = cls(node_xy=data["node_xy"], user_xy=data["user_xy"], requests=data["requests"])
+        except FileNotFoundError:
+            raise TraceError(f"no such trace file: {path}") from None
+        except (OSError, ValueError, TypeError, OverflowError) as error:
             raise TraceError(f"{path} is not a trace: {error}") from error
+        wanted = str(data["digest"])
         if trace.digest != wanted:
             raise TraceError(f"{path} was changed: it hashes to {trace.digest[:12]}, not {wanted[:12]}")
         return trace

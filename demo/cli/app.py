@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import typer
 from typer.core import TyperGroup
 
+from demo.cli.signals import ending_on_signals
 from demo.console import json_out, print_json, visible, warn
 
 EXIT_CODES = (
@@ -85,6 +86,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     json_out.printed = False
     for stream in (sys.stdout, sys.stderr):
         _take_any_text(stream)
+    with ending_on_signals() as ended:
+        code = _run(argv, as_json)
+    if code != INTERRUPTED:
+        return code
+    if ended:
+        line = f"ended by {ended[0].name}; what was finished is kept"
+        return _fail(KeyboardInterrupt(), line, 128 + ended[0], as_json)
+    return _interrupted(as_json)
+
+
+def _run(argv: Sequence[str] | None, as_json: bool) -> int:
+    """Run one command; its exit code."""
     try:
         result = app(args=argv, standalone_mode=False)
     except typer.TyperException as error:
@@ -95,16 +108,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, _message(error), error.exit_code, as_json)
     except typer.Exit as stop:
         result = stop.exit_code
-    except (typer.Abort, KeyboardInterrupt) as error:
-        return _interrupted(error, as_json)
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
     except Exception as error:
         if not is_expected(error):
             raise
         if logging.getLogger().isEnabledFor(logging.INFO):  # --verbose
             traceback.print_exc()
         return _fail(error, str(error), int(getattr(error, "exit_code", 1)), as_json)
-    if result == INTERRUPTED:  # what Typer makes of Ctrl-C
-        return _interrupted(KeyboardInterrupt(), as_json)
     return result if isinstance(result, int) else 0
 
 
@@ -135,10 +146,10 @@ def _message(error: typer.TyperException) -> str:
     return error.format_message() if hasattr(error, "format_message") else str(error)
 
 
-def _interrupted(error: BaseException, as_json: bool) -> int:
+def _interrupted(as_json: bool) -> int:
     if sys.stderr.isatty():
         warn("")  # leave the line of the progress and of ^C
-    return _fail(error, "interrupted; what was finished is kept", INTERRUPTED, as_json)
+    return _fail(KeyboardInterrupt(), "interrupted; what was finished is kept", INTERRUPTED, as_json)
 
 
 def _fail(error: BaseException, message: str, code: int, as_json: bool) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from demo.cli.app import EXIT_CODES
-from demo.console import print_json, tell_count
+from demo.console import print_json
 
 app = typer.Typer(add_completion=False, epilog=EXIT_CODES)
 
@@ -23,7 +23,7 @@ def evaluate(
         str,
         typer.Option(
             help="Names, comma-separated, or `all`. `lru+no-comp` is an ablation, "
-            "`ewma-greedy:weight=0.2` a setting (several: `a=1;b=2`)."
+            "`ewma-greedy:weight=0.2` a setting (several: `a=1;b=2`), `./mine.py:ENTRY` one of your own."
         ),
     ] = DEFAULT_SCHEMES,
     worlds: Annotated[int, typer.Option(min=1, help="Worlds every scheme is played on.")] = 16,
@@ -35,6 +35,30 @@ def evaluate(
     catalog: Annotated[
         Path | None, typer.Option(help="A block catalogue (.npz of `BlockCatalog.save`) to use instead.")
     ] = None,
+    catalog_from: Annotated[
+        Path | None, typer.Option(help="A block store whose models are the catalogue.")
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="Requests from a file instead of drawn ones: CSV, Parquet or oracleGeneral (.gz, .zst); "
+            "world i is its i-th stretch of as many slots as the scenario has."
+        ),
+    ] = None,
+    trace_time: Annotated[
+        Literal["s", "ms", "us", "ns", "iso"], typer.Option(help="Unit of the file's time.")
+    ] = "s",
+    trace_columns: Annotated[
+        str,
+        typer.Option(
+            help="Columns with other names than time_s, user, cell, model, x_m, y_m: `time=ts,model=object`; "
+            "numbers (`time=1,model=4`) count columns of a CSV without a header, from 0."
+        ),
+    ] = "",
+    trace_objects: Annotated[
+        Literal["models", "rank"],
+        typer.Option(help="What the file asks for: models of the catalogue, or anything, ranked by demand."),
+    ] = "models",
     radio: Annotated[
         Literal["cheap", "beamformers"],
         typer.Option(help="The policy's cheap radio, or real beamformers on TR 38.901 channels (slow)."),
@@ -60,29 +84,32 @@ def evaluate(
 
     Finished episodes are kept, so that an interrupted evaluation goes on where it stopped.
     """
-    from demo.beamformed import beamformed_world
     from demo.evaluation import draw_ladder, print_evaluation
-    from demo.zoo.cache import cache_root
-    from policy.evaluation import draw_world
-    from policy.evaluation import evaluate as play
-    from policy.interfaces import BlockCatalog
+    from demo.figures import check_figure
+    from demo.jobs.evaluate import Worlds, kept_in, run_evaluation, trace_source
     from policy.learn.checkpoint import use_weights
-    from policy.scenario import load_scenario
 
+    if figure is not None:
+        check_figure(figure)
     use_weights(weights or [])
-    result = play(
-        load_scenario(scenario, BlockCatalog.load(catalog) if catalog else None),
-        _names(schemes),
-        worlds,
-        seeds,
+    played = Worlds(
+        scenario=scenario,
+        catalog=catalog,
+        catalog_from=catalog_from,
+        trace=trace_source(trace, trace_time, trace_columns, trace_objects) if trace is not None else None,
+        beamformers=radio == "beamformers",
         split=split,
-        first_world=first_world,
+        first=first_world,
+        count=worlds,
+    )
+    result = run_evaluation(
+        played,
+        _names(schemes),
+        seeds=seeds,
         bound_worlds=bound_worlds,
         workers=workers,
         ray=ray,
-        make_world=beamformed_world if radio == "beamformers" else draw_world,
-        folder=None if fresh else cache or cache_root() / "evaluations",
-        progress=_tell,
+        folder=None if fresh else kept_in(cache),
         boot_seed=seed,
     )
     if figure is not None:
@@ -99,7 +126,3 @@ def _names(schemes: str) -> list[str]:
     if schemes.strip() == "all":
         return list(scheme_names())
     return [name.strip() for name in schemes.split(",") if name.strip()]
-
-
-def _tell(done: int, total: int) -> None:
-    tell_count("worlds", done, total)

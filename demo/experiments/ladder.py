@@ -7,7 +7,6 @@ cache folder of pbcast: a second call goes on where the first one stopped.
 """
 
 import argparse
-import json
 import sys
 from dataclasses import replace
 from functools import cache
@@ -27,6 +26,7 @@ from policy.interfaces import BlockCatalog
 from policy.scenario import Scenario
 from policy.schemes import HOMES, find_scheme
 from policy.splits import Split
+from policy.strict_json import strict_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -113,7 +113,7 @@ def climb(name: str, options: argparse.Namespace) -> None:
     label = name if options.radio == "cheap" else f"{name}-{options.radio}"
     stem = RESULTS / f"ladder-{label}"
     document = {"ladder": _kept(full), "capacities": {share: _kept(e) for share, e in sweep.items()}}
-    stem.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    stem.with_suffix(".json").write_text(strict_json(document) + "\n", encoding="utf-8")
     rungs = {rung: text for rung, text in RUNGS.items() if rung in full.schemes}
     text = [
         f"# {label}: {options.worlds} {options.split} worlds, {options.seeds} seed(s)\n",

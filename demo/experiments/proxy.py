@@ -7,7 +7,6 @@ What counts for a policy is the order within a slot: which holders are faster, a
 see the shadowing and fading of TR 38.901, the cheap radio sees places alone.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -21,6 +20,7 @@ from policy.interfaces import Float
 from policy.rates import proxy_delay
 from policy.scenario import Scenario, load_scenario
 from policy.splits import world_seed
+from policy.strict_json import strict_json
 
 RESULTS = Path(__file__).parent / "results"
 Combining = Literal["power-sum", "coherent"]
@@ -57,7 +57,7 @@ def main() -> None:
             }
             print(name, combining, found[f"{name}, {combining}"], flush=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "proxy.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / "proxy.json").write_text(strict_json(found) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@
 The same models, test worlds, and room on the nodes; only the form of the blocks differs.
 """
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from policy.interfaces import BlockCatalog
 from policy.scenario import Scenario
 from policy.splits import world_seed
 from policy.statistics import bootstrap, paired
+from policy.strict_json import strict_json
 
 RESULTS = Path(__file__).parent / "results"
 SCHEMES = ("lru", "rendezvous", "ewma-greedy", "learned")
@@ -56,8 +56,8 @@ def main() -> None:
             for name in SCHEMES
         },
     }
-    (RESULTS / "raw-form.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=1))
+    (RESULTS / "raw-form.json").write_text(strict_json(found) + "\n", encoding="utf-8")
+    print(strict_json(found))
 
 
 if __name__ == "__main__":

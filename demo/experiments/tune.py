@@ -14,6 +14,7 @@ from pathlib import Path
 from demo.zoo.cache import cache_root
 from policy.evaluation import evaluate
 from policy.scenario import load_scenario
+from policy.strict_json import strict_json
 
 RESULTS = Path(__file__).parent / "results"
 BUDGET = 12
@@ -82,7 +83,7 @@ def main(schemes: list[str]) -> None:
         print(f"{best[0]:60} {best[1]:6.2f}   (worst {worst[1]:.2f})", flush=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
     ordered = {scheme: known[scheme] for scheme in GRIDS if scheme in known}
-    path.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+    path.write_text(strict_json(ordered) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

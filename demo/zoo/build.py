@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from demo.zoo.cache import cache_root, locked, member_folder, sweep_partial
+from demo.zoo.cache import locked, member_folder, sweep_partial, usable_root
 from demo.zoo.errors import MemberFailedError, ZooError
 from demo.zoo.fetch import fetch, package_folder
 from demo.zoo.model import ZooModel, read_zoo_json, write_zoo_json
@@ -30,7 +30,7 @@ def build_zoo(
 
     Args:
         size: `small` or `full`.
-        cache_dir: Where everything is kept; see `cache_root`.
+        cache_dir: Where everything is kept; see `demo.zoo.cache.cache_root`.
         progress: Tell on stderr what is done.
         workers: Members made side by side.
 
@@ -44,7 +44,7 @@ def build_zoo(
     """
     if size not in ZOOS:
         raise ValueError(f"size must be one of {', '.join(ZOOS)}, got {size!r}")
-    root = cache_root(cache_dir).resolve()
+    root = usable_root(cache_dir).resolve()
     recipes = ZOOS[size]
     with locked(root), Bars(enabled=progress) as bars:
         for folder in ("packages", "models", "training"):

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from demo.zoo.errors import ZooError
+
 PARTIAL = ".partial-"
 """Prefix of unfinished files and folders; whatever carries it may be deleted at any time under the lock."""
 
@@ -18,7 +20,29 @@ def cache_root(cache_dir: Path | str | None = None) -> Path:
         return Path(cache_dir)
     if own := os.environ.get("PBCAST_CACHE"):
         return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pbcast"
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared) / "pbcast"
+    try:
+        return Path.home() / ".cache" / "pbcast"
+    except RuntimeError:  # no HOME, and no line in the password file
+        raise ZooError("there is no home folder for the cache: set PBCAST_CACHE to a folder") from None
+
+
+def usable_root(cache_dir: Path | str | None = None) -> Path:
+    """The cache folder, made when missing.
+
+    Raises:
+        ZooError: If it cannot be made or written.
+    """
+    root = cache_root(cache_dir)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            return root
+    except OSError as error:
+        raise ZooError(
+            f"cache folder {root} cannot be written ({error.strerror}): set PBCAST_CACHE"
+        ) from None
 
 
 @contextmanager

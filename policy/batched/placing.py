@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from policy.errors import DivergedError
+
 
 def fill_scores(
     scores: Tensor,
@@ -22,7 +24,12 @@ def fill_scores(
 
     Returns:
         Holders of each block as integers, (worlds, blocks).
+
+    Raises:
+        DivergedError: If a score is NaN.
     """
+    if bool(torch.isnan(scores).any()):
+        raise DivergedError(f"{int(torch.isnan(scores).sum())} of {scores.numel()} scores are not numbers")
     ranks = torch.argsort(scores, dim=-1, descending=True, stable=True)
     size = sizes_bytes.to(torch.float64)[ranks]
     room = capacity_bytes.to(torch.float64).expand(scores.shape[:2]).clone()

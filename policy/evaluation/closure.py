@@ -8,9 +8,9 @@ import ast
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache, lru_cache, partial
 from importlib import metadata
 from pathlib import Path
 from types import FunctionType
@@ -41,46 +41,53 @@ class Closure:
         return made.hexdigest()
 
 
-def closure_of(modules: Iterable[str], apart: frozenset[str] = frozenset()) -> Closure:
+def closure_of(modules: Iterable[str | Path], apart: frozenset[str] = frozenset()) -> Closure:
     """Follow the imports of modules, also those inside functions.
 
     What is imported by a computed name is not seen. A name that a package's `__init__` only passes on is
     followed to where it comes from: who imports one thing of a package does not depend on all that it shows.
 
     Args:
-        modules: Dotted names; of packages the `__init__`.
+        modules: Dotted names, of packages the `__init__`; or files.
         apart: Modules that are followed only where they are among `modules` (those that name all others).
     """
-    asked, waiting = set(modules), list(modules)
-    files: dict[str, Path] = {}
+    waiting = list(modules)
+    asked = set(waiting)
+    files: dict[str | Path, Path] = {}
     libraries: set[str] = set()
-    seen: set[str] = set()
     while waiting:
-        module = waiting.pop()
-        if module in seen or (module in apart and module not in asked):
+        named = waiting.pop()
+        if named in files or (named in apart and named not in asked):
             continue
-        seen.add(module)
-        path = find_module(module)
+        path, module = _place(named)
         if path is not None:
-            files[module] = path
-            waiting += [
-                *_imports(path, module),
-                *(_parents(module) if module.split(".")[0] not in SISTERS else ()),
-            ]
-        elif (
-            module.split(".")[0] not in sys.stdlib_module_names and find_module(module.split(".")[0]) is None
-        ):
+            files[named] = path
+            waiting += [*_imports(path, module), *_parents(module)]
+        elif _is_library(module):
             libraries.add(module.split(".")[0])
     return Closure(files=tuple(sorted(set(files.values()))), libraries=tuple(sorted(libraries)))
+
+
+def _place(named: str | Path) -> tuple[Path | None, str]:
+    """File and dotted name of a module that is named by either."""
+    return (named, _name_of(named)) if isinstance(named, Path) else (find_module(named), named)
+
+
+def _is_library(module: str) -> bool:
+    top = module.split(".")[0]
+    return top not in sys.stdlib_module_names and find_module(top) is None
 
 
 def function_digest(function: Callable[..., Any]) -> str | None:
     """SHA-256 over a function and all code that it runs through; None if nothing can name what it does.
 
-    Only a function at the top of a module of one's own can be named: what a lambda, a function inside another
-    one, a partial, a method or a callable object carries with it is not in the code.
+    Only a function or class at the top of a module of one's own can be named, or a partial of it with plain
+    values (texts, numbers, dataclasses and tuples of these; of a path, the file's content counts). What a
+    lambda, a function inside another one, a method or a callable object carries with it is not in the code.
     """
-    if not isinstance(function, FunctionType) or function.__module__ == "__main__":
+    if isinstance(function, partial):
+        return _partial_digest(function)
+    if not isinstance(function, FunctionType | type) or function.__module__ == "__main__":
         return None
     module, name = function.__module__, function.__qualname__
     loaded = sys.modules.get(module)
@@ -90,6 +97,32 @@ def function_digest(function: Callable[..., Any]) -> str | None:
     if Path(str(getattr(loaded, "__file__", None))).resolve() != path.resolve():
         return None
     return hashlib.sha256(f"{name}\n{closure_of([module]).digest}".encode()).hexdigest()
+
+
+def _partial_digest(function: "partial[Any]") -> str | None:
+    inner = function_digest(function.func)
+    values = [_value_digest(value) for value in (function.args, function.keywords)]
+    if inner is None or None in values:
+        return None
+    return hashlib.sha256(f"{inner}\n{values}".encode()).hexdigest()
+
+
+def _value_digest(value: object) -> str | None:
+    """A text that tells plain values apart; None for others."""
+    if isinstance(value, Path):
+        return hashlib.sha256(value.read_bytes()).hexdigest() if value.is_file() else None
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return _value_digest(tuple(sorted((str(key), one) for key, one in value.items())))
+    if isinstance(value, tuple | list):
+        parts = [_value_digest(one) for one in value]
+        return None if None in parts else f"({parts})"
+    if is_dataclass(value) and not isinstance(value, type):
+        return _value_digest(
+            (type(value).__qualname__, *((f.name, getattr(value, f.name)) for f in fields(value)))
+        )
+    return None
 
 
 def find_module(module: str) -> Path | None:
@@ -111,8 +144,8 @@ def _is_foreign(place: Path) -> bool:
 
 
 def _parents(module: str) -> Iterator[str]:
-    """Packages around a module: their `__init__` runs before it (those of our own only pass names on)."""
-    while "." in module:
+    """Packages around a module: their `__init__` runs before it. Those of our own only pass names on."""
+    while "." in module and module.split(".")[0] not in SISTERS:
         module = module.rpartition(".")[0]
         yield module
 

@@ -1,6 +1,6 @@
 """One world: every scheme and bound that is asked for, boiled down to what the report needs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 from zlib import crc32
@@ -11,6 +11,7 @@ from policy.evaluation.oracles import BOUNDS, bound_cost_s
 from policy.rollout import Episode, rollout
 from policy.scenario import Scenario, World
 from policy.schemes import find_scheme
+from policy.schemes.base import SchemeEntry
 
 WorldMaker: TypeAlias = Callable[[Scenario, int], World]
 """Makes the world of a seed; must be importable by name to run in other processes."""
@@ -75,17 +76,25 @@ class Job:
     """Scheme or bound, and its seed."""
 
 
-def run_job(scenario: Scenario, job: Job, make_world: WorldMaker = draw_world) -> list[EpisodeResult]:
-    """Make the world once and play all that is wanted on it."""
+def run_job(
+    scenario: Scenario,
+    job: Job,
+    make_world: WorldMaker = draw_world,
+    entries: Mapping[str, SchemeEntry] | None = None,
+) -> list[EpisodeResult]:
+    """Make the world once and play all that is wanted on it; `entries` are schemes that no registry has."""
     world = make_world(scenario, job.world)
-    return [_run_one(world, job.world, name, seed) for name, seed in job.wanted]
+    return [_run_one(world, job.world, name, seed, entries or {}) for name, seed in job.wanted]
 
 
-def _run_one(world: World, world_seed: int, name: str, seed: int) -> EpisodeResult:
+def _run_one(
+    world: World, world_seed: int, name: str, seed: int, entries: Mapping[str, SchemeEntry]
+) -> EpisodeResult:
     rng = np.random.default_rng([seed, world_seed, crc32(name.encode())])
     if name in BOUNDS:
         return EpisodeResult(scheme=name, world=world_seed, seed=seed, cost_s=bound_cost_s(world, name, rng))
-    return summarise(rollout(world, find_scheme(name), rng), name, world_seed, seed)
+    entry = entries.get(name) or find_scheme(name)
+    return summarise(rollout(world, entry, rng), name, world_seed, seed)
 
 
 def summarise(episode: Episode, name: str, world: int, seed: int) -> EpisodeResult:
@@ -110,6 +119,6 @@ def summarise(episode: Episode, name: str, world: int, seed: int) -> EpisodeResu
     )
 
 
-def names_of(schemes: Sequence[str], seeds: int) -> list[tuple[str, int]]:
+def names_of(entries: Sequence[SchemeEntry], seeds: int) -> list[tuple[str, int]]:
     """Every scheme with its seeds: schemes that draw nothing have one."""
-    return [(name, seed) for name in schemes for seed in range(seeds if find_scheme(name).random else 1)]
+    return [(entry.name, seed) for entry in entries for seed in range(seeds if entry.random else 1)]

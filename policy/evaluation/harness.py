@@ -1,6 +1,5 @@
 """Play schemes on the same worlds and compare them."""
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,8 +18,10 @@ from policy.interfaces import Float
 from policy.parallel import spread
 from policy.scenario import Scenario, load_scenario
 from policy.schemes import find_scheme
+from policy.schemes.base import SchemeEntry
 from policy.splits import Split, world_seed
 from policy.statistics import Draws, Paired, bootstrap, iqm, iqm_interval, mean_interval, paired
+from policy.strict_json import strict_json
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class Evaluation:
 
     def to_json(self) -> str:
         """The JSON document of `pbcast evaluate --json`."""
-        return json.dumps(self.to_dict(), indent=1)
+        return strict_json(self.to_dict())
 
 
 def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def evaluate(
     scenario: Scenario | str | Path,
-    schemes: Sequence[str],
+    schemes: Sequence[str | SchemeEntry],
     worlds: int = 16,
     seeds: int = 1,
     *,
@@ -133,7 +134,7 @@ def evaluate(
 
     Args:
         scenario: The problem, or the name or file of one.
-        schemes: Names as `policy.schemes.find_scheme` takes them.
+        schemes: Names as `policy.schemes.find_scheme` takes them, or entries of one's own.
         worlds: How many worlds.
         seeds: Seeds a world for schemes that draw; others are played once.
         split: Which worlds; `test` is for the final report.
@@ -154,18 +155,20 @@ def evaluate(
         ValueError: If a number is out of range.
     """
     made = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
-    names = list(dict.fromkeys(schemes))
-    _check(made, names, worlds, seeds, workers, bound_worlds)
+    entries = _entries(schemes)
+    names = list(entries)
+    _check(made, entries, worlds, seeds, workers, bound_worlds)
+    own = {entry.name: entry for entry in schemes if isinstance(entry, SchemeEntry)}
     ids = [world_seed(split, first_world + i) for i in range(worlds)]
     bounds = bounds_for(made) if bound_worlds else ()
     wanted = {
-        world: (*names_of(names, seeds), *((b, 0) for b in bounds if i < bound_worlds))
+        world: (*names_of(list(entries.values()), seeds), *((b, 0) for b in bounds if i < bound_worlds))
         for i, world in enumerate(ids)
     }
     maker = function_digest(make_world)
     if folder is not None and maker is None:
         log.warning("episodes are not kept: nothing names all that %r depends on", make_world)
-    store = ResultFolder(folder, made, make_world) if folder is not None and maker is not None else None
+    store = ResultFolder(folder, made, make_world, own) if folder is not None and maker is not None else None
     done = store.read([*names, *bounds]) if store else {}
     jobs = [
         Job(world=world, wanted=tuple(w for w in items if (w[0], world, w[1]) not in done))
@@ -173,14 +176,15 @@ def evaluate(
     ]
     jobs = [job for job in jobs if job.wanted]
     ready = len(ids) - len(jobs)
-    for results in spread(partial(run_job, made, make_world=make_world), jobs, workers, ray):
+    for results in spread(partial(run_job, made, make_world=make_world, entries=own), jobs, workers, ray):
         done.update({(r.scheme, r.world, r.seed): r for r in results})
         if store:
             store.append(results)
         ready += 1
         if progress:
             progress(ready, len(ids))
-    found = {n: [[done[(n, w, s)] for s in _seeds(n, seeds)] for w in ids] for n in names}
+    turns = {name: range(seeds if entry.random else 1) for name, entry in entries.items()}
+    found = {n: [[done[(n, w, s)] for s in turns[n]] for w in ids] for n in names}
     limits = {b: [done[(b, w, 0)].cost_s for w in ids[:bound_worlds]] for b in bounds}
     settings = {
         "scenario": made.config.to_dict(),
@@ -196,7 +200,7 @@ def evaluate(
         "worlds": worlds,
         "seeds": seeds,
         "scenario_sha256": scenario_digest(made),
-        "code_sha256": {name: code_version(name) for name in names},
+        "code_sha256": {name: code_version(own.get(name, name)) for name in names},
         "make_world_sha256": maker,
         "bootstrap_seed": boot_seed,
     }
@@ -275,12 +279,24 @@ def _summary(rows: Sequence[Sequence[EpisodeResult]], costs: Float, draws: Draws
     )
 
 
-def _seeds(name: str, seeds: int) -> range:
-    return range(seeds if find_scheme(name).random else 1)
+def _entries(schemes: Sequence[str | SchemeEntry]) -> dict[str, SchemeEntry]:
+    """Each scheme by its name, in order; an entry under a name that is taken is refused."""
+    made: dict[str, SchemeEntry] = {}
+    for scheme in schemes:
+        entry = scheme if isinstance(scheme, SchemeEntry) else find_scheme(scheme)
+        if entry.name in made and isinstance(scheme, SchemeEntry):
+            raise ValueError(f"two schemes are called {entry.name!r}")
+        made[entry.name] = entry
+    return made
 
 
 def _check(
-    scenario: Scenario, names: Sequence[str], worlds: int, seeds: int, workers: int, bound_worlds: int
+    scenario: Scenario,
+    entries: Mapping[str, SchemeEntry],
+    worlds: int,
+    seeds: int,
+    workers: int,
+    bound_worlds: int,
 ) -> None:
     """Refuse what cannot run before anything runs."""
     for label, value, least in (("worlds", worlds, 1), ("seeds", seeds, 1), ("workers", workers, 1)):
@@ -288,10 +304,9 @@ def _check(
             raise ValueError(f"{label} must be >= {least}, got {value}")
     if bound_worlds < 0:
         raise ValueError(f"bound_worlds must be >= 0, got {bound_worlds}")
-    if not names:
+    if not entries:
         raise ValueError("name at least one scheme")
-    for name in names:
-        entry = find_scheme(name)
+    for entry in entries.values():
         entry.start(
             scenario.whole_models() if entry.rules.whole_models else scenario, np.random.default_rng(0)
         )

@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from policy.evaluation.closure import function_digest
 from policy.evaluation.episodes import EpisodeResult, WorldMaker
-from policy.evaluation.kept import KeptRows
 from policy.evaluation.sources import code_version
+from policy.kept import KeptRows
 from policy.scenario import Scenario
+from policy.schemes.base import SchemeEntry
 
 
 def scenario_digest(scenario: Scenario) -> str:
@@ -29,19 +30,27 @@ class ResultFolder:
     `make_world` must be a function that can be named with all its code, see `function_digest`.
     """
 
-    def __init__(self, root: Path, scenario: Scenario, make_world: WorldMaker) -> None:
+    def __init__(
+        self,
+        root: Path,
+        scenario: Scenario,
+        make_world: WorldMaker,
+        entries: Mapping[str, SchemeEntry] | None = None,
+    ) -> None:
         maker = function_digest(make_world)
         if maker is None:
             raise ValueError(f"nothing names all that {make_world!r} depends on: its worlds cannot be kept")
         self.path = root
         self._made_by = {"scenario": scenario_digest(scenario), "maker": maker}
         self._name = scenario.config.name
+        self._entries = entries or {}
+        self._rows: dict[str, KeptRows | None] = {}
 
     def read(self, names: Sequence[str]) -> dict[tuple[str, int, int], EpisodeResult]:
         """Finished episodes of these schemes by (scheme, world, seed); a torn last line is skipped."""
         made = {}
         for name in names:
-            for row in self.rows(name):
+            for row in self.rows(name) or ():
                 try:
                     result = EpisodeResult.from_dict(row)
                 except (TypeError, KeyError):
@@ -52,9 +61,14 @@ class ResultFolder:
     def append(self, results: Iterable[EpisodeResult]) -> None:
         """Add finished episodes, one write each."""
         for result in results:
-            self.rows(result.scheme).append(result.to_dict())
+            rows = self.rows(result.scheme)
+            if rows is not None:
+                rows.append(result.to_dict())
 
-    def rows(self, name: str) -> KeptRows:
-        """What is kept of one scheme."""
-        made_by = {**self._made_by, "scheme": name, "code": code_version(name)}
-        return KeptRows(self.path, f"{self._name}-{name}", made_by)
+    def rows(self, name: str) -> KeptRows | None:
+        """What is kept of one scheme; None if nothing names all that its decisions depend on."""
+        if name not in self._rows:
+            code = code_version(self._entries.get(name, name))
+            made_by = {**self._made_by, "scheme": name, "code": code}
+            self._rows[name] = None if code is None else KeptRows(self.path, f"{self._name}-{name}", made_by)
+        return self._rows[name]

@@ -8,27 +8,51 @@ import policy
 from policy.evaluation.closure import closure_of, function_digest
 from policy.evaluation.oracles import BOUNDS
 from policy.learn.checkpoint import own_weights
-from policy.schemes import HOMES, find_scheme
+from policy.schemes import HOMES, find_scheme, parts_of
+from policy.schemes.base import SchemeEntry
+from policy.schemes.own import file_of, offered
 
 ROOT = Path(policy.__file__).parent
 PLAY = ("policy.rollout", "policy.scenario", "policy.evaluation.episodes")
 """What every episode goes through."""
+ANY = ("policy.schemes.unshared", "policy.schemes.settings")
+"""What settings and ablations go through."""
 APART = frozenset({"policy.schemes", "policy.evaluation.oracles"})
 """Modules that name all others: followed only where asked for."""
 
 
-def code_version(name: str) -> str:
-    """SHA-256 over all code that a scheme or bound runs through, and over weights if it is learned."""
-    if name in BOUNDS:
+def code_version(scheme: str | SchemeEntry) -> str | None:
+    """SHA-256 over all code that a scheme or bound runs through, and over weights if it is learned.
+
+    None for an entry that is given as an object and whose code nothing can name, see `function_digest`.
+    """
+    if isinstance(scheme, SchemeEntry):
+        start = function_digest(scheme.start)
+        return (
+            None if start is None else _version((), f"{scheme.rules} {scheme.random} {start}", _own_weights())
+        )
+    if scheme in BOUNDS:
         return _version(("policy.evaluation.oracles",), "", ())
-    module = HOMES[name.split("+")[0].split(":")[0]].partition(":")[0]
-    own = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in own_weights())
-    modules = (f"policy.schemes.{module}", "policy.schemes.unshared", "policy.schemes.settings")
-    return _version(modules, repr(find_scheme(name).rules), own)
+    base = parts_of(scheme)[0]
+    return _version((*_modules(base), *ANY), repr(find_scheme(scheme).rules), _own_weights())
+
+
+def _modules(base: str) -> tuple[str | Path, ...]:
+    """Where the entry of a scheme is."""
+    own = file_of(base)
+    if own is not None:
+        return (own[0].resolve(),)
+    if base in HOMES:
+        return (f"policy.schemes.{HOMES[base].partition(':')[0]}",)
+    return (offered()[base].partition(":")[0],)
+
+
+def _own_weights() -> tuple[str, ...]:
+    return tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in own_weights())
 
 
 @cache
-def _version(modules: tuple[str, ...], rules: str, own: tuple[str, ...]) -> str:
+def _version(modules: tuple[str | Path, ...], rules: str, own: tuple[str, ...]) -> str:
     closure = closure_of((*PLAY, *modules), APART)
     made = hashlib.sha256(f"{rules}\n{closure.digest}".encode())
     if any(path.is_relative_to(ROOT / "learn") for path in closure.files):

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from policy.errors import PolicyError
+from policy.errors import DivergedError, PolicyError
+from policy.kept import differences
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 """Folder of the weights that come with the package."""
@@ -81,7 +82,12 @@ def versions() -> dict[str, str]:
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, NDArray[Any]], about: dict[str, Any]) -> None:
-    """Write `path` (.safetensors) and the JSON file beside it, each in one move."""
+    """Write `path` (.safetensors) and the JSON file beside it, each in one move.
+
+    Raises:
+        DivergedError: If a number is none: NaN or infinite weights are never kept.
+    """
+    refuse_diverged(tensors, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".tmp")
     save_file({name: np.require(value, requirements="C") for name, value in tensors.items()}, fresh)
@@ -102,9 +108,41 @@ def load_checkpoint(path: Path) -> Checkpoint:
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"no checkpoint at {path}: {error}") from error
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except (SafetensorError, ValueError, OSError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a checkpoint: {error}") from error
+    if not isinstance(about, dict):
+        raise CheckpointError(f"{path.with_suffix('.json')} is not the story of a checkpoint")
+    refuse_diverged(tensors, path)
     return Checkpoint(tensors=tensors, about=about)
+
+
+def refuse_diverged(tensors: Mapping[str, NDArray[Any]], path: Path) -> None:
+    """Raise DivergedError if a weight is NaN or infinite."""
+    for name, value in tensors.items():
+        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            raise DivergedError(f"{path}: weights {name} are not finite numbers; training has diverged")
+
+
+def check_resumable(
+    path: Path, there: Mapping[str, Any], wanted: Mapping[str, Any], longer: set[str]
+) -> None:
+    """Whether a run can go on from a checkpoint: with the same settings, or more of what says how long.
+
+    Args:
+        path: The checkpoint, for the message.
+        there: Settings it was made with.
+        wanted: Settings to go on with.
+        longer: Fields that may have grown.
+
+    Raises:
+        ValueError: Says which fields differ.
+    """
+    new = json.loads(json.dumps(wanted))
+    grown = {key for key in longer if key in there and there[key] <= new[key]}
+    there, new = ({key: side[key] for key in side if key not in grown} for side in (there, new))
+    other = differences(there, new)
+    if other:
+        raise ValueError(f"{path} was made with other {', '.join(other)}")
 
 
 def write_log(path: Path, rows: Sequence[Any]) -> None:

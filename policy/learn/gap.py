@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "futures": given.futures,
         "ewma": ewma,
         "versions": versions(),
-        "code": {scheme: code_version(scheme)[:16] for scheme in ("learned", "ewma-greedy")},
+        "code": {scheme: code_version(scheme) for scheme in ("learned", "ewma-greedy")},
         "own_code": closure_of(["policy.learn.gap"]).digest[:16],
     }
     made = Comparison(given.out, settings)

@@ -19,10 +19,10 @@ from typing import Any, get_args
 import numpy as np
 
 from policy.evaluation.closure import closure_of
-from policy.evaluation.kept import Unfinished
 from policy.evaluation.oracles import PLANNER, bound_cost_s
 from policy.evaluation.sources import code_version
 from policy.interfaces import Float
+from policy.kept import Unfinished
 from policy.learn.checkpoint import versions
 from policy.learn.lookup import Played, ewma_settings, play_by_tables, tuning_cost_s
 from policy.learn.shifts import shifted_scenarios
@@ -190,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "worlds": [given.worlds, given.shifted_worlds, given.bound_worlds],
         "seeds": [given.seeds, given.shifted_seeds],
         "weights": [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in given.weights],
-        "code": {name: code_version(name)[:16] for name in ("learned", "ewma-greedy")},
+        "code": {name: code_version(name) for name in ("learned", "ewma-greedy")},
         "own_code": closure_of(["policy.learn.report"]).digest[:16],
     }
     made = Comparison(given.out, settings)

@@ -11,8 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from policy.errors import DivergedError
 from policy.interfaces import Int
-from policy.learn.checkpoint import load_checkpoint, part_of, save_checkpoint, versions, write_log
+from policy.learn.checkpoint import (
+    check_resumable,
+    load_checkpoint,
+    part_of,
+    save_checkpoint,
+    versions,
+    write_log,
+)
 from policy.learn.habits import LATER, Habits, Single
 from policy.learn.motion import likely_cells
 from policy.learn.network import DemandNet
@@ -176,8 +184,7 @@ class Trainer:
         """Train to the end; returns the network with the best validation loss.
 
         Args:
-            folder: Where to keep the checkpoint `last.safetensors`, `log.csv` and, at the end,
-                `best.safetensors`.
+            folder: Where to keep `last.safetensors`, `best.safetensors` and `log.csv`, written at every look.
             report: Called after every look at the validation worlds.
         """
         config, running = self.config, self.history[-1].train_loss if self.history else 0.0
@@ -214,7 +221,10 @@ class Trainer:
         """Judge on the validation worlds, keep the best, write what was asked for."""
         with torch.no_grad():
             loss = float(np.mean([float(loss_of(self.net, example)) for example in self._checks]))
-        if loss < self._best:
+        if not np.isfinite(loss):
+            raise DivergedError(f"training has diverged: the validation loss is {loss} at step {self._step}")
+        better = loss < self._best
+        if better:
             self._best, self._since = loss, 0
             self._best_weights = {name: value.clone() for name, value in self.net.state_dict().items()}
         else:
@@ -231,6 +241,8 @@ class Trainer:
         )
         if folder is not None:
             self.save(folder / "last.safetensors")
+            if better:
+                self.save(folder / "best.safetensors")
             write_log(folder / "log.csv", self.history)
         if report is not None:
             report(self.history[-1])
@@ -264,11 +276,12 @@ class Trainer:
         """Go on from a checkpoint that `save` wrote for the same config.
 
         Raises:
-            ValueError: If it was made with another config or from other worlds.
+            ValueError: If it was made with another config (more steps or patience are taken) or worlds.
         """
         made = load_checkpoint(path)
-        if made.about["config"] != asdict(self.config) or made.about["trace_hash"] != self.digest:
-            raise ValueError(f"{path} was made with another config or from other worlds")
+        there = {**made.about.get("config", {}), "trace_hash": made.about.get("trace_hash")}
+        wanted = asdict(self.config) | {"trace_hash": self.digest}
+        check_resumable(path, there, wanted, {"steps", "patience"})
         as_torch = {name: torch.from_numpy(value.copy()) for name, value in made.tensors.items()}
         self.net.load_state_dict(part_of(as_torch, "current."))
         self._best_weights = {name: as_torch[name] for name in self.net.state_dict()}

@@ -1,11 +1,13 @@
 """Registry of schemes: one file each, each with its paper and how ours differs from it."""
 
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 
 from policy.errors import SchemeError
 from policy.schemes.base import History, Observation, Placement, Scheme, SchemeEntry
+from policy.schemes.own import file_of, offered, offered_entry, own_entry
 from policy.schemes.settings import read_settings
 from policy.schemes.unshared import without_sharing
 
@@ -60,23 +62,45 @@ def find_scheme(name: str) -> SchemeEntry:
     """Look a scheme up by a name such as `lru`, `lru+no-comp+no-migration` or `ewma-greedy:weight=0.2`.
 
     Args:
-        name: Scheme; then, after a colon, settings that differ from the tuned ones, split by semicolons;
-            then, each after a plus, ablations.
+        name: Scheme of the registry, of an installed package, or in a file (`./my_scheme.py:ENTRY`, see
+            `policy.schemes.own`); then, after a colon, settings that differ from the tuned ones, split by
+            semicolons; then, each after a plus, ablations.
 
     Raises:
         SchemeError: If there is no such scheme, setting or ablation, or a setting is out of range.
     """
-    head, *switches = name.split("+")
-    base, colon, settings = head.partition(":")
-    if base not in HOMES:
-        raise SchemeError(f"no scheme {base!r}; there are {', '.join(sorted(HOMES))}")
-    module, _, attribute = HOMES[base].partition(":")
-    entry: SchemeEntry = getattr(import_module(f"policy.schemes.{module}"), attribute)
-    if colon:
+    base, settings, switches = parts_of(name)
+    entry = _entry(base)
+    if settings is not None:
         entry = replace(entry, start=partial(entry.start, **read_settings(settings, entry)))
     for switch in switches:
         entry = _switch_off(entry, switch)
     return replace(entry, name=name)
+
+
+def parts_of(name: str) -> tuple[str, str | None, list[str]]:
+    """Scheme, settings (None without a colon) and ablations in a name."""
+    own = file_of(name)
+    base, rest = (f"{own[0]}:{own[1]}", own[2]) if own is not None else ("", name)
+    head, *switches = rest.split("+")
+    first, colon, settings = head.partition(":")
+    return base or first, settings if colon else None, switches
+
+
+def _entry(base: str) -> SchemeEntry:
+    own = file_of(base)
+    if own is not None:
+        return own_entry(own[0], own[1])
+    if base in HOMES:
+        module, _, attribute = HOMES[base].partition(":")
+        entry: SchemeEntry = getattr(import_module(f"policy.schemes.{module}"), attribute)
+        return entry
+    others = offered()
+    if base in others:
+        return offered_entry(base)
+    near = get_close_matches(base, [*HOMES, *others], 1)
+    hint = f", did you mean {near[0]!r}?" if near else ";"
+    raise SchemeError(f"no scheme {base!r}{hint} there are {', '.join(sorted([*HOMES, *others]))}")
 
 
 def _switch_off(entry: SchemeEntry, switch: str) -> SchemeEntry:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from policy.errors import StaleResultsError
 from policy.evaluation.closure import closure_of, function_digest
-from policy.evaluation.kept import KeptRows, Unfinished, differences, key_of
+from policy.kept import KeptRows, Unfinished, differences, key_of
 
 FILES = {
     "own_maker.py": "from own_parts import rates\nimport own_parts.places as p\n\ndef make(scenario, seed):\n"
@@ -105,11 +105,28 @@ def test_what_carries_something_that_is_not_in_its_code_has_no_key(own: Path) ->
     nameless: list[Callable[..., Any]] = [
         inner,
         lambda s, n: make(s, n),
-        partial(make),
+        partial(make, Maker()),
         Maker(),
         Maker().__call__,
     ]
     assert [function_digest(one) for one in nameless] == [None] * 5
+
+
+def test_a_partial_with_plain_values_is_named_by_them_and_by_what_a_path_holds(own: Path) -> None:
+    make = importlib.import_module("own_maker").make
+    data = own / "trace.csv"
+    data.write_text("1,2\n")
+
+    def key(**values: object) -> str | None:
+        return function_digest(partial(make, **values))
+
+    keys = {key(), key(seed=1), key(seed=2), key(seed=(1, "a")), key(seed=data), key(seed=str(data))}
+    assert len(keys) == 6
+    assert None not in keys
+    before = key(seed=data)
+    data.write_text("1,3\n")
+    assert key(seed=data) != before
+    assert key(seed=own) is None  # a folder
 
 
 def test_a_function_that_was_replaced_has_no_key(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

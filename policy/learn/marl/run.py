@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from policy.evaluation.closure import closure_of
-from policy.evaluation.kept import Unfinished
 from policy.evaluation.sources import code_version
+from policy.kept import Unfinished
 from policy.learn.augur import Augur
 from policy.learn.checkpoint import SHIPPED, save_checkpoint, versions
 from policy.learn.demand import DemandModel
@@ -204,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "training_s": given.training_s,
         "versions": versions(),
         "own_code": closure_of(["policy.learn.marl.run"]).digest[:16],
-        "code": {name: code_version(name)[:16] for name in REFERENCES},
+        "code": {name: code_version(name) for name in REFERENCES},
     }
     results = Results(given.out, made_by)
     results.tune(given.tuning_s, given.workers)

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from policy.learn.checkpoint import load_checkpoint, part_of, save_checkpoint, versions, write_log
+from policy.learn.checkpoint import (
+    check_resumable,
+    load_checkpoint,
+    part_of,
+    save_checkpoint,
+    versions,
+    write_log,
+)
 from policy.learn.marl.arena import Arena, make_arena
 from policy.learn.marl.base import play
 from policy.learn.marl.setups import Setup
@@ -105,8 +112,7 @@ class MarlTrainer:
         """Train to the end; the learner's actor is then the best one on the validation worlds.
 
         Args:
-            folder: Where to keep the checkpoint `last.safetensors`, `log.csv` and, at the end,
-                `best.safetensors`.
+            folder: Where to keep `last.safetensors`, `best.safetensors` and `log.csv`, written at every look.
             report: Called after every look at the validation worlds.
         """
         config = self.config
@@ -128,7 +134,8 @@ class MarlTrainer:
         """Judge on the validation worlds, keep the best that was learnt, write what was asked for."""
         cost_s = play(self._judge, self.learner.scores)
         self._since += 1
-        if self._episode and cost_s < self._best:
+        better = bool(self._episode) and cost_s < self._best
+        if better:
             self._best, self._since = cost_s, 0
             self._best_weights = deepcopy(self.learner.actor.state_dict())
         self.history.append(
@@ -142,6 +149,8 @@ class MarlTrainer:
         if folder is not None:
             state = self.learner.state()
             self._save(folder / "last.safetensors", {f"learner.{key}": value for key, value in state.items()})
+            if better:
+                self._save(folder / "best.safetensors", {})
             write_log(folder / "log.csv", self.history)
         if report is not None:
             report(self.history[-1])
@@ -169,12 +178,13 @@ class MarlTrainer:
         """Go on from a checkpoint that `run` wrote for the same config.
 
         Raises:
-            ValueError: If it was made with another config or from other worlds.
+            ValueError: If it was made with another config (more episodes or patience are taken) or worlds.
         """
         made = load_checkpoint(path)
         about = made.about
-        if about.get("config") != asdict(self.config) or about["trace_hash"] != self.digest:
-            raise ValueError(f"{path} was made with another config or from other worlds")
+        there = {**about.get("config", {}), "trace_hash": about.get("trace_hash")}
+        wanted = asdict(self.config) | {"trace_hash": self.digest}
+        check_resumable(path, there, wanted, {"episodes", "patience"})
         self.learner.load(part_of(made.tensors, "learner."))
         self._best_weights = {
             name: torch.from_numpy(made.tensors[name].copy()) for name in self.learner.actor.state_dict()

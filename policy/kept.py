@@ -46,7 +46,7 @@ class KeptRows:
         for line in self.path.read_bytes().splitlines() if self.path.is_file() else ():
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(row, dict):
                 yield row
@@ -115,7 +115,7 @@ def _short(value: object) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StaleResultsError(f"{path} is no JSON document of results: {error}") from error
     if not isinstance(document, dict):
         raise StaleResultsError(f"{path} is no JSON document of results: expected an object")

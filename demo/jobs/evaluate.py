@@ -1,0 +1,124 @@
+"""An evaluation, its catalogue, worlds and radio from wherever they come: presets, files, stores, traces."""
+
+import logging
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from demo.adapters import catalogue_from_store
+from demo.beamformed import beamformed_world
+from demo.console import tell_count
+from demo.zoo.cache import usable_root
+from demo.zoo.errors import ZooError
+from pbstore import open_store
+from policy.evaluation import Evaluation, WorldMaker, draw_world, evaluate
+from policy.evaluation.traces import TraceSource, account, replayed, trace_world
+from policy.interfaces import BlockCatalog
+from policy.replay import Objects
+from policy.request_files import FileFormat, TimeUnit
+from policy.scenario import Scenario, load_scenario
+from policy.splits import Split
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worlds:
+    """Which problem is played, and on which worlds."""
+
+    scenario: str
+    """Preset or file, see `policy.scenario.load_scenario`."""
+    catalog: Path | None = None
+    """A catalogue's `.npz`."""
+    catalog_from: Path | None = None
+    """A block store whose models are the catalogue."""
+    trace: TraceSource | None = None
+    """A file of requests in place of drawn ones."""
+    beamformers: bool = False
+    """Whether rates come from real beamformers."""
+    split: Split = "validation"
+    first: int = 0
+    count: int = 16
+
+    def __post_init__(self) -> None:
+        if self.catalog is not None and self.catalog_from is not None:
+            raise ValueError("name one catalogue: --catalog or --catalog-from")
+
+
+def trace_source(path: Path, time_unit: TimeUnit, columns: str, objects: Objects) -> TraceSource:
+    """A file of requests as the command line describes it; `columns` is `time=ts,model=object`.
+
+    Raises:
+        ValueError: If a column is not `field=name`, or its field is unknown.
+    """
+    pairs = [item.partition("=") for item in columns.split(",") if item.strip()]
+    wrong = next((key for key, equals, value in pairs if not equals or not value.strip()), None)
+    if wrong is not None:
+        raise ValueError(f"columns are field=name pairs such as time=ts,model=object, got {wrong!r}")
+    named = {key.strip(): value.strip() for key, _, value in pairs}
+    return TraceSource(path=path, how=FileFormat(time_unit=time_unit, columns=named), objects=objects)
+
+
+def scenario_of(worlds: Worlds) -> Scenario:
+    """The scenario on its catalogue."""
+    catalog = BlockCatalog.load(worlds.catalog) if worlds.catalog is not None else None
+    if worlds.catalog_from is not None:
+        with open_store(worlds.catalog_from, read_only=True) as store:
+            catalog = catalogue_from_store(store).catalog
+    return load_scenario(worlds.scenario, catalog)
+
+
+def run_evaluation(
+    worlds: Worlds,
+    schemes: list[str],
+    *,
+    seeds: int,
+    bound_worlds: int,
+    workers: int,
+    ray: bool,
+    folder: Path | None,
+    boot_seed: int,
+) -> Evaluation:
+    """Play and compare, telling progress on stderr; the settings say what became of a trace's requests."""
+    scenario = scenario_of(worlds)
+    maker: WorldMaker = beamformed_world if worlds.beamformers else draw_world
+    about = None
+    if worlds.trace is not None:
+        about = account(replayed(scenario, worlds.trace), scenario.config.num_slots)
+        if worlds.first + worlds.count > about["worlds"]:
+            raise ValueError(
+                f"{worlds.trace.path} has {about['slots']} slots, which are {about['worlds']} worlds of "
+                f"{scenario.config.num_slots}; {worlds.first + worlds.count} were asked for"
+            )
+        maker = partial(beamformed_world if worlds.beamformers else trace_world, source=worlds.trace)
+    result = evaluate(
+        scenario,
+        schemes,
+        worlds.count,
+        seeds,
+        split=worlds.split,
+        first_world=worlds.first,
+        bound_worlds=bound_worlds,
+        workers=workers,
+        ray=ray,
+        make_world=maker,
+        folder=folder,
+        progress=_tell,
+        boot_seed=boot_seed,
+    )
+    return result if about is None else replace(result, settings={**result.settings, "trace": about})
+
+
+def kept_in(folder: Path | None) -> Path | None:
+    """Where episodes are kept: a folder, or pbcast's cache; None and a warning if that cannot be used."""
+    if folder is not None:
+        return folder
+    try:
+        return usable_root() / "evaluations"
+    except ZooError as error:
+        log.warning("episodes are not kept: %s", error)
+        return None
+
+
+def _tell(done: int, total: int) -> None:
+    tell_count("worlds", done, total)

@@ -1,0 +1,1 @@
+"""Small programs that show how `policy` is used; each is run by a test."""
