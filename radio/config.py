@@ -19,6 +19,24 @@ _POSITIVE = (
     "bandwidth_hz",
     "min_distance_m",
 )
+_RANGES = {
+    "num_nodes": (1, 1_000_000),
+    "num_antennas": (1, 1_000_000),
+    "num_users": (1, 1_000_000),
+    "num_subbands": (1, 1_000_000),
+    "area_m": (1e-3, 1e6),
+    "carrier_hz": (1e6, 1e12),
+    "bandwidth_hz": (1.0, 1e12),
+    "min_distance_m": (1e-3, 1e6),
+    "node_power_dbm": (-200.0, 200.0),
+    "noise_figure_db": (-100.0, 200.0),
+    "noise_density_dbm_hz": (-300.0, 100.0),
+    "node_height_m": (1e-3, 1e5),
+    "antenna_spacing": (0.0, 1e4),
+    "phase_std_deg": (0.0, 1e6),
+    "timing_std_s": (0.0, 1.0),
+}
+"""What no radio link has need to leave: beyond, numbers overflow or a slip of units is likely."""
 _CHOICES = {
     "scenario": ("umi", "uma"),
     "array": ("ula", "upa"),
@@ -90,6 +108,7 @@ class RadioConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be {' or '.join(choices)}, got {getattr(self, name)!r}")
+        _check_ranges(self)
 
     @property
     def height_m(self) -> float:
@@ -113,10 +132,24 @@ class RadioConfig:
         return dbm_to_w(self.noise_density_dbm_hz) * self.bandwidth_hz * db_to_linear(self.noise_figure_db)
 
 
+def _check_ranges(config: RadioConfig) -> None:
+    """Refuse numbers beyond what a radio link can have."""
+    for name, (low, high) in _RANGES.items():
+        value = getattr(config, name)
+        if value is not None and not low <= value <= high:
+            raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value:g}")
+
+
 def _check_number(name: str, value: object, default: object) -> None:
     """Refuse what is no number where the default is one."""
     if isinstance(default, str) or value is default:
         return
     kind, label = (Integral, "a whole number") if isinstance(default, int) else (Real, "a finite number")
-    if not isinstance(value, kind) or not math.isfinite(float(value)):
-        raise ValueError(f"{name} must be {label}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise ValueError(f"{name} must be {label}, got {value!r:.80}")
+    try:
+        finite = math.isfinite(float(value))
+    except OverflowError:
+        raise ValueError(f"{name} must be {label}, got one too large") from None
+    if not finite:
+        raise ValueError(f"{name} must be {label}, got {value!r:.80}")

@@ -12,10 +12,15 @@ import numpy as np
 from radio import RadioConfig
 from radio.types import BoolArray, FloatArray
 
-__all__ = ["Settings", "chosen", "number", "places", "radio_config", "read_settings"]
+__all__ = ["Settings", "check_size", "chosen", "number", "places", "radio_config", "read_settings"]
 
 Settings = Mapping[str, Any]
 _KEYS = {"radio", "users_xy", "nodes_xy", "holders", "waiting", "size_bytes", "csi_error"}
+_MOST_BYTES = 1 << 24
+_MOST_COEFFICIENTS = 1 << 22
+"""Of a channel: 64 nodes of 8 antennas and 1,000 users are an eighth of it."""
+_MOST = {"size_bytes": 1e30, "csi_error": 1e6}
+_FARTHEST_M = 1e6
 
 
 def read_settings(path: Path) -> Settings:
@@ -24,9 +29,13 @@ def read_settings(path: Path) -> Settings:
     Raises:
         ValueError: If it is not TOML, or has keys that nobody reads.
     """
+    with path.open("rb") as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"{path} is larger than {_MOST_BYTES >> 20} MiB, no scenario file is")
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        settings = tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # digits without end and brackets without end, too
         raise ValueError(f"{path} is not valid TOML: {error}") from error
     unknown = set(settings) - _KEYS
     if unknown:
@@ -40,22 +49,35 @@ def radio_config(settings: Settings, counts: Mapping[str, int]) -> RadioConfig:
     """Table `radio`; what `counts` says comes from elsewhere and wins."""
     table = settings.get("radio", {})
     if not isinstance(table, dict):
-        raise ValueError(f"radio must be a table, got {table!r}")
+        raise ValueError(f"radio must be a table, got {_shown(table)}")
     known = [field.name for field in fields(RadioConfig)]
     unknown = sorted(set(table) - set(known))
     if unknown:
         raise ValueError(f"table [radio]: unknown {', '.join(unknown)}; known are {', '.join(known)}")
     try:
         return RadioConfig(**{**table, **counts})
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"table [radio]: {error}") from None
 
 
+def check_size(config: RadioConfig) -> None:
+    """Refuse a channel that is too large to draw and solve, before it takes the memory."""
+    count = config.num_users * config.num_nodes * config.num_antennas * config.num_subbands
+    if count > _MOST_COEFFICIENTS:
+        raise ValueError(
+            f"num_users x num_nodes x num_antennas x num_subbands must be at most {_MOST_COEFFICIENTS}, "
+            f"got {count:.3g}"
+        )
+
+
 def number(settings: Settings, name: str, default: float) -> float:
-    """A finite number >= 0."""
+    """A number >= 0."""
     value = settings.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be a number >= 0, got {value!r}")
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    if not real or not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a number >= 0, got {_shown(value)}")
+    if value > _MOST[name]:
+        raise ValueError(f"{name} must be at most {_MOST[name]:g}, got {_shown(value)}")
     return float(value)
 
 
@@ -65,10 +87,12 @@ def places(settings: Settings, name: str) -> FloatArray | None:
         return None
     try:
         made = np.array(settings[name], dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         made = np.zeros(0)
-    if made.ndim != 2 or made.shape[1] != 2 or not np.isfinite(made).all():
-        raise ValueError(f"{name} must be a list of [x, y] in m, got {settings[name]!r}")
+    if made.ndim != 2 or not len(made) or made.shape[1] != 2 or not np.isfinite(made).all():
+        raise ValueError(f"{name} must be a list of [x, y] in m, got {_shown(settings[name])}")
+    if np.abs(made).max() > _FARTHEST_M:
+        raise ValueError(f"{name} must be within {_FARTHEST_M:g} m, got {np.abs(made).max():g}")
     return made
 
 
@@ -78,6 +102,15 @@ def chosen(settings: Settings, name: str, count: int) -> BoolArray:
     indices = settings.get(name, [])
     for index in indices if isinstance(indices, list) else [indices]:
         if not isinstance(indices, list) or type(index) is not int or not 0 <= index < count:
-            raise ValueError(f"{name}: expected indices 0..{count - 1}, got {index!r}")
+            raise ValueError(f"{name}: expected indices 0..{count - 1}, got {_shown(index)}")
         mask[index] = True
     return mask
+
+
+def _shown(value: object) -> str:
+    """The value in a message: cut, as it may be of any length."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python prints
+        return "a number too long to print"
+    return text if len(text) <= 80 else text[:77] + "..."

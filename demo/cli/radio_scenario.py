@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from demo.cli.radio_file import Settings, chosen, number, places, radio_config, read_settings
+from demo.cli.radio_file import Settings, check_size, chosen, number, places, radio_config, read_settings
+from demo.cli.radio_sdp import announce, solve_sdp
 from radio import (
     BASELINES,
     BroadcastResult,
@@ -130,6 +131,7 @@ def load_scenario(path: Path | None, channel: Path | None, seed: int, csi_error:
     users, nodes = places(settings, "users_xy"), places(settings, "nodes_xy")
     counts = {"num_users": users, "num_nodes": nodes}
     config = radio_config(settings, {key: len(xy) for key, xy in counts.items() if xy is not None})
+    check_size(config)
     rng = np.random.default_rng(seed)
     deployment = draw_deployment(config, rng, nodes)
     users_xy = draw_users(config, rng) if users is None else users
@@ -158,6 +160,7 @@ def _from_file(path: Path, settings: Settings, share: float) -> Scenario:
     users, nodes, antennas = loaded.h.shape
     shape = {"num_users": users, "num_nodes": nodes, "num_antennas": antennas, "num_subbands": 1}
     config = radio_config(settings, shape)
+    check_size(config)
     power = config.power_w if loaded.power_w is None else loaded.power_w
     noise = config.noise_w if loaded.noise_w is None else loaded.noise_w
     error = (
@@ -202,10 +205,16 @@ def compare(scenario: Scenario, seed: int, *, sdp: bool, best: bool = False) -> 
     """
     if best:
         _check_global(scenario)
+    if sdp:
+        antennas = int(scenario.holders.sum()) * scenario.h.shape[2]
+        announce(int(scenario.waiting.sum()), antennas, robust=scenario.csi_error is not None)
     given = (scenario.h, scenario.power_w, scenario.noise_w, scenario.holders, scenario.waiting)
     solve_broadcast(*given, certify="none")  # warms up the linear algebra: times below are of the solver
     results: dict[str, tuple[BroadcastResult, float]] = {}
     for name, options in _solvers(scenario, sdp=sdp, best=best).items():
+        if options.get("solver") == "sdp":
+            results[name] = solve_sdp(given, options, seed)
+            continue
         started = time.process_time()
         result = solve_broadcast(*given, rng=np.random.default_rng(seed), **options)
         results[name] = (result, 1e3 * (time.process_time() - started))
@@ -309,8 +318,9 @@ def _group_row(scenario: Scenario) -> Row:
     )
     hertz = scenario.config.bandwidth_hz
     rate = 1.0 / plan.time_s_hz_bit if plan.time_s_hz_bit > 0 else math.inf
+    left_out = f" without {', '.join(map(str, plan.dropped))}" if plan.dropped else ""
     return Row(
-        name=f"{len(plan.groups)} group{'s' if len(plan.groups) != 1 else ''}, mean delay",
+        name=f"{len(plan.groups)} group{'s' if len(plan.groups) != 1 else ''}{left_out}, mean delay",
         rate_bit_s_hz=rate,
         airtime_s=8.0 * scenario.size_bytes * plan.mean_delay_s_hz_bit / hertz,
         snr_db=[],
