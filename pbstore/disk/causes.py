@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+from pbstore.disk.families import Families
 from pbstore.hashing import BlockId
 from pbstore.manifest import Manifest
 
@@ -51,7 +52,7 @@ class ModelCauses:
 
     name: str
     family: str
-    """Oldest model that this one shares tensors with or is coded against."""
+    """Root of the model's line: its base, the base's base, and so on. See `Families`."""
     causes: Causes
 
 
@@ -61,13 +62,12 @@ def by_model(store: "DiskBlockStore") -> list[ModelCauses]:
     owners: dict[BlockId, str] = {}
     files: set[str] = set()
     result = []
-    roots: dict[str, str] = {}
+    families = Families(store)
     for row in rows:
         manifest = store.manifest(row.name)
-        kin = _kin(store, manifest, owners)
-        roots[row.name] = roots[kin] if kin is not None else row.name
+        family = families.place(manifest, owners)
         causes = _causes(store, manifest, owners, files)
-        result.append(ModelCauses(name=row.name, family=roots[row.name], causes=causes))
+        result.append(ModelCauses(name=row.name, family=family, causes=causes))
     return result
 
 
@@ -77,19 +77,6 @@ def by_family(models: list[ModelCauses]) -> dict[str, Causes]:
     for item in models:
         families[item.family] = families.get(item.family, Causes()) + item.causes
     return families
-
-
-def _kin(store: "DiskBlockStore", manifest: Manifest, owners: dict[BlockId, str]) -> str | None:
-    """The older model with which this one has most tensor bytes in common, as copies or as bases."""
-    votes: dict[str, int] = {}
-    for tensor in store.tensors(manifest.name):
-        for piece in tensor.pieces:
-            for block_id in (piece.block_id, *store.info(piece.block_id).needs):
-                if owner := owners.get(block_id):
-                    votes[owner] = votes.get(owner, 0) + piece.raw_bytes
-    if not votes and manifest.base is not None and manifest.base.name in set(owners.values()):
-        return manifest.base.name
-    return max(votes, key=lambda name: votes[name], default=None)
 
 
 def _causes(

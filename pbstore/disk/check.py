@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pbstore.disk import catalog, index, pack, recount
+from pbstore.disk import concerned as where
 from pbstore.disk.index import Location
 from pbstore.errors import IntegrityError, PBStoreError
+from pbstore.hashing import BlockId
 
 if TYPE_CHECKING:
     from pbstore.disk.store import DiskBlockStore
@@ -26,7 +28,9 @@ class VerifyReport:
     """Blocks that were read and decoded."""
     raw_bytes: int
     problems: tuple[str, ...]
-    """One line each; empty if all is well."""
+    """One line each; empty if all is well. Of a block it says which models, files and tensors need it."""
+    damaged_models: tuple[str, ...] = ()
+    """Models with a damaged manifest or block, also those in the trash."""
 
     @property
     def ok(self) -> bool:
@@ -54,7 +58,10 @@ def verify(
     if not 0 <= sample <= 1 or (sample < 1 and rng is None):
         raise ValueError(f"sample must be in 0..1, and below 1 with an rng, got {sample}")
     problems: list[str] = []
-    for look in (_index_problems, _model_problems, _needs_problems, recount.problems):
+    lost: dict[str, None] = {}
+    bad: dict[BlockId, str] = {}
+    looks = (_index_problems, lambda store: _model_problems(store, lost, bad), recount.problems)
+    for look in looks:
         try:
             problems.extend(look(store))
         except IntegrityError as error:  # of the index itself
@@ -64,40 +71,49 @@ def verify(
         if rng is not None and sample < 1 and rng.random() >= sample:
             continue
         if problem := _block_problem(store, location):
-            problems.append(problem)
+            bad.setdefault(location.record.block_id, problem)
         blocks, raw_bytes = blocks + 1, raw_bytes + location.record.raw_bytes
         if progress is not None:
             progress(location.record.raw_bytes)
+    concerned = where.find(store, bad)
+    problems += [f"{problem}{concerned.told(block_id)}" for block_id, problem in bad.items()]
     if len(problems) > MAX_PROBLEMS:
         problems[MAX_PROBLEMS:] = [f"and {len(problems) - MAX_PROBLEMS} more"]
     return VerifyReport(
-        models=len(store.models()), blocks=blocks, raw_bytes=raw_bytes, problems=tuple(problems)
+        models=len(store.models()),
+        blocks=blocks,
+        raw_bytes=raw_bytes,
+        problems=tuple(problems),
+        damaged_models=tuple(sorted({**lost, **concerned.models})),
     )
 
 
-def _model_problems(store: "DiskBlockStore") -> Iterator[str]:
+def _model_problems(store: "DiskBlockStore", lost: dict[str, None], bad: dict[BlockId, str]) -> Iterator[str]:
+    """What is wrong with manifests; their models go into `lost`, blocks that are missing into `bad`."""
+    bad.update(_needs_problems(store))
     rows = catalog.all_models(store.connection)
     for row in rows:
         try:
             manifest = catalog.read_manifest(store.layout, row)
         except (PBStoreError, OSError) as error:
+            lost[row.title] = None
             yield str(error)
             continue
         for piece in dict.fromkeys(manifest.pieces()):
             location = store.find(piece.block_id)
             if location is None:
-                yield f"block {piece.block_id[:12]}, needed by {row.title}, is missing"
+                bad[piece.block_id] = f"block {piece.block_id[:12]} is missing"
             elif location.record.raw_bytes != piece.raw_bytes:
-                yield f"block {piece.block_id[:12]} of {row.title} has another size than its manifest says"
+                bad[piece.block_id] = f"block {piece.block_id[:12]} has another size than a manifest says"
     files = {row.file for row in rows}
     for path in (*store.layout.placed_manifests(), *store.layout.trashed_manifests()):
         if path.name not in files and catalog.load_file(path) is None:
             yield f"manifest file {path.name} is damaged"
 
 
-def _needs_problems(store: "DiskBlockStore") -> Iterator[str]:
-    for block_id in index.unclosed(store.connection):
-        yield f"block {block_id[:12]} needs a block that is missing or has a form that no base may have"
+def _needs_problems(store: "DiskBlockStore") -> dict[BlockId, str]:
+    why = "needs a block that is missing or has a form that no base may have"
+    return {block_id: f"block {block_id[:12]} {why}" for block_id in index.unclosed(store.connection)}
 
 
 def _block_problem(store: "DiskBlockStore", location: Location) -> str | None:

@@ -62,7 +62,8 @@ class DiskBlockStore(Upkeep, DiskBlocks):
 
     def models(self) -> tuple[str, ...]:
         """Names of all models, sorted."""
-        return tuple(row.name for row in self.model_rows())
+        query = f"SELECT name FROM models WHERE NOT ({catalog.IN_TRASH}) ORDER BY name"
+        return tuple(str(name) for (name,) in self.connection.execute(query).fetchall())
 
     def has_model(self, name: str) -> bool:
         """Whether there is a model of this name."""
