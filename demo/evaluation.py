@@ -1,21 +1,13 @@
-"""An evaluation as a table and as a picture."""
+"""An evaluation as tables."""
 
 from collections.abc import Mapping
-from itertools import cycle, pairwise
-from pathlib import Path
+from itertools import pairwise
 
 from rich.box import SIMPLE
 
 from demo.console import Sheet, say
-from demo.figures import clean_axes, pyplot
+from demo.show.ladder import BOUND_LABELS, ladder_order
 from policy.evaluation import Evaluation
-
-BOUND_LABELS = {
-    "one_step_clairvoyant_s": "one-step clairvoyant",
-    "true_planner_s": "planner with true dynamics",
-    "hindsight_upper_s": "hindsight optimum, at most",
-    "hindsight_lower_s": "hindsight optimum, at least",
-}
 
 
 def bound_lines(result: Evaluation) -> list[tuple[str, float]]:
@@ -29,11 +21,6 @@ def bound_lines(result: Evaluation) -> list[tuple[str, float]]:
         made = [(f"{label}, first {count} worlds", value) for label, value in made]
         made.append((f"{best}, first {count} worlds", result.on_bound_worlds[best]))
     return made
-
-
-def ladder_order(result: Evaluation) -> list[str]:
-    """Schemes from the worst to the best."""
-    return sorted(result.schemes, key=lambda name: -result.schemes[name].mean_delay_s)
 
 
 def evaluation_table(result: Evaluation) -> Sheet:
@@ -135,94 +122,3 @@ def markdown_capacities(sweep: Mapping[float, Evaluation]) -> str:
         cells = " | ".join(f"{result.schemes[name].mean_delay_s:.2f}" for result in sweep.values())
         lines.append(f"| {name} | {cells} |")
     return "\n".join(lines) + "\n"
-
-
-MARKERS = "osD^vPX"
-
-
-def draw_capacities(sweep: Mapping[float, Evaluation], path: Path) -> None:
-    """Cost of each scheme over the room of a node, with the interval of its mean over worlds."""
-    plt = pyplot()
-    fig, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    shares = [100 * share for share in sweep]
-    for name, marker in zip(ladder_order(next(iter(sweep.values()))), cycle(MARKERS)):
-        rows = [result.schemes[name] for result in sweep.values()]
-        costs = [row.mean_delay_s for row in rows]
-        ax.plot(shares, costs, marker=marker, mfc="none", ms=6, lw=1.5, label=name)
-        ax.fill_between(shares, *zip(*(row.mean_ci95 for row in rows), strict=True), alpha=0.12, lw=0)
-    first = next(iter(sweep.values())).settings
-    ax.set_xlabel("room of a node (% of the catalogue's deduplicated bytes)")
-    ax.set_ylabel("delay a slot, cache updates included (s)")
-    ax.set_ylim(bottom=0)
-    ax.set_title(f"{first['scenario']['name']}: {first['worlds']} {first['split']} worlds", fontsize=10)
-    bands = "bands: 95 % interval of the mean over worlds; all schemes play the same worlds"
-    fig.supxlabel(bands, fontsize=8)
-    clean_axes(ax, "y")
-    fig.legend(loc="outside right center", frameon=False, fontsize=8)
-    fig.savefig(path, dpi=150)
-    plt.close(fig)
-
-
-OURS = ("ewma-greedy", "ewma-local", "price", "planner", "learned")
-COLOURS = {"ours": "#1b6ca8", "ours, with something switched off": "#7fb2d9", "others": "#b8b8b8"}
-
-
-def draw_ladder(result: Evaluation, path: Path) -> None:
-    """Mean cost of each scheme with its interval, worst on top; bounds as lines.
-
-    Bounds of fewer worlds are drawn where they would be if all worlds were as hard as those, and the legend
-    says so.
-    """
-    plt = pyplot()
-    names = ladder_order(result)
-    fig, ax = plt.subplots(figsize=(9, 2.2 + 0.3 * len(names)), layout="constrained")
-    for row, name in enumerate(names):
-        summary = result.schemes[name]
-        mean, (low, high) = summary.mean_delay_s, summary.mean_ci95
-        kind = _kind(name)
-        first = kind not in map(_kind, names[:row])
-        ax.barh(row, mean, color=COLOURS[kind], height=0.7, label=kind if first else None)
-        ax.errorbar(mean, row, xerr=[[mean - low], [high - mean]], color="#333333", capsize=2, lw=1)
-        ax.annotate(
-            f"{mean:.2f}", (high, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
-        )
-    for (at, label), style in zip(_drawn_bounds(result), ("-", "--", "-.", ":"), strict=False):
-        ax.axvline(at, color="#c8553d", ls=style, lw=1, label=label)
-    settings = result.settings
-    ax.set_yticks(range(len(names)), names, fontsize=8)
-    ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.set_xlabel("delay a slot, cache updates included (s); whiskers: 95 % interval of the mean over worlds")
-    ax.set_title(
-        f"{settings['scenario']['name']}: {settings['catalog']['models']} models, "
-        f"{settings['catalog']['blocks']} blocks, {settings['worlds']} {settings['split']} worlds",
-        fontsize=10,
-    )
-    ax.spines[["top", "right"]].set_visible(False)
-    fig.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(path, dpi=150)
-    plt.close(fig)
-
-
-def _kind(name: str) -> str:
-    base, plus, _ = name.partition("+")
-    if base.partition(":")[0] not in OURS:
-        return "others"
-    return "ours, with something switched off" if plus else "ours"
-
-
-def _drawn_bounds(result: Evaluation) -> list[tuple[float, str]]:
-    """Where each bound is drawn, s, and what the legend says."""
-    bounds = {
-        label: value for key, label in BOUND_LABELS.items() if (value := result.bounds[key]) is not None
-    }
-    count = result.bounds["worlds"]
-    if not bounds or count == result.settings["worlds"]:
-        return [(value, f"{label}: {value:.2f}") for label, value in bounds.items()]
-    best = min(result.on_bound_worlds, key=result.on_bound_worlds.__getitem__)
-    there = result.on_bound_worlds[best]
-    scale = result.schemes[best].mean_delay_s / there
-    return [
-        (value * scale, f"{label}: {value:.2f} on {count} worlds, {value / there:.1%} of {best} there")
-        for label, value in bounds.items()
-    ]

@@ -1,10 +1,9 @@
 """The pictures of a run, drawn from its report alone."""
 
-import os
 from pathlib import Path
-from typing import Any
 
 from demo.report import RunReport
+from demo.show.figure import clean_axes, pyplot, save_figure
 
 VARIANTS = {
     # suffix of a scheme's name: (legend, colour)
@@ -22,6 +21,14 @@ def draw_figures(report: RunReport, folder: Path) -> tuple[Path, Path]:
         The paths of the two pictures.
     """
     return draw_delays(report, folder / "delay_by_scheme.png"), draw_savings(report, folder / "savings.png")
+
+
+def delay_rows(report: RunReport) -> list[dict[str, object]]:
+    """What the picture of delays shows, s."""
+    return [
+        {"scheme": name, "mean_delay_s": row.mean_delay_s, "p95_delay_s": row.p95_delay_s}
+        for name, row in report.schemes.items()
+    ]
 
 
 def draw_delays(report: RunReport, path: Path) -> Path:
@@ -59,8 +66,7 @@ def draw_delays(report: RunReport, path: Path) -> Path:
     )
     clean_axes(ax, "x")
     fig.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    fig.savefig(path, dpi=150)
-    plt.close(fig)
+    save_figure(fig, path, delay_rows(report))
     return path
 
 
@@ -86,50 +92,5 @@ def draw_savings(report: RunReport, path: Path) -> Path:
     ax.set_xlim(0, held.raw_bytes / 1e6 * 1.2)
     ax.set_xlabel(f"size of {held.models} real models (MB = 10$^6$ bytes)")
     clean_axes(ax, "x")
-    fig.savefig(path, dpi=150)
-    plt.close(fig)
+    save_figure(fig, path, [{"stored": name, "bytes": size} for name, size in bars.items()])
     return path
-
-
-FORMATS = (".png", ".pdf", ".svg")
-"""Endings of pictures."""
-
-
-def check_figure(path: Path) -> None:
-    """Refuse, before any work, a picture that could not be written afterwards.
-
-    Raises:
-        ValueError: If the ending is none of `FORMATS`, the path is a folder, or its folder cannot be written.
-    """
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"a picture ends in {', '.join(FORMATS)}, got {path.name!r}")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a picture in it")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise ValueError(f"{path} cannot be written: {folder} is no folder that can be written to")
-
-
-def pyplot() -> Any:  # noqa: ANN401 - matplotlib is untyped here
-    """Matplotlib's pyplot, drawing into files whatever `MPLBACKEND` a notebook left; fonts of type 42."""
-    before = os.environ.get("MPLBACKEND")
-    os.environ["MPLBACKEND"] = "Agg"  # else an unknown one is an error on import
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        matplotlib.rcParams.update({"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none"})
-        from matplotlib import pyplot as plt
-    finally:
-        if before is None:
-            del os.environ["MPLBACKEND"]
-        else:
-            os.environ["MPLBACKEND"] = before
-    return plt
-
-
-def clean_axes(ax: Any, axis: str) -> None:  # noqa: ANN401
-    """No frame at the top and right, a light grid behind along one axis."""
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(axis=axis, color="#e5e5e5", lw=0.8)
-    ax.set_axisbelow(True)

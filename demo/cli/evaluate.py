@@ -77,16 +77,20 @@ def evaluate(
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Neither use nor keep finished episodes.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
-    figure: Annotated[Path | None, typer.Option(help="Draw the ladder into this PNG.")] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="Draw the ladder (.png, .pdf, .svg); numbers as CSV beside."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Play schemes on the same worlds: delays with intervals, paired reductions, and what is left to gain.
 
     Finished episodes are kept, so that an interrupted evaluation goes on where it stopped.
     """
-    from demo.evaluation import draw_ladder, print_evaluation
-    from demo.figures import check_figure
+    from demo.evaluation import print_evaluation
     from demo.jobs.evaluate import Worlds, kept_in, run_evaluation, trace_source
+    from demo.show.figure import check_figure
+    from demo.show.ladder import draw_ladder
     from policy.learn.checkpoint import use_weights
 
     if figure is not None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from demo.cli.radio_scenario import Comparison, Scenario
+from demo.show.figure import pyplot, save_figure
 from radio.channel import Deployment, array_response, distances, large_scale
 from radio.types import ComplexArray, FloatArray
 
@@ -42,21 +43,24 @@ def draw_broadcast(scenario: Scenario, result: Comparison, path: Path) -> None:
         result: Its solvers.
         path: File to write; its ending says the format.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     mapped = scenario.deployment is not None
     height = max(4.8, 1.2 + 0.33 * len(result.users))
-    figure, panels = plt.subplots(
+    figure, panels = pyplot().subplots(
         1, 2 if mapped else 1, figsize=(13 if mapped else 7.5, height), layout="constrained", squeeze=False
     )
     if mapped:
         _draw_map(figure, panels[0, 0], scenario, result)
     _draw_users(panels[0, -1], result)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save_figure(figure, path, user_rows(result))
+
+
+def user_rows(result: Comparison) -> list[dict[str, object]]:
+    """SNR of each user with each solver that gives one, dB."""
+    made: list[dict[str, object]] = []
+    for place, user in enumerate(result.users):
+        snr: dict[str, object] = {f"{row.name}_db": row.snr_db[place] for row in result.rows if row.snr_db}
+        made.append({"user": user, "matched_db": result.matched_db[place], **snr})
+    return made
 
 
 def _draw_map(figure: Any, axes: Any, scenario: Scenario, result: Comparison) -> None:  # noqa: ANN401 - matplotlib

@@ -1,7 +1,9 @@
 """A picture of where the bytes of a store went."""
 
+from dataclasses import asdict
 from pathlib import Path
 
+from demo.show.figure import pyplot, save_figure
 from pbstore.disk.causes import Causes
 
 CAUSES = {
@@ -24,12 +26,7 @@ def draw_savings(rows: dict[str, Causes], path: Path, title: str) -> None:
         path: File to write; its ending says the format.
         title: Headline.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(9, 1.6 + 0.42 * max(1, len(rows))), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(9, 1.6 + 0.42 * max(1, len(rows))), layout="constrained")
     left = [0.0] * len(rows)
     places = list(range(len(rows)))
     for field, (label, colour) in CAUSES.items():
@@ -42,5 +39,4 @@ def draw_savings(rows: dict[str, Causes], path: Path, title: str) -> None:
     axes.set_title(title, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save_figure(figure, path, [{"label": name, **asdict(causes)} for name, causes in rows.items()])

@@ -10,6 +10,7 @@ from demo.zoo import build_zoo
 from demo.zoo.cache import cache_root
 from pbstore import open_store
 from policy.catalogs import findings_catalog
+from policy.evaluation.closure import closure_of
 from policy.interfaces import BlockCatalog
 
 
@@ -21,7 +22,9 @@ def zoo_catalog(size: str, form: str = "cold") -> BlockCatalog:
         form: `cold` stores deltas and compressed blocks, `hot` every distinct block raw.
     """
     zoo = build_zoo(size, progress=True)
-    made = hashlib.sha256("\n".join(str(model.folder) for model in zoo).encode()).hexdigest()[:12]
+    folders = "\n".join(str(model.folder) for model in zoo)
+    code = closure_of(["pbstore.disk.store"]).digest  # another coder stores other sizes
+    made = hashlib.sha256(f"{folders}\n{code}".encode()).hexdigest()[:12]
     with open_store(cache_root() / "experiments" / f"zoo-{size}-{form}-{made}") as store:
         for model in zoo:
             if model.name not in store.models():

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import policy
-from demo.figures import clean_axes, pyplot
+from demo.show.figure import clean_axes, pyplot, save_figure
 
 RESULTS = Path(policy.__file__).parent / "learn" / "results" / "convergence.json"
 LEARNERS = {
@@ -38,6 +38,17 @@ REFERENCES = {"ewma-greedy": "EWMA-greedy (nothing learnt)", "lru": "LRU"}
 AXES = {"cpu_s": "CPU time of training (s)", "env_steps": "slots played (training)"}
 
 Curve = Sequence[Mapping[str, float]]
+
+
+def curve_rows(curves: Mapping[str, Mapping[str, Curve]]) -> list[dict[str, object]]:
+    """All looks of all curves that are drawn."""
+    drawn = [name for name in {**LEARNERS, **ABLATIONS} if curves.get(name)]
+    return [
+        {"learner": name, "seed": seed, **point}
+        for name in drawn
+        for seed, curve in curves[name].items()
+        for point in curve
+    ]
 
 
 def draw_convergence(results: Mapping[str, Any], path: Path) -> None:
@@ -66,8 +77,7 @@ def draw_convergence(results: Mapping[str, Any], path: Path) -> None:
     count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
     text = f"Scenario findings; lines: mean of {count} training seeds, bands: their range; cut off above 60 s"
     fig.suptitle(text, fontsize=11)
-    fig.savefig(path, dpi=130)
-    plt.close(fig)
+    save_figure(fig, path, curve_rows(results["curves"]))
 
 
 def _draw(ax: Any, runs: Sequence[Curve], key: str, text: str, colour: str) -> None:  # noqa: ANN401

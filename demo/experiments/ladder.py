@@ -16,17 +16,19 @@ from typing import Any
 import numpy as np
 
 from demo.beamformed import beamformed_world
-from demo.evaluation import draw_capacities, draw_ladder, markdown_capacities, markdown_rungs, markdown_table
+from demo.evaluation import markdown_capacities, markdown_rungs, markdown_table
 from demo.experiments.catalogues import CATALOGUES
+from demo.experiments.options import experiment_parser
+from demo.show.ladder import draw_capacities, draw_ladder
 from demo.zoo.cache import cache_root
 from policy.config import FINDINGS
 from policy.errors import SchemeError
 from policy.evaluation import Evaluation, draw_world, evaluate
 from policy.interfaces import BlockCatalog
+from policy.kept import write_json
 from policy.scenario import Scenario
 from policy.schemes import HOMES, find_scheme
 from policy.splits import Split
-from policy.strict_json import strict_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -109,11 +111,10 @@ def climb(name: str, options: argparse.Namespace) -> None:
         share: _play(scenario_of(name, share), list(SWEEP), options.sweep_worlds, 0, options)
         for share in (CAPACITIES if options.sweep_worlds else ())
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
     label = name if options.radio == "cheap" else f"{name}-{options.radio}"
-    stem = RESULTS / f"ladder-{label}"
+    stem = options.out / f"ladder-{label}"
     document = {"ladder": _kept(full), "capacities": {share: _kept(e) for share, e in sweep.items()}}
-    stem.with_suffix(".json").write_text(strict_json(document) + "\n", encoding="utf-8")
+    write_json(stem.with_suffix(".json"), document)
     rungs = {rung: text for rung, text in RUNGS.items() if rung in full.schemes}
     text = [
         f"# {label}: {options.worlds} {options.split} worlds, {options.seeds} seed(s)\n",
@@ -125,7 +126,7 @@ def climb(name: str, options: argparse.Namespace) -> None:
     stem.with_suffix(".md").write_text("\n".join(text), encoding="utf-8")
     draw_ladder(full, stem.with_suffix(".png"))
     if sweep:
-        draw_capacities(sweep, RESULTS / f"capacities-{label}.png")
+        draw_capacities(sweep, options.out / f"capacities-{label}.png")
     print("\n".join(text), flush=True)
 
 
@@ -158,9 +159,7 @@ def _play(
 
 def main() -> None:
     """Read the command line and climb."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = experiment_parser(__doc__, RESULTS)
     parser.add_argument("names", nargs="*", choices=[[], *CATALOGUES], default=[])
     parser.add_argument("--worlds", type=int, default=64)
     parser.add_argument("--sweep-worlds", type=int, default=16)

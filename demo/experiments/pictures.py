@@ -4,9 +4,11 @@ python -m demo.experiments.pictures
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from demo.evaluation import draw_capacities, draw_ladder
+from demo.experiments.options import out_option
+from demo.show.ladder import draw_capacities, draw_ladder
 from policy.evaluation import Evaluation
 
 RESULTS = Path(__file__).parent / "results"
@@ -37,6 +39,12 @@ def draw_all(source: Path, folder: Path) -> list[Path]:
     return made
 
 
-if __name__ == "__main__":
-    for picture in draw_all(RESULTS, RESULTS):
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw into a folder, and name the pictures."""
+    for picture in draw_all(RESULTS, out_option(__doc__, RESULTS, argv)):
         print(picture.name)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

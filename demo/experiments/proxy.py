@@ -7,6 +7,7 @@ What counts for a policy is the order within a slot: which holders are faster, a
 see the shadowing and fading of TR 38.901, the cheap radio sees places alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -15,12 +16,13 @@ import numpy as np
 from scipy.stats import rankdata
 
 from demo.beamformed import beamformed_world
+from demo.experiments.options import out_option
 from policy.config import PRESETS
 from policy.interfaces import Float
+from policy.kept import write_json
 from policy.rates import proxy_delay
 from policy.scenario import Scenario, load_scenario
 from policy.splits import world_seed
-from policy.strict_json import strict_json
 
 RESULTS = Path(__file__).parent / "results"
 Combining = Literal["power-sum", "coherent"]
@@ -44,8 +46,9 @@ def correlations(scenario: Scenario, combining: Combining, rng: np.random.Genera
     return np.array(made)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and keep what was found."""
+    out = out_option(__doc__, RESULTS / "proxy.json", argv)
     found = {}
     for name in PRESETS:
         for combining in get_args(Combining):
@@ -56,9 +59,9 @@ def main() -> None:
                 "slots": values.size,
             }
             print(name, combining, found[f"{name}, {combining}"], flush=True)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "proxy.json").write_text(strict_json(found) + "\n", encoding="utf-8")
+    write_json(out, found)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

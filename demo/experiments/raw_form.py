@@ -5,16 +5,19 @@
 The same models, test worlds, and room on the nodes; only the form of the blocks differs.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from demo.experiments.catalogues import zoo_catalog
+from demo.experiments.options import out_option
 from demo.zoo.cache import cache_root
 from policy.config import FINDINGS
 from policy.evaluation import Evaluation, evaluate
 from policy.interfaces import BlockCatalog
+from policy.kept import write_json
 from policy.scenario import Scenario
 from policy.splits import world_seed
 from policy.statistics import bootstrap, paired
@@ -34,8 +37,9 @@ def play(catalog: BlockCatalog, room: float) -> tuple[Scenario, Evaluation]:
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Play both forms, check that the worlds are the same, compare."""
+    out = out_option(__doc__, RESULTS / "raw-form.json", argv)
     forms = {"deltas": zoo_catalog("small"), "raw": zoo_catalog("small", "hot")}
     room = 1.1 * float(forms["deltas"].whole_bytes.max())
     (small, with_deltas), (large, raw) = (play(catalog, room) for catalog in forms.values())
@@ -56,9 +60,10 @@ def main() -> None:
             for name in SCHEMES
         },
     }
-    (RESULTS / "raw-form.json").write_text(strict_json(found) + "\n", encoding="utf-8")
+    write_json(out, found)
     print(strict_json(found))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

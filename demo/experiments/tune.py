@@ -8,13 +8,15 @@ in `policy/schemes`; what was tried and what it gave is in `results/tuning.json`
 
 import itertools
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from demo.experiments.options import experiment_parser
 from demo.zoo.cache import cache_root
 from policy.evaluation import evaluate
+from policy.evaluation.sources import code_version
+from policy.kept import write_json
 from policy.scenario import load_scenario
-from policy.strict_json import strict_json
 
 RESULTS = Path(__file__).parent / "results"
 BUDGET = 12
@@ -72,19 +74,26 @@ def tune(scheme: str) -> dict[str, float]:
     return dict(sorted(costs.items(), key=lambda item: item[1]))
 
 
-def main(schemes: list[str]) -> None:
-    """Tune, print, and keep what was found beside what is known."""
-    path = RESULTS / "tuning.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for scheme in schemes or GRIDS:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Tune, print, and keep what was found beside what is known of schemes whose code is as it was."""
+    parser = experiment_parser(__doc__, RESULTS / "tuning.json")
+    parser.add_argument("schemes", nargs="*", choices=[[], *GRIDS], default=[], metavar="SCHEME")
+    given = parser.parse_args(argv)
+    code = {scheme: code_version(scheme) for scheme in GRIDS}
+    document = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else {}
+    made_by = document.get("made_by", {})
+    known = {
+        name: cost for name, cost in document.get("cost_s", {}).items() if made_by.get(name) == code[name]
+    }
+    for scheme in given.schemes or GRIDS:
         found = tune(scheme)
         known[scheme] = {name: round(cost, 3) for name, cost in found.items()}
         best, worst = next(iter(found.items())), list(found.items())[-1]
         print(f"{best[0]:60} {best[1]:6.2f}   (worst {worst[1]:.2f})", flush=True)
-    RESULTS.mkdir(parents=True, exist_ok=True)
     ordered = {scheme: known[scheme] for scheme in GRIDS if scheme in known}
-    path.write_text(strict_json(ordered) + "\n", encoding="utf-8")
+    write_json(given.out, {"made_by": {scheme: code[scheme] for scheme in ordered}, "cost_s": ordered})
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    raise SystemExit(main())

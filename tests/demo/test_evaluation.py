@@ -1,4 +1,6 @@
+import csv
 import json
+import re
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -9,8 +11,6 @@ import pytest
 from demo.cli import main
 from demo.console import PlainConsole
 from demo.evaluation import (
-    draw_capacities,
-    draw_ladder,
     evaluation_table,
     markdown_capacities,
     markdown_rungs,
@@ -18,6 +18,7 @@ from demo.evaluation import (
 )
 from demo.experiments.pictures import draw_all
 from demo.experiments.tune import GRIDS, settings_of
+from demo.show.ladder import draw_capacities, draw_ladder
 from policy.catalogs import findings_catalog
 from policy.config import FINDINGS
 from policy.evaluation import Evaluation, evaluate
@@ -122,7 +123,20 @@ def test_pictures_are_drawn(result: Evaluation, tmp_path: Path) -> None:
     draw_ladder(result, tmp_path / "a.png")
     draw_capacities(sweep, tmp_path / "b.png")
 
+    draw_ladder(result, tmp_path / "a.pdf")
+    draw_capacities(sweep, tmp_path / "b.pdf")
+
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("a.png", "b.png"))
+    for name in ("a.pdf", "b.pdf"):
+        data = (tmp_path / name).read_bytes()
+        assert b"/Type3" not in data  # fonts are of type 42, which publishers take
+        width_pt = float(re.search(rb"/MediaBox \[ 0 0 ([0-9.]+)", data)[1])  # type: ignore[index]
+        assert width_pt == pytest.approx(72 * (7.16 if name == "a.pdf" else 3.5), abs=1)
+    numbers = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    assert {row["name"] for row in numbers if row["kind"] == "scheme"} == set(result.schemes)
+    for row in numbers:  # bounds are told for the worlds that they were computed on, beside the schemes there
+        assert float(row["on_bound_worlds_s"]) > 0
+        assert row["bound_worlds"] == "1"
     assert "10%" in markdown_capacities(sweep)
     assert np.isfinite(result.costs["lru"]).all()
 
