@@ -11,7 +11,8 @@ from radio.channel.fading import (
     draw_iid,
 )
 from radio.channel.files import ChannelFile, load_channel, save_channel
-from radio.channel.geometry import array_response, distances, draw_users, grid_nodes
+from radio.channel.foreign import from_deepmimo, from_sionna, from_sionna_paths
+from radio.channel.geometry import array_response, distances, draw_users, grid_nodes, receive_antennas
 from radio.channel.large_scale import Deployment, LargeScale, LinkState, draw_deployment, large_scale
 from radio.channel.pathloss import los_probability, path_loss_db
 
@@ -34,12 +35,16 @@ __all__ = [
     "draw_users",
     "error_radius",
     "estimate_csi",
+    "from_deepmimo",
+    "from_sionna",
+    "from_sionna_paths",
     "grid_nodes",
     "large_scale",
     "load_channel",
     "los_probability",
     "path_loss_db",
     "pilot_error_std",
+    "receive_antennas",
     "sample_ball",
     "save_channel",
 ]

@@ -7,7 +7,15 @@ import numpy as np
 from radio.config import RadioConfig
 from radio.types import ComplexArray, FloatArray
 
-__all__ = ["array_response", "array_shape", "distances", "draw_users", "element_grid", "grid_nodes"]
+__all__ = [
+    "array_response",
+    "array_shape",
+    "distances",
+    "draw_users",
+    "element_grid",
+    "grid_nodes",
+    "receive_antennas",
+]
 
 
 def grid_nodes(num_nodes: int, area_m: float) -> FloatArray:
@@ -43,6 +51,24 @@ def distances(
     difference = users_xy[..., :, None, :] - nodes_xy
     ground = np.maximum(np.hypot(difference[..., 0], difference[..., 1]), config.min_distance_m)
     return ground, np.hypot(ground, config.height_m - config.user_height_m)
+
+
+def receive_antennas(users_xy: FloatArray, count: int, spacing_m: float) -> FloatArray:
+    """Places of the antennas of users who have several, in a line along x around each user.
+
+    `radio.channel.channel(deployment, places, fading)` at these places is (..., users, receive, nodes,
+    antennas): the antennas of a user are places in the same fading.
+
+    Args:
+        users_xy: (..., users, 2), m.
+        count: Antennas of a user, >= 1.
+        spacing_m: From one to the next, m; half a wavelength is usual.
+
+    Returns:
+        Places, (..., users, receive, 2), m.
+    """
+    offsets = (np.arange(count) - 0.5 * (count - 1)) * spacing_m
+    return np.asarray(users_xy[..., None, :] + np.stack([offsets, np.zeros(count)], axis=1))
 
 
 def array_shape(config: RadioConfig) -> tuple[int, int]:
