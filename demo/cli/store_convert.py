@@ -37,9 +37,10 @@ def source_folder(
         return
     from pbstore.checkpoint import convert_folder, dequantise_gguf
     from pbstore.nesting import OwnStore, is_store
+    from pbstore.scratch import scratch
 
-    with tempfile.TemporaryDirectory(prefix="pbcast-") as temporary:
-        target = Path(temporary) / "model"
+    with scratch(Path(tempfile.gettempdir()), "pbcast-convert-") as temporary:
+        target = temporary / "model"
         if dequantise is not None:
             dequantise_gguf(_gguf_file(path), target, dequantise)
         else:

@@ -4,35 +4,34 @@ What the store has is read from the store; what is new lies in the copy alone, s
 what comes behind it, as in the run. The copy lies beside the store and needs as much room as the new blocks.
 """
 
-import fcntl
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from shutil import rmtree
 from typing import Self
 
 from pbstore.disk.blockstore import DiskBlocks
 from pbstore.disk.layout import Layout
 from pbstore.disk.opening import open_store
-from pbstore.disk.pack import Record, pack_numbers, pack_path
+from pbstore.disk.pack import Record
 from pbstore.disk.reader import PackReader
 from pbstore.disk.rehearse import Rehearsal
 from pbstore.disk.store import DiskBlockStore
 from pbstore.nesting import OwnStore
+from pbstore.scratch import scratch
 
 PREFIX = ".pbcast-plan-"
-"""How the folders of copies begin; one that nobody holds was left by a dry run that was killed."""
+"""How the folders of copies begin."""
 
 
 class _Overlay(PackReader):
     """Reads records that the store has from the store, and further ones from the copy."""
 
-    def __init__(self, real: Path, copy: Path) -> None:
+    def __init__(self, real: Path, copy: Path, ends: Mapping[int, int]) -> None:
+        """`ends` says where each of the store's packs ends by the index: what lies behind means nothing."""
         super().__init__(copy)
-        self._real = PackReader(real)
-        self._ends = {number: pack_path(real, number).stat().st_size for number in pack_numbers(real)}
+        self._real, self._ends = PackReader(real), ends
 
     def read(self, pack: int, record: Record) -> bytes:
         """See `PackReader`."""
@@ -88,7 +87,8 @@ class Trial(Rehearsal):
     def of(cls, real: DiskBlockStore, folder: Path) -> Self:
         """Make a copy in an empty folder."""
         trial = super().of(real, folder)
-        trial._reader = _Overlay(real.layout.packs, trial.layout.packs)
+        ends = dict(trial.connection.execute("SELECT number, end FROM packs").fetchall())
+        trial._reader = _Overlay(real.layout.packs, trial.layout.packs, ends)
         return trial
 
     @property
@@ -106,8 +106,8 @@ class Trial(Rehearsal):
 
 @contextmanager
 def trial(path: Path) -> Iterator[DiskBlockStore]:
-    """A copy of the store in a folder, or a new store if there is none, that goes in the end."""
-    with _scratch(path) as folder:
+    """A copy of the store in a folder, or of a new one if there is none, that goes in the end."""
+    with scratch(_beside(path), PREFIX) as folder:
         there = Layout(path).settings.exists()
         copied = folder / "copy"
         copied.mkdir()
@@ -115,28 +115,7 @@ def trial(path: Path) -> Iterator[DiskBlockStore]:
             yield copy
 
 
-@contextmanager
-def _scratch(path: Path) -> Iterator[Path]:
-    """An empty folder beside a store, or among the temporary ones; what killed dry runs left there goes."""
+def _beside(path: Path) -> Path:
+    """The folder that a store lies in or will lie in, or the one for temporary files."""
     beside = next(one for one in path.absolute().parents if one.is_dir())
-    parent = beside if os.access(beside, os.W_OK) else Path(tempfile.gettempdir())
-    for left in parent.glob(f"{PREFIX}*"):
-        _if_free(left, lambda left=left: rmtree(left, ignore_errors=True))  # type: ignore[misc]
-    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent) as folder:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield Path(folder)
-        finally:
-            os.close(fd)
-
-
-def _if_free(folder: Path, action: Callable[[], None]) -> None:
-    """Do something with a folder that no process holds."""
-    with suppress(OSError):
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            action()
-        finally:
-            os.close(fd)
+    return beside if os.access(beside, os.W_OK) else Path(tempfile.gettempdir())

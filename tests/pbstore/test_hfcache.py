@@ -133,6 +133,8 @@ def test_a_dry_run_is_the_run(
     if start == "a store":
         with open_store(path) as store:
             store.add(hub / "models--org--base" / "snapshots" / "main", "my/base")
+        with (path / "packs" / "00000001.pack").open("ab") as file:
+            file.write(os.urandom(300_000))  # what a killed add leaves
     elif start == "all there":
         run(capsys, hub)
     before = {name: data for name, data in folder_content(path).items() if "index" not in name}
