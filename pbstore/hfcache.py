@@ -4,15 +4,14 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbstore.errors import BadFileError, IndexCorruptError, ManifestError, PBStoreError, StoreLockedError
 from pbstore.ingest import AddReport
-from pbstore.manifest import check_name
+from pbstore.manifest import Manifest, check_name
 from pbstore.savings import Savings
-from pbstore.source import list_source
 
 if TYPE_CHECKING:
     from pbstore.disk.store import DiskBlockStore
@@ -130,18 +129,28 @@ def import_cache(
 def _add(
     store: "DiskBlockStore", item: Snapshot, keep_damaged: bool, progress: Callable[[int], None] | None
 ) -> AddReport:
-    sums = {}
-    for file in list_source(item.folder).files:
-        blob = file.place.resolve().name
-        if file.place.is_symlink() and _SHA256.fullmatch(blob):
-            sums[file.path] = blob
-    return store.add(
+    def check(manifest: Manifest) -> None:
+        for path, why in _damaged(item.folder, manifest):
+            raise BadFileError(str(item.folder / path), why)
+
+    report = store.add(
         item.folder,
         item.name,
         keep_damaged=keep_damaged,
-        sums=sums,
+        check=None if keep_damaged else check,
         progress=lambda _, size: progress(size) if progress is not None else None,
     )
+    further = dict(_damaged(item.folder, store.manifest(item.name))) if keep_damaged else {}
+    return replace(report, damaged=tuple(sorted({*report.damaged, *further})))
+
+
+def _damaged(folder: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Files that are not what the cache calls them by."""
+    for entry in manifest.files:
+        place = folder / entry.path
+        wanted = place.resolve().name if place.is_symlink() else ""
+        if _SHA256.fullmatch(wanted) and wanted != entry.sha256:
+            yield entry.path, f"damaged: its sha256 is {entry.sha256[:12]}, and should be {wanted[:12]}"
 
 
 def _snapshots(repo: Path, name: str, bad: list[BadItem]) -> Iterator[Snapshot]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from math import lcm
@@ -14,7 +14,7 @@ from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.split import Piece as FilePiece
 from pbstore.checkpoint.split import split_stream
 from pbstore.codecs.types import TensorSpec
-from pbstore.errors import BadFileError, SourceChangedError
+from pbstore.errors import SourceChangedError
 from pbstore.feed import FreshBlock, Sink
 from pbstore.hashing import BlockId, hash_block
 from pbstore.manifest import BaseLink, FileEntry, Manifest, Piece
@@ -76,8 +76,8 @@ class Origin:
     """Keep files that are not what their names say as they are, instead of refusing them."""
     progress: Progress | None = None
     """Gets negative numbers of bytes, too, where a folder has changed and is read again."""
-    sums: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 that files must have, by path; one that has another is not what its name says."""
+    check: Callable[[Manifest], None] | None = None
+    """Called when all is read, and nothing is filed yet; what it raises refuses the model."""
 
 
 class Reading(NamedTuple):
@@ -128,35 +128,28 @@ def scan_folder(origin: Origin, sink: Sink) -> Reading:
     source = list_source(origin.folder, origin.own)
     plans, damaged = _plan(source, origin.keep_damaged)
     scan = _Scan(sink, origin.progress)
-    entries: list[FileEntry] = []
     try:
         with Pool(1, "pbstore-hash") as pool:
-            for file, plan in plans:
-                entries.append(entry := _scan_file(scan, file, plan, pool))
-                if origin.sums.get(entry.path, entry.sha256) != entry.sha256:
-                    _refuse_or_note(origin, file, entry, damaged)
+            entries = tuple(_scan_file(scan, file, plan, pool) for file, plan in plans)
         check_unchanged(origin.folder, origin.own, source)
     except SourceChangedError:
         scan.take_back()
         raise
     manifest = Manifest(
         name=origin.name,
-        files=tuple(entries),
+        files=entries,
         weights=weights_hash(scan.tensors, entries),
         base=origin.base,
         empty_folders=source.empty_folders,
     )
-    return Reading(manifest, source.skipped, tuple(dict.fromkeys(damaged)))
+    if origin.check is not None:
+        origin.check(manifest)
+    return Reading(manifest, source.skipped, damaged)
 
 
-def _refuse_or_note(origin: Origin, file: SourceFile, entry: FileEntry, damaged: list[str]) -> None:
-    if not origin.keep_damaged:
-        wanted, found = origin.sums[entry.path][:12], entry.sha256[:12]
-        raise BadFileError(str(file.place), f"damaged: its sha256 is {found}, and should be {wanted}")
-    damaged.append(entry.path)
-
-
-def _plan(source: Source, keep_damaged: bool) -> tuple[list[tuple[SourceFile, list[FilePiece]]], list[str]]:
+def _plan(
+    source: Source, keep_damaged: bool
+) -> tuple[list[tuple[SourceFile, list[FilePiece]]], tuple[str, ...]]:
     """Where to cut each file, and which files are not what their names say."""
     plans, damaged = [], []
     for file in source.files:
@@ -170,7 +163,7 @@ def _plan(source: Source, keep_damaged: bool) -> tuple[list[tuple[SourceFile, li
                 pieces = split_stream(stream, file.stamp.size, NO_NAME)
                 damaged.append(file.path)
         plans.append((file, pieces))
-    return plans, damaged
+    return plans, tuple(damaged)
 
 
 def cut(pieces: list[FilePiece], limit: int = PIECE_BYTES) -> Iterator[FilePiece]:

@@ -65,16 +65,17 @@ def add(
     form = "hot" if hot else "cold"
     with (
         source_folder(folder, convert, dequantise, store) as source,
-        progress(source_bytes(source, store)) as advance,
+        progress(source_bytes(source.folder, store)) as advance,
         open_store(store, parse_size(capacity)) as opened,
     ):
         report = opened.add(
-            source,
+            source.folder,
             name,
             base,
             form=form,
             thorough=thorough or dequantise is not None,
             keep_damaged=keep_damaged,
+            check=source.check,
             progress=lambda _, size: advance(size),
         )
     print_result(asdict(report), as_json, f"added {name}: {report.files} files, {report.blocks} blocks")

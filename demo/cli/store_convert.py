@@ -1,21 +1,32 @@
 """A folder to add, made from pickles or from a GGUF file where the user asks for it."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from demo.console import warn
+from pbstore import SourceChangedError
 
 if TYPE_CHECKING:
     from pbstore.checkpoint import ConvertReport
+    from pbstore.nesting import OwnStore
+    from pbstore.source import Stamp
+
+
+class ToAdd(NamedTuple):
+    """A folder to add."""
+
+    folder: Path
+    check: Callable[[object], None] | None = None
+    """Raises SourceChangedError if what the folder was made from is not as it was."""
 
 
 @contextmanager
 def source_folder(
     path: Path, convert: bool, dequantise: str | None, store: Path | None = None
-) -> Iterator[Path]:
+) -> Iterator[ToAdd]:
     """The folder to add; a temporary one if something has to be converted.
 
     What a conversion keeps as it is, or leaves out, is named on stderr.
@@ -33,20 +44,40 @@ def source_folder(
     if not path.is_dir() and not (dequantise and path.is_file()):
         raise FileNotFoundError(f"expected the folder of a model, there is none at {path}")
     if not convert and dequantise is None:
-        yield path
+        yield ToAdd(path)
         return
     from pbstore.checkpoint import convert_folder, dequantise_gguf
-    from pbstore.nesting import OwnStore, is_store
     from pbstore.scratch import scratch
+
+    before = _stamps(path, store)
+
+    def check(_: object) -> None:
+        after = _stamps(path, store)
+        if changed := {place for place, _ in before.items() ^ after.items()}:
+            raise SourceChangedError(str(min(changed)), "it was converted as it was before")
 
     with scratch(Path(tempfile.gettempdir()), "pbcast-convert-") as temporary:
         target = temporary / "model"
         if dequantise is not None:
             dequantise_gguf(_gguf_file(path), target, dequantise)
         else:
-            own = OwnStore.at(store) if store is not None and is_store(store) else None
-            _tell(convert_folder(path, target, own=own, link=True))
-        yield target
+            _tell(convert_folder(path, target, own=_own(store), link=True))
+        yield ToAdd(target, check)
+
+
+def _stamps(path: Path, store: Path | None) -> "dict[Path, Stamp]":
+    """What changes when what is converted does."""
+    from pbstore.source import Stamp, list_source
+
+    if path.is_file():
+        return {path: Stamp.of(path.stat())}
+    return {file.place: file.stamp for file in list_source(path, _own(store)).files}
+
+
+def _own(store: Path | None) -> "OwnStore | None":
+    from pbstore.nesting import OwnStore, is_store
+
+    return OwnStore.at(store) if store is not None and is_store(store) else None
 
 
 def _tell(report: "ConvertReport") -> None:

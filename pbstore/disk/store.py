@@ -1,6 +1,6 @@
 """The store on the disk: models over blocks."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -197,7 +197,7 @@ class DiskBlockStore(Upkeep, DiskBlocks):
         form: str = COLD,
         thorough: bool = False,
         keep_damaged: bool = False,
-        sums: Mapping[str, str] | None = None,
+        check: Callable[[Manifest], None] | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
         """Store a model's folder: every file, every byte; see README.md for what of a folder comes back.
@@ -214,7 +214,7 @@ class DiskBlockStore(Upkeep, DiskBlocks):
             thorough: Try also slow forms, which make few models much smaller: those that were once quantised,
                 which then take about twice as long. `cool` does so for a model that is stored.
             keep_damaged: Keep damaged files as they are, and name them in the report.
-            sums: SHA-256 that files must have, by path: one that has another is damaged.
+            check: Called when all is read and nothing is filed yet; what it raises refuses the model.
             progress: Called with a path and bytes just read; below 0 if they will be read again.
 
         Raises:
@@ -226,7 +226,7 @@ class DiskBlockStore(Upkeep, DiskBlocks):
         how = HowStored(form=form, thorough=thorough)
         named = adapters.named_base(Path(folder)) if base is None else None
         link = self._base_link(named if named is not None and self.has_model(named) else base)
-        origin = Origin(Path(folder), check_name(name), link, self.own, keep_damaged, progress, sums or {})
+        origin = Origin(Path(folder), check_name(name), link, self.own, keep_damaged, progress, check)
         return steadily(lambda: adding.add_model(self, origin, how))
 
     def checkout(

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+from demo.cli import main
 from pbstore import DiskBlockStore, SourceChangedError, open_store
 from pbstore.errors import BadFileError
 from pbstore.source import TRIES, on_step
@@ -203,3 +205,30 @@ def test_a_changed_folder_leaves_nothing_in_the_packs(
         store.add(folder, "org/model", form="hot")
         store.checkout("org/model", tmp_path / "out")
     assert folder_content(tmp_path / "out") == folder_content(folder)
+
+
+def test_a_conversion_and_what_is_beside_it_are_of_one_state(tmp_path: Path) -> None:
+    import torch
+
+    def version(folder: Path, number: int) -> None:
+        torch.save({"w": torch.full((40,), float(number))}, folder / "pytorch_model.bin")
+        (folder / "config.json").write_text(str(number))
+
+    kept = refused = 0
+    for step in range(0, 40, 2):
+        folder = tmp_path / f"{step}"
+        folder.mkdir()
+        version(folder, 1)
+        with changing(folder, lambda folder: version(folder, 2), lambda count, step=step: count == step):
+            words = ["add", folder, "--name", f"m/{step}", "--convert", "--store", folder / "store"]
+            code = main(["store", *map(str, words)])
+        if code:
+            refused += 1
+            continue
+        kept += 1
+        with open_store(folder / "store") as store:
+            store.checkout(f"m/{step}", tmp_path / f"out-{step}")
+        weights = load_file(tmp_path / f"out-{step}" / "model.safetensors")["w"]
+        assert int((tmp_path / f"out-{step}" / "config.json").read_text()) == int(weights[0])
+    assert kept
+    assert refused
