@@ -58,15 +58,6 @@ SizeOption = Annotated[
 DEFAULT_STORE = Path("store")
 
 
-class InterruptedByUserError(Exception):
-    """Ctrl-C, as one line and an exit code; whole blocks that were finished are kept."""
-
-    exit_code = 130
-
-    def __str__(self) -> str:
-        return "interrupted; the store is whole, what was finished is kept"
-
-
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -122,10 +113,7 @@ def progress(total: int | None) -> Iterator[Callable[[int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("", total=total)
-        try:
-            yield lambda size: bar.update(task, advance=size)
-        except KeyboardInterrupt:
-            raise InterruptedByUserError from None
+        yield lambda size: bar.update(task, advance=size)
 
 
 def show(result: dict[str, Any], as_json: bool, line: str) -> None:
