@@ -93,7 +93,9 @@ def _put_on(base: PreTrainedModel, config: PeftConfig, state: dict[str, Any], na
 
     kind: Any = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
     plain = starts_plainly(config)
-    as_it_is = plain and base.dtype == torch.float32  # else peft casts what it takes so, and back
+    as_it_is = (
+        plain and getattr(base, "dtype", None) == torch.float32
+    )  # else peft casts what it takes so, and back
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model: PeftModel = kind(base, config, low_cpu_mem_usage=plain)

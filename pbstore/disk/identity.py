@@ -1,5 +1,6 @@
 """Which stored model is which, by its weights: for a model that is bound to its base's content."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pbstore.disk import catalog
@@ -26,20 +27,24 @@ def base_link(store: "DiskBlockStore", name: str) -> BaseLink:
         raise
 
 
-def find_weights(store: "DiskBlockStore", weights: str) -> tuple[str, ...]:
+def with_weights(store: "DiskBlockStore", weights: str) -> Iterator[str]:
     """Names of the models that have these weights; none for an empty hash, which earlier versions stored.
 
     What the index says is checked against the manifests and headers. If it knows none, the models that an
     earlier version filed under an incomplete hash are looked at.
     """
     if not weights:
-        return ()
+        return
     query = f"SELECT name FROM models WHERE weights = ? AND NOT ({catalog.IN_TRASH}) ORDER BY name"
     named = [str(name) for (name,) in store.connection.execute(query, (weights,)).fetchall()]
-    found = tuple(name for name in named if _has(store, name, weights, every=True))
-    return found or tuple(
-        name for name in store.models() if name not in named and _has(store, name, weights, every=False)
-    )
+    found = False
+    for name in named:
+        if _has(store, name, weights, every=True):
+            found = True
+            yield name
+    if not found:
+        others = (name for name in store.models() if name not in named)
+        yield from (name for name in others if _has(store, name, weights, every=False))
 
 
 def _has(store: "DiskBlockStore", name: str, weights: str, *, every: bool) -> bool:

@@ -310,11 +310,11 @@ class DiskBlockStore(Upkeep, DiskBlocks):
 
     def has_weights(self, weights: str) -> bool:
         """Whether a model with these weights is in the store, whatever its name."""
-        return bool(self.find_weights(weights))
+        return next(identity.with_weights(self, weights), None) is not None
 
     def find_weights(self, weights: str) -> tuple[str, ...]:
         """Names of the models with these weights: how an adapter finds its base by content."""
-        return identity.find_weights(self, weights)
+        return tuple(identity.with_weights(self, weights))
 
     def repair(self, other: "DiskBlockStore | None" = None) -> RepairReport:
         """Build the index anew, and take damaged blocks and manifests from another store."""

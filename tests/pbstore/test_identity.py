@@ -16,6 +16,7 @@ from pbstore import DiskBlockStore, MemoryBlockStore, ingest, open_store
 from pbstore.checkpoint.adapter import find_base
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.split import split_file
+from pbstore.disk import dependents
 from pbstore.manifest import BaseLink
 from pbstore.weights import identities
 
@@ -91,6 +92,9 @@ def test_a_bound_model_takes_no_other_base_and_finds_its_own_under_any_name(
         store.add(write(tmp_path / "other", content(2)), f"other/{name.replace(' ', '-')}")
     store.add(write_adapter(tmp_path / "adapter"), "adapter", base="base")
     assert find_base(store, "adapter") == "base"
+    assert dependents.find(store, store.model_row("base")).bound == ("adapter",)
+    for row in store.model_rows():
+        assert row.name == "base" or not dependents.find(store, row).bound
 
     store.remove("base")
     store.add(write(tmp_path / "other", BASES[kind](3)), "base")

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from pbstore import DiskBlockStore, open_store
 from pbstore.checkpoint.adapter import find_base, load_adapter
+from pbstore.checkpoint.convert import convert_folder
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.state_dict import load_state_dict
 
@@ -303,6 +304,54 @@ def test_dtypes_are_those_that_peft_gives(
 
     base = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "base")
     assert_same(load_adapter(store, "adapter"), reference(base, folder))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4, "loftq_iter": 1}},
+        {"init_lora_weights": "corda", "corda_config": {"cache_file": "/gone.bin"}},
+        {"init_lora_weights": "lora_ga", "lora_ga_config": {}},
+        {"init_lora_weights": "eva", "eva_config": {}},
+        {"use_qalora": True, "qalora_group_size": 8},
+        {"alora_invocation_tokens": [1, 2]},
+        {"arrow_config": {"top_k": 1}},
+        {"use_bdlora": {"target_modules_bd_a": ["q_proj"], "nblocks": 2}},
+        {"newer_setting": 3},
+    ],
+    ids=lambda settings: next(iter(settings)) + str(settings.get("init_lora_weights", "")),
+)
+def test_a_rare_lora_is_loaded_or_refused_as_peft_does_both(
+    settings: Settings, store: DiskBlockStore, tmp_path: Path
+) -> None:
+    folder = make_adapter(llama(), "LORA", KINDS["LORA"], tmp_path / "adapter")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, **settings}))
+    store.add(folder, "adapter")
+    try:
+        expected = reference(llama(), folder)
+    except Exception:
+        expected = None
+
+    if expected is None:
+        with pytest.raises(CheckpointError, match="adapter"):
+            load_adapter(store, "adapter", base=llama())
+    else:
+        assert_same(load_adapter(store, "adapter", base=llama()), expected)
+
+
+@pytest.mark.parametrize("kind", ["LORA", "PREFIX_TUNING"])
+def test_a_converted_adapter_is_the_same_adapter(kind: str, store: DiskBlockStore, tmp_path: Path) -> None:
+    folder = make_adapter(llama(), kind, KINDS[kind], tmp_path / "adapter")
+    expected = reference(llama(), folder)
+    torch.save(load_file(folder / WEIGHTS), folder / "adapter_model.bin")
+    (folder / WEIGHTS).unlink()
+
+    for copy in ("one", "two"):
+        convert_folder(folder, tmp_path / copy)
+        store.add(tmp_path / copy, "adapter")  # the second time it is the same
+
+    assert_same(load_adapter(store, "adapter", base=llama()), expected)
 
 
 def test_a_named_adapter_is_loaded_from_its_folder(store: DiskBlockStore, tmp_path: Path) -> None:
