@@ -12,6 +12,8 @@ from demo.cli.store_convert import source_folder
 from demo.cli.store_picture import CAUSES, draw_savings
 from demo.cli.store_shared import (
     DEFAULT_STORE,
+    ConvertOption,
+    DequantiseOption,
     JsonOption,
     KeepDamagedOption,
     NameArgument,
@@ -50,12 +52,8 @@ def add(
     base: Annotated[str | None, typer.Option("--base", help="Stored model that it was made from.")] = None,
     hot: Annotated[bool, typer.Option("--hot", help="Store all blocks raw, to be mapped.")] = False,
     thorough: ThoroughOption = False,
-    convert: Annotated[
-        bool, typer.Option("--convert", help="Turn pickles into safetensors; weights only, no code is run.")
-    ] = False,
-    dequantise: Annotated[
-        str | None, typer.Option(help="Turn a GGUF file into float32, float16 or bfloat16 tensors.")
-    ] = None,
+    convert: ConvertOption = False,
+    dequantise: DequantiseOption = None,
     keep_damaged: KeepDamagedOption = False,
     capacity: SizeOption = None,
     store: StoreOption = DEFAULT_STORE,

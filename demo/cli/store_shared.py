@@ -30,6 +30,13 @@ KeepDamagedOption = Annotated[
     bool,
     typer.Option("--keep-damaged", help="Keep files that are not what their names say as they are."),
 ]
+ConvertOption = Annotated[
+    bool, typer.Option("--convert", help="Turn pickles into safetensors; weights only, no code is run.")
+]
+DequantiseOption = Annotated[
+    str | None,
+    typer.Option("--dequantise", help="Turn a GGUF file into float32, float16 or bfloat16 tensors."),
+]
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="PBCAST_STORE", help="Folder of the store; made if missing.")
 ]

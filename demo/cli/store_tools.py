@@ -7,8 +7,11 @@ from typing import Annotated
 import typer
 
 from demo.cli.app import EXIT_CODES
+from demo.cli.store_convert import source_folder
 from demo.cli.store_shared import (
     DEFAULT_STORE,
+    ConvertOption,
+    DequantiseOption,
     JsonOption,
     KeepDamagedOption,
     NameArgument,
@@ -38,17 +41,23 @@ def plan(
     base: Annotated[str | None, typer.Option("--base", help="Stored model that it was made from.")] = None,
     hot: Annotated[bool, typer.Option("--hot", help="Store all blocks raw.")] = False,
     thorough: ThoroughOption = False,
+    convert: ConvertOption = False,
+    dequantise: DequantiseOption = None,
     keep_damaged: KeepDamagedOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Show what adding a folder would cost; nothing is kept."""
-    with existing(store) as opened, progress(source_bytes(folder, store)) as advance:
+    with (
+        existing(store) as opened,
+        source_folder(folder, convert, dequantise, store) as source,
+        progress(source_bytes(source, store)) as advance,
+    ):
         report = opened.plan(
-            folder,
+            source,
             base,
             form="hot" if hot else "cold",
-            thorough=thorough,
+            thorough=thorough or dequantise is not None,
             keep_damaged=keep_damaged,
             progress=lambda _, size: advance(size),
         )

@@ -389,9 +389,14 @@ def test_the_command_names_what_it_keeps_and_what_it_leaves_out(tmp_path: Path) 
     (tmp_path / "old" / "run.sh").write_text("true")
     (tmp_path / "old" / "run.sh").chmod(0o755)
 
-    done = pbcast(tmp_path / "store", "add", tmp_path / "old", "--name", "m", "--convert")
+    with open_store(tmp_path / "store"):
+        pass
 
-    assert done.returncode == 0
+    planned = pbcast(tmp_path / "store", "plan", tmp_path / "old", "--convert", "--json")
+    done = pbcast(tmp_path / "store", "add", tmp_path / "old", "--name", "m", "--convert", "--json")
+
+    assert (done.returncode, planned.returncode) == (0, 0)
+    assert {**json.loads(done.stdout), "name": "plan", "fits": True} == json.loads(planned.stdout)
     assert "kept 'training_args.bin' as it is: the state of a trainer" in done.stderr
     assert "left out of 'best.pth.tar': 'epoch'" in done.stderr
     with open_store(tmp_path / "store") as store:
