@@ -51,10 +51,10 @@ def plan(
     with (
         existing(store) as opened,
         source_folder(folder, convert, dequantise, store) as source,
-        progress(source_bytes(source, store)) as advance,
+        progress(source_bytes(source.folder, store)) as advance,
     ):
         report = opened.plan(
-            source,
+            source.folder,
             base,
             form="hot" if hot else "cold",
             thorough=thorough or dequantise is not None,
