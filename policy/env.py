@@ -6,7 +6,6 @@ and it lacks them; otherwise the best migration is taken. The reward, shared by 
 slot. The horizon truncates.
 """
 
-from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -17,7 +16,16 @@ from pettingzoo import ParallelEnv
 from policy.batched.worlds import batch_worlds
 from policy.interfaces import Bool, Float, Int
 from policy.migration import first_holders
-from policy.observe import NodeObservation, SlotView, credit, global_state, observation_space, observe
+from policy.observe import (
+    NodeObservation,
+    SlotView,
+    credit,
+    flat_space,
+    flatten,
+    global_state,
+    observation_space,
+    observe,
+)
 from policy.placing import fill_by_score
 from policy.rates import ProxyDelay
 from policy.rollout import empty_placement, play_slot, slot_cost_s
@@ -34,13 +42,21 @@ class PlacementEnv(ParallelEnv[str, NodeObservation, Action]):  # type: ignore[m
 
     metadata = {"name": "pbcast_placement_v0", "render_modes": []}  # noqa: RUF012 - the name PettingZoo asks for
 
-    def __init__(self, scenario: Scenario, migration: Literal["best", "actions"] = "best") -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        migration: Literal["best", "actions"] = "best",
+        observations: Literal["dict", "flat"] = "dict",
+    ) -> None:
         """Wrap a scenario.
 
         Args:
             scenario: At most `policy.tables.MAX_TABLE_NODES` nodes.
             migration: `best`: exact best migration; `actions`: nodes choose what to fetch.
+            observations: `dict`: parts by name; `flat`: one row of numbers, as most libraries want it.
         """
+        if observations not in ("dict", "flat"):
+            raise ValueError(f"observations must be 'dict' or 'flat', got {observations!r}")
         if migration not in ("best", "actions"):
             raise ValueError(f"migration must be 'best' or 'actions', got {migration!r}")
         self.scenario, self._migration = scenario, migration
@@ -48,15 +64,21 @@ class PlacementEnv(ParallelEnv[str, NodeObservation, Action]):  # type: ignore[m
         self.agents: list[str] = []
         self.render_mode = None
         self._rng = np.random.default_rng()
+        self._is_flat = observations == "flat"
+        seen = flat_space if self._is_flat else observation_space
+        # one object for each agent, for they are seeded apart
+        self.observation_spaces = {agent: seen(scenario) for agent in self.possible_agents}
+        self.action_spaces = {agent: self._actions() for agent in self.possible_agents}
 
-    @cache  # noqa: B019 - PettingZoo wants the same object each time
-    def observation_space(self, agent: str) -> spaces.Dict:
-        """See `policy.observe.observation_space`."""
-        return observation_space(self.scenario)
+    def observation_space(self, agent: str) -> spaces.Space[Any]:
+        """See `policy.observe.observation_space` and `flat_space`."""
+        return self.observation_spaces[agent]
 
-    @cache  # noqa: B019
     def action_space(self, agent: str) -> spaces.Space[Any]:
         """Scores in [-1, 1] for all blocks; with migration actions a dict of `scores` and `fetch`."""
+        return self.action_spaces[agent]
+
+    def _actions(self) -> spaces.Space[Any]:
         blocks = self.scenario.catalog.num_blocks
         scores = spaces.Box(-1.0, 1.0, (blocks,), np.float32)
         if self._migration == "best":
@@ -65,7 +87,7 @@ class PlacementEnv(ParallelEnv[str, NodeObservation, Action]):  # type: ignore[m
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, NodeObservation], dict[str, dict[str, Any]]]:
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """Draw the next world; `seed` restarts the row of worlds, `options={"world": w}` gives one."""
         if seed is not None:
             self._rng = np.random.default_rng(seed)
@@ -90,7 +112,7 @@ class PlacementEnv(ParallelEnv[str, NodeObservation, Action]):  # type: ignore[m
     def step(
         self, actions: dict[str, Action]
     ) -> tuple[
-        dict[str, NodeObservation],
+        dict[str, Any],
         dict[str, float],
         dict[str, bool],
         dict[str, bool],
@@ -167,12 +189,17 @@ class PlacementEnv(ParallelEnv[str, NodeObservation, Action]):  # type: ignore[m
         lost = needed & ~wanted.any(axis=0)
         return np.asarray(wanted | (first_holders(self._world, self._slot) & lost))
 
-    def _observations(self) -> dict[str, NodeObservation]:
+    def _observations(self) -> dict[str, Any]:
         config, models = self.scenario.config, self.scenario.catalog.num_models
         seen = observe(self._view, self._world.trace.node_xy, config.area_m, models)
-        return dict(zip(self.possible_agents, seen, strict=True))
+        rows = map(flatten, seen) if self._is_flat else seen
+        return dict(zip(self.possible_agents, rows, strict=True))
 
 
-def make_env(scenario: Scenario, migration: Literal["best", "actions"] = "best") -> PlacementEnv:
+def make_env(
+    scenario: Scenario,
+    migration: Literal["best", "actions"] = "best",
+    observations: Literal["dict", "flat"] = "dict",
+) -> PlacementEnv:
     """The environment of a scenario, see `PlacementEnv`."""
-    return PlacementEnv(scenario, migration)
+    return PlacementEnv(scenario, migration, observations)

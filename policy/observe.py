@@ -34,17 +34,19 @@ class SlotView:
 
 
 def observation_space(scenario: Scenario) -> spaces.Dict:
-    """Space of one node's observation; own parts apart from those of the others."""
+    """Space of one node's observation; own parts apart from those of the others (a single node has none)."""
     config, catalog = scenario.config, scenario.catalog
     blocks, models = catalog.num_blocks, catalog.num_models
 
     def box(low: float, high: float, *shape: int) -> spaces.Box:
         return spaces.Box(low, high, shape, np.float32)
 
+    shape = (config.num_nodes - 1, blocks)
+    others = {"other_caches": spaces.Box(0, 1, shape, np.int8)} if config.num_nodes > 1 else {}
     return spaces.Dict(
         {
             "own_cache": spaces.MultiBinary(blocks),
-            "other_caches": spaces.MultiBinary((config.num_nodes - 1, blocks)),
+            **others,
             "cell_requests": box(0.0, float(config.num_users), models),
             "all_requests": box(0.0, float(config.num_users), models),
             "block_delay": box(0.0, np.inf, blocks),
@@ -69,7 +71,7 @@ def observe(view: SlotView, node_xy: Float, area_m: float, models: int) -> list[
     return [
         {
             "own_cache": placement[node],
-            "other_caches": np.delete(placement, node, axis=0),
+            **({"other_caches": np.delete(placement, node, axis=0)} if len(placement) > 1 else {}),
             "cell_requests": mine[node],
             "all_requests": every.copy(),
             "block_delay": delay.copy(),
@@ -80,6 +82,25 @@ def observe(view: SlotView, node_xy: Float, area_m: float, models: int) -> list[
         }
         for node in range(node_xy.shape[0])
     ]
+
+
+def flat_space(scenario: Scenario) -> spaces.Box:
+    """The space of `flatten`'s result."""
+    parts = observation_space(scenario).spaces.values()
+    lows, highs = zip(*(_bounds(part) for part in parts), strict=True)
+    return spaces.Box(np.concatenate(lows), np.concatenate(highs), dtype=np.float32)
+
+
+def _bounds(space: spaces.Space[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    if isinstance(space, spaces.Box):
+        return space.low.ravel().astype(np.float32), space.high.ravel().astype(np.float32)
+    size = int(np.prod(space.shape or ()))
+    return np.zeros(size, np.float32), np.ones(size, np.float32)
+
+
+def flatten(observation: NodeObservation) -> NDArray[np.float32]:
+    """An observation as one row of numbers, its parts in the order of their names, as Gymnasium has them."""
+    return np.concatenate([np.ravel(observation[name]).astype(np.float32) for name in sorted(observation)])
 
 
 def global_state(view: SlotView, area_m: float, models: int) -> NDArray[np.float32]:
