@@ -109,6 +109,20 @@ def write_folder(
     )
 
 
+def replaced_files(manifest: Manifest, folder: Path) -> list[str]:
+    """Paths of the files in a folder that a forced checkout would replace, for they have other bytes.
+
+    Raises:
+        FileExistsError: If a folder is where a file is to be.
+    """
+    targets = ((entry, folder / entry.path) for entry in manifest.files)
+    return [
+        entry.path
+        for entry, target in targets
+        if os.path.lexists(target) and _must_write(target, entry, force=True)
+    ]
+
+
 def check_folder(root: Path, folder: Path) -> None:
     """Refuse a folder in which files are to be written; nothing is made.
 

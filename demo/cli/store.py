@@ -20,11 +20,14 @@ from demo.cli.store_shared import (
     SizeOption,
     StoreOption,
     ThoroughOption,
+    YesOption,
+    agree,
     existing,
     human,
     parse_size,
     print_json,
     progress,
+    some_of,
     source_bytes,
     tell_exceptions,
 )
@@ -34,6 +37,7 @@ from demo.cli.store_upkeep import upkeep
 from demo.console import Sheet, visible, warn
 from pbstore import DiskBlockStore, Savings, open_store
 from pbstore.disk.causes import Causes, by_family, by_model
+from pbstore.restore import replaced_files
 
 app = typer.Typer(
     help="Keep models in a deduplicating store of parameter blocks.",
@@ -178,13 +182,19 @@ def _print_steps(report: Savings) -> None:
 def checkout(
     name: NameArgument,
     folder: Annotated[Path, typer.Argument(help="Target folder, made if missing.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace files that have other bytes.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files that have other bytes; asks before it does.")
+    ] = False,
+    yes: YesOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Write a model's files and empty folders, byte for byte, each block checked against its hash."""
-    with existing(store) as opened, progress(opened.model_row(name).raw_bytes) as advance:
-        report = opened.checkout(name, folder, force=force, progress=lambda _, size: advance(size))
+    with existing(store) as opened:
+        if force and (lost := replaced_files(opened.manifest(name), folder)):
+            agree(f"replace {len(lost)} files in {folder}", some_of(lost), yes)
+        with progress(opened.model_row(name).raw_bytes) as advance:
+            report = opened.checkout(name, folder, force=force, progress=lambda _, size: advance(size))
     print_result(asdict(report), as_json, f"wrote {name} to {folder}: {report.files} files, all checked")
 
 

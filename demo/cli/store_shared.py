@@ -63,6 +63,8 @@ SizeOption = Annotated[
     str | None, typer.Option("--capacity", help="Most payload bytes, such as 500MB or 2GiB.")
 ]
 DEFAULT_STORE = Path("store")
+MOST_NAMED = 10
+"""Models or files that are named in a plan."""
 
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -165,6 +167,12 @@ def agree(what: str, plan: Sequence[str], yes: bool) -> None:
         raise NotConfirmedError(what, "nobody can be asked here: --yes does it")
     if not answers_yes("Go on? [y/N] "):
         raise NotConfirmedError(what, "the answer was not yes")
+
+
+def some_of(names: Sequence[str]) -> list[str]:
+    """Some of many names for a plan, and how many more there are."""
+    more = [f"and {len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return [*names[:MOST_NAMED], *more]
 
 
 def room(before: DiskUse, after: DiskUse) -> str:

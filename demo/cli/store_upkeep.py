@@ -1,9 +1,9 @@
 """`pbcast store`, giving room back: remove and restore, collect, evict, heat and cool; plans come first."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from demo.cli.store_shared import (
     print_json,
     room,
     show,
+    some_of,
 )
 from demo.console import say, table_of
 from pbstore import DiskBlockStore
@@ -31,8 +32,6 @@ from pbstore.disk.forms import FormReport
 from pbstore.disk.plans import Plan
 
 upkeep = typer.Typer(epilog=EXIT_CODES)
-MOST_NAMED = 10
-"""Models that are named in a plan."""
 
 
 @upkeep.command("rm", epilog=EXIT_CODES)
@@ -257,9 +256,8 @@ def balance(
     say(f"  {room(report.before, report.after)}")
 
 
-def _some(names: Any) -> str:  # noqa: ANN401 - any sequence of texts
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(list(names)[:MOST_NAMED]) + more
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(some_of(names))
 
 
 def _day(seconds: float) -> str:
