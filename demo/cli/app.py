@@ -113,6 +113,8 @@ def _run(argv: Sequence[str] | None, as_json: bool) -> int:
     except Exception as error:
         if not is_expected(error):
             raise
+        if getattr(error, "exit_code", 1) == INTERRUPTED:  # said once, by whoever called
+            return INTERRUPTED
         if logging.getLogger().isEnabledFor(logging.INFO):  # --verbose
             traceback.print_exc()
         return _fail(error, str(error), int(getattr(error, "exit_code", 1)), as_json)
