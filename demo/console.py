@@ -87,6 +87,11 @@ def tell_count(what: str, done: int, total: int) -> None:
     print(f"\r{visible(what)}: {done}/{total}", end="\n" * (done == total), file=sys.stderr, flush=True)
 
 
+def warn_over(line: str) -> None:
+    """Print a line on standard error that the next one is written over, where that is a terminal."""
+    print(visible(line), end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
+
+
 def answers_yes(question: str) -> bool:
     """Ask on standard error and read one line."""
     print(visible(question), end="", file=sys.stderr, flush=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from demo.console import warn, warn_over
 from radio import BroadcastResult, SolverFailedError, solve_broadcast
 
 __all__ = ["SdpCost", "announce", "sdp_cost", "solve_sdp"]
@@ -121,8 +122,7 @@ def _wait(process: "subprocess.Popen[bytes]", question: bytes) -> bytes:
 
 def _say(line: str, *, over: bool = False) -> None:
     """On stderr; over the last line where that is a terminal."""
-    end = "\r" if over and sys.stderr.isatty() else "\n"
-    print(line, end=end, file=sys.stderr, flush=True)
+    (warn_over if over else warn)(line)
 
 
 def _main() -> None:
