@@ -31,7 +31,7 @@ _RANGES = {
     "node_power_dbm": (-200.0, 200.0),
     "noise_figure_db": (-100.0, 200.0),
     "noise_density_dbm_hz": (-300.0, 100.0),
-    "node_height_m": (1e-3, 1e5),
+    "node_height_m": (1e-3, 1e3),
     "antenna_spacing": (0.0, 1e4),
     "phase_std_deg": (0.0, 1e6),
     "timing_std_s": (0.0, 1.0),

@@ -8,8 +8,8 @@ from radio.bounds.beam import beam_bound, one_user_bound
 from radio.bounds.eigen import multiplier_bound, relaxation_columns
 from radio.bounds.interior import exact_bound
 from radio.fast.robust import RobustPoint, robust_fixed_point
-from radio.fast.search import Certify
-from radio.fast.weights import random_start
+from radio.fast.search import Certify, search
+from radio.fast.weights import fixed_point, random_start
 from radio.fast.worst_case import worst_case
 from radio.types import BoolArray, ComplexArray, FloatArray
 
@@ -29,9 +29,11 @@ _FLOORS = (0.0, 1e-3, 1e-2)
 """Least price of a node's power tried, as a share of the mean: a node that the error wipes out has none."""
 EXTRA_COLUMNS = 2
 """Columns beyond those of the nominal relaxation with which loose rows are solved again."""
+_FAR = 0.15
+"""Gap above which the nominal search is asked as well."""
 _NOTHING = 1e-14
 """Bound below which nothing can be guaranteed."""
-_FIRST, _RELAXED, _MARKED, _LONG = 0, 10, 20, 30
+_FIRST, _RELAXED, _MARKED, _LONG, _AIMED = 0, 10, 20, 30, 40
 """Numbers of calls, for their starts."""
 _LARGEST_EXACT = 64
 """Nodes times antennas up to which loose bounds are mended by the interior point, beyond by longer runs."""
@@ -182,6 +184,9 @@ def search_robust(
         rows.offer(again, end.v, rows.guaranteed(again, end.v)[0])
         if number == 0 and certify != "none" and columns == 1:
             _bound_one_column(rows, again, end, "eig")
+    if certify != "none":
+        for call in (_AIMED, _AIMED + 1):
+            _aim(rows, np.flatnonzero((rows.gap() > _FAR) & rows.hopeful()), call)
     return rows.v, np.maximum(rows.least, 0.0) ** 2, rows.bound
 
 
@@ -213,6 +218,35 @@ def prove_robust(
     else:
         _bound_one_column(rows, everyone, rows.run(everyone, 1, 4, 100, _FIRST), "exact")
     return rows.v, rows.bound
+
+
+def _aim(rows: _Rows, again: np.ndarray, call: int) -> None:
+    """Nominal beams for the amplitudes that users need under the error, and on from there.
+
+    With the nodes' powers fixed, guaranteeing t is reaching t + penalty_k: a nominal problem in g_k / (t +
+    penalty_k), for which there is a search that finds good beams where users are many.
+    """
+    if not len(again):
+        return
+    g, users, error = rows.g[again], rows.users[again], rows.error[again]
+    sent = rows.root_power[again] * np.linalg.norm(rows.v[again], axis=(2, 3))
+    if error.ndim == 2:
+        penalty = error * np.linalg.norm(sent, axis=1)[:, None]
+    else:
+        penalty = (error * sent[:, None, :]).sum(axis=2)
+    target = np.maximum(rows.least[again], 0.0)[:, None] + penalty
+    target = np.maximum(target, 1e-3 * np.where(users, target, 0.0).max(axis=1, keepdims=True))
+    aimed = g / target[..., None, None]
+    weakest = np.where(users, np.linalg.norm(aimed, axis=3).sum(axis=2), np.inf).min(axis=1)
+    rng = np.random.default_rng([rows.seed, call])
+    columns = rows.v.shape[3]
+    found = search(aimed / weakest[:, None, None, None], users, columns, rng, fixed_point).v
+    rows.offer(again, found, rows.guaranteed(again, found)[0])
+    start = found.astype(np.complex64)
+    fixed = rows.flat[again], start, users, error, rows.root_power[again]
+    v = robust_fixed_point(*fixed, 100, damping=1.0).v.astype(np.complex128)
+    v /= np.maximum(np.linalg.norm(v, axis=(2, 3), keepdims=True), 1.0)
+    rows.offer(again, v, rows.guaranteed(again, v)[0])
 
 
 def _bound_one_column(rows: _Rows, again: np.ndarray, end: RobustPoint, certify: Certify) -> None:
