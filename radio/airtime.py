@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from radio.errors import BadInputError
+from radio.inputs import as_real, reject
 from radio.snr import rate_bit_s_hz
 from radio.types import FloatArray
 
@@ -21,11 +22,11 @@ def airtime_s(size_bytes: ArrayLike, bandwidth_hz: float, snr: ArrayLike) -> Flo
     Returns:
         Airtime; inf where the SNR is 0 (no holder, outage), 0 where nobody waits or nothing is sent.
     """
-    size, ratio = np.asarray(size_bytes, np.float64), np.asarray(snr, np.float64)
-    if not bandwidth_hz > 0:
-        raise BadInputError("bandwidth_hz", "hertz > 0", str(bandwidth_hz))
-    if not ((size >= 0).all() and (ratio >= 0).all()):
-        raise BadInputError("size_bytes and snr", "numbers >= 0", "something else")
+    size, ratio = as_real("size_bytes", size_bytes), as_real("snr", snr)
+    if not 0 < bandwidth_hz < np.inf:
+        raise BadInputError("bandwidth_hz", "finite hertz > 0", str(bandwidth_hz))
+    reject("size_bytes", ~((size >= 0) & (size < np.inf)), "finite bytes >= 0", "something else")
+    reject("snr", ~(ratio >= 0), "ratios >= 0", "something else")
     bits, rate = np.broadcast_arrays(8.0 * size, bandwidth_hz * rate_bit_s_hz(ratio))
     seconds = np.divide(bits, rate, out=np.full(bits.shape, np.inf), where=rate > 0)
     return np.where(bits == 0, 0.0, seconds)

@@ -13,12 +13,15 @@ from radio import (
     BadInputError,
     BroadcastResult,
     RadioConfig,
+    airtime_s,
+    broadcast_snr,
     draw_channel,
     draw_deployment,
     draw_users,
     estimate_csi,
     pilot_error_std,
     plan_groups,
+    single_user_snr,
     solve_baseline,
     solve_broadcast,
     solve_subbands,
@@ -294,6 +297,20 @@ def test_every_entrance_takes_lists_and_names_what_is_wrong(draw: Draw) -> None:
         for wrong in ({"users": [1, 0, 1]}, {"holders": [True]}, {"h": [[1.0]]}, {"h": h[None] * np.nan}):
             with pytest.raises(BadInputError):
                 call(**wrong)
+    result = solve_broadcast(h, power, noise)
+    snr = broadcast_snr(h.tolist(), result.w.tolist(), noise.tolist())
+    assert snr == pytest.approx(result.snr)
+    assert (single_user_snr(h.tolist(), power.tolist(), noise.tolist()) >= snr * (1 - 1e-9)).all()
     assert superpose(h.tolist(), power.tolist(), noise.tolist(), [[0], [np.int64(2)]]).sinr[0] > 0
     with pytest.raises(BadInputError, match="groups"):
         superpose(h, power, noise, [[0.5]])
+    for wrong, name in (
+        (lambda: broadcast_snr(h, result.w[0], noise), "w"),
+        (lambda: broadcast_snr(h, result.w, -noise), "noise_w"),
+        (lambda: single_user_snr(h * np.nan, power, noise), "h"),
+        (lambda: airtime_s([1.0, np.inf], 1e6, 1.0), r"size_bytes: .* at \(1,\)"),
+        (lambda: airtime_s(1.0, np.inf, 1.0), "bandwidth_hz"),
+        (lambda: airtime_s(1.0, 1e6, [1.0, np.nan]), r"snr: .* at \(1,\)"),
+    ):
+        with pytest.raises(BadInputError, match=name):
+            wrong()
