@@ -6,8 +6,8 @@ import hashlib
 import os
 import secrets
 import stat
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,8 +66,8 @@ def write_folder(
         progress: Called with a path and the bytes just written.
 
     Raises:
-        FileExistsError: If a file is there with other bytes and `force` is not set, or a file and a folder
-            are in each other's place.
+        FileExistsError: If a file is there with other bytes and `force` is not set, a file and a folder are
+            in each other's place, or two files would be written to one place.
         BadFileError: If the folder lies in a store, or holds `own`, or a link in it leads out of it. Nothing
             is written then, nor in the case before.
         FileCorruptError: If the blocks do not give the sha256 of the source.
@@ -78,6 +78,7 @@ def write_folder(
     folders.update(folder / path for path in manifest.empty_folders)
     for one in folders:
         check_folder(folder, one)
+    _check_apart(targets)
     wanted = [entry for entry in manifest.files if _must_write(targets[entry.path], entry, force)]
     for one in folders:
         one.mkdir(parents=True, exist_ok=True)
@@ -94,6 +95,7 @@ def write_folder(
             while unfinished:
                 unfinished[0].finish(manifest.name, check_files, progress)
                 unfinished.popleft()
+            _check_written(targets, wanted)
             _make_executable(targets, manifest)
         finally:
             if unfinished:
@@ -157,6 +159,31 @@ def _must_write(target: Path, entry: FileEntry, force: bool) -> bool:
     if not force:
         raise FileExistsError(f"{target} is there with other bytes: choose an empty folder, or force")
     return True
+
+
+def _check_apart(targets: dict[str, Path]) -> None:
+    """Refuse a folder in which two paths lead to one place, as through a link between its folders."""
+    parents = {target.parent: target.parent.resolve() for target in targets.values()}
+    places: dict[Path, str] = {}
+    for path, target in targets.items():
+        other = places.setdefault(parents[target.parent] / target.name, path)
+        if other != path:
+            raise FileExistsError(f"{target}: the same place as that of {other!r}: choose an empty folder")
+
+
+def _check_written(targets: dict[str, Path], written: Iterable[FileEntry]) -> None:
+    """Find out whether the file system took two names of a model for one, such as `A` and `a`."""
+    places = {path: (found.st_dev, found.st_ino) for path, found in _stats(targets)}
+    count = Counter(places.values())
+    for entry in written:
+        if count[places[entry.path]] > 1:
+            raise FileExistsError(
+                f"{targets[entry.path]}: the file system takes another name for the same one"
+            )
+
+
+def _stats(targets: dict[str, Path]) -> Iterator[tuple[str, os.stat_result]]:
+    return ((path, target.stat()) for path, target in targets.items())
 
 
 def _make_executable(targets: dict[str, Path], manifest: Manifest) -> None:

@@ -108,7 +108,7 @@ class Trial(Rehearsal):
 def trial(path: Path) -> Iterator[DiskBlockStore]:
     """A copy of the store in a folder, or of a new one if there is none, that goes in the end."""
     with scratch(_beside(path), PREFIX) as folder:
-        there = Layout(path).settings.exists()
+        there = Layout(path).settings.exists() or (path.exists() and any(path.iterdir()))
         copied = folder / "copy"
         copied.mkdir()
         with open_store(path if there else folder / "new") as real, Trial.of(real, copied) as copy:

@@ -194,6 +194,17 @@ def test_a_cache_that_is_not_there_makes_no_store(
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_folder_that_is_no_store_is_none_in_a_dry_run_either(
+    hub: Path, tmp_path: Path, dry: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.txt").write_text("mine")
+    assert main(["store", "import-hf-cache", str(hub), "--store", str(tmp_path / "thesis"), *dry]) == 1
+    assert "not a block store" in capsys.readouterr().err
+    assert folder_content(tmp_path / "thesis") == {"thesis.txt": b"mine"}
+
+
 def test_what_a_killed_dry_run_left_goes_with_the_next_one(hub: Path, tmp_path: Path) -> None:
     path = tmp_path / "store"
     with open_store(path) as store:

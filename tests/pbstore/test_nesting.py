@@ -199,3 +199,33 @@ def test_files_of_others_and_of_a_running_checkout_stay(model: Path, tmp_path: P
             assert linked.is_symlink()
             assert (out / ".tmp-other").exists()
     os.close(fd)
+
+
+def test_two_files_are_never_written_to_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "twins"
+    for name in ("one", "two"):
+        (model / name).mkdir(parents=True)
+        (model / name / "f").write_bytes(name.encode())
+    out = tmp_path / "out"
+    (out / "one").mkdir(parents=True)
+    (out / "two").symlink_to("one")
+    with open_store(tmp_path / "store", durable=False) as store:
+        store.add(model, "org/twins")
+        for force in (False, True):
+            with pytest.raises(FileExistsError, match="the same place"):
+                store.checkout("org/twins", out, force=force)
+        assert not list((out / "one").iterdir())
+        plain = Path.replace
+
+        def folding(path: Path, target: Path) -> Path:
+            """As on a file system that takes `one` and `two` for the same name."""
+            done = plain(path, target)
+            if target.parent.name == "two":
+                twin = target.parent.with_name("one") / target.name
+                twin.unlink()
+                os.link(target, twin)
+            return done
+
+        monkeypatch.setattr(Path, "replace", folding)
+        with pytest.raises(FileExistsError, match="another name"):
+            store.checkout("org/twins", tmp_path / "folded")
