@@ -12,7 +12,7 @@ from radio.channel.tables import RAY_OFFSETS, LinkTable
 from radio.config import RadioConfig
 from radio.types import ComplexArray, FloatArray
 
-__all__ = ["Clusters", "Links", "at_antennas", "make_clusters", "sum_waves"]
+__all__ = ["Clusters", "Links", "at_antennas", "make_clusters", "stretches", "sum_waves"]
 
 _COUPLINGS, _PHASES = 64, 4096
 _RAYS = len(RAY_OFFSETS)
@@ -20,6 +20,8 @@ _STRETCHES = np.array(
     [[0.7705, -0.0433, 0.0002, 0.000017], [1.1035, -0.028, -0.002, 0.0001], [1.3086, 0.0339, -0.0077, 0.0002]]
 )
 """Coefficients of 1, K, K^2 and K^3, K in dB, for links in sight: (7.5-3), (7.5-10) and (7.5-15)."""
+_K_RANGE_DB = (-5.0, 30.0)
+"""Where all three are positive: fits of the third degree, and that of zenith angles is 0 at -10 dB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,7 @@ def make_clusters(table: LinkTable, regions: Regions, links: Links) -> Clusters:
     cells = Cells(seen.words)
     scaling, exponential = table.delay_scaling, cells.delay()
     delay = np.maximum(exponential - np.float32(1.0 / table.num_clusters), 0.0) * np.float32(scaling)
-    stretch = [values[:, None] for values in _stretches(table, links.k_factor)]
+    stretch = [values[:, None] for values in stretches(table, links.k_factor)]
     spread = links.delay_spread_s[:, None].astype(np.float32) / stretch[0]
     log_power = (1.0 - scaling) * exponential - (
         0.1 * np.log(10.0)
@@ -98,12 +100,12 @@ def make_clusters(table: LinkTable, regions: Regions, links: Links) -> Clusters:
     )
 
 
-def _stretches(table: LinkTable, k_factor: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+def stretches(table: LinkTable, k_factor: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """C_tau of (7.5-3), C_phi of (7.5-10) and C_theta of (7.5-15), each of k_factor's shape, float32."""
     if not table.k_db[1]:
         one = np.ones(k_factor.shape, dtype=np.float32)
         return one, one * np.float32(table.azimuth_scale), one * np.float32(table.zenith_scale)
-    k = 10.0 * np.log10(k_factor)
+    k = np.clip(10.0 * np.log10(k_factor), *_K_RANGE_DB)
     powers = np.stack([np.ones_like(k), k, k**2, k**3])
     delay, azimuth, zenith = (_STRETCHES @ powers.reshape(4, -1)).astype(np.float32).reshape(3, *k.shape)
     return delay, azimuth * np.float32(table.azimuth_scale), zenith * np.float32(table.zenith_scale)
@@ -152,7 +154,7 @@ def _typical(table: LinkTable) -> tuple[float, float]:
     power = np.exp((1.0 - table.delay_scaling) * rng.standard_exponential(shape) + fading)
     ratio = 10.0 ** (table.k_db[0] / 10.0) if table.k_db[1] else 0.0
     strongest = np.median(power.max(axis=1)) + ratio * np.median(power.sum(axis=1))
-    stretch = _stretches(table, np.array(ratio))[1]
+    stretch = stretches(table, np.array(ratio))[1]
     return float(np.log(strongest)), float(2.0 / 1.4 / stretch)
 
 

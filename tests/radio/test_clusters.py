@@ -9,7 +9,7 @@ from scipy.special import erfinv, j0
 from radio import RadioConfig, draw_channel, draw_deployment, draw_users
 from radio.channel import Deployment, array_response, channel, distances, draw_fading, large_scale
 from radio.channel.clustered import link_clusters
-from radio.channel.clusters import at_antennas
+from radio.channel.clusters import at_antennas, stretches
 from radio.channel.large_scale import LargeScale
 from radio.channel.pathloss import los_probability
 from radio.channel.regions import draw_keys, make_regions, see
@@ -119,6 +119,27 @@ def test_tables_stop_at_the_lowest_carrier_of_their_notes(scenario: str, lowest_
     assert link_tables(RadioConfig(scenario=scenario, carrier_hz=lowest_hz * 2)) != at
 
 
+def test_fits_over_the_k_factor_stay_positive_at_any_k() -> None:
+    k = 10.0 ** (np.linspace(-40.0, 60.0, 500) / 10.0)
+    for scenario in ("umi", "uma"):
+        for values in stretches(link_tables(RadioConfig(scenario=scenario))[0], k):
+            assert 0.05 < values.min() < values.max() < 3.0
+
+
+@pytest.mark.parametrize("array", ["ula", "upa"])
+@pytest.mark.parametrize("carrier_hz", [0.5e9, 100e9])
+@pytest.mark.parametrize("scenario", ["umi", "uma"])
+def test_channels_are_finite_everywhere(scenario: str, carrier_hz: float, array: str) -> None:
+    config = RadioConfig(
+        scenario=scenario, carrier_hz=carrier_hz, array=array, num_antennas=6, num_subbands=2
+    )
+    rng = np.random.default_rng(0)
+    deployment = draw_deployment(config, rng)
+    users = np.concatenate([deployment.nodes_xy, deployment.nodes_xy + 1e-9, [[1e6, -1e6]]])
+
+    assert np.isfinite(draw_channel(deployment, users, rng)).all()
+
+
 def test_the_20_rays_of_a_cluster_have_a_spread_of_one_degree() -> None:
     assert len(RAY_OFFSETS) == 20
     assert RAY_OFFSETS.mean() == pytest.approx(0.0, abs=1e-12)
@@ -186,7 +207,7 @@ def test_channels_never_jump(small_scale: str) -> None:
     config = RadioConfig(num_users=1, small_scale=small_scale)
     rng = np.random.default_rng(3)
     deployment = draw_deployment(config, rng)
-    h = channel(deployment, _walk([60.0, 140.0], 0.4, 0.002, 8_000), draw_fading(config, rng))[:, 0]
+    h = channel(deployment, _walk([60.0, 140.0], 0.4, 0.002, 4_000), draw_fading(config, rng))[:, 0]
     # A wave turns by 2 pi / wavelength a metre at most: 0.15 rad in 2 mm; clusters coming up add to that.
     size = np.linalg.norm(h, axis=2)
     change = np.linalg.norm(np.diff(h, axis=0), axis=2)
@@ -253,10 +274,10 @@ def test_mean_power_is_the_large_scale_gain(small_scale: str, num_subbands: int)
     rng = np.random.default_rng(0)
     deployment, users = draw_deployment(config, rng), draw_users(config, rng)
 
-    h = draw_channel(deployment, np.broadcast_to(users, (500, 3, 2)), rng).reshape(-1, 500, 3, 4, 8)
+    h = draw_channel(deployment, np.broadcast_to(users, (250, 3, 2)), rng).reshape(-1, 250, 3, 4, 8)
 
     power = (np.abs(h) ** 2).mean(axis=(1, 4))
-    assert power == pytest.approx(np.broadcast_to(large_scale(deployment, users).gain, power.shape), rel=0.2)
+    assert power == pytest.approx(np.broadcast_to(large_scale(deployment, users).gain, power.shape), rel=0.25)
 
 
 def test_nodes_fade_apart() -> None:
@@ -279,13 +300,13 @@ def _direct_only(deployment: Deployment, users: np.ndarray, slow: LargeScale) ->
 
 @pytest.mark.parametrize("small_scale", KINDS)
 def test_subbands_turn_by_the_delay_of_the_direct_path(small_scale: str) -> None:
-    config = RadioConfig(num_users=12, num_subbands=4, small_scale=small_scale)
+    config = RadioConfig(num_users=12, num_antennas=4, num_subbands=4, small_scale=small_scale)
     rng = np.random.default_rng(0)
     deployment, users = draw_deployment(config, rng), draw_users(config, rng)
     slow = large_scale(deployment, users)
     _, space = distances(config, users, deployment.nodes_xy)
 
-    mean = draw_channel(deployment, np.broadcast_to(users, (400, 12, 2)), rng).mean(axis=1)
+    mean = draw_channel(deployment, np.broadcast_to(users, (200, 12, 2)), rng).mean(axis=1)
 
     # Scattered waves have random phases, so what is left of the mean is the direct path.
     offsets = (np.arange(4) - 1.5) * config.bandwidth_hz / 4.0
@@ -295,7 +316,7 @@ def test_subbands_turn_by_the_delay_of_the_direct_path(small_scale: str) -> None
     assert clear.sum() > 3
     assert mean[:, clear] == pytest.approx(expected[:, clear], abs=0.1 * np.abs(expected[:, clear]).max())
     for s in range(4):
-        assert _similarity(mean[s][clear], expected[s][clear]) > 0.98
+        assert _similarity(mean[s][clear], expected[s][clear]) > 0.97
 
 
 def test_scattered_waves_correlate_over_frequency_as_their_delays_say() -> None:
