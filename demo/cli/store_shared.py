@@ -83,7 +83,7 @@ def parse_size(text: str | None) -> int | None:
     unit = digits[len(number) :].strip()
     try:
         return int(float(number) * _UNITS[unit])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         raise ValueError(f"expected a size such as 500MB or 2GiB, got {text!r}") from None
 
 

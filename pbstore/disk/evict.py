@@ -53,12 +53,14 @@ def evict(
         check: Called under the writer's lock before anything is changed.
 
     Raises:
-        ValueError: If the order's name is unknown.
+        ValueError: If the order's name is unknown, or less than nothing is wanted.
         EvictGoalError: If so much cannot be freed; the store is as it was.
     """
     key = ORDERS.get(order) if isinstance(order, str) else order
     if key is None:
         raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
+    if wanted_bytes < 0:
+        raise ValueError(f"wanted_bytes must be >= 0, got {wanted_bytes}")
     before = store.disk_use()
     with store.writing() as connection:
         check()

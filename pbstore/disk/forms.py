@@ -146,6 +146,8 @@ def balance(
     """
     if raw_room_bytes is None:
         raw_room_bytes = 4 << 30 if store.capacity_bytes is None else store.capacity_bytes // 2
+    if raw_room_bytes < 0:
+        raise ValueError(f"raw_room_bytes must be >= 0, got {raw_room_bytes}")
     before = store.disk_use()
     with store.writing() as connection:
         check()

@@ -124,10 +124,13 @@ def rehearsal(store: DiskBlockStore) -> Iterator[Rehearsal]:
 
 
 def _copy_files(real: DiskBlockStore, layout: Layout) -> dict[Path, tuple[int, int]]:
-    known = {}
+    known: dict[Path, tuple[int, int]] = {}
+    folders: set[Path] = set()
     for path in store_files(real.layout):
         target = layout.root / path.relative_to(real.layout.root)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.parent not in folders:
+            folders.add(target.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
         if path == real.layout.index:
             _copy_index(real, target)
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pbstore import DiskBlockStore, ModelExistsError, ModelMissingError, open_store
+from pbstore import DiskBlockStore, IntegrityError, ModelExistsError, ModelMissingError, open_store
 from pbstore.disk import fsio, trash
 from pbstore.disk.check import reference_problems
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
@@ -263,3 +263,21 @@ def test_random_removals_and_restorations(tmp_path: Path) -> None:
             store.restore(name)
         for name, folder in folders.items():
             assert_gives(store, name, folder)
+
+
+def test_damaged_trash_can_be_let_go_of(family: DiskBlockStore, tmp_path: Path) -> None:
+    family.remove("org/child")
+    (path,) = family.layout.trashed_manifests()
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(IntegrityError):
+        family.restore("org/child")
+    assert family.forget(["org/child"]).trashed_models == ("org/child",)
+    assert family.trash() == []
+    assert_gives(family, "org/base", tmp_path / "base")
+
+
+@pytest.mark.parametrize("wanted", [-1, -(1 << 40)])
+def test_less_than_nothing_cannot_be_wanted(family: DiskBlockStore, wanted: int) -> None:
+    for call in (family.evict, family.plan_evict, family.balance, family.plan_balance):
+        with pytest.raises(ValueError, match="must be >= 0"):
+            call(wanted)
