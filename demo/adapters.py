@@ -8,7 +8,7 @@ import numpy as np
 
 from pbstore import BlockId, DiskBlockStore
 from policy.interfaces import BlockCatalog, Bool, Float
-from policy.trace import Trace
+from policy.world.trace import Trace
 from radio import (
     RadioConfig,
     draw_channel,

@@ -7,7 +7,7 @@ import numpy as np
 from demo.adapters import RadioDelay
 from policy.evaluation.traces import TraceSource, stretch
 from policy.scenario import Scenario, World
-from policy.trace import WorldState, generate
+from policy.world.trace import WorldState, generate
 from radio import RadioConfig
 
 

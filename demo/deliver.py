@@ -17,8 +17,8 @@ from demo.zoo import ZooModel
 from demo.zoo.inference import Inference, infer
 from demo.zoo.progress import Step as Progress
 from pbstore import DiskBlockStore
-from policy.dynamics import SlotOutcome
 from policy.scenario import World
+from policy.slot.dynamics import SlotOutcome
 
 
 def deliver(

@@ -14,10 +14,10 @@ from demo.report import SchemeReport, versions
 from policy.evaluation.closure import closure_of
 from policy.evaluation.sources import code_version
 from policy.kept import KeptRows
-from policy.rollout import Step, play
+from policy.play.rollout import Step, play
 from policy.scenario import Scenario, World
 from policy.schemes import find_scheme
-from policy.trace import generate
+from policy.world.trace import generate
 
 
 def make_world(config: RunConfig, offer: StoreCatalog) -> World:

@@ -5,26 +5,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from policy.config import ScenarioConfig
-    from policy.env import make_env
     from policy.evaluation import evaluate
     from policy.interfaces import BlockCatalog, DelayModel
+    from policy.play.env import make_env
     from policy.scenario import Scenario, World, load_scenario
     from policy.schemes import find_scheme
-    from policy.tables import ServiceRules
-    from policy.trace import Trace
+    from policy.slot.tables import ServiceRules
+    from policy.world.trace import Trace
 
 _HOMES = {
     "BlockCatalog": "interfaces",
     "DelayModel": "interfaces",
     "Scenario": "scenario",
     "ScenarioConfig": "config",
-    "ServiceRules": "tables",
-    "Trace": "trace",
+    "ServiceRules": "slot.tables",
+    "Trace": "world.trace",
     "World": "scenario",
     "evaluate": "evaluation",
     "find_scheme": "schemes",
     "load_scenario": "scenario",
-    "make_env": "env",
+    "make_env": "play.env",
 }
 
 __all__ = [

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from policy.catalogs import findings_catalog
 from policy.config import ScenarioConfig, load_config
-from policy.devices import device_blocks
 from policy.interfaces import BlockCatalog, Bool, DelayModel, Float, Int
-from policy.rates import proxy_delay
-from policy.tables import DelayTable, ServiceRules, delay_table, migration_table
-from policy.trace import Trace, WorldState, generate
+from policy.slot.tables import DelayTable, ServiceRules, delay_table, migration_table
+from policy.world.cheap_radio import proxy_delay
+from policy.world.devices import device_blocks
+from policy.world.synthetic import findings_catalog
+from policy.world.trace import Trace, WorldState, generate
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class World:
         return np.asarray(needs if kept is None else needs & ~kept)
 
     def table(self, slot: int, rules: ServiceRules | None = None) -> DelayTable:
-        """Delay table of a slot, computed once; see `policy.tables.delay_table`."""
+        """Delay table of a slot, computed once; see `policy.slot.tables.delay_table`."""
         key = (slot, rules or ServiceRules())
         if key not in self._tables:
             scenario = self.scenario

@@ -37,8 +37,8 @@ def explain(
     from policy.learn.explain import explain_world
     from policy.scenario import load_scenario
     from policy.schemes.learned import model_from
-    from policy.splits import world_seed
-    from policy.tables import MAX_TABLE_NODES
+    from policy.slot.tables import MAX_TABLE_NODES
+    from policy.world.splits import world_seed
 
     made = load_scenario(scenario, BlockCatalog.load(catalog) if catalog else None)
     if made.config.num_nodes > MAX_TABLE_NODES:

@@ -7,8 +7,8 @@ import numpy as np
 
 from demo.emulation.network import Network, Traffic
 from pbstore import BlockId
-from policy.dynamics import SlotOutcome
 from policy.interfaces import Bool
+from policy.slot.dynamics import SlotOutcome
 
 
 class EmulationError(Exception):

@@ -9,9 +9,9 @@ from demo.catalogues import architecture_catalog
 from demo.zoo import build_zoo
 from demo.zoo.cache import cache_root
 from pbstore import open_store
-from policy.catalogs import findings_catalog
 from policy.evaluation.closure import closure_of
 from policy.interfaces import BlockCatalog
+from policy.world.synthetic import findings_catalog
 
 
 def zoo_catalog(size: str, form: str = "cold") -> BlockCatalog:

@@ -28,7 +28,7 @@ from policy.interfaces import BlockCatalog
 from policy.kept import write_json
 from policy.scenario import Scenario
 from policy.schemes import HOMES, find_scheme
-from policy.splits import Split
+from policy.world.splits import Split
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -20,9 +20,9 @@ from demo.experiments.options import out_option
 from policy.config import PRESETS
 from policy.interfaces import Float
 from policy.kept import write_json
-from policy.rates import proxy_delay
 from policy.scenario import Scenario, load_scenario
-from policy.splits import world_seed
+from policy.world.cheap_radio import proxy_delay
+from policy.world.splits import world_seed
 
 RESULTS = Path(__file__).parent / "results"
 Combining = Literal["power-sum", "coherent"]

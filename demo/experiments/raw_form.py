@@ -16,12 +16,12 @@ from demo.experiments.options import out_option
 from demo.zoo.cache import cache_root
 from policy.config import FINDINGS
 from policy.evaluation import Evaluation, evaluate
+from policy.evaluation.statistics import bootstrap, paired
 from policy.interfaces import BlockCatalog
 from policy.kept import write_json
 from policy.scenario import Scenario
-from policy.splits import world_seed
-from policy.statistics import bootstrap, paired
 from policy.strict_json import strict_json
+from policy.world.splits import world_seed
 
 RESULTS = Path(__file__).parent / "results"
 SCHEMES = ("lru", "rendezvous", "ewma-greedy", "learned")

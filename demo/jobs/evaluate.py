@@ -14,10 +14,10 @@ from pbstore import open_store
 from policy.evaluation import Evaluation, WorldMaker, draw_world, evaluate
 from policy.evaluation.traces import TraceSource, account, replayed, trace_world
 from policy.interfaces import BlockCatalog
-from policy.replay import Objects
-from policy.request_files import FileFormat, TimeUnit
 from policy.scenario import Scenario, load_scenario
-from policy.splits import Split
+from policy.world.replay import Objects
+from policy.world.request_files import FileFormat, TimeUnit
+from policy.world.splits import Split
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Many worlds at once in torch: the fast twin of `policy.tables`, `policy.placing` and the slot costs."""
+"""Many worlds at once in torch: the fast twin of `slot.tables`, `place.greedy` and the slot costs."""
 
 from policy.batched.env import VectorEnv
 from policy.batched.placing import drop_to_fit, fill_scores, greedy_masks

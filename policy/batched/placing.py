@@ -1,4 +1,4 @@
-"""Capacity decoders for many worlds at once; they agree with `policy.placing`."""
+"""Capacity decoders for many worlds at once; they agree with `policy.place.greedy`."""
 
 import torch
 from torch import Tensor

@@ -1,7 +1,7 @@
-"""Delay tables of many slots at once; agrees with `policy.tables`, which is the reference.
+"""Delay tables of many slots at once; agrees with `policy.slot.tables`, which is the reference.
 
-Only for the cheap radios of `policy.rates`, whose rate is a formula of per-link SNRs. Tables of other radios
-are made one by one by `World.table` and stacked.
+Only for the cheap radios of `policy.world.cheap_radio`, whose rate is a formula of per-link SNRs. Tables of
+other radios are made one by one by `World.table` and stacked.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from policy.config import LinkConfig
 from policy.interfaces import BlockCatalog
-from policy.tables import MAX_TABLE_NODES, ServiceRules, mask_bits
+from policy.slot.tables import MAX_TABLE_NODES, ServiceRules, mask_bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,7 @@ def _per_user(radio: BatchedRadio, per_bit: Tensor, requests: Tensor, kept: Tens
 
 
 def _migrate(radio: BatchedRadio, air: Tensor, wanted: Tensor) -> Tensor:
-    """Superset recursion of `policy.tables.migration_table`, for all slots at once."""
+    """Superset recursion of `policy.slot.tables.migration_table`, for all slots at once."""
     slots, blocks, sets = air.shape
     cost = air.clone()
     hop = (radio.bits / radio.links.backhaul_bit_s)[:, None, None]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from policy.batched.tables import BatchedRadio, batched_tables, update_table
-from policy.rates import ProxyDelay
 from policy.scenario import Scenario, World
-from policy.tables import ServiceRules
+from policy.slot.tables import ServiceRules
+from policy.world.cheap_radio import ProxyDelay
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from torch import Tensor
 from policy.batched.placing import drop_to_fit, greedy_masks
 from policy.batched.worlds import WorldBatch
 from policy.interfaces import Float
-from policy.tables import mask_bits
+from policy.slot.tables import mask_bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

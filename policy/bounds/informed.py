@@ -21,11 +21,11 @@ from policy.learn.augur import Augur
 from policy.learn.demand import DemandModel
 from policy.learn.forecast import Forecaster
 from policy.learn.motion import PlaceDraws
-from policy.mobility import MobilityState, step_mobility
+from policy.play.scheme import History, SchemeEntry
 from policy.scenario import Scenario, World
-from policy.schemes.base import History, SchemeEntry
 from policy.schemes.learned import model_from
-from policy.trace import WorldState
+from policy.world.mobility import MobilityState, step_mobility
+from policy.world.trace import WorldState
 
 Knowledge = Literal["process", "demand", "state"]
 """What a policy is told, see the module."""

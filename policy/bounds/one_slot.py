@@ -14,7 +14,7 @@ from scipy.sparse import eye_array as eye
 
 from policy.errors import PolicyError
 from policy.interfaces import Float, Int
-from policy.tables import mask_bits
+from policy.slot.tables import mask_bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -13,9 +13,9 @@ from policy.bounds.horizon import hindsight_bracket
 from policy.config import LinkConfig, ScenarioConfig
 from policy.errors import PolicyError
 from policy.interfaces import Float
-from policy.rates import link_snr
 from policy.scenario import World
-from policy.trace import step_world
+from policy.world.cheap_radio import link_snr
+from policy.world.trace import step_world
 
 
 def clairvoyant_costs(batch: WorldBatch) -> Float:

@@ -1,4 +1,4 @@
-"""Bayes' rule for who is told the request process (`policy.demand`) and not where it stands.
+"""Bayes' rule for who is told the request process (`policy.world.demand`) and not where it stands.
 
 Hidden are the popularity ranks, drawn anew now and then. They are followed by a particle filter (Gordon,
 Salmond and Smith, 1993); after each slot the particles are moved by Metropolis steps that swap the ranks of
@@ -14,7 +14,7 @@ import numpy as np
 from policy.config import RequestConfig
 from policy.errors import PolicyError
 from policy.interfaces import Float, Int
-from policy.learn.habits import LATER
+from policy.learn.request_statistics import LATER
 from policy.schemes.fitted import push
 
 HORIZON = 20
@@ -87,7 +87,7 @@ def forecast(rng: np.random.Generator, ranks: Int, last: Int, families: Int, con
 
     Returns:
         (2, users, models), rows sum to `request_prob`. How far the later slot is ahead is geometric, see
-        `policy.learn.habits.LATER`.
+        `policy.learn.request_statistics.LATER`.
     """
     lasts = np.broadcast_to(last, (len(ranks), *last.shape))
     coming = later = np.zeros((last.shape[0], families.size))

@@ -3,9 +3,9 @@
 import numpy as np
 
 from policy.interfaces import Float
-from policy.order import MAX_EXACT_GROUPS, best_order, mean_completion
 from policy.scenario import World
-from policy.sidney import group_needs, sidney_turns
+from policy.slot.order import MAX_EXACT_GROUPS, best_order, mean_completion
+from policy.slot.order_bounds import group_needs, sidney_turns
 
 
 def unlimited_costs(world: World) -> Float:

@@ -8,10 +8,10 @@ from zlib import crc32
 import numpy as np
 
 from policy.evaluation.oracles import BOUNDS, bound_cost_s
-from policy.rollout import Episode, rollout
+from policy.play.rollout import Episode, rollout
+from policy.play.scheme import SchemeEntry
 from policy.scenario import Scenario, World
 from policy.schemes import find_scheme
-from policy.schemes.base import SchemeEntry
 
 WorldMaker: TypeAlias = Callable[[Scenario, int], World]
 """Makes the world of a seed; must be importable by name to run in other processes."""

@@ -14,14 +14,14 @@ from policy.evaluation.episodes import EpisodeResult, Job, WorldMaker, draw_worl
 from policy.evaluation.oracles import BOUNDS, HINDSIGHT_UPPER, bounds_for
 from policy.evaluation.results import ResultFolder, scenario_digest
 from policy.evaluation.sources import code_version
+from policy.evaluation.statistics import Draws, Paired, bootstrap, iqm, iqm_interval, mean_interval, paired
 from policy.interfaces import Float
 from policy.parallel import spread
+from policy.play.scheme import SchemeEntry
 from policy.scenario import Scenario, load_scenario
 from policy.schemes import find_scheme
-from policy.schemes.base import SchemeEntry
-from policy.splits import Split, world_seed
-from policy.statistics import Draws, Paired, bootstrap, iqm, iqm_interval, mean_interval, paired
 from policy.strict_json import strict_json
+from policy.world.splits import Split, world_seed
 
 log = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ import numpy as np
 
 from policy.config import ScenarioConfig
 from policy.interfaces import Float
-from policy.placing import greedy_placement
-from policy.rates import ProxyDelay
-from policy.rollout import rollout
+from policy.place.greedy import greedy_placement
+from policy.play.rollout import rollout
+from policy.play.scheme import Observation, Placement, SchemeEntry
 from policy.scenario import Scenario, World
-from policy.schemes.base import Observation, Placement, SchemeEntry
 from policy.schemes.estimates import update_table
-from policy.tables import MAX_TABLE_NODES
+from policy.slot.tables import MAX_TABLE_NODES
+from policy.world.cheap_radio import ProxyDelay
 
 CLAIRVOYANT = "bound:one-step-clairvoyant"
 PLANNER = "bound:true-planner"

@@ -9,8 +9,8 @@ from policy.evaluation.closure import function_digest
 from policy.evaluation.episodes import EpisodeResult, WorldMaker
 from policy.evaluation.sources import code_version
 from policy.kept import KeptRows
+from policy.play.scheme import SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.base import SchemeEntry
 
 
 def scenario_digest(scenario: Scenario) -> str:

@@ -8,12 +8,12 @@ import policy
 from policy.evaluation.closure import closure_of, function_digest
 from policy.evaluation.oracles import BOUNDS
 from policy.learn.checkpoint import own_weights
+from policy.play.scheme import SchemeEntry
 from policy.schemes import HOMES, find_scheme, parts_of
-from policy.schemes.base import SchemeEntry
 from policy.schemes.own import file_of, offered
 
 ROOT = Path(policy.__file__).parent
-PLAY = ("policy.rollout", "policy.scenario", "policy.evaluation.episodes")
+PLAY = ("policy.play.rollout", "policy.scenario", "policy.evaluation.episodes")
 """What every episode goes through."""
 ANY = ("policy.schemes.unshared", "policy.schemes.settings")
 """What settings and ablations go through."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from policy.replay import Objects, Replayed, replay, window
-from policy.request_files import FileFormat
 from policy.scenario import Scenario, World
-from policy.splits import WORLDS_PER_SPLIT
-from policy.trace import Trace
+from policy.world.replay import Objects, Replayed, replay, window
+from policy.world.request_files import FileFormat
+from policy.world.splits import WORLDS_PER_SPLIT
+from policy.world.trace import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

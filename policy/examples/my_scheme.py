@@ -5,10 +5,10 @@ pbcast evaluate --schemes lru,ewma-greedy,policy/examples/my_scheme.py:ENTRY --w
 
 import numpy as np
 
-from policy.placing import fill_by_score
+from policy.place.greedy import fill_by_score
 from policy.scenario import Scenario
 from policy.schemes import Observation, Placement, SchemeEntry
-from policy.trace import nearest
+from policy.world.trace import nearest
 
 
 class NeededNearby:

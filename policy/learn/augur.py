@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from policy.interfaces import Bool, Float, Int
-from policy.learn.decode import decode
 from policy.learn.demand import DemandModel
 from policy.learn.forecast import Forecaster
-from policy.learn.habits import LATER
 from policy.learn.motion import join_draws, place_draws
+from policy.learn.request_statistics import LATER
 from policy.learn.value import (
     class_times,
     classes_of,
@@ -26,10 +25,11 @@ from policy.learn.value import (
     seconds_per_bit,
     spread_draws,
 )
+from policy.place.exchanges import decode
+from policy.play.scheme import Observation, Placement
 from policy.scenario import Scenario
-from policy.schemes.base import Observation, Placement
-from policy.tables import to_masks
-from policy.updates import update_seconds
+from policy.slot.tables import to_masks
+from policy.slot.updates import update_seconds
 
 REPORT_BYTES = 12
 """One user's request and place as a node reports it: model (4), two coordinates (4 each)."""

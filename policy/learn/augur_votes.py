@@ -1,8 +1,8 @@
 """Augur for any number of nodes: the same forecast, the value of a copy factored over nodes.
 
 Tables of all sets of nodes grow as 2^nodes; here sampled future slots are turned into votes for copies
-(`policy.votes`), which add up over nodes, so work grows as blocks x users x nodes. What a copy saves is its
-size times a number that depends only on which models need it, so votes are cast for classes of blocks.
+(`place.copy_values`), which add up over nodes, so work grows as blocks x users x nodes. What a copy saves is
+its size times a number that depends only on which models need it, so votes are cast for classes of blocks.
 """
 
 from dataclasses import dataclass, replace
@@ -15,10 +15,10 @@ from policy.learn.demand import DemandModel
 from policy.learn.forecast import Forecaster
 from policy.learn.motion import place_draws
 from policy.learn.value import classes_of, draw_requests, spread_draws
-from policy.rates import ProxyDelay, link_snr
+from policy.place.copy_values import Votes, place_by_votes, slot_votes
+from policy.play.scheme import Observation, Placement
 from policy.scenario import Scenario
-from policy.schemes.base import Observation, Placement
-from policy.votes import Votes, place_by_votes, slot_votes
+from policy.world.cheap_radio import ProxyDelay, link_snr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

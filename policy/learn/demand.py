@@ -1,4 +1,4 @@
-"""Forecast of each user's next request: a small shared network that corrects `policy.learn.habits`.
+"""Forecast of each user's next request: a small shared network that corrects `request_statistics`.
 
 Training is in torch (`policy.learn.network`); deployment is three matrix products in numpy.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from policy.interfaces import Float
-from policy.learn.habits import Single
+from policy.learn.request_statistics import Single
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,9 +8,9 @@ import numpy as np
 
 from policy.interfaces import Bool, Float
 from policy.learn.augur import Augur, Reasons
+from policy.play.scheme import History, Observation
 from policy.scenario import Scenario, World
-from policy.schemes.base import History, Observation
-from policy.tables import ServiceRules, to_masks
+from policy.slot.tables import ServiceRules, to_masks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,11 @@ import numpy as np
 
 from policy.interfaces import Float
 from policy.learn.demand import DemandModel
-from policy.learn.habits import Habits, overlap_matrix
 from policy.learn.motion import Motion, PlaceDraws, likely_cells
+from policy.learn.request_statistics import Habits, overlap_matrix
+from policy.play.scheme import History
 from policy.scenario import Scenario
-from policy.schemes.base import History
-from policy.trace import nearest
+from policy.world.trace import nearest
 
 
 class Forecaster:
@@ -25,7 +25,7 @@ class Forecaster:
         """Chance that each user asks for each model in `slot`, and in a slot after it; once a slot, in order.
 
         Returns:
-            (2, users, models); how far the later slot is ahead is random, see `policy.learn.habits.LATER`.
+            (2, users, models); how far the later slot is ahead is random, see `request_statistics.LATER`.
         """
         cells = np.zeros((1, self._users), dtype=np.int64)
         if slot:

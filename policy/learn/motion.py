@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from policy.interfaces import Float, Int
-from policy.trace import nearest
+from policy.world.trace import nearest
 
 PRIOR_KEEP = 0.8
 """Share of a displacement that carries over to the next slot, before anything is seen."""

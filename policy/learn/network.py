@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from policy.learn.habits import NUM_ASK_FEATURES, NUM_FEATURES
+from policy.learn.request_statistics import NUM_ASK_FEATURES, NUM_FEATURES
 
 
 class DemandNet(nn.Module):

@@ -21,9 +21,9 @@ from policy.learn.checkpoint import (
     versions,
     write_log,
 )
-from policy.learn.habits import LATER, Habits, Single
 from policy.learn.motion import likely_cells
 from policy.learn.network import DemandNet
+from policy.learn.request_statistics import LATER, Habits, Single
 from policy.learn.state import load_optimizer, optimizer_state
 from policy.learn.worlds import Batch, draw_batches
 

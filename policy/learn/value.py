@@ -12,9 +12,9 @@ import numpy as np
 
 from policy.config import LinkConfig, RadioProxyConfig
 from policy.interfaces import Bool, Float, Int
-from policy.learn.habits import Single
-from policy.rates import link_snr
-from policy.tables import ServiceRules, mask_bits
+from policy.learn.request_statistics import Single
+from policy.slot.tables import ServiceRules, mask_bits
+from policy.world.cheap_radio import link_snr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

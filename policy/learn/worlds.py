@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from policy.catalogs import findings_catalog, synthetic_catalog
 from policy.config import FINDINGS, PRESETS, MobilityConfig, RequestConfig, ScenarioConfig
 from policy.interfaces import BlockCatalog, Float, Int
-from policy.learn.habits import overlap_matrix
-from policy.splits import Split, world_seed
-from policy.trace import generate
+from policy.learn.request_statistics import overlap_matrix
+from policy.world.splits import Split, world_seed
+from policy.world.synthetic import findings_catalog, synthetic_catalog
+from policy.world.trace import generate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

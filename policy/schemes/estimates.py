@@ -6,14 +6,14 @@ import numpy as np
 
 from policy.errors import SchemeError
 from policy.interfaces import Bool, Float, Int
-from policy.mobility import grid_nodes
-from policy.placing import fill_by_score
-from policy.rates import ProxyDelay, link_snr
+from policy.place.greedy import fill_by_score
+from policy.play.scheme import History, Observation
 from policy.scenario import Scenario
-from policy.schemes.base import History, Observation
-from policy.tables import MAX_TABLE_NODES, ServiceRules, delay_table, to_masks
-from policy.trace import nearest
-from policy.updates import update_seconds
+from policy.slot.tables import MAX_TABLE_NODES, ServiceRules, delay_table, to_masks
+from policy.slot.updates import update_seconds
+from policy.world.cheap_radio import ProxyDelay, link_snr
+from policy.world.mobility import grid_nodes
+from policy.world.trace import nearest
 
 REQUEST_BYTES = 12
 """One user's request and place as a node reports it: model (4), two coordinates (4 each)."""

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from policy.placing import greedy_placement
+from policy.place.greedy import greedy_placement
+from policy.play.scheme import Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.base import Observation, Placement, SchemeEntry
 from policy.schemes.estimates import AveragedTable, central_message_bytes
 
 

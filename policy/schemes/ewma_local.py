@@ -5,9 +5,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from policy.factored import link_rates
 from policy.interfaces import Float, Int
-from policy.local_tables import (
+from policy.place.holders import link_rates
+from policy.place.local_tables import (
     SlotDemand,
     candidate_nodes,
     fit_exponent,
@@ -17,11 +17,11 @@ from policy.local_tables import (
     near_scores,
     slot_demand,
 )
-from policy.mobility import grid_nodes
-from policy.rates import ProxyDelay, link_snr
+from policy.play.scheme import Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.base import Observation, Placement, SchemeEntry
-from policy.updates import update_seconds
+from policy.slot.updates import update_seconds
+from policy.world.cheap_radio import ProxyDelay, link_snr
+from policy.world.mobility import grid_nodes
 
 
 class EwmaLocal:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from policy.interfaces import Float, Int
-from policy.schemes.base import History
+from policy.play.scheme import History
 from policy.schemes.estimates import cell_counts
 
 BACK = 3

@@ -9,9 +9,9 @@ from policy.learn.augur import Augur
 from policy.learn.augur_votes import AugurVotes
 from policy.learn.checkpoint import load_checkpoint, weights_of
 from policy.learn.demand import DemandModel
+from policy.play.scheme import Scheme, SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.base import Scheme, SchemeEntry
-from policy.tables import MAX_TABLE_NODES
+from policy.slot.tables import MAX_TABLE_NODES
 
 
 def model_from(path: Path | None = None) -> DemandModel:

@@ -3,10 +3,10 @@
 import numpy as np
 
 from policy.interfaces import Bool, Float
+from policy.play.scheme import Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.base import Observation, Placement, SchemeEntry
 from policy.schemes.estimates import fill
-from policy.trace import nearest
+from policy.world.trace import nearest
 
 
 def cell_needs(observation: Observation) -> Float:

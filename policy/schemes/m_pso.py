@@ -3,8 +3,8 @@
 import numpy as np
 
 from policy.interfaces import Bool, Float, Int
+from policy.play.scheme import Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.base import Observation, Placement, SchemeEntry
 from policy.schemes.estimates import AveragedTable, central_message_bytes, fill
 
 

@@ -3,7 +3,7 @@
 from functools import partial
 
 from policy.learn.marl.player import start_actor
-from policy.schemes.base import SchemeEntry
+from policy.play.scheme import SchemeEntry
 
 ENTRY = SchemeEntry(
     name="maddpg",

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from policy.play.scheme import Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.base import Observation, Placement, SchemeEntry
 from policy.schemes.estimates import cell_counts, fill
-from policy.tables import ServiceRules
+from policy.slot.tables import ServiceRules
 
 
 class ReusableFirst:

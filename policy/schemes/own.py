@@ -15,7 +15,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 from policy.errors import SchemeError
-from policy.schemes.base import SchemeEntry
+from policy.play.scheme import SchemeEntry
 
 GROUP = "pbcast.schemes"
 """Group of the entry points."""

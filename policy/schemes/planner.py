@@ -3,12 +3,12 @@
 import numpy as np
 
 from policy.interfaces import Float, Int
-from policy.placing import greedy_placement
+from policy.place.greedy import greedy_placement
+from policy.play.scheme import History, Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.base import History, Observation, Placement, SchemeEntry
 from policy.schemes.estimates import AveragedTable, central_message_bytes, mean_table, update_table
 from policy.schemes.fitted import DemandFit, fit_demand, push
-from policy.trace import nearest
+from policy.world.trace import nearest
 
 
 class FittedPlanner:

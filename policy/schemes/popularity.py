@@ -3,8 +3,8 @@
 import numpy as np
 
 from policy.interfaces import Float
+from policy.play.scheme import History, Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.base import History, Observation, Placement, SchemeEntry
 from policy.schemes.estimates import cell_counts, central_message_bytes, fill
 
 

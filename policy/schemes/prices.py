@@ -3,11 +3,11 @@
 import numpy as np
 
 from policy.interfaces import Bool, Float, Int
-from policy.placing import greedy_placement
+from policy.place.greedy import greedy_placement
+from policy.play.scheme import Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.base import Observation, Placement, SchemeEntry
 from policy.schemes.estimates import AveragedTable, central_message_bytes, settle
-from policy.tables import from_masks, mask_bits, to_masks
+from policy.slot.tables import from_masks, mask_bits, to_masks
 
 
 def clear_prices(table_s: Float, sizes_bytes: Int, capacity_bytes: Float, rounds: int = 40) -> Float:

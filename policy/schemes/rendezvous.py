@@ -5,8 +5,8 @@ from hashlib import blake2b
 import numpy as np
 
 from policy.interfaces import Float
+from policy.play.scheme import Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.base import Observation, Placement, SchemeEntry
 from policy.schemes.estimates import cell_counts, fill
 
 

@@ -4,7 +4,7 @@ import math
 from inspect import signature
 
 from policy.errors import SchemeError
-from policy.schemes.base import SchemeEntry
+from policy.play.scheme import SchemeEntry
 
 RANGES: dict[str, tuple[float, float]] = {
     # least and most; those above 0 that must not be 0 start at the smallest float

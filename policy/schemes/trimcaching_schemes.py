@@ -3,8 +3,8 @@
 import numpy as np
 
 from policy.interfaces import Bool, Float
+from policy.play.scheme import History, Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.base import History, Observation, Placement, SchemeEntry
 from policy.schemes.estimates import AveragedTable, central_message_bytes, settle, user_counts
 from policy.schemes.trimcaching import HitProblem, combinations, place_gen, place_spec
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from policy.interfaces import BlockCatalog, Int
+from policy.play.scheme import Observation, Placement, Scheme, SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.base import Observation, Placement, Scheme, SchemeEntry
 
 
 def copies_of(catalog: BlockCatalog) -> tuple[BlockCatalog, Int]:

@@ -4,12 +4,12 @@ from functools import partial
 
 import numpy as np
 
-from policy.placing import fill_by_score
+from policy.place.greedy import fill_by_score
+from policy.play.scheme import Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.base import Observation, Placement, SchemeEntry
 from policy.schemes.estimates import cell_counts, fill, settle
 from policy.schemes.ewma_greedy import EwmaGreedy
-from policy.tables import ServiceRules
+from policy.slot.tables import ServiceRules
 
 
 class WholeModel:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from policy.catalogs import findings_catalog, synthetic_catalog
 from policy.config import FINDINGS
 from policy.interfaces import BlockCatalog
-from policy.rollout import empty_placement
+from policy.play.rollout import empty_placement
+from policy.play.scheme import History, Observation
 from policy.scenario import Scenario
 from policy.schemes import find_scheme
-from policy.schemes.base import History, Observation
+from policy.world.synthetic import findings_catalog, synthetic_catalog
 
 RESULT = Path(__file__).parent / "results" / "learned.json"
 SIZES = ((4, 100, 10, 12), (6, 100, 10, 24), (16, 1000, 100, 100), (64, 10_000, 200, 200))

@@ -22,11 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from policy.batched import VectorEnv, batch_worlds
 from policy.bounds import clairvoyant_costs, hindsight_bracket, lp_bound, planner_costs
-from policy.catalogs import synthetic_catalog
 from policy.config import PRESETS
-from policy.env import make_env
-from policy.factored import link_rates
-from policy.local_tables import (
+from policy.place.greedy import fill_by_score, greedy_placement
+from policy.place.holders import link_rates
+from policy.place.local_tables import (
     candidate_nodes,
     fit_exponent,
     greedy_local,
@@ -34,10 +33,11 @@ from policy.local_tables import (
     near_scores,
     slot_demand,
 )
-from policy.migration import serve_best
-from policy.placing import fill_by_score, greedy_placement
+from policy.play.env import make_env
+from policy.play.migration import serve_best
 from policy.scenario import Scenario, World, load_scenario
-from policy.tables import MAX_TABLE_NODES, ServiceRules
+from policy.slot.tables import MAX_TABLE_NODES, ServiceRules
+from policy.world.synthetic import synthetic_catalog
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from demo.experiments.convergence import ABLATIONS, LEARNERS, main
+from demo.experiments.learners_picture import ABLATIONS, LEARNERS, main
 
 
 def test_curves_are_drawn_from_their_json(tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from demo.evaluation import (
 from demo.experiments.pictures import draw_all
 from demo.experiments.tune import GRIDS, settings_of
 from demo.show.ladder import draw_capacities, draw_ladder
-from policy.catalogs import findings_catalog
 from policy.config import FINDINGS
 from policy.evaluation import Evaluation, evaluate
 from policy.scenario import Scenario
 from policy.schemes import find_scheme
+from policy.world.synthetic import findings_catalog
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 import demo.experiments
-import policy.learn
 
-FOLDERS = (Path(demo.experiments.__file__).parent, Path(policy.learn.__file__).parent)
+FOLDERS = (Path(demo.experiments.__file__).parent,)
 PROGRAMS = sorted(
     path
     for folder in FOLDERS

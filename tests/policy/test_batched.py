@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from policy.batched import VectorEnv, batch_worlds, fill_scores, greedy_masks
 from policy.config import PRESETS, RequestConfig
-from policy.placing import fill_by_score, greedy_placement
-from policy.rollout import rollout, slot_cost_s
+from policy.place.greedy import fill_by_score, greedy_placement
+from policy.play.rollout import rollout, slot_cost_s
 from policy.scenario import Scenario, load_scenario
 from policy.schemes import find_scheme
-from policy.tables import ServiceRules, from_masks, to_masks
+from policy.slot.tables import ServiceRules, from_masks, to_masks
 from tests.fakes import CountDelay
 
 RULES = st.builds(ServiceRules, comp=st.booleans(), migration=st.booleans(), share_air=st.booleans())

@@ -19,14 +19,14 @@ from policy.bounds import (
     unforeseen_bound,
     unlimited_costs,
 )
-from policy.catalogs import synthetic_catalog
 from policy.config import PRESETS
 from policy.errors import PolicyError
-from policy.placing import greedy_placement
-from policy.rollout import rollout
+from policy.place.greedy import greedy_placement
+from policy.play.rollout import rollout
 from policy.scenario import Scenario, World, load_scenario
 from policy.schemes import find_scheme
-from policy.tables import from_masks, to_masks
+from policy.slot.tables import from_masks, to_masks
+from policy.world.synthetic import synthetic_catalog
 
 
 def _small(seed: int, update_weight: float = 0.1, slots: int = 3) -> World:

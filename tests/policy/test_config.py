@@ -7,7 +7,7 @@ import pytest
 
 from policy.config import EXPOSED_SHARE, PRESETS, LinkConfig, ScenarioConfig, config_from_dict, load_config
 from policy.scenario import Scenario, load_scenario
-from policy.trace import Trace
+from policy.world.trace import Trace
 from tests.fakes import fixed_catalog
 
 

@@ -28,10 +28,10 @@ from policy.learn.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from policy.placing import fill_by_score, greedy_masks
+from policy.place.greedy import fill_by_score, greedy_masks
 from policy.scenario import load_scenario
 from policy.strict_json import strict_json
-from policy.trace import Trace
+from policy.world.trace import Trace
 from tests.fakes import fixed_catalog
 
 OURS = (PolicyError, ValueError)

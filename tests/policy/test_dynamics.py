@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy.config import LinkConfig, Timing
-from policy.dynamics import SlotOutcome, serve_slot
 from policy.errors import PlacementError
-from policy.rollout import empty_placement, play_slot
+from policy.play.rollout import empty_placement, play_slot
 from policy.scenario import load_scenario
-from policy.tables import ServiceRules, to_masks
-from policy.timeline import CLOUD
+from policy.slot.dynamics import SlotOutcome, serve_slot
+from policy.slot.tables import ServiceRules, to_masks
+from policy.slot.timeline import CLOUD
 from tests.fakes import ConstantDelay, CountDelay, fixed_catalog
 
 LINKS = LinkConfig(backhaul_bit_s=80.0, cloud_bit_s=40.0)

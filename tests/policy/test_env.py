@@ -10,11 +10,11 @@ import pytest
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
 from policy.config import PRESETS
-from policy.env import PlacementEnv, make_env
-from policy.rollout import rollout
+from policy.play.env import PlacementEnv, make_env
+from policy.play.rollout import rollout
 from policy.scenario import Scenario, load_scenario
 from policy.schemes import find_scheme
-from policy.tables import from_masks
+from policy.slot.tables import from_masks
 from tests.fakes import fixed_catalog
 
 

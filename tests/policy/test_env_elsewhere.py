@@ -18,10 +18,10 @@ from gymnasium.utils.env_checker import check_env
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
 from policy.config import PRESETS
-from policy.env import make_env
-from policy.observe import flatten
+from policy.play.env import make_env
+from policy.play.observe import flatten
+from policy.play.single_agent import SingleAgentEnv
 from policy.scenario import Scenario
-from policy.single_agent import SingleAgentEnv
 from tests.fakes import fixed_catalog
 
 

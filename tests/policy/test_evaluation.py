@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import policy.evaluation.harness as harness
-from policy.catalogs import synthetic_catalog
 from policy.config import FINDINGS
 from policy.errors import SchemeError
 from policy.evaluation import evaluate
@@ -17,10 +16,11 @@ from policy.evaluation.episodes import EpisodeResult, Job, WorldMaker, run_job
 from policy.evaluation.oracles import BOUNDS, bounds_for, is_additive
 from policy.evaluation.results import ResultFolder, scenario_digest
 from policy.evaluation.sources import APART, PLAY, code_version
-from policy.rollout import rollout
+from policy.play.rollout import rollout
 from policy.scenario import Scenario, World
 from policy.schemes import find_scheme
-from policy.splits import Split, world_seed
+from policy.world.splits import Split, world_seed
+from policy.world.synthetic import synthetic_catalog
 
 SCHEMES = ("lru", "ewma-greedy", "random")
 

@@ -8,18 +8,19 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from demo.experiments import augur as report
+from demo.experiments import worth_of_knowledge as gap
 from policy.bounds.informed import Knowledge, ToldDemand, ToldProcess, ToldState, informed_entry
-from policy.catalogs import synthetic_catalog
 from policy.config import FINDINGS
 from policy.errors import PolicyError
-from policy.learn import gap, report
-from policy.learn.lookup import play_by_tables
+from policy.evaluation.lookup import play_by_tables
 from policy.learn.motion import place_draws
-from policy.rollout import rollout
+from policy.play.rollout import rollout
+from policy.play.scheme import History
 from policy.scenario import Scenario
-from policy.schemes.base import History
 from policy.schemes.learned import model_from
-from policy.tables import ServiceRules
+from policy.slot.tables import ServiceRules
+from policy.world.synthetic import synthetic_catalog
 
 CATALOG = synthetic_catalog(
     np.random.default_rng(0), models=6, blocks_per_model=3, families=2, shared=0.5, mean_block_bytes=30e6

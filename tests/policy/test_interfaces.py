@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.catalogs import findings_catalog, synthetic_catalog
 from policy.errors import RateError
 from policy.interfaces import BlockCatalog, checked_rates
+from policy.world.synthetic import findings_catalog, synthetic_catalog
 from tests.fakes import BrokenDelay, fixed_catalog
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.catalogs import synthetic_catalog
 from policy.config import PRESETS, RadioProxyConfig
-from policy.factored import link_rates
-from policy.local_tables import (
+from policy.place.greedy import greedy_placement
+from policy.place.holders import link_rates
+from policy.place.local_tables import (
     SlotDemand,
     candidate_nodes,
     fit_exponent,
@@ -20,11 +20,11 @@ from policy.local_tables import (
     near_scores,
     slot_demand,
 )
-from policy.placing import greedy_placement
-from policy.rollout import rollout
+from policy.play.rollout import rollout
 from policy.scenario import Scenario, World, load_scenario
 from policy.schemes import find_scheme
-from policy.tables import mask_bits
+from policy.slot.tables import mask_bits
+from policy.world.synthetic import synthetic_catalog
 from tests.fakes import CountDelay
 
 ALL = np.tile(np.arange(4), (60, 1))

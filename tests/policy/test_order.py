@@ -5,8 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.order import MAX_SIDNEY_GROUPS, best_order, exact_turns, johnson_rank, mean_completion
-from policy.sidney import NeedGroups, greedy_turns, group_needs, lightest_set, sidney_turns, turns_cost_s
+from policy.slot.order import MAX_SIDNEY_GROUPS, best_order, exact_turns, johnson_rank, mean_completion
+from policy.slot.order_bounds import (
+    NeedGroups,
+    greedy_turns,
+    group_needs,
+    lightest_set,
+    sidney_turns,
+    turns_cost_s,
+)
 
 
 @given(seed=st.integers(0, 10_000), users=st.integers(1, 4), blocks=st.integers(1, 6))

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from policy.catalogs import synthetic_catalog
 from policy.config import PRESETS, LinkConfig, Timing
 from policy.errors import PlacementError
-from policy.migration import separable_holders, serve_best, serve_with
-from policy.overlap import dispatch, end_times, mean_delay_s, parcels, ready_times
+from policy.play.migration import separable_holders, serve_best, serve_with
 from policy.scenario import Scenario, World, load_scenario
-from policy.tables import ServiceRules, from_masks, to_masks
+from policy.slot.overlap import dispatch, end_times, mean_delay_s, parcels, ready_times
+from policy.slot.tables import ServiceRules, from_masks, to_masks
+from policy.world.synthetic import synthetic_catalog
 
 OVERLAPS = st.sampled_from(["sequential", "pipelined"])
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import policy.schemes.own as own
-from policy.catalogs import synthetic_catalog
 from policy.config import FINDINGS
 from policy.errors import SchemeError
 from policy.evaluation import evaluate
 from policy.examples.my_scheme import ENTRY
 from policy.scenario import Scenario
 from policy.schemes import find_scheme, parts_of
+from policy.world.synthetic import synthetic_catalog
 
 EXAMPLE = Path(own.__file__).parents[1] / "examples" / "my_scheme.py"
 NAME = f"{EXAMPLE}:ENTRY"

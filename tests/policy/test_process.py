@@ -8,10 +8,10 @@ import pytest
 
 from policy.bounds.process import Choices, RankFilter, forecast, popularity
 from policy.config import RequestConfig
-from policy.demand import DemandState, start_demand, step_demand
 from policy.errors import PolicyError
 from policy.interfaces import Float, Int
-from policy.learn.habits import LATER
+from policy.learn.request_statistics import LATER
+from policy.world.demand import DemandState, start_demand, step_demand
 
 PROCESS = RequestConfig(
     request_prob=0.9,

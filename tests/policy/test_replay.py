@@ -17,9 +17,9 @@ from pyarrow import parquet
 
 from policy.config import PRESETS
 from policy.errors import TraceError
-from policy.replay import Replayed, replay, window
-from policy.request_files import FIELDS, FileFormat, read_requests
 from policy.scenario import Scenario
+from policy.world.replay import Replayed, replay, window
+from policy.world.request_files import FIELDS, FileFormat, read_requests
 from tests.fakes import fixed_catalog
 
 CONFIG = replace(PRESETS["findings"], num_users=4, slot_s=10.0)

@@ -3,11 +3,11 @@ import pytest
 
 from policy.config import config_from_dict
 from policy.errors import PlacementError, SchemeError
-from policy.placing import fill_by_score, greedy_placement
-from policy.rollout import Episode, empty_placement, play_slot, rollout
+from policy.place.greedy import fill_by_score, greedy_placement
+from policy.play.rollout import Episode, empty_placement, play_slot, rollout
 from policy.scenario import Scenario, load_scenario
 from policy.schemes import History, find_scheme
-from policy.tables import ServiceRules
+from policy.slot.tables import ServiceRules
 from tests.fakes import fixed_catalog
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.statistics import bootstrap, iqm, iqm_interval, mean_interval, paired
+from policy.evaluation.statistics import bootstrap, iqm, iqm_interval, mean_interval, paired
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy.config import LinkConfig
-from policy.rates import ProxyDelay
-from policy.tables import (
+from policy.slot.tables import (
     ServiceRules,
     air_table,
     delay_table,
@@ -16,6 +15,7 @@ from policy.tables import (
     migration_table,
     to_masks,
 )
+from policy.world.cheap_radio import ProxyDelay
 
 LINKS = LinkConfig(backhaul_bit_s=1e9, cloud_bit_s=250e6)
 

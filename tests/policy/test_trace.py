@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy.config import PRESETS, MobilityConfig, RequestConfig
-from policy.demand import start_demand, step_demand
 from policy.errors import TraceError
 from policy.scenario import load_scenario
-from policy.trace import Trace, generate
+from policy.world.demand import start_demand, step_demand
+from policy.world.trace import Trace, generate
 
 FAMILIES = np.repeat(np.arange(3), 4)
 

@@ -12,10 +12,10 @@ from policy.learn.checkpoint import load_checkpoint, weights_of
 from policy.learn.marl.actors import FlatActor, SemanticActor
 from policy.learn.marl.vdn import Utilities
 from policy.learn.marl.view import View, held_features, node_distance
-from policy.placing import fill_by_score
+from policy.place.greedy import fill_by_score
+from policy.play.scheme import Observation, Placement, Scheme
 from policy.scenario import Scenario
-from policy.schemes.base import Observation, Placement, Scheme
-from policy.trace import nearest
+from policy.world.trace import nearest
 
 ACTORS: dict[str, type[nn.Module]] = {
     "maasn-da": SemanticActor,

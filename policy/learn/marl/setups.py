@@ -71,7 +71,7 @@ BEST: dict[str, str] = {
     "qmix": "rate 0.003, noise 0.3",
     "vdn": "rate 0.01, noise 0.3",
 }
-"""The one that `policy.learn.marl.run` found best."""
+"""The one that `demo.experiments.learners` found best."""
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "maasn-da without action semantics": {"semantics": False},

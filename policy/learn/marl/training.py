@@ -24,7 +24,7 @@ from policy.learn.marl.arena import Arena, make_arena
 from policy.learn.marl.base import play
 from policy.learn.marl.setups import Setup
 from policy.scenario import Scenario, load_scenario
-from policy.splits import world_seed
+from policy.world.splits import world_seed
 
 FIRST_TRAINING_WORLD, FIRST_VALIDATION_WORLD = 200_000, 2_000
 """Numbers of the first worlds in their splits."""

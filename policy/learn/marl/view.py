@@ -1,14 +1,14 @@
 """What each edge node sees of each block, with a leading axis of worlds; shared by all learned baselines.
 
 A node sees the requests of its own users and what the other nodes report of theirs. The expected demand comes
-from the mixture of `policy.learn.habits`, before any network corrects it: the baselines start from no less
+from the mixture of `request_statistics`, before any network corrects it: the baselines start from no less
 than a good hand-made forecast.
 """
 
 import numpy as np
 
 from policy.interfaces import Bool, Float, Int
-from policy.learn.habits import Habits, Single, overlap_matrix
+from policy.learn.request_statistics import Habits, Single, overlap_matrix
 from policy.scenario import Scenario
 
 NUM_VIEW = 11

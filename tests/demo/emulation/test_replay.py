@@ -13,10 +13,10 @@ from demo.emulation import Network
 from demo.emulation.replay import EmulationError, replay_slot
 from pbstore import BlockCorruptError, BlockMissingError, CapacityError, DiskBlockStore, open_store
 from policy.config import ScenarioConfig
-from policy.rollout import play
+from policy.play.rollout import play
 from policy.scenario import Scenario, World
 from policy.schemes import find_scheme
-from policy.trace import generate
+from policy.world.trace import generate
 from tests.fakes import CountDelay
 
 NAMES = ("org/base", "org/child", "org/other")

@@ -4,14 +4,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from policy.catalogs import findings_catalog, synthetic_catalog
+from demo.experiments.shifted import shifted_scenarios
 from policy.config import FINDINGS, RequestConfig
 from policy.learn.augur import Augur, AugurConfig, message_bytes
-from policy.learn.shifts import shifted_scenarios
-from policy.rollout import rollout
+from policy.play.rollout import rollout
 from policy.scenario import Scenario
 from policy.schemes.ewma_greedy import ENTRY as EWMA
 from policy.schemes.learned import ENTRY, model_from
+from policy.world.synthetic import findings_catalog, synthetic_catalog
 
 SHORT = replace(FINDINGS, num_slots=6)
 

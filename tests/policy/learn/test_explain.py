@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from policy.catalogs import findings_catalog
 from policy.config import FINDINGS
 from policy.learn.augur import Augur
 from policy.learn.explain import explain_world
 from policy.scenario import Scenario
 from policy.schemes.learned import model_from
+from policy.world.synthetic import findings_catalog
 
 SCENARIO = Scenario(FINDINGS, findings_catalog())
 WORLD = SCENARIO.world(1_000_007)

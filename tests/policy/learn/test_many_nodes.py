@@ -3,15 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from policy.catalogs import synthetic_catalog
 from policy.config import FINDINGS
 from policy.interfaces import BlockCatalog
 from policy.learn.augur_votes import AugurVotesConfig
 from policy.learn.value import classes_of
-from policy.rollout import rollout
+from policy.place.copy_values import slot_votes
+from policy.play.rollout import rollout
 from policy.scenario import Scenario
 from policy.schemes.learned import ENTRY
-from policy.votes import slot_votes
+from policy.world.synthetic import synthetic_catalog
 
 
 def test_it_plays_with_more_nodes_than_tables_allow() -> None:

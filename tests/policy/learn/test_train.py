@@ -16,8 +16,8 @@ from policy.learn.checkpoint import (
     weights_of,
 )
 from policy.learn.demand import DemandModel
-from policy.learn.habits import LATER
 from policy.learn.network import DemandNet
+from policy.learn.request_statistics import LATER
 from policy.learn.train import Progress, TrainConfig, Trainer, later_shares, loss_of
 from policy.schemes.learned import model_from
 

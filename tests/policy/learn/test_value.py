@@ -12,8 +12,8 @@ from policy.learn.value import (
     seconds_per_bit,
     spread_draws,
 )
-from policy.rates import proxy_delay
-from policy.tables import ServiceRules, delay_table
+from policy.slot.tables import ServiceRules, delay_table
+from policy.world.cheap_radio import proxy_delay
 
 LINKS = LinkConfig(backhaul_bit_s=1e9, cloud_bit_s=2.5e8)
 

@@ -3,12 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from policy.catalogs import findings_catalog
 from policy.config import FINDINGS
+from policy.play.scheme import History
 from policy.scenario import Scenario
-from policy.schemes.base import History
 from policy.schemes.fitted import DemandFit, fit_demand, last_models, push
-from policy.tables import ServiceRules
+from policy.slot.tables import ServiceRules
+from policy.world.synthetic import findings_catalog
 
 
 def fitted(stickiness: float, no_repeat: int, prob: float = 0.7) -> DemandFit:

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy.catalogs import synthetic_catalog
 from policy.config import FINDINGS, ScenarioConfig
-from policy.rollout import Episode, rollout
+from policy.play.rollout import Episode, rollout
 from policy.scenario import Scenario, World, load_scenario
 from policy.schemes import ABLATIONS, NO_STORE_SHARING, WHOLE_MODELS, find_scheme, scheme_names
 from policy.schemes.estimates import know_nothing_table
-from policy.trace import Trace
+from policy.world.synthetic import synthetic_catalog
+from policy.world.trace import Trace
 
 QUICK = {"planner": ":samples=4", "m-pso": ":rounds=3"}
 NAMES = [name + QUICK.get(name, "") for name in scheme_names()]

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy.interfaces import Float
-from policy.placing import greedy_placement
+from policy.place.greedy import greedy_placement
 from policy.schemes.prices import clear_prices, price_placement
-from policy.tables import mask_bits, to_masks
+from policy.slot.tables import mask_bits, to_masks
 
 
 def random_table(rng: np.random.Generator, blocks: int, nodes: int) -> Float:

@@ -5,7 +5,7 @@ import pytest
 
 from policy.errors import SchemeError
 from policy.interfaces import BlockCatalog
-from policy.rollout import rollout
+from policy.play.rollout import rollout
 from policy.scenario import load_scenario
 from policy.schemes import find_scheme, scheme_names
 from policy.schemes.rendezvous import node_ranks

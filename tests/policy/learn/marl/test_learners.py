@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from policy.catalogs import synthetic_catalog
 from policy.config import FINDINGS
 from policy.learn.marl.arena import Arena, make_arena
 from policy.learn.marl.base import Learner, MarlConfig, play
@@ -17,9 +16,10 @@ from policy.learn.marl.player import ACTORS, ActorScheme
 from policy.learn.marl.qmix import Qmix
 from policy.learn.marl.setups import ABLATIONS, BEST, CHOICES, SPEEDS, ablated, episodes_in
 from policy.learn.marl.vdn import Vdn
-from policy.rollout import rollout
+from policy.play.rollout import rollout
+from policy.play.scheme import SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.base import SchemeEntry
+from policy.world.synthetic import synthetic_catalog
 
 CONFIG = MarlConfig(worlds=8, batch=8, learning_rate=1e-2, noise=0.3)
 LEARNERS: dict[str, Callable[[Arena, MarlConfig], Learner]] = {

@@ -6,13 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy.catalogs import synthetic_catalog
 from policy.config import FINDINGS
 from policy.learn.marl.actors import FlatActor, SemanticActor, soft_choice
 from policy.learn.marl.critics import BlockCritic, Mixing, MonotoneMixer
 from policy.learn.marl.mappo import order_log_chance
 from policy.learn.marl.view import NUM_FEATURES, View, precompute, turns
 from policy.scenario import Scenario
+from policy.world.synthetic import synthetic_catalog
 
 SCENARIO = Scenario(
     FINDINGS,

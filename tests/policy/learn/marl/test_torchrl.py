@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from policy.catalogs import synthetic_catalog
 from policy.config import FINDINGS
 from policy.learn.marl.arena import Arena, make_arena
 from policy.learn.marl.base import MarlConfig, play
@@ -21,6 +20,7 @@ from policy.learn.marl.qmix import Qmix
 from policy.learn.marl.vdn import SumMixer, Vdn
 from policy.learn.marl.view import NUM_FEATURES
 from policy.scenario import Scenario
+from policy.world.synthetic import synthetic_catalog
 
 pytestmark = pytest.mark.slow
 AGENTS, STATE, EMBED = 4, 7, 32

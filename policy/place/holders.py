@@ -1,0 +1,164 @@
+"""Holders of each block for any number of nodes, without tables of all sets.
+
+Where 2^nodes sets are too many, sets grow one node at a time: next comes the node that the worst-off user of
+the block hears best; the best set on the way is kept. Work grows as blocks x users x nodes a step.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from policy.interfaces import Bool, DelayModel, Float, Int, checked_rates
+from policy.scenario import Scenario
+from policy.slot.tables import ServiceRules
+
+CHUNK = 2048
+"""Blocks worked on together; bounds memory to CHUNK x users numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """How far sets of holders are grown."""
+
+    most_added: int = 6
+    """Nodes added at most, unless some user is still out of reach."""
+    patience: int = 2
+    """Steps without gain after which a block is given up."""
+
+
+def link_rates(delay: DelayModel, slot: int, users: int, nodes: int) -> Float:
+    """Rate of each node alone to each user alone, (users, nodes), bit/s."""
+    holders = np.tile(np.eye(nodes, dtype=bool), (users, 1))
+    receivers: Bool = np.repeat(np.eye(users, dtype=bool), nodes, axis=0)
+    rates = [
+        checked_rates(delay, slot, holders[part], receivers[part])
+        for part in _parts(users * nodes, 4 * CHUNK)
+    ]
+    return np.concatenate(rates).reshape(users, nodes)
+
+
+def greedy_holders(
+    scenario: Scenario,
+    delay: DelayModel,
+    slot: int,
+    needs: Bool,
+    placement: Bool,
+    rules: ServiceRules | None = None,
+    hop_weight: float = 1.0,
+    search: Search | None = None,
+    links: Float | None = None,
+) -> Bool:
+    """Caching nodes plus migration targets of every missed block, chosen block by block.
+
+    Args:
+        scenario: Sizes and links.
+        delay: The radio.
+        slot: Slot of the trace.
+        needs: Which user misses which block, (users, blocks).
+        placement: Caches, (nodes, blocks).
+        rules: Ablations. With unicast (`share_air` off) sets are grown as for broadcasts.
+        hop_weight: Price of a copy in units of its time.
+        search: How far to look.
+        links: `link_rates` of the slot, if known already.
+
+    Returns:
+        Holders, (nodes, blocks); as `placement` where nobody misses the block.
+    """
+    rules, search = rules or ServiceRules(), search or Search()
+    wanted = np.flatnonzero(needs.any(axis=0))
+    if links is None:
+        links = link_rates(delay, slot, needs.shape[0], placement.shape[0])
+    made = placement.copy()
+    for part in _parts(wanted.size, CHUNK):
+        blocks = wanted[part]
+        made[:, blocks] = _grow(
+            scenario,
+            delay,
+            slot,
+            needs[:, blocks].T,
+            placement[:, blocks].T,
+            blocks,
+            links,
+            rules,
+            hop_weight,
+            search,
+        ).T
+    return made
+
+
+def _grow(
+    scenario: Scenario,
+    delay: DelayModel,
+    slot: int,
+    users: Bool,
+    cached: Bool,
+    blocks: Int,
+    links: Float,
+    rules: ServiceRules,
+    hop_weight: float,
+    search: Search,
+) -> Bool:
+    """Grow the sets of some blocks, (blocks, nodes)."""
+    bits = 8.0 * scenario.catalog.sizes_bytes[blocks].astype(np.float64)
+    hop = hop_weight * bits / scenario.config.links.backhaul_bit_s
+    holders = cached.copy()
+    lost = ~cached.any(axis=1)
+    holders[lost, _fittest(links, users[lost])] = True
+    best, best_cost = holders.copy(), _air(bits, _rates(delay, slot, holders, users, rules))
+    paid, since = np.zeros(blocks.size), np.zeros(blocks.size, dtype=np.int64)
+    for step in range(holders.shape[1] if rules.migration else 0):
+        more = (since < search.patience) & (step < search.most_added)
+        live = np.flatnonzero((more | np.isinf(best_cost)) & ~holders.all(axis=1))
+        if live.size == 0:
+            break
+        holders[live, _next_node(links, users[live], holders[live], rules)] = True
+        paid[live] += hop[live]
+        cost = np.full(blocks.size, np.inf)
+        cost[live] = paid[live] + _air(bits[live], _rates(delay, slot, holders[live], users[live], rules))
+        better = cost < best_cost
+        best_cost = np.where(better, cost, best_cost)
+        best[better] = holders[better]
+        since = np.where(better, 0, since + 1)
+    return best
+
+
+def _air(bits: Float, rates: Float) -> Float:
+    """Time on the air, inf where some user is out of reach."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(bits / rates)
+
+
+def _fittest(links: Float, users: Bool) -> Int:
+    """Node that the worst-off user of each block hears best, (blocks,)."""
+    made = np.zeros(users.shape[0], dtype=np.int64)
+    for row, group in enumerate(users):
+        made[row] = int(links[group].min(axis=0).argmax())
+    return made
+
+
+def _next_node(links: Float, users: Bool, holders: Bool, rules: ServiceRules) -> Int:
+    """Next node for each block: the one that the user with the weakest sum of links hears best, (blocks,)."""
+    row, user = np.nonzero(users)
+    heard = np.einsum("pn,pn->p", holders[row].astype(np.float64), links[user])
+    by_row = np.lexsort((heard if rules.comp else user, row))
+    weakest = user[by_row[np.unique(row, return_index=True)[1]]]
+    return np.asarray(np.where(holders, -1.0, links[weakest]).argmax(axis=1), dtype=np.int64)
+
+
+def _rates(delay: DelayModel, slot: int, holders: Bool, users: Bool, rules: ServiceRules) -> Float:
+    """Rate of one broadcast of each set; without CoMP of its best node."""
+    if rules.comp:
+        return checked_rates(delay, slot, holders, users)
+    made = np.zeros(holders.shape[0])
+    for node in range(holders.shape[1]):
+        has = np.flatnonzero(holders[:, node])
+        alone = np.zeros((has.size, holders.shape[1]), dtype=bool)
+        alone[:, node] = True
+        made[has] = np.maximum(made[has], checked_rates(delay, slot, alone, users[has]))
+    return made
+
+
+def _parts(count: int, size: int) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))

@@ -1,0 +1,1 @@
+"""Schemes meet worlds: the contract of a scheme, migration, rollout, observations, environments."""

@@ -1,0 +1,247 @@
+"""One slot, served: from who asks and who caches to transfers, broadcasts and delays. Pure functions."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from policy.config import LinkConfig, Timing
+from policy.errors import PlacementError
+from policy.interfaces import BlockCatalog, Bool, DelayModel, Float, Int, checked_rates
+from policy.slot.order import best_order
+from policy.slot.tables import ServiceRules
+from policy.slot.timeline import Broadcast, Job, Send, Timeline, Transfer, schedule
+from policy.slot.updates import CacheUpdate
+
+NO_UPDATE = CacheUpdate(backhaul_bytes=0, cloud_bytes=0, seconds=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SlotOutcome:
+    """What happened in one slot. Per-user and per-block arrays are read-only."""
+
+    slot: int
+    """Slot of the trace."""
+    asked: Bool
+    """Users who asked for a model, (users,)."""
+    user_delay_s: Float
+    """Request to last missing block, 0 for users who did not ask or miss nothing, (users,), s."""
+    edge_hit: Bool
+    """Users who asked and whose missing blocks were all cached at some node, (users,)."""
+    block_delay_s: Float
+    """Transfer plus air time of each block, one after another, (blocks,), s; 0 when nobody misses it."""
+    airtime_s: float
+    """Time the band was busy, s."""
+    migrated_bytes: int
+    """Bytes copied from node to node to serve requests."""
+    cloud_bytes: int
+    """Bytes fetched from the cloud to serve requests."""
+    sent_bytes: int
+    """Bytes broadcast."""
+    update: CacheUpdate = field(default=NO_UPDATE)
+    """Cache update before the slot."""
+    transfers: tuple[Transfer, ...]
+    """Copies made to serve requests, in order."""
+    broadcasts: tuple[Broadcast, ...]
+    """Broadcasts, in order."""
+
+    @property
+    def mean_delay_s(self) -> float:
+        """Mean delay of the users who asked, s; 0 when nobody did."""
+        return float(self.user_delay_s[self.asked].mean()) if self.asked.any() else 0.0
+
+    @property
+    def total_delay_s(self) -> float:
+        """Sum of all blocks' delays, s."""
+        return float(self.block_delay_s.sum())
+
+    @property
+    def hit_ratio(self) -> float:
+        """Share of requests served without the cloud; 1 when nobody asked."""
+        return float(self.edge_hit.sum() / self.asked.sum()) if self.asked.any() else 1.0
+
+    @property
+    def cache_update_bytes(self) -> int:
+        """Bytes moved to change the caches before this slot."""
+        return self.update.backhaul_bytes + self.update.cloud_bytes
+
+
+def serve_slot(
+    catalog: BlockCatalog,
+    delay: DelayModel,
+    slot: int,
+    *,
+    asked: Bool,
+    needs: Bool,
+    cached: Bool,
+    holders: Bool,
+    links: LinkConfig,
+    timing: Timing,
+    rules: ServiceRules | None = None,
+    order: Int | None = None,
+    air_s: Float | None = None,
+) -> SlotOutcome:
+    """Serve one slot of requests with given caches and a given migration.
+
+    Args:
+        catalog: Sizes of the blocks.
+        delay: The radio.
+        slot: Slot of the trace.
+        asked: Users who asked, (users,).
+        needs: Which user misses which block, (users, blocks).
+        cached: Placement, (nodes, blocks).
+        holders: Nodes that hold each block when it is sent, (nodes, blocks): `cached` plus migration targets.
+        links: Backhaul and cloud.
+        timing: How transfers and broadcasts overlap.
+        rules: Ablations.
+        order: Blocks in sending order; None: the order of `best_order`.
+        air_s: Time on the air of each block from its holders, (blocks,), s, where it is known already; the
+            delay model is then not asked. Only with CoMP and shared air.
+
+    Returns:
+        The outcome, with every transfer and broadcast.
+
+    Raises:
+        PlacementError: If holders lose a cached copy, or a missed block has no holder.
+    """
+    rules = rules or ServiceRules()
+    wanted = np.flatnonzero(needs.any(axis=0))
+    if (cached & ~holders)[:, wanted].any() or not holders[:, wanted].any(axis=0).all():
+        raise PlacementError("holders must contain the caching nodes, and every missed block needs a holder")
+    if air_s is None:
+        sends = _sends(catalog, delay, slot, needs, holders, wanted, rules)
+    else:
+        sends = _known_sends(air_s, needs, holders, wanted)
+    jobs = _jobs(catalog, cached, holders, sends, wanted)
+    fetch, air = np.zeros(catalog.num_blocks), np.zeros(catalog.num_blocks)
+    for block, job in jobs.items():
+        fetch[block], air[block] = _fetch_s(job, links), sum(send.seconds for send in job.sends)
+    seconds = fetch + air
+    turn = _order(needs, fetch, air, timing) if order is None else order
+    if order is not None and sorted(order.tolist()) != wanted.tolist():
+        raise ValueError("order must list every missed block exactly once")
+    line = schedule([jobs[int(b)] for b in turn], cached.shape[0], links, timing)
+    return outcome_of(
+        catalog, slot, asked=asked, needs=needs, cached=cached, line=line, block_delay_s=seconds
+    )
+
+
+def outcome_of(
+    catalog: BlockCatalog,
+    slot: int,
+    *,
+    asked: Bool,
+    needs: Bool,
+    cached: Bool,
+    line: Timeline,
+    block_delay_s: Float,
+) -> SlotOutcome:
+    """Read delays and bytes off a finished timeline."""
+    user_delay = [0.0] * asked.size
+    for cast in line.broadcasts:  # in order of time: the last one stands
+        for user in cast.users:
+            user_delay[user] = cast.end_s
+    missing = needs & ~cached.any(axis=0)
+    sizes = catalog.sizes_bytes
+    return SlotOutcome(
+        slot=slot,
+        asked=asked,
+        user_delay_s=np.array(user_delay),
+        edge_hit=asked & ~missing.any(axis=1),
+        block_delay_s=block_delay_s,
+        airtime_s=sum(cast.end_s - cast.start_s for cast in line.broadcasts),
+        migrated_bytes=sum(int(sizes[t.block]) for t in line.transfers if t.source >= 0),
+        cloud_bytes=sum(int(sizes[t.block]) for t in line.transfers if t.source < 0),
+        sent_bytes=sum(int(sizes[cast.block]) for cast in line.broadcasts),
+        transfers=line.transfers,
+        broadcasts=line.broadcasts,
+    )
+
+
+def _order(needs: Bool, fetch_s: Float, air_s: Float, timing: Timing) -> Int:
+    """Sending order for a timing: what keeps the band waiting counts, what overlaps only breaks ties."""
+    if timing == "additive":
+        return best_order(needs, fetch_s + air_s)
+    return best_order(needs, air_s, fetch_s if timing == "pipelined" else None)
+
+
+def _fetch_s(job: Job, links: LinkConfig) -> float:
+    """Time of all copies of one block one after another: from the cloud, then over the backhaul."""
+    copies = len(job.holders) - max(len(job.cached), 1)
+    cloud = 0.0 if job.cached else job.size_bits / links.cloud_bit_s
+    return cloud + copies * job.size_bits / links.backhaul_bit_s
+
+
+def _known_sends(air_s: Float, needs: Bool, holders: Bool, wanted: Int) -> dict[int, list[Send]]:
+    """One broadcast a block, of known length."""
+    seconds = air_s[wanted].tolist()
+    parts = zip(wanted.tolist(), _members(holders, wanted), _members(needs, wanted), seconds, strict=True)
+    return {block: [Send(holders=nodes, users=users, seconds=air)] for block, nodes, users, air in parts}
+
+
+def _jobs(
+    catalog: BlockCatalog, cached: Bool, holders: Bool, sends: dict[int, list[Send]], wanted: Int
+) -> dict[int, Job]:
+    """All that has to happen for each missed block."""
+    bits = (8.0 * catalog.sizes_bytes[wanted]).tolist()
+    parts = zip(wanted.tolist(), bits, _members(cached, wanted), _members(holders, wanted), strict=True)
+    return {
+        block: Job(block=block, size_bits=size, cached=had, holders=nodes, sends=tuple(sends[block]))
+        for block, size, had, nodes in parts
+    }
+
+
+def _members(table: Bool, columns: Int) -> list[tuple[int, ...]]:
+    """Row numbers that are set in each of some columns."""
+    column, row = np.nonzero(table[:, columns].T)
+    ends = np.searchsorted(column, np.arange(columns.size + 1)).tolist()
+    rows = row.tolist()
+    return [tuple(rows[a:b]) for a, b in pairwise(ends)]
+
+
+def _sends(
+    catalog: BlockCatalog,
+    delay: DelayModel,
+    slot: int,
+    needs: Bool,
+    holders: Bool,
+    wanted: Int,
+    rules: ServiceRules,
+) -> dict[int, list[Send]]:
+    """Who sends each block to whom and for how long, under the rules; all rates in one batch."""
+    block, sender, user = _candidates(needs, holders, wanted, rules)
+    rates = checked_rates(delay, slot, sender, user)
+    made: dict[int, list[Send]] = {int(b): [] for b in wanted}
+    best: dict[tuple[int, bytes], int] = {}
+    for row, b in enumerate(block.tolist()):  # of the candidates for the same block and users, the fastest
+        key = (b, user[row].tobytes())
+        if key not in best or rates[row] > rates[best[key]]:
+            best[key] = row
+    for (b, _), row in best.items():
+        if rates[row] <= 0:
+            raise PlacementError(f"nobody can send block {b} to users {np.flatnonzero(user[row]).tolist()}")
+        made[b].append(
+            Send(
+                holders=tuple(np.flatnonzero(sender[row]).tolist()),
+                users=tuple(np.flatnonzero(user[row]).tolist()),
+                seconds=8.0 * float(catalog.sizes_bytes[b]) / float(rates[row]),
+            )
+        )
+    return made
+
+
+def _candidates(needs: Bool, holders: Bool, wanted: Int, rules: ServiceRules) -> tuple[Int, Bool, Bool]:
+    """Possible broadcasts: block (rows,), senders (rows, nodes), users (rows, users)."""
+    nodes, users = holders.shape[0], needs.shape[0]
+    blocks, senders, receivers = [], [], []
+    one_node, one_user = np.eye(nodes, dtype=bool), np.eye(users, dtype=bool)
+    for block in wanted.tolist():
+        groups = one_user[needs[:, block]] if not rules.share_air else needs[None, :, block]
+        sets = one_node[holders[:, block]] if not rules.comp else holders[None, :, block]
+        for group in groups:
+            blocks += [block] * len(sets)
+            senders.append(sets)
+            receivers.append(np.tile(group, (len(sets), 1)))
+    if not blocks:
+        return np.zeros(0, dtype=np.int64), np.zeros((0, nodes), dtype=bool), np.zeros((0, users), dtype=bool)
+    return np.array(blocks, dtype=np.int64), np.concatenate(senders), np.concatenate(receivers)
