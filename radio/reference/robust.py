@@ -25,6 +25,10 @@ class _Program:
         size = num_nodes * num_antennas
         flat = g.reshape(num_users, size)
         root = np.repeat(root_power, num_antennas)
+        # Each user over its own strength, as in `solve_relaxation`.
+        self.strength = np.maximum((np.abs(flat) ** 2).sum(axis=1), 1e-300)
+        flat = flat / np.sqrt(self.strength)[:, None]
+        error = error / np.sqrt(self.strength).reshape(-1, *(1,) * (error.ndim - 1))
         self.w, self.t = cp.Variable((size, size), hermitian=True), cp.Variable()
         self.g, self.radius, self.root = flat, error.reshape(num_users, -1), root
         self.safe, self.power = [], []
@@ -34,7 +38,11 @@ class _Program:
             multiplier = cp.Variable(len(radius), nonneg=True)
             repeat = np.kron(np.eye(len(radius)), np.ones((size // len(radius), 1)))
             column = cp.reshape(cp.multiply(root, self.w @ flat[user].conj()), (size, 1), order="C")
-            corner = cp.real(flat[user] @ self.w @ flat[user].conj()) - self.t - multiplier @ radius**2
+            corner = (
+                cp.real(flat[user] @ self.w @ flat[user].conj())
+                - self.t / self.strength[user]
+                - multiplier @ radius**2
+            )
             corner = cp.reshape(corner, (1, 1), order="C")
             block = cp.bmat([[spread + cp.diag(repeat @ multiplier), column], [column.H, corner]])
             self.safe.append(block >> 0)
@@ -62,14 +70,15 @@ class _Program:
     def _weights(self) -> FloatArray:
         """Corner of each user's dual matrix."""
         corners = [np.nan if safe.dual_value is None else safe.dual_value[-1, -1].real for safe in self.safe]
-        return np.array(corners, dtype=np.float64)
+        return np.asarray(np.array(corners, dtype=np.float64) / self.strength)
 
     def _proven(self, prices: FloatArray) -> float:
         """Bound of the solver's dual matrices once they are repaired; infinite where it has none.
 
         For Z_k >= 0 with blocks E of trace at most radius^2 z, z its corner, no W and no multiplier make
-        t z exceed <B^H Z_k B, W>, B = [R; g_k]. So t <= sum(p) lmax(D^-1/2 sum_k B^H Z_k B D^-1/2) / sum z
-        with D = diag(p): the matrices are made semidefinite and shrunk to hold this, not believed.
+        t z / s_k exceed <B^H Z_k B, W>, B = [R; g_k], s_k the user's strength that all of its row is divided
+        by. So t <= sum(p) lmax(D^-1/2 sum_k B^H Z_k B D^-1/2) / sum z / s with D = diag(p): the matrices are
+        made semidefinite and shrunk to hold this, not believed.
         """
         found = [safe.dual_value for safe in self.safe]
         if any(z is None or not np.isfinite(z).all() for z in found):
@@ -81,11 +90,11 @@ class _Program:
         bounds = []
         for duals in (found, [z.conj() for z in found]):  # whichever of the two the modeller means
             total, weight = np.zeros((len(root), len(root)), dtype=np.complex128), 0.0
-            for g, radius, z in zip(self.g, self.radius, duals, strict=True):
+            for g, radius, z, strength in zip(self.g, self.radius, duals, self.strength, strict=True):
                 z = _repaired(z, radius)
                 seen = np.vstack([np.diag(self.root), g])
                 total += seen.conj().T @ z @ seen
-                weight += z[-1, -1].real
+                weight += z[-1, -1].real / strength
             largest = largest_eigenvalue((total * np.outer(root, root))[None])[0]
             bounds.append(prices.sum() * largest / weight * (1.0 + 1e-12) if weight > 0 else np.inf)
         return float(min(bounds))

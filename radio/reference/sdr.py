@@ -56,12 +56,15 @@ def solve_relaxation(g: ComplexArray, solver: str = "CLARABEL", **options: Any) 
     flat = g.reshape(num_users, size)
     w, t = cp.Variable((size, size), hermitian=True), cp.Variable()
     # With h already conjugated the received power of user k is flat_k W flat_k^H.
-    served = [cp.real(row @ w @ row.conj()) >= t for row in flat]
+    # Each user over its own strength: what differs by orders of magnitude is then one number a row.
+    strength = np.maximum((np.abs(flat) ** 2).sum(axis=1), 1e-300)
+    units = flat / np.sqrt(strength)[:, None]
+    served = [cp.real(row @ w @ row.conj()) >= t / s for row, s in zip(units, strength, strict=True)]
     blocks = [slice(node * num_antennas, (node + 1) * num_antennas) for node in range(num_nodes)]
     limits = [cp.real(cp.trace(w[block, block])) <= 1 for block in blocks]
     program = cp.Problem(cp.Maximize(t), [w >> 0, *served, *limits])
     run(program, solver, options)
-    weights, prices = multipliers(served), multipliers(limits)
+    weights, prices = multipliers(served) / strength, multipliers(limits)
     return Relaxation(
         value=float(t.value),
         covariance=to_psd(w.value),

@@ -205,3 +205,16 @@ def test_with_many_users_other_seeds_find_next_to_nothing_more(kind: str) -> Non
     found = np.stack([solve_broadcast(h, 1.0, 1.0, csi_error=error, rng=seed).worst_snr for seed in range(4)])
 
     assert (found.max(axis=0) <= 1.05 * found[0]).all()
+
+
+@pytest.mark.parametrize("kind", ["joint", "none"])
+def test_the_convex_solver_answers_for_users_of_very_unequal_strength(kind: str) -> None:
+    h = normal(11, 3, 3, 2, 2) * 10.0 ** np.array([0.0, 3.0, 5.5])[:, None, None]
+    error = None if kind == "none" else radius(h, kind, 0.1)
+
+    sdp = solve_broadcast(h, 1.0, 1.0, csi_error=error, rank="full", solver="sdp")
+    fast = solve_broadcast(h, 1.0, 1.0, csi_error=error, rank="full", certify="exact")
+
+    assert (sdp.status == "ok").all()
+    assert sdp.upper_bound == pytest.approx(fast.upper_bound, rel=1e-3)
+    assert (sdp.upper_bound >= fast.worst_snr * (1 - 1e-9)).all()
