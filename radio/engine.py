@@ -8,7 +8,7 @@ import numpy as np
 
 from radio.bounds.eigen import relaxation_columns
 from radio.bounds.interior import exact_bound
-from radio.fast.effort import Effort, Stage
+from radio.fast.effort import SINGLE_EFFORT, TOUCH_EFFORT, WARM_EFFORT, Effort, Stage
 from radio.fast.found import Searched
 from radio.fast.robust_search import EXTRA_COLUMNS, prove_robust, search_robust
 from radio.fast.search import Certify, Kernel, search
@@ -24,6 +24,8 @@ _CHUNK_NUMBERS = 1 << 18
 """Complex numbers of CSI solved together: keeps the working set in the cache."""
 _CLOSE = 3e-4
 """Gap below which a higher rank is not tried."""
+_POOR = 2.0
+"""Gain of a polish in SNR that shows that its start was no good beam."""
 _TRACES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
 """Amplitudes that users too strong for the search are offered."""
 _LARGEST_RADIUS = 1e9
@@ -75,7 +77,13 @@ class _Rows(NamedTuple):
     root_power: FloatArray
 
 
-def solve_problem(problem: Problem, rank: int | str, settings: Settings, rng: np.random.Generator) -> Answer:
+def solve_problem(
+    problem: Problem,
+    rank: int | str,
+    settings: Settings,
+    rng: np.random.Generator,
+    start: ComplexArray | None = None,
+) -> Answer:
     """Solve all rows that want it.
 
     Ranks are solved in turn, 1, 2, 3, 4, 6, 8, 12, ... and the columns of the relaxation; each starts where
@@ -87,9 +95,10 @@ def solve_problem(problem: Problem, rank: int | str, settings: Settings, rng: np
         rank: Columns of the beams or "full".
         settings: Solver and effort.
         rng: Source of the random starts.
+        start: Scaled beams to start from, (batch, nodes, antennas, columns), or None.
 
     Returns:
-        Beams and bounds.
+        Beams and bounds; none is worse than its start.
     """
     num_users, num_nodes, num_antennas = problem.g.shape[1:]
     full = relaxation_columns(num_users, num_nodes) + (0 if problem.error is None else EXTRA_COLUMNS)
@@ -105,23 +114,55 @@ def solve_problem(problem: Problem, rank: int | str, settings: Settings, rng: np
     )
     seed = int(rng.integers(1 << 63))
     open_rows = np.flatnonzero(problem.solvable)
+    if start is not None:
+        answer.offer(open_rows, *_feasible(problem, open_rows, start[open_rows, :, :, :columns]))
     if settings.solver != "fast":
         for rows in _chunks(open_rows, problem, settings):
             _solve_reference(problem, rows, answer, settings, np.random.default_rng(seed))
         return answer
+    if start is not None and problem.error is None:
+        open_rows = _solve_warm(problem, open_rows, answer, settings, seed)
+    if batch == columns == 1 and settings.effort is None and settings.device is None:
+        settings = settings._replace(effort=SINGLE_EFFORT)
+    _climb_ranks(problem, open_rows, answer, _ladder(columns, full), settings, seed)
+    if settings.certify == "exact":
+        for rows in _chunks(np.flatnonzero(problem.solvable), problem, settings):
+            _prove(problem, rows, answer)
+    return answer
+
+
+def _climb_ranks(
+    problem: Problem, open_rows: np.ndarray, answer: Answer, ranks: list[int], settings: Settings, seed: int
+) -> None:
+    """The fast search of one rank after the other, for rows still open."""
     kernel = _kernel(settings.device)
-    for step in _ladder(columns, full):
+    for step in ranks:
         for rows in _chunks(open_rows, problem, settings):
             _solve_fast(problem, rows, answer, step, settings, kernel, seed)
         if problem.error is None or step > 1:
             gap = 1.0 - answer.worst / answer.bound
             open_rows = open_rows[gap[open_rows] > (_CLOSE if settings.certify != "none" else 0.0)]
-        elif columns > 1:  # a bound on beams of one column is none on more
+        elif len(ranks) > 1:  # a bound on beams of one column is none on more
             answer.bound[:] = 1.0
-    if settings.certify == "exact":
-        for rows in _chunks(np.flatnonzero(problem.solvable), problem, settings):
-            _prove(problem, rows, answer)
-    return answer
+
+
+def _solve_warm(
+    problem: Problem, rows: np.ndarray, answer: Answer, settings: Settings, seed: int
+) -> np.ndarray:
+    """Polish what is known; returns the rows that want a search all the same, as what they had was poor."""
+    before = answer.worst[rows]
+    warm = settings._replace(effort=TOUCH_EFFORT if settings.certify == "none" else WARM_EFFORT)
+    for part in _chunks(rows, problem, settings):
+        _solve_fast(problem, part, answer, answer.v.shape[3], warm, fixed_point, seed)
+    return np.asarray(rows[answer.worst[rows] > _POOR * before])
+
+
+def _feasible(
+    problem: Problem, rows: np.ndarray, v: ComplexArray
+) -> tuple[ComplexArray, FloatArray, FloatArray]:
+    """Beams within the power limits of the holders, what they guarantee, and no residual."""
+    v = np.asarray(v * problem.holders[rows][:, :, None, None] / _node_norms(v, 1.0))
+    return v, _guaranteed(problem, rows, v), np.full(len(rows), np.inf)
 
 
 def _prove(problem: Problem, rows: np.ndarray, answer: Answer) -> None:
@@ -189,7 +230,9 @@ def _solve_fast(
 ) -> None:
     """The fast search on some rows; where a factorisation fails, by halves, so that a row fails alone."""
     some = _reduced(problem, rows)
-    known = (answer.v[rows, :, :, :columns], answer.bound[rows]) if columns > 1 else None
+    known = None
+    if columns > 1 or settings.effort in (TOUCH_EFFORT, WARM_EFFORT):
+        known = answer.v[rows, :, :, :columns], answer.bound[rows]
     try:
         found = _search(some, columns, settings, kernel, seed, known)
     except np.linalg.LinAlgError:

@@ -21,6 +21,7 @@ __all__ = [
     "OnDeadUser",
     "Problem",
     "normalise",
+    "scaled_start",
 ]
 
 OK, NO_HOLDER, NO_USER, DEAD_USER, OUTAGE = "ok", "no holder", "no user", "dead user", "outage"
@@ -222,3 +223,22 @@ def _fits(error: FloatArray, target: tuple[int, ...], batch: tuple[int, ...]) ->
         return False
     lead = error.shape[:split]
     return all(a in (1, b) for a, b in zip(lead[::-1], batch[::-1], strict=False))
+
+
+def scaled_start(start: ArrayLike, problem: Problem, columns: int | None) -> ComplexArray:
+    """Beams in sqrt(W), (..., nodes, antennas, at most columns), as unit ones, (batch, ...).
+
+    Raises:
+        BadInputError: If their shape does not fit the problem's, or a number is not finite.
+    """
+    w = as_complex("start", start, "..., nodes, antennas, rank")
+    nodes, antennas = problem.g.shape[2:]
+    try:
+        if w.shape[-3:-1] != (nodes, antennas) or not 1 <= w.shape[-1] <= (columns or w.shape[-1]):
+            raise ValueError
+        w = np.broadcast_to(w, (*problem.batch_shape, *w.shape[-3:])).reshape(-1, *w.shape[-3:])
+    except ValueError:
+        most = "rank" if columns is None else f"at most {columns}"
+        raise BadInputError("start", f"(..., {nodes}, {antennas}, {most})", str(w.shape)) from None
+    root = np.sqrt(problem.power_w)[:, :, None, None]
+    return np.where(root > 0.0, w / np.where(root > 0.0, root, 1.0), 0.0)

@@ -6,7 +6,17 @@ import numpy as np
 
 from radio.types import FloatArray
 
-__all__ = ["DEFAULT_EFFORT", "QUICK_EFFORT", "WIDE_EFFORT", "Effort", "SoftStage", "Stage"]
+__all__ = [
+    "DEFAULT_EFFORT",
+    "QUICK_EFFORT",
+    "SINGLE_EFFORT",
+    "TOUCH_EFFORT",
+    "WARM_EFFORT",
+    "WIDE_EFFORT",
+    "Effort",
+    "SoftStage",
+    "Stage",
+]
 
 _SOFT_WORK = 3.2e7
 """Products of a user's channel and a beam that a soft stage may take for a row: bounds its starts."""
@@ -35,6 +45,8 @@ class Stage:
     """Of their steps; 0 goes all the way, which is faster at first but keeps all nodes at full power."""
     keep: int = 1
     """How many of the starts are polished."""
+    settle: int = 0
+    """Interior-point steps of these, instead of or after the polish."""
     most_gap: float = np.inf
     """Rows with a larger gap are left to the next stage."""
 
@@ -79,16 +91,24 @@ class Effort:
 
     stages: tuple[Stage | SoftStage, ...]
     """In turn; the first is for every row, and of the fixed point."""
+    first: int = 0
+    """Interior-point steps after the first stage, which prove single rows sooner than more of its runs."""
+    prove_tolerance: float = 1.5e-3
+    """Gap above which a row gets the relaxation's bound."""
     bound_steps: int = 60
     """Iterations of the relaxation for rows that the first stage does not prove."""
     bound_tolerance: float = 3e-3
     """Rows whose relaxation is worse than this after them get more, then the interior-point bound."""
-    finish: int = 10
+    bound_attempts: int = 2
+    """Runs of the relaxation, each twice as long, before the interior point."""
+    finish: int = 16
     """Interior-point steps, at most, that take the best beam of each row to a local optimum."""
     finish_tolerance: float = 1.5e-3
     """Rows with at most this gap are not worth them."""
     finish_residual: float = 3e-4
-    """A row is done once its KKT residual is at most this; if the steps end before, they are taken twice."""
+    """A row is done once its KKT residual is at most this."""
+    past_saddles: bool = True
+    """Rows still far from it ascend the soft minimum a little and take the steps again."""
 
 
 DEFAULT_EFFORT = Effort(
@@ -107,8 +127,37 @@ WIDE_EFFORT = Effort(
         Stage(tolerance=3e-4, starts=4, steps=60, near=True, polish=80),
         Stage(tolerance=1.5e-2, starts=8, steps=80, near=True, polish=100, keep=2),
         SoftStage(tolerance=1.5e-2, starts=16, pace=8.0),
-    )
+    ),
+    prove_tolerance=3e-4,
 )
 """For more columns, which can come closer to the bound."""
-QUICK_EFFORT = Effort(stages=(Stage(tolerance=0.0, starts=4, steps=60),), finish=0)
+QUICK_EFFORT = Effort(stages=(Stage(tolerance=0.0, starts=4, steps=60),), finish=0, prove_tolerance=1.0)
 """For inner loops, with certify="none": about a tenth of a millisecond a row, no proof."""
+SINGLE_EFFORT = Effort(
+    stages=(
+        Stage(tolerance=0.0, starts=8, steps=24),
+        Stage(tolerance=1.5e-3, starts=16, steps=24, near=True, most_gap=_CROWDED),
+        Stage(tolerance=1.5e-2, starts=64, steps=24, keep=6, settle=6, most_gap=_CROWDED),
+        SoftStage(tolerance=_CROWDED, starts=48, pace=4.0, keep=4),
+    ),
+    first=5,
+    bound_tolerance=2e-2,
+    bound_attempts=1,
+)
+"""For one column and one broadcast a call, where a step costs the same for one start and for many."""
+WARM_EFFORT = Effort(
+    stages=(
+        Stage(tolerance=0.0, starts=4, steps=20),
+        Stage(tolerance=1.5e-2, starts=16, steps=24, near=True, most_gap=_CROWDED),
+    ),
+    first=5,
+    bound_steps=40,
+    bound_tolerance=2e-2,
+    bound_attempts=1,
+    finish=5,
+    finish_residual=1e-3,
+    past_saddles=False,
+)
+"""For beams that are known to be good, as of the last slot."""
+TOUCH_EFFORT = Effort(stages=(Stage(tolerance=0.0, starts=1, steps=3),), first=6, finish_residual=1e-3)
+"""For the same with certify="none": they are polished, and that is all."""

@@ -61,6 +61,7 @@ class Found:
     def offer(self, rows: np.ndarray, u: ComplexArray, least: FloatArray) -> None:
         """Keep these beams where they are better; u (rows, size, columns), least (rows,)."""
         better = least > self.least[rows]
+        self.residual[rows[better]] = np.inf
         self.u[rows[better]] = u[better]
         self.least[rows[better]] = least[better]
 

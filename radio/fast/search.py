@@ -44,6 +44,8 @@ _POLISH_STEPS, _ENOUGH, _WIDE_ROOM = 8, 3e-3, 0.1
 """Of that polish: steps, residual, and the room that a beam of moderate sharpness needs."""
 _TURN = 0.02
 """Amplitude of the silent antenna when an ascent starts from a good beam."""
+_STUCK = 1e-3
+"""KKT residual that shows, after all steps, that linear ones crawl."""
 _AROUND = (np.array([50.0]), 2000.0, 30)
 """Sharpness at the start and at the end, and steps, of an ascent past a saddle."""
 _MOVED = 1.5e-3
@@ -88,37 +90,39 @@ def search(
     """
     if effort is None:
         effort = DEFAULT_EFFORT if columns == 1 else WIDE_EFFORT
-    found = Found(g, users, columns)
-    everyone = np.arange(len(g))
+    found, everyone = Found(g, users, columns), np.arange(len(g))
     seeds = rng.integers(1 << 63, size=len(effort.stages) + 1)
     if known is not None:
         found.start_from(*known)
-    relaxed = certify == "none"
-    for number, (stage, seed) in enumerate(zip(effort.stages, seeds[1:], strict=True)):
-        rows = everyone if number == 0 else np.flatnonzero(found.gap() > stage.tolerance)
-        if number == 1 and not relaxed and len(rows):
-            _relax(found, rows, np.random.default_rng(seeds[0]), kernel, effort)
-            rows = rows[found.gap()[rows] > stage.tolerance]
-        if not len(rows) or (number and certify == "none"):
-            break
-        rows = rows[found.gap()[rows] <= stage.most_gap] if number else rows
-        if not len(rows):
-            continue
-        if isinstance(stage, SoftStage):
-            _ascend(found, rows, stage, np.random.default_rng(seed))
-            continue
-        prove = _worth_proving(effort) if certify != "none" and number == 0 else None
-        _run(found, rows, stage, np.random.default_rng(seed), kernel, prove)
-    if certify != "none" and effort.finish:
-        _finish(found, np.flatnonzero(found.gap() > effort.finish_tolerance), effort)
+    if isinstance(effort.stages[0], Stage):
+        prove = None if certify == "none" else effort.prove_tolerance
+        _run(found, everyone, effort.stages[0], np.random.default_rng(seeds[1]), kernel, prove)
+    if effort.first:
+        rows = np.flatnonzero(found.gap() > effort.finish_tolerance)
+        _settle(found, rows, effort.first, effort.finish_residual, near=1.0)
+    if certify != "none":
+        _prove_and_improve(found, effort, seeds, kernel)
     u = found.u.reshape(*g.shape[:1], *g.shape[2:], columns)
     norm = np.linalg.norm(u, axis=(2, 3), keepdims=True)
     return Searched(u / np.maximum(norm, 1.0), found.bound, found.residual)
 
 
-def _worth_proving(effort: Effort) -> float:
-    """Gap above which the relaxation comes anyway, so that the bound of the first runs is of no use."""
-    return effort.stages[1].tolerance if len(effort.stages) > 1 else 1.0
+def _prove_and_improve(found: Found, effort: Effort, seeds: np.ndarray, kernel: Kernel) -> None:
+    """The relaxation's bound and the later stages, each for the rows that still want it."""
+    rows = np.flatnonzero(found.gap() > effort.prove_tolerance)
+    if len(rows):
+        _relax(found, rows, np.random.default_rng(seeds[0]), kernel, effort)
+    for stage, seed in zip(effort.stages[1:], seeds[2:], strict=True):
+        gap = found.gap()
+        rows = np.flatnonzero((gap > stage.tolerance) & (gap <= stage.most_gap))
+        if not len(rows):
+            continue
+        if isinstance(stage, SoftStage):
+            _ascend(found, rows, stage, np.random.default_rng(seed))
+        else:
+            _run(found, rows, stage, np.random.default_rng(seed), kernel)
+    if effort.finish:
+        _finish(found, np.flatnonzero(found.gap() > effort.finish_tolerance), effort)
 
 
 def _run(
@@ -139,6 +143,10 @@ def _run(
         kept, warm = _best_starts(flat, end, stage.keep)
         end = kernel(flat, kept, users, nodes, stage.polish, stage.polish_length, np.maximum(warm, 1e-3))
         found.offer_best(rows, end)
+    if stage.settle:
+        kept, _ = _best_starts(flat, end, stage.keep)
+        v = _polish_each(found, rows, kept, stage.settle)
+        found.offer_beams(rows, v.reshape(len(rows), -1, *found.u.shape[1:]))
     if not stage.near:
         found.remember(rows, wide, _best_starts(flat, end, 1)[1][:, :, 0])
     if prove is not None:
@@ -171,44 +179,54 @@ def _sharp(found: Found, rows: np.ndarray, stage: SoftStage, start: ComplexArray
     first = stage.first_sharpness(g.shape[1], size)
     end = soft_ascent(g, start, users, sharpen(first, _MIDDLE, stage.steps(g.shape[1], size)))
     end = end.best(stage.keep)
-    small = size * found.columns <= _SMALL
-    if not small:
+    if size * found.columns > _SMALL:
         middle = np.full(end.least.shape[1], _MIDDLE)
         end = soft_ascent(g, end.x, users, sharpen(middle, _SHARP, stage.polish)).best(1)
-    kept = end.beams()
-    count = kept.shape[3]
-    v = np.moveaxis(kept, 3, 1).reshape(len(rows) * count, *g.shape[2:], found.columns)
-    if not small:
-        return v
+        return np.moveaxis(end.beams(), 3, 1)
+    return _polish_each(found, rows, end.beams(), _POLISH_STEPS)
+
+
+def _polish_each(found: Found, rows: np.ndarray, u: ComplexArray, steps: int) -> ComplexArray:
+    """Interior-point steps from every one of some beams, (rows, size, columns, any); one after another."""
+    g, users, count = found.g[rows], found.users[rows], u.shape[3]
+    v = np.moveaxis(u, 3, 1).reshape(len(rows) * count, *g.shape[2:], found.columns)
     many = np.repeat(g, count, axis=0), v, np.repeat(users, count, axis=0)
-    return polish(*many, steps=_POLISH_STEPS, tolerance=_ENOUGH, room=_WIDE_ROOM).v
+    return polish(*many, steps=steps, tolerance=_ENOUGH, room=_WIDE_ROOM).v
 
 
 def _finish(found: Found, rows: np.ndarray, effort: Effort) -> None:
     """To a local optimum; linear steps crawl past a saddle, where the soft minimum bends the right way."""
-    _settle(found, rows, effort)
     rows = rows[found.residual[rows] > effort.finish_residual]
-    if len(rows):
+    _settle(found, rows, effort.finish, effort.finish_residual)
+    rows = rows[found.residual[rows] > _STUCK]
+    if len(rows) and effort.past_saddles:
         u = found.u[rows].astype(np.complex64)
         start = with_silent_antenna(u[..., None], found.num_nodes, _TURN)
         end = soft_ascent(found.g[rows], start, found.users[rows], sharpen(*_AROUND)).beams()
-        _settle(found, rows, effort, end[..., 0])
+        _settle(found, rows, effort.finish, effort.finish_residual, end[..., 0])
 
 
-def _settle(found: Found, rows: np.ndarray, effort: Effort, u: ComplexArray | None = None) -> None:
-    """Interior-point steps from u, (rows, size, columns), or the best beams; also the bound they make."""
+def _settle(
+    found: Found,
+    rows: np.ndarray,
+    steps: int,
+    residual: float,
+    u: ComplexArray | None = None,
+    near: float = _NEAR_PROOF,
+) -> None:
+    """Interior-point steps from u, (rows, size, columns), or the best beams; their bound if nearly proven."""
     if not len(rows):
         return
     g = found.g[rows]
     v = (found.u[rows] if u is None else u).reshape(len(rows), *g.shape[2:], found.columns)
-    end = polish(g, v, found.users[rows], effort.finish, effort.finish_residual)
+    end = polish(g, v, found.users[rows], steps, residual)
     better = (end.least >= found.least[rows]) | (u is None)
     found.offer(rows[better], end.v[better].reshape(-1, found.u.shape[1], found.columns), end.least[better])
     found.residual[rows[better]] = end.residual[better]
-    near = np.flatnonzero(better & (found.gap()[rows] <= _NEAR_PROOF))
-    if len(near):
-        bound = multiplier_bound(g[near], end.weights[near], end.prices[near])
-        found.offer_bound(rows[near], bound)
+    close = np.flatnonzero(better & (found.gap()[rows] <= near))
+    if len(close):
+        bound = multiplier_bound(g[close], end.weights[close], end.prices[close])
+        found.offer_bound(rows[close], bound)
 
 
 def _starts(
@@ -263,7 +281,7 @@ def _relax(
     loose = loose[found.gap()[loose] > effort.bound_tolerance]
     if not len(loose):
         return
-    if attempt < (1 if size <= _LARGEST_EXACT else 2):
+    if attempt + 1 < effort.bound_attempts + (size > _LARGEST_EXACT):
         _relax(found, loose, rng, kernel, effort, attempt + 1)
     elif size <= _LARGEST_EXACT:
         exact = exact_bound(found.g[loose], found.users[loose])
