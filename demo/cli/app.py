@@ -1,17 +1,16 @@
 """The tree of commands and the one place where an error becomes a line and an exit code."""
 
-import dis
 import logging
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from types import TracebackType
 from typing import Any, TextIO
 
 import typer
 from typer.core import TyperGroup
 
+from demo.blame import is_expected
 from demo.cli.signals import ending_on_signals
 from demo.console import json_out, print_json, visible, warn
 
@@ -22,7 +21,6 @@ EXIT_CODES = (
     "unless the command's own is there already; its line is on stderr."
 )
 INTERRUPTED = 130
-OWN_PACKAGES = ("pbstore", "radio", "policy", "demo")
 
 COMMANDS: dict[str, str] = {
     # name on the command line: module whose `app` is a Typer
@@ -119,28 +117,6 @@ def _run(argv: Sequence[str] | None, as_json: bool) -> int:
             traceback.print_exc()
         return _fail(error, str(error), int(getattr(error, "exit_code", 1)), as_json)
     return result if isinstance(result, int) else 0
-
-
-def is_expected(error: Exception) -> bool:
-    """Errors that speak of the user's input or the world, not of a mistake of ours.
-
-    These are errors with an exit code, those of the operating system, and each `ValueError` that one of our
-    own `raise` statements made. One that came out of a library, or out of an expression, is a mistake.
-    """
-    if hasattr(error, "exit_code") or isinstance(error, OSError):
-        return True
-    return isinstance(error, ValueError) and _is_raised_by_us(error.__traceback__)
-
-
-def _is_raised_by_us(trace: TracebackType | None) -> bool:
-    """Whether the innermost frame is one of our functions, at a `raise`."""
-    if trace is None:
-        return False
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    package = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
-    at = dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]]
-    return package in OWN_PACKAGES and at == "RAISE_VARARGS"
 
 
 def _message(error: typer.TyperException) -> str:

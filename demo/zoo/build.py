@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from demo.blame import is_expected
 from demo.zoo.cache import locked, member_folder, sweep_partial, usable_root
 from demo.zoo.errors import MemberFailedError, ZooError
 from demo.zoo.fetch import fetch, package_folder
@@ -85,7 +86,9 @@ def _keys(recipes: Sequence[Recipe], root: Path, bars: Bars) -> dict[str, str]:
             continue  # told when it was fetched
         try:
             digests[name] = DATASETS[name](root).digest
-        except (ZooError, ValueError) as error:
+        except Exception as error:
+            if not is_expected(error):
+                raise
             bars.line(str(error))
     keys: dict[str, str] = {}
     for recipe in recipes:

@@ -9,8 +9,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from demo.blame import is_expected
 from demo.zoo.cache import folder_bytes, member_folder, publishing
-from demo.zoo.errors import ZooError
 from demo.zoo.model import ZooModel, write_zoo_json
 from demo.zoo.recipes import FULL, Recipe
 from demo.zoo.text import DATASETS, LabelledText
@@ -109,7 +109,9 @@ def main(argv: list[str]) -> int:
     recipe = next(recipe for recipe in FULL if recipe.name == name)
     try:
         make_member(root, recipe, keys)
-    except (ZooError, OSError, ValueError) as error:
+    except Exception as error:
+        if not is_expected(error):
+            raise  # its traceback goes into the log
         _say(error=" ".join(str(error).split()))
         return 1
     _say(done=True)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import pbstore
-from demo.cli import app, main
+from demo import blame
+from demo.cli import main
 from pbstore import errors
 from pbstore.errors import PBStoreError
 
@@ -122,11 +123,11 @@ def reraised() -> None:
 def test_only_our_own_value_errors_are_the_users(
     call: Callable[[], object], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "OWN_PACKAGES", (*app.OWN_PACKAGES, __name__.partition(".")[0]))
+    monkeypatch.setattr(blame, "OWN_PACKAGES", (*blame.OWN_PACKAGES, __name__.partition(".")[0]))
     with pytest.raises(Exception) as caught:  # noqa: PT011
         call()
 
-    assert app.is_expected(caught.value) is expected
+    assert blame.is_expected(caught.value) is expected
 
 
 def test_a_bug_shows_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

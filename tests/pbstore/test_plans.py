@@ -12,7 +12,7 @@ from pbstore import DiskBlockStore, open_store
 from pbstore.disk.check import reference_problems
 from pbstore.disk.collect import GcReport
 from pbstore.disk.plans import Plan
-from pbstore.errors import EvictGoalError, PlanOutdatedError
+from pbstore.errors import EvictGoalError, PBStoreError, PlanOutdatedError
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 VERBS: dict[str, Callable[[DiskBlockStore], Plan]] = {
@@ -146,3 +146,45 @@ def test_a_goal_out_of_reach_changes_nothing(family: DiskBlockStore) -> None:
     assert family.used_bytes == used
     assert family.models() == ("org/base", "org/child")
     assert [item.name for item in family.trash()] == ["org/other"]
+
+
+def damage(store: DiskBlockStore, rng: np.random.Generator) -> None:
+    """One block's payload, in the largest pack."""
+    location = max(store.locations(), key=lambda one: one.record.stored_bytes)
+    with store.readable_pack(location.pack).open("r+b") as file:
+        file.seek(location.record.payload_offset + int(rng.integers(location.record.stored_bytes)))
+        byte = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte[0] ^ 0x10]))
+
+
+def leave_strays(store: DiskBlockStore, rng: np.random.Generator) -> None:
+    """What killed writers leave: temporary files, a manifest that waits, records behind the newest pack."""
+    (store.path / ".tmp-abc").write_bytes(rng.bytes(9_000))
+    (store.path / "manifests" / ".tmp-def").write_bytes(rng.bytes(5_000))
+    (store.path / "manifests" / f".new-{'0' * 40}.json").write_bytes(b"{}")
+    newest = max((store.path / "packs").iterdir())
+    newest.write_bytes(newest.read_bytes() + rng.bytes(20_000))
+    newest.with_name(f"{int(newest.stem) + 1:08d}.pack").write_bytes(rng.bytes(30_000))
+
+
+@pytest.mark.parametrize("harm", [damage, leave_strays], ids=["a damaged block", "strays"])
+@pytest.mark.parametrize("verb", ["gc", "forget", "evict largest", "cool"])
+def test_a_plan_comes_true_in_a_store_that_was_harmed(
+    tmp_path: Path, verb: str, harm: Callable[[DiskBlockStore, np.random.Generator], None]
+) -> None:
+    with random_store(tmp_path, 2) as store:
+        harm(store, np.random.default_rng(1))
+        before = files_of(store)
+        try:
+            plan = VERBS[verb](store)
+        except PBStoreError as error:
+            expected = error
+        else:
+            assert files_of(store) == before
+            assert_same(plan.report, plan.apply())
+            return
+        assert files_of(store) == before
+        with pytest.raises(type(expected)) as caught:
+            {"gc": store.gc, "forget": store.forget}.get(verb, lambda: store.cool(store.models()[0]))()
+        assert str(caught.value) == str(expected)
