@@ -9,6 +9,7 @@ import numpy as np
 
 from policy.config import ScenarioConfig, load_config
 from policy.interfaces import BlockCatalog, Bool, DelayModel, Float, Int
+from policy.slot.problem import SlotProblem
 from policy.slot.tables import DelayTable, ServiceRules, delay_table, migration_table
 from policy.world.cheap_radio import proxy_delay
 from policy.world.devices import device_blocks
@@ -127,6 +128,21 @@ class World:
         needs = members[np.maximum(asked, 0)] & (asked >= 0)[:, None]
         kept = self.devices(slot)
         return np.asarray(needs if kept is None else needs & ~kept)
+
+    def problem(self, slot: int, placement: Bool, rules: ServiceRules | None = None) -> SlotProblem:
+        """A slot to be served from given caches, (nodes, blocks)."""
+        config = self.scenario.config
+        return SlotProblem(
+            slot=slot,
+            sizes_bytes=self.scenario.catalog.sizes_bytes,
+            delay=self.delay,
+            asked=self.asked(slot),
+            needs=self.needs(slot),
+            cached=placement,
+            links=config.links,
+            timing=config.timing,
+            rules=rules or ServiceRules(),
+        )
 
     def table(self, slot: int, rules: ServiceRules | None = None) -> DelayTable:
         """Delay table of a slot, computed once; see `policy.slot.tables.delay_table`."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy.interfaces import BlockCatalog, Bool, Float, Int
+from policy.learn.columns import columns, width_of
 
 BACK = 3
 """Last requests of a user that count one by one."""
@@ -25,16 +26,41 @@ DECAYS = (0.985, 0.85)
 """What a popularity count keeps each slot: slow and fast."""
 CELL_DECAY = 0.985
 """What the counts of a cell keep each slot."""
-NUM_FEATURES = 32
+EXPERTS = 5
+"""Simple forecasters beside the mixture; what each said of past requests tells which one to trust."""
+PAIR = columns(
+    asked_back=BACK,  # whether it was the last request, the one before, ...
+    asked_back_by_habit=BACK,  # the same, by how users repeat themselves, log
+    kin=1,  # whether it is of the last request's family
+    overlap_last=1,
+    overlap_before=1,  # share of blocks with the last two requests
+    popular_slow=1,
+    popular_fast=1,
+    fresh=1,  # requests of the last slots against expected ones, log
+    cell=1,
+    own=1,  # the same of the cell, and of the user
+    forecast=1,  # what is corrected, log
+    family=1,  # chance within the family, log
+    asks=1,
+    asks_of_all=1,  # requests seen so far, log
+    stay=1,  # chance to stay in a family
+    hottest=1,  # largest `fresh`
+    models=1,  # how many there are, log
+    experts=3,  # forecasts of the middle experts, log
+    expert_scores=EXPERTS,
+    trust=1,  # in the mixture
+    first_expert=1,
+    mixture=1,  # forecast of the mixture, log
+)
 """Features of one (user, model) pair."""
-NUM_ASK_FEATURES = 5
-"""Features of one user's urge to ask at all."""
+NUM_FEATURES = width_of(PAIR)
+ASK = columns(own_rate=1, rate_of_all=1, recent_rates=2, slots=1)
+"""Features of one user's urge to ask at all; rates as log odds."""
+NUM_ASK_FEATURES = width_of(ASK)
 NO_KIN = 0.03
 """Kin of less weight than this is as good as none; a model weighs 1 on average."""
 LATER = 0.8
 """Weight of each slot after the next relative to the one before, in what is forecast of later slots."""
-EXPERTS = 5
-"""Simple forecasters beside the mixture; what each said of past requests tells which one to trust."""
 TRUST_START = 0.6
 """Weight of the mixture before anything is seen; the simple forecasters share the rest."""
 TRUST_DECAY = 0.97
@@ -242,49 +268,55 @@ class Habits:
         blend = trust[:, :1, None] * np.stack([mix.whole, self.later()]) + simple
         base = np.log(np.maximum(blend, 1e-6)).astype(np.float32)
         kin = self._kin[self._last[:, :, 0]]
-        self._fill_recent(made[..., :9], kin)
-        self._fill_counts(made[..., 9:14], cells)
-        made[..., 14] = base[0] + np.log(models)
-        made[..., 15] = np.log(np.maximum(mix.family * models, 1e-3)) * kin
-        made[..., 16] = np.log1p(self._asks)[:, :, None] / 3
-        made[..., 17] = (np.log1p(self._asks.sum(1)) / 5)[:, None, None]
-        made[..., 18] = self.stay[:, None, None]
-        made[..., 19] = made[..., 11].max(axis=2, keepdims=True)
-        made[..., 20] = np.log(models) / 4
-        made[..., 21:24] = np.log(experts[1:4] * models).transpose(1, 2, 3, 0)
-        made[..., 24:29] = (10 * self._score)[:, None, None, :]
-        made[..., 29] = trust[:, :1, None]
-        made[..., 30] = np.log(experts[0] * models)
-        made[..., 31] = np.log(np.maximum(mix.whole * models, 1e-3))
+        self._fill_recent(made, kin)
+        self._fill_counts(made, cells)
+        for name, values in {
+            "forecast": base[0] + np.log(models),
+            "family": np.log(np.maximum(mix.family * models, 1e-3)) * kin,
+            "asks": np.log1p(self._asks)[:, :, None] / 3,
+            "asks_of_all": (np.log1p(self._asks.sum(1)) / 5)[:, None, None],
+            "stay": self.stay[:, None, None],
+            "hottest": made[..., PAIR["fresh"]].max(axis=(2, 3))[:, :, None],
+            "models": np.log(models) / 4,
+            "trust": trust[:, :1, None],
+            "first_expert": np.log(experts[0] * models),
+            "mixture": np.log(np.maximum(mix.whole * models, 1e-3)),
+        }.items():
+            made[..., PAIR[name]] = np.asarray(values)[..., None]
+        made[..., PAIR["experts"]] = np.log(experts[1:4] * models).transpose(1, 2, 3, 0)
+        made[..., PAIR["expert_scores"]] = (10 * self._score)[:, None, None, :]
         return base, made, self._ask_features()
 
     def _fill_recent(self, made: Single, kin: Bool) -> None:
         """Was it asked for lately, or something like it?"""
         back = self._spot[self._last]
         factor = np.log(self.repeat)
-        for k in range(BACK):
-            made[..., k] = back[:, :, k]
-            made[..., BACK + k] = back[:, :, k] * factor[:, k, None, None]
-        made[..., 2 * BACK] = kin
-        made[..., 2 * BACK + 1] = self._overlap[self._last[:, :, 0]]
-        made[..., 2 * BACK + 2] = self._overlap[self._last[:, :, 1]]
+        made[..., PAIR["asked_back"]] = back.transpose(0, 1, 3, 2)
+        made[..., PAIR["asked_back_by_habit"]] = (back * factor[:, None, :, None]).transpose(0, 1, 3, 2)
+        made[..., PAIR["kin"]] = kin[..., None]
+        made[..., PAIR["overlap_last"]] = self._overlap[self._last[:, :, 0]][..., None]
+        made[..., PAIR["overlap_before"]] = self._overlap[self._last[:, :, 1]][..., None]
 
     def _fill_counts(self, made: Single, cells: Int) -> None:
         """How popular is it, against what was expected: slowly, fast, now, in the cell, with the user."""
         rows = np.arange(cells.shape[0])[:, None]
-        made[..., 0] = np.log(self.popularity(0))[:, None]
-        made[..., 1] = np.log(self.popularity(1))[:, None]
-        made[..., 2] = _log_ratio(self._fresh)[:, None]
-        made[..., 3] = _log_ratio(self._cell)[rows, cells]
-        made[..., 4] = _log_ratio(self._own)
+        for name, values in {
+            "popular_slow": np.log(self.popularity(0))[:, None],
+            "popular_fast": np.log(self.popularity(1))[:, None],
+            "fresh": _log_ratio(self._fresh)[:, None],
+            "cell": _log_ratio(self._cell)[rows, cells],
+            "own": _log_ratio(self._own),
+        }.items():
+            made[..., PAIR[name]] = values[..., None]
 
     def _ask_features(self) -> Single:
         users = self._asks.shape[1]
         ask = np.empty((*self._asks.shape, NUM_ASK_FEATURES), dtype=np.float32)
-        ask[..., 0] = _logit((self._asks + 1.4) / (self._slots + 2.0))
-        ask[..., 1] = _logit((self._asks.sum(1) / users + 1.4) / (self._slots + 2.0))[:, None]
-        ask[..., 2:4] = self._rate.T[:, None, :] if self._slots else 0.7
-        ask[..., 4] = np.log1p(self._slots) / 3
+        ask[..., ASK["own_rate"]] = _logit((self._asks + 1.4) / (self._slots + 2.0))[..., None]
+        rate = _logit((self._asks.sum(1) / users + 1.4) / (self._slots + 2.0))
+        ask[..., ASK["rate_of_all"]] = rate[:, None, None]
+        ask[..., ASK["recent_rates"]] = self._rate.T[:, None, :] if self._slots else 0.7
+        ask[..., ASK["slots"]] = np.log1p(self._slots) / 3
         return ask
 
 

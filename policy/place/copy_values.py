@@ -16,6 +16,7 @@ from policy.interfaces import Bool, DelayModel, Float, Int
 from policy.place.greedy import fill_by_score
 from policy.place.holders import greedy_holders
 from policy.scenario import Scenario
+from policy.slot.problem import SlotProblem
 from policy.slot.tables import ServiceRules
 
 
@@ -48,12 +49,21 @@ def slot_votes(
         needs: Which user misses which block, (users, blocks).
         rules: Ablations.
     """
-    rules = rules or ServiceRules()
     links, nodes = scenario.config.planning_links, scenario.config.num_nodes
     bits = 8.0 * scenario.catalog.sizes_bytes.astype(np.float64)
-    nothing = np.zeros((nodes, bits.size), dtype=bool)
+    problem = SlotProblem(
+        slot=slot,
+        sizes_bytes=scenario.catalog.sizes_bytes,
+        delay=delay,
+        asked=np.asarray(needs.any(axis=1)),
+        needs=needs,
+        cached=np.zeros((nodes, bits.size), dtype=bool),
+        links=scenario.config.links,
+        timing=scenario.config.timing,
+        rules=rules or ServiceRules(),
+    )
     hop_weight = scenario.config.links.backhaul_bit_s / links.backhaul_bit_s
-    senders = greedy_holders(scenario, delay, slot, needs, nothing, rules, hop_weight)
+    senders = greedy_holders(problem, hop_weight)
     hop, cloud = bits / links.backhaul_bit_s, bits / links.cloud_bit_s
     return Votes(copy_s=senders * hop, first_s=needs.any(axis=0) * (cloud - hop))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from policy.interfaces import Bool, DelayModel, Float, Int, checked_rates
-from policy.scenario import Scenario
+from policy.slot.problem import SlotProblem
 from policy.slot.tables import ServiceRules
 
 CHUNK = 2048
@@ -39,83 +39,51 @@ def link_rates(delay: DelayModel, slot: int, users: int, nodes: int) -> Float:
 
 
 def greedy_holders(
-    scenario: Scenario,
-    delay: DelayModel,
-    slot: int,
-    needs: Bool,
-    placement: Bool,
-    rules: ServiceRules | None = None,
+    problem: SlotProblem,
     hop_weight: float = 1.0,
     search: Search | None = None,
-    links: Float | None = None,
+    alone: Float | None = None,
 ) -> Bool:
     """Caching nodes plus migration targets of every missed block, chosen block by block.
 
     Args:
-        scenario: Sizes and links.
-        delay: The radio.
-        slot: Slot of the trace.
-        needs: Which user misses which block, (users, blocks).
-        placement: Caches, (nodes, blocks).
-        rules: Ablations. With unicast (`share_air` off) sets are grown as for broadcasts.
+        problem: The slot. With unicast (`share_air` off) sets are grown as for broadcasts.
         hop_weight: Price of a copy in units of its time.
         search: How far to look.
-        links: `link_rates` of the slot, if known already.
+        alone: `link_rates` of the slot, if known already.
 
     Returns:
-        Holders, (nodes, blocks); as `placement` where nobody misses the block.
+        Holders, (nodes, blocks); as cached where nobody misses the block.
     """
-    rules, search = rules or ServiceRules(), search or Search()
-    wanted = np.flatnonzero(needs.any(axis=0))
-    if links is None:
-        links = link_rates(delay, slot, needs.shape[0], placement.shape[0])
-    made = placement.copy()
+    search, wanted = search or Search(), problem.wanted
+    if alone is None:
+        alone = link_rates(problem.delay, problem.slot, problem.needs.shape[0], problem.num_nodes)
+    made = problem.cached.copy()
     for part in _parts(wanted.size, CHUNK):
         blocks = wanted[part]
-        made[:, blocks] = _grow(
-            scenario,
-            delay,
-            slot,
-            needs[:, blocks].T,
-            placement[:, blocks].T,
-            blocks,
-            links,
-            rules,
-            hop_weight,
-            search,
-        ).T
+        made[:, blocks] = _grow(problem, blocks, alone, hop_weight, search).T
     return made
 
 
-def _grow(
-    scenario: Scenario,
-    delay: DelayModel,
-    slot: int,
-    users: Bool,
-    cached: Bool,
-    blocks: Int,
-    links: Float,
-    rules: ServiceRules,
-    hop_weight: float,
-    search: Search,
-) -> Bool:
+def _grow(problem: SlotProblem, blocks: Int, alone: Float, hop_weight: float, search: Search) -> Bool:
     """Grow the sets of some blocks, (blocks, nodes)."""
-    bits = 8.0 * scenario.catalog.sizes_bytes[blocks].astype(np.float64)
-    hop = hop_weight * bits / scenario.config.links.backhaul_bit_s
+    users, cached = problem.needs[:, blocks].T, problem.cached[:, blocks].T
+    bits = problem.bits(blocks)
+    hop = hop_weight * bits / problem.links.backhaul_bit_s
     holders = cached.copy()
     lost = ~cached.any(axis=1)
-    holders[lost, _fittest(links, users[lost])] = True
-    best, best_cost = holders.copy(), _air(bits, _rates(delay, slot, holders, users, rules))
+    holders[lost, _fittest(alone, users[lost])] = True
+    best, best_cost = holders.copy(), _air(bits, _rates(problem, holders, users))
     paid, since = np.zeros(blocks.size), np.zeros(blocks.size, dtype=np.int64)
-    for step in range(holders.shape[1] if rules.migration else 0):
+    for step in range(holders.shape[1] if problem.rules.migration else 0):
         more = (since < search.patience) & (step < search.most_added)
         live = np.flatnonzero((more | np.isinf(best_cost)) & ~holders.all(axis=1))
         if live.size == 0:
             break
-        holders[live, _next_node(links, users[live], holders[live], rules)] = True
+        holders[live, _next_node(alone, users[live], holders[live], problem.rules)] = True
         paid[live] += hop[live]
         cost = np.full(blocks.size, np.inf)
-        cost[live] = paid[live] + _air(bits[live], _rates(delay, slot, holders[live], users[live], rules))
+        cost[live] = paid[live] + _air(bits[live], _rates(problem, holders[live], users[live]))
         better = cost < best_cost
         best_cost = np.where(better, cost, best_cost)
         best[better] = holders[better]
@@ -146,9 +114,10 @@ def _next_node(links: Float, users: Bool, holders: Bool, rules: ServiceRules) ->
     return np.asarray(np.where(holders, -1.0, links[weakest]).argmax(axis=1), dtype=np.int64)
 
 
-def _rates(delay: DelayModel, slot: int, holders: Bool, users: Bool, rules: ServiceRules) -> Float:
+def _rates(problem: SlotProblem, holders: Bool, users: Bool) -> Float:
     """Rate of one broadcast of each set; without CoMP of its best node."""
-    if rules.comp:
+    delay, slot = problem.delay, problem.slot
+    if problem.rules.comp:
         return checked_rates(delay, slot, holders, users)
     made = np.zeros(holders.shape[0])
     for node in range(holders.shape[1]):

@@ -9,6 +9,7 @@ from policy.place.holders import greedy_holders
 from policy.scenario import World
 from policy.slot.dynamics import SlotOutcome, serve_slot
 from policy.slot.overlap import Parcel, base_orders, best_overlap, parcels, queue_holders
+from policy.slot.problem import SlotProblem
 from policy.slot.tables import MAX_TABLE_NODES, ServiceRules, from_masks, migration_table, to_masks
 
 HOP_WEIGHTS = (1.0, 0.3)
@@ -23,70 +24,61 @@ def serve_best(world: World, slot: int, placement: Bool, rules: ServiceRules) ->
     timing, a choice that sees the queues are each tried with a few orders; the least mean delay is served.
     With CoMP and shared air it is never worse than the separable optimum in its plain order.
     """
+    problem = world.problem(slot, placement, rules)
     if not _overlaps(world.scenario.config):
-        return serve_with(world, slot, placement, separable_holders(world, slot, placement, rules), rules)
-    if placement.shape[0] > MAX_TABLE_NODES:
-        return _serve_many(world, slot, placement, rules)
-    holders, order = _search(world, slot, placement, rules)
-    return serve_with(world, slot, placement, holders, rules, order)
+        return _serve(world, problem, separable_holders(world, problem))
+    if problem.num_nodes > MAX_TABLE_NODES:
+        return _serve_many(world, problem)
+    holders, order = _search(world, problem)
+    return _serve(world, problem, holders, order)
 
 
-def separable_holders(
-    world: World, slot: int, placement: Bool, rules: ServiceRules, hop_weight: float = 1.0
-) -> Bool:
+def separable_holders(world: World, problem: SlotProblem, hop_weight: float = 1.0) -> Bool:
     """Holders of each missed block, each block chosen for itself, (nodes, blocks); exact for few nodes."""
-    needs = world.needs(slot)
-    if placement.shape[0] > MAX_TABLE_NODES:
-        return greedy_holders(world.scenario, world.delay, slot, needs, placement, rules, hop_weight)
-    table, masks = world.table(slot, rules), to_masks(placement)
+    if problem.num_nodes > MAX_TABLE_NODES:
+        return greedy_holders(problem, hop_weight)
+    table, masks = world.table(problem.slot, problem.rules), to_masks(problem.cached)
     target = table.target
     if hop_weight != 1.0:
-        scenario = world.scenario
-        sizes, links = scenario.catalog.sizes_bytes, scenario.config.links
-        _, target = migration_table(table.air_s, sizes, links, rules.migration, hop_weight)
-    chosen = np.where(needs.any(axis=0), target[np.arange(masks.size), masks], masks)
-    return from_masks(chosen, placement.shape[0])
+        migration = problem.rules.migration
+        _, target = migration_table(table.air_s, problem.sizes_bytes, problem.links, migration, hop_weight)
+    chosen = np.where(problem.needs.any(axis=0), target[np.arange(masks.size), masks], masks)
+    return from_masks(chosen, problem.num_nodes)
 
 
-def _search(world: World, slot: int, placement: Bool, rules: ServiceRules) -> tuple[Bool, Int]:
+def _search(world: World, problem: SlotProblem) -> tuple[Bool, Int]:
     """Holders and order with the least mean delay among the candidates, on the clock of `slot.overlap`."""
-    config, sizes = world.scenario.config, world.scenario.catalog.sizes_bytes
-    nodes, needs, air = placement.shape[0], world.needs(slot), world.table(slot, rules).air_s
-    blocks, wanted = np.arange(sizes.size), np.flatnonzero(needs.any(axis=0))
-    if wanted.size == 0:
-        return placement, wanted
-    tries = [separable_holders(world, slot, placement, rules, w) for w in HOP_WEIGHTS[: 1 + rules.migration]]
-    _check_reach(world, slot, tries[0], air)
-    works = [
-        parcels(wanted, placement, holders, sizes, air[blocks, to_masks(holders)], config.links)
-        for holders in tries
-    ]
-    fetch_s, air_s = _fetch_s(works[0], sizes.size), _air_s(works[0], sizes.size)
-    orders = base_orders(needs, fetch_s, air_s, config.timing)
-    if rules.migration and config.timing == "pipelined":
-        seen = queue_holders(orders[0], to_masks(placement), air, sizes, config.links, config.timing)
-        tries.append(from_masks(seen, nodes))
-        works.append(parcels(wanted, placement, tries[-1], sizes, air[blocks, seen], config.links))
-    found = [best_overlap(orders, work, nodes, needs, config.timing) for work in works]
+    needs, timing, rules = problem.needs, problem.timing, problem.rules
+    air, blocks = world.table(problem.slot, rules).air_s, np.arange(problem.num_blocks)
+    if problem.wanted.size == 0:
+        return problem.cached, problem.wanted
+    tries = [separable_holders(world, problem, w) for w in HOP_WEIGHTS[: 1 + rules.migration]]
+    _check_reach(problem, tries[0], air)
+    works = [parcels(problem, holders, air[blocks, to_masks(holders)]) for holders in tries]
+    fetch_s, air_s = _fetch_s(works[0], blocks.size), _air_s(works[0], blocks.size)
+    orders = base_orders(needs, fetch_s, air_s, timing)
+    if rules.migration and timing == "pipelined":
+        seen = queue_holders(problem, orders[0], air)
+        tries.append(from_masks(seen, problem.num_nodes))
+        works.append(parcels(problem, tries[-1], air[blocks, seen]))
+    found = [best_overlap(orders, work, problem.num_nodes, needs, timing) for work in works]
     best = int(np.argmin([value for _, value in found]))
     return tries[best], np.array(found[best][0], dtype=np.int64)
 
 
-def _serve_many(world: World, slot: int, placement: Bool, rules: ServiceRules) -> SlotOutcome:
+def _serve_many(world: World, problem: SlotProblem) -> SlotOutcome:
     """Without tables: the separable choice, then the best of a few orders by its measured air times."""
-    config, sizes = world.scenario.config, world.scenario.catalog.sizes_bytes
-    holders = separable_holders(world, slot, placement, rules)
-    plain = serve_with(world, slot, placement, holders, rules)
+    holders = separable_holders(world, problem)
+    plain = _serve(world, problem, holders)
     if not plain.broadcasts:
         return plain
-    air, needs = np.zeros(sizes.size), world.needs(slot)
+    air, needs, timing = np.zeros(problem.num_blocks), problem.needs, problem.timing
     for cast in plain.broadcasts:
         air[cast.block] += cast.end_s - cast.start_s
-    wanted = np.flatnonzero(needs.any(axis=0))
-    work = parcels(wanted, placement, holders, sizes, air, config.links)
-    orders = base_orders(needs, _fetch_s(work, sizes.size), air, config.timing)
-    order, _ = best_overlap(orders, work, placement.shape[0], needs, config.timing)
-    other = serve_with(world, slot, placement, holders, rules, np.array(order, dtype=np.int64))
+    work = parcels(problem, holders, air)
+    orders = base_orders(needs, _fetch_s(work, air.size), air, timing)
+    order, _ = best_overlap(orders, work, problem.num_nodes, needs, timing)
+    other = _serve(world, problem, holders, np.array(order, dtype=np.int64))
     return min(plain, other, key=lambda outcome: outcome.mean_delay_s)
 
 
@@ -115,21 +107,11 @@ def serve_with(
     order: Int | None = None,
 ) -> SlotOutcome:
     """Serve a slot with given holders and, if given, in a given order; see `slot.dynamics.serve_slot`."""
-    scenario = world.scenario
-    return serve_slot(
-        scenario.catalog,
-        world.delay,
-        slot,
-        asked=world.asked(slot),
-        needs=world.needs(slot),
-        cached=placement,
-        holders=holders,
-        links=scenario.config.links,
-        timing=scenario.config.timing,
-        rules=rules,
-        order=order,
-        air_s=_known_air(world, slot, holders, rules),
-    )
+    return _serve(world, world.problem(slot, placement, rules), holders, order)
+
+
+def _serve(world: World, problem: SlotProblem, holders: Bool, order: Int | None = None) -> SlotOutcome:
+    return serve_slot(problem, holders, order=order, air_s=_known_air(world, problem, holders))
 
 
 def first_holders(world: World, slot: int) -> Bool:
@@ -144,22 +126,23 @@ def _overlaps(config: ScenarioConfig) -> bool:
     return config.timing != "additive" and config.objective == "mean-user"
 
 
-def _known_air(world: World, slot: int, holders: Bool, rules: ServiceRules) -> Float | None:
+def _known_air(world: World, problem: SlotProblem, holders: Bool) -> Float | None:
     """Air times from the table, if there is one and it speaks of single broadcasts."""
-    if holders.shape[0] > MAX_TABLE_NODES or not (rules.comp and rules.share_air):
+    rules = problem.rules
+    if problem.num_nodes > MAX_TABLE_NODES or not (rules.comp and rules.share_air):
         return None
-    air = world.table(slot, rules).air_s
-    _check_reach(world, slot, holders, air)
-    return np.asarray(air[np.arange(holders.shape[1]), to_masks(holders)])
+    air = world.table(problem.slot, rules).air_s
+    _check_reach(problem, holders, air)
+    return np.asarray(air[np.arange(problem.num_blocks), to_masks(holders)])
 
 
-def _check_reach(world: World, slot: int, holders: Bool, air_s: Float) -> None:
+def _check_reach(problem: SlotProblem, holders: Bool, air_s: Float) -> None:
     """Refuse holders that some user cannot hear.
 
     Raises:
         PlacementError: If there is such a user.
     """
-    air = air_s[np.arange(holders.shape[1]), to_masks(holders)]
-    deaf = np.flatnonzero(world.needs(slot).any(axis=0) & np.isinf(air))
+    air = air_s[np.arange(problem.num_blocks), to_masks(holders)]
+    deaf = np.flatnonzero(problem.needs.any(axis=0) & np.isinf(air))
     if deaf.size:
-        raise PlacementError(f"nobody can send block {deaf[0]} to all who miss it in slot {slot}")
+        raise PlacementError(f"nobody can send block {deaf[0]} to all who miss it in slot {problem.slot}")

@@ -7,8 +7,9 @@ import numpy as np
 
 from policy.config import LinkConfig, Timing
 from policy.errors import PlacementError
-from policy.interfaces import BlockCatalog, Bool, DelayModel, Float, Int, checked_rates
+from policy.interfaces import Bool, Float, Int, checked_rates
 from policy.slot.order import best_order
+from policy.slot.problem import SlotProblem
 from policy.slot.tables import ServiceRules
 from policy.slot.timeline import Broadcast, Job, Send, Timeline, Transfer, schedule
 from policy.slot.updates import CacheUpdate
@@ -67,33 +68,14 @@ class SlotOutcome:
 
 
 def serve_slot(
-    catalog: BlockCatalog,
-    delay: DelayModel,
-    slot: int,
-    *,
-    asked: Bool,
-    needs: Bool,
-    cached: Bool,
-    holders: Bool,
-    links: LinkConfig,
-    timing: Timing,
-    rules: ServiceRules | None = None,
-    order: Int | None = None,
-    air_s: Float | None = None,
+    problem: SlotProblem, holders: Bool, *, order: Int | None = None, air_s: Float | None = None
 ) -> SlotOutcome:
-    """Serve one slot of requests with given caches and a given migration.
+    """Serve one slot of requests with a given migration.
 
     Args:
-        catalog: Sizes of the blocks.
-        delay: The radio.
-        slot: Slot of the trace.
-        asked: Users who asked, (users,).
-        needs: Which user misses which block, (users, blocks).
-        cached: Placement, (nodes, blocks).
-        holders: Nodes that hold each block when it is sent, (nodes, blocks): `cached` plus migration targets.
-        links: Backhaul and cloud.
-        timing: How transfers and broadcasts overlap.
-        rules: Ablations.
+        problem: The slot.
+        holders: Nodes that hold each block when it is sent, (nodes, blocks): the caching ones plus migration
+            targets.
         order: Blocks in sending order; None: the order of `best_order`.
         air_s: Time on the air of each block from its holders, (blocks,), s, where it is known already; the
             delay model is then not asked. Only with CoMP and shared air.
@@ -104,50 +86,37 @@ def serve_slot(
     Raises:
         PlacementError: If holders lose a cached copy, or a missed block has no holder.
     """
-    rules = rules or ServiceRules()
-    wanted = np.flatnonzero(needs.any(axis=0))
-    if (cached & ~holders)[:, wanted].any() or not holders[:, wanted].any(axis=0).all():
+    wanted, links, timing = problem.wanted, problem.links, problem.timing
+    if (problem.cached & ~holders)[:, wanted].any() or not holders[:, wanted].any(axis=0).all():
         raise PlacementError("holders must contain the caching nodes, and every missed block needs a holder")
     if air_s is None:
-        sends = _sends(catalog, delay, slot, needs, holders, wanted, rules)
+        sends = _sends(problem, holders, wanted)
     else:
-        sends = _known_sends(air_s, needs, holders, wanted)
-    jobs = _jobs(catalog, cached, holders, sends, wanted)
-    fetch, air = np.zeros(catalog.num_blocks), np.zeros(catalog.num_blocks)
+        sends = _known_sends(air_s, problem.needs, holders, wanted)
+    jobs = _jobs(problem, holders, sends, wanted)
+    fetch, air = np.zeros(problem.num_blocks), np.zeros(problem.num_blocks)
     for block, job in jobs.items():
         fetch[block], air[block] = _fetch_s(job, links), sum(send.seconds for send in job.sends)
-    seconds = fetch + air
-    turn = _order(needs, fetch, air, timing) if order is None else order
+    turn = _order(problem.needs, fetch, air, timing) if order is None else order
     if order is not None and sorted(order.tolist()) != wanted.tolist():
         raise ValueError("order must list every missed block exactly once")
-    line = schedule([jobs[int(b)] for b in turn], cached.shape[0], links, timing)
-    return outcome_of(
-        catalog, slot, asked=asked, needs=needs, cached=cached, line=line, block_delay_s=seconds
-    )
+    line = schedule([jobs[int(b)] for b in turn], problem.num_nodes, links, timing)
+    return outcome_of(problem, line, fetch + air)
 
 
-def outcome_of(
-    catalog: BlockCatalog,
-    slot: int,
-    *,
-    asked: Bool,
-    needs: Bool,
-    cached: Bool,
-    line: Timeline,
-    block_delay_s: Float,
-) -> SlotOutcome:
-    """Read delays and bytes off a finished timeline."""
-    user_delay = [0.0] * asked.size
+def outcome_of(problem: SlotProblem, line: Timeline, block_delay_s: Float) -> SlotOutcome:
+    """Read delays and bytes off a finished timeline; `block_delay_s` is (blocks,)."""
+    user_delay = [0.0] * problem.asked.size
     for cast in line.broadcasts:  # in order of time: the last one stands
         for user in cast.users:
             user_delay[user] = cast.end_s
-    missing = needs & ~cached.any(axis=0)
-    sizes = catalog.sizes_bytes
+    missing = problem.needs & ~problem.cached.any(axis=0)
+    sizes = problem.sizes_bytes
     return SlotOutcome(
-        slot=slot,
-        asked=asked,
+        slot=problem.slot,
+        asked=problem.asked,
         user_delay_s=np.array(user_delay),
-        edge_hit=asked & ~missing.any(axis=1),
+        edge_hit=problem.asked & ~missing.any(axis=1),
         block_delay_s=block_delay_s,
         airtime_s=sum(cast.end_s - cast.start_s for cast in line.broadcasts),
         migrated_bytes=sum(int(sizes[t.block]) for t in line.transfers if t.source >= 0),
@@ -179,15 +148,13 @@ def _known_sends(air_s: Float, needs: Bool, holders: Bool, wanted: Int) -> dict[
     return {block: [Send(holders=nodes, users=users, seconds=air)] for block, nodes, users, air in parts}
 
 
-def _jobs(
-    catalog: BlockCatalog, cached: Bool, holders: Bool, sends: dict[int, list[Send]], wanted: Int
-) -> dict[int, Job]:
+def _jobs(problem: SlotProblem, holders: Bool, sends: dict[int, list[Send]], wanted: Int) -> dict[int, Job]:
     """All that has to happen for each missed block."""
-    bits = (8.0 * catalog.sizes_bytes[wanted]).tolist()
-    parts = zip(wanted.tolist(), bits, _members(cached, wanted), _members(holders, wanted), strict=True)
+    had, have = _members(problem.cached, wanted), _members(holders, wanted)
+    parts = zip(wanted.tolist(), problem.bits(wanted).tolist(), had, have, strict=True)
     return {
-        block: Job(block=block, size_bits=size, cached=had, holders=nodes, sends=tuple(sends[block]))
-        for block, size, had, nodes in parts
+        block: Job(block=block, size_bits=size, cached=cached, holders=nodes, sends=tuple(sends[block]))
+        for block, size, cached, nodes in parts
     }
 
 
@@ -199,18 +166,10 @@ def _members(table: Bool, columns: Int) -> list[tuple[int, ...]]:
     return [tuple(rows[a:b]) for a, b in pairwise(ends)]
 
 
-def _sends(
-    catalog: BlockCatalog,
-    delay: DelayModel,
-    slot: int,
-    needs: Bool,
-    holders: Bool,
-    wanted: Int,
-    rules: ServiceRules,
-) -> dict[int, list[Send]]:
+def _sends(problem: SlotProblem, holders: Bool, wanted: Int) -> dict[int, list[Send]]:
     """Who sends each block to whom and for how long, under the rules; all rates in one batch."""
-    block, sender, user = _candidates(needs, holders, wanted, rules)
-    rates = checked_rates(delay, slot, sender, user)
+    block, sender, user = _candidates(problem.needs, holders, wanted, problem.rules)
+    rates = checked_rates(problem.delay, problem.slot, sender, user)
     made: dict[int, list[Send]] = {int(b): [] for b in wanted}
     best: dict[tuple[int, bytes], int] = {}
     for row, b in enumerate(block.tolist()):  # of the candidates for the same block and users, the fastest
@@ -224,7 +183,7 @@ def _sends(
             Send(
                 holders=tuple(np.flatnonzero(sender[row]).tolist()),
                 users=tuple(np.flatnonzero(user[row]).tolist()),
-                seconds=8.0 * float(catalog.sizes_bytes[b]) / float(rates[row]),
+                seconds=8.0 * float(problem.sizes_bytes[b]) / float(rates[row]),
             )
         )
     return made

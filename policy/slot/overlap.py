@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from policy.config import LinkConfig, Timing
+from policy.config import Timing
 from policy.interfaces import Bool, Float, Int
 from policy.slot.order import best_order
+from policy.slot.problem import SlotProblem
+from policy.slot.tables import to_masks
 
 MAX_DISPATCH = 200
 """Up to so many blocks orders are also rearranged by readiness (time grows with the square)."""
@@ -31,11 +33,16 @@ class Parcel:
     air_s: float
 
 
-def parcels(
-    blocks: Int, cached: Bool, holders: Bool, sizes_bytes: Int, air_s: Float, links: LinkConfig
-) -> dict[int, Parcel]:
-    """Parcels of some blocks; arguments as for `policy.slot.dynamics.serve_slot`."""
-    bits = 8.0 * sizes_bytes[blocks]
+def parcels(problem: SlotProblem, holders: Bool, air_s: Float) -> dict[int, Parcel]:
+    """Parcels of the missed blocks of a slot.
+
+    Args:
+        problem: The slot.
+        holders: Nodes that hold each block when it is sent, (nodes, blocks).
+        air_s: Time on the air of each block, (blocks,), s.
+    """
+    blocks, cached, links = problem.wanted, problem.cached, problem.links
+    bits = problem.bits(blocks)
     hops, clouds = (bits / links.backhaul_bit_s).tolist(), (bits / links.cloud_bit_s).tolist()
     air: list[float] = air_s[blocks].tolist()
     held = set(np.flatnonzero(cached[:, blocks].any(axis=0)).tolist())
@@ -135,37 +142,28 @@ def best_overlap(
     return tries[best], values[best]
 
 
-def queue_holders(
-    order: Sequence[int],
-    masks: Int,
-    air_s: Float,
-    sizes_bytes: Int,
-    links: LinkConfig,
-    timing: Timing,
-    hop_weight: float = 0.1,
-) -> Int:
+def queue_holders(problem: SlotProblem, order: Sequence[int], air_s: Float, hop_weight: float = 0.1) -> Int:
     """Choose the holders of one block after another by when its broadcast would end, seeing the queues.
 
     Unlike the separable optimum this spreads copies over links that are free, and copies that travel while
-    the band is busy anyway cost it nothing.
+    the band is busy anyway cost it nothing. With `sequential` timing a broadcast waits for all transfers, so
+    they are spread to end early.
 
     Args:
+        problem: The slot.
         order: Blocks in sending order.
-        masks: Caching nodes of each block as integers, (blocks,).
         air_s: Air time under each set of holders, (blocks, 2^nodes), s.
-        sizes_bytes: (blocks,).
-        links: Backhaul and cloud.
-        timing: With `sequential` a broadcast waits for all transfers, so they are spread to end early.
         hop_weight: Price of a copy in units of its time: links that are kept free help later blocks.
 
     Returns:
-        Holders of each block, (blocks,); `masks` where a block is not in `order`.
+        Holders of each block as integers, (blocks,); the caching nodes where a block is not in `order`.
     """
+    masks, links, timing = to_masks(problem.cached), problem.links, problem.timing
     nodes = int(air_s.shape[1]).bit_length() - 1
     members = [tuple(n for n in range(nodes) if held >> n & 1) for held in range(2**nodes)]
     free, band, made = [0.0] * nodes, 0.0, masks.copy()
     for block in order:
-        bits, held = 8.0 * float(sizes_bytes[block]), int(masks[block])
+        bits, held = 8.0 * float(problem.sizes_bytes[block]), int(masks[block])
         hop, cloud = bits / links.backhaul_bit_s, bits / links.cloud_bit_s
         air = air_s[block].tolist()
         best, least, queue = held, np.inf, free

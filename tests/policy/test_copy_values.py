@@ -19,7 +19,7 @@ def test_votes_are_what_copies_save() -> None:
         for nodes in ([], np.flatnonzero(votes.copy_s[:, block])[:1], np.flatnonzero(votes.copy_s[:, block])):
             placement = np.zeros((4, 60), dtype=bool)
             placement[nodes, block] = True
-            holders = separable_holders(world, 0, placement, rules)
+            holders = separable_holders(world, world.problem(0, placement, rules))
             cost.append(serve_with(world, 0, placement, holders, rules).block_delay_s[block])
         saved = votes.first_s[block] + votes.copy_s[:, block].sum()
         assert cost[0] - cost[-1] == pytest.approx(saved, rel=0.05)

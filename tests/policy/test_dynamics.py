@@ -1,6 +1,7 @@
 """Slots worked by hand, and laws that every slot keeps."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from policy.errors import PlacementError
 from policy.play.rollout import empty_placement, play_slot
 from policy.scenario import load_scenario
 from policy.slot.dynamics import SlotOutcome, serve_slot
+from policy.slot.problem import SlotProblem
 from policy.slot.tables import ServiceRules, to_masks
 from policy.slot.timeline import CLOUD
 from tests.fakes import ConstantDelay, CountDelay, fixed_catalog
@@ -21,18 +23,18 @@ NEEDS = np.array([[1, 1, 0], [1, 0, 1]], dtype=bool)
 
 
 def _serve(timing: Timing, cached: list[list[int]], holders: list[list[int]], **more: object) -> SlotOutcome:
-    return serve_slot(
-        fixed_catalog(),
-        more.pop("delay", ConstantDelay(rate=8.0)),  # type: ignore[arg-type]
-        0,
+    problem = SlotProblem(
+        slot=0,
+        sizes_bytes=fixed_catalog().sizes_bytes,
+        delay=more.pop("delay", ConstantDelay(rate=8.0)),  # type: ignore[arg-type]
         asked=np.array([True, True]),
         needs=NEEDS,
         cached=np.array(cached, dtype=bool),
-        holders=np.array(holders, dtype=bool),
         links=LINKS,
         timing=timing,
-        **more,  # type: ignore[arg-type]
+        rules=more.pop("rules", ServiceRules()),  # type: ignore[arg-type]
     )
+    return serve_slot(problem, np.array(holders, dtype=bool), **more)  # type: ignore[arg-type]
 
 
 def test_additive_by_hand() -> None:
@@ -133,17 +135,8 @@ def test_overlap_never_hurts_the_last_user() -> None:
         holders = world.table(0).target[:, 0]
         ends = {}
         for timing in ("additive", "sequential", "pipelined"):
-            out = serve_slot(
-                world.scenario.catalog,
-                world.delay,
-                0,
-                asked=world.asked(0),
-                needs=world.needs(0),
-                cached=nothing,
-                holders=(holders >> np.arange(4)[:, None]) % 2 == 1,
-                links=world.scenario.config.links,
-                timing=timing,  # type: ignore[arg-type]
-            )
+            problem = replace(world.problem(0, nothing), timing=timing)  # type: ignore[arg-type]
+            out = serve_slot(problem, (holders >> np.arange(4)[:, None]) % 2 == 1)
             ends[timing] = out.user_delay_s.max()
         assert ends["pipelined"] <= ends["additive"] + 1e-9
         assert ends["pipelined"] <= ends["sequential"] + 1e-9

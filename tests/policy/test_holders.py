@@ -24,7 +24,7 @@ def test_grown_sets_are_allowed_and_not_better_than_the_best(seed: int, comp: bo
     world = load_scenario("findings").world(seed)
     placement = rng.random((4, 60)) < 0.2
     rules = ServiceRules(comp=comp, migration=migration)
-    grown = greedy_holders(world.scenario, world.delay, 0, world.needs(0), placement, rules)
+    grown = greedy_holders(world.problem(0, placement, rules))
     exact = play_slot_cost(world, placement, None, rules)
 
     assert (grown & placement == placement).all()
@@ -32,7 +32,7 @@ def test_grown_sets_are_allowed_and_not_better_than_the_best(seed: int, comp: bo
 
 
 def play_slot_cost(world, placement, holders, rules):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    chosen = separable_holders(world, 0, placement, rules) if holders is None else holders
+    chosen = separable_holders(world, world.problem(0, placement, rules)) if holders is None else holders
     return serve_with(world, 0, placement, chosen, rules).total_delay_s
 
 
@@ -42,7 +42,7 @@ def test_grown_sets_lose_little_against_tables() -> None:
     for seed in range(6):
         world = scenario.world(seed)
         placement = np.random.default_rng(seed).random((4, 60)) < 0.2
-        holders = greedy_holders(scenario, world.delay, 0, world.needs(0), placement)
+        holders = greedy_holders(world.problem(0, placement))
         exact += play_slot_cost(world, placement, None, ServiceRules())
         grown += play_slot_cost(world, placement, holders, ServiceRules())
 
@@ -73,9 +73,7 @@ def test_sixteen_nodes_are_served_without_tables() -> None:
 
     assert len(out.broadcasts) == world.needs(0).any(axis=0).sum()
     assert out.mean_delay_s <= without.mean_delay_s + 1e-9
-    wider = greedy_holders(
-        world.scenario, world.delay, 0, world.needs(0), placement, search=Search(most_added=0)
-    )
+    wider = greedy_holders(world.problem(0, placement), search=Search(most_added=0))
     assert (wider[:, world.needs(0).any(axis=0)].any(axis=0)).all()
 
 

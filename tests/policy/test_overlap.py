@@ -40,13 +40,13 @@ def _world(seed: int, timing: Timing) -> World:
 @given(seed=st.integers(0, 10_000), timing=OVERLAPS)
 def test_the_clock_agrees_with_the_timeline(seed: int, timing: Timing) -> None:
     world, rng = _world(seed, timing), np.random.default_rng(seed)
-    sizes, links, needs = world.scenario.catalog.sizes_bytes, world.scenario.config.links, world.needs(0)
+    sizes, needs = world.scenario.catalog.sizes_bytes, world.needs(0)
     placement = rng.random((2, sizes.size)) < 0.4
-    holders = separable_holders(world, 0, placement, ServiceRules())
+    holders = separable_holders(world, world.problem(0, placement, ServiceRules()))
     order = rng.permutation(np.flatnonzero(needs.any(axis=0)))
     out = serve_with(world, 0, placement, holders, ServiceRules(), order)
     air = world.table(0).air_s[np.arange(sizes.size), to_masks(holders)]
-    work = parcels(order, placement, holders, sizes, air, links)
+    work = parcels(world.problem(0, placement), holders, air)
     ends = end_times(order.tolist(), work, 2, timing)
 
     assert [cast.end_s for cast in out.broadcasts] == pytest.approx(ends)
@@ -62,7 +62,7 @@ def test_searching_never_loses_to_the_separable_optimum(seed: int, timing: Timin
     world = _world(seed, timing)
     placement = np.random.default_rng(seed).random((2, world.scenario.catalog.num_blocks)) < 0.4
     for rules in (ServiceRules(), ServiceRules(migration=False)):
-        holders = separable_holders(world, 0, placement, rules)
+        holders = separable_holders(world, world.problem(0, placement, rules))
         plain = serve_with(world, 0, placement, holders, rules).mean_delay_s
         assert serve_best(world, 0, placement, rules).mean_delay_s <= plain + 1e-9
 
@@ -77,7 +77,7 @@ def _optimum(world: World, placement: np.ndarray) -> float:
         held = masks.copy()
         held[wanted] = chosen
         known = air[np.arange(sizes.size), held]
-        work = parcels(wanted, placement, from_masks(held, 2), sizes, known, config.links)
+        work = parcels(world.problem(0, placement), from_masks(held, 2), known)
         for order in itertools.permutations(wanted.tolist()):
             ends = end_times(order, work, 2, config.timing)
             best = min(best, mean_delay_s(order, ends, needs))
@@ -105,10 +105,10 @@ def test_on_small_cases_the_search_is_near_the_optimum(timing: Timing) -> None:
 def test_dispatch_only_waits_when_nothing_is_ready(seed: int) -> None:
     world = _world(seed, "pipelined")
     placement = np.random.default_rng(seed).random((2, world.scenario.catalog.num_blocks)) < 0.4
-    sizes, links = world.scenario.catalog.sizes_bytes, world.scenario.config.links
+    sizes = world.scenario.catalog.sizes_bytes
     order = np.flatnonzero(world.needs(0).any(axis=0))
-    holders = separable_holders(world, 0, placement, ServiceRules())
-    work = parcels(order, placement, holders, sizes, np.ones(sizes.size), links)
+    holders = separable_holders(world, world.problem(0, placement, ServiceRules()))
+    work = parcels(world.problem(0, placement), holders, np.ones(sizes.size))
     made = dispatch(order.tolist(), work, 2)
     ready = dict(zip(order.tolist(), ready_times(order.tolist(), work, 2), strict=True))
 
@@ -126,7 +126,7 @@ def test_seeing_the_queues_pays_where_the_backhaul_is_slow() -> None:
     for seed in range(4):
         world = Scenario(config, base.catalog).world(seed)
         placement = np.random.default_rng(seed).random((4, 60)) < 0.2
-        holders = separable_holders(world, 0, placement, ServiceRules())
+        holders = separable_holders(world, world.problem(0, placement, ServiceRules()))
         plain = serve_with(world, 0, placement, holders, ServiceRules()).mean_delay_s
         ratio.append(serve_best(world, 0, placement, ServiceRules()).mean_delay_s / plain)
 

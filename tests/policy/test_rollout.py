@@ -59,7 +59,7 @@ def test_capacity_and_budget_are_enforced() -> None:
 
 
 def test_fill_takes_the_best_that_fits_and_keeps_to_the_budget() -> None:
-    scores = np.array([[3.0, 2.0, 1.0], [np.nan, -1.0, 0.0]])
+    scores = np.array([[3.0, 2.0, 1.0], [-2.0, -1.0, 0.0]])
     sizes, room = np.array([100, 50, 25]), np.array([130.0, 80.0])
 
     assert fill_by_score(scores, sizes, room).tolist() == [[True, False, True], [False, True, True]]

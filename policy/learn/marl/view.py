@@ -8,11 +8,20 @@ than a good hand-made forecast.
 import numpy as np
 
 from policy.interfaces import Bool, Float, Int
+from policy.learn.columns import columns, width_of
 from policy.learn.request_statistics import Habits, Single, overlap_matrix
 from policy.scenario import Scenario
 
-NUM_VIEW = 11
-"""Features of one (node, block) pair that no placement changes."""
+VIEW = columns(
+    **{f"{who}_{what}": 1 for what in ("expected", "last", "slow") for who in ("own", "others")},
+    size=1,  # over the mean
+    degree=1,  # share of the models that need the block
+    room=1,  # of the node, over the catalogue
+    users=1,  # in the node's cell
+    turn=1,  # see `turns`
+)
+"""Features of one (node, block) pair that no placement changes; demand here and elsewhere first."""
+NUM_VIEW = width_of(VIEW)
 NUM_FEATURES = NUM_VIEW + 2
 """All features: `held_features` adds what the caches hold."""
 SLOW = 0.9
@@ -63,15 +72,15 @@ class View:
         chance = (self._habits.mixture().whole * ask[:, :, None]).astype(np.float32)
         expected = self._by_cell(chance @ self._members[:-1], self._cells)
         made = np.empty((*expected.shape, NUM_VIEW), dtype=np.float32)
-        for place, seen in enumerate((expected, self._last, self._slow)):
-            made[..., 2 * place] = seen
-            made[..., 2 * place + 1] = seen.sum(axis=1, keepdims=True) - seen
-        made[..., 6] = self._size
-        made[..., 7] = self._degree
-        made[..., 8] = self._room[:, None]
+        for what, seen in (("expected", expected), ("last", self._last), ("slow", self._slow)):
+            made[..., VIEW[f"own_{what}"]] = seen[..., None]
+            made[..., VIEW[f"others_{what}"]] = (seen.sum(axis=1, keepdims=True) - seen)[..., None]
         here = np.eye(self._nodes, dtype=np.float32)[self._cells].sum(axis=1)
-        made[..., 9] = 2 * (here / self._users)[:, :, None]
-        made[..., 10] = self._turn
+        made[..., VIEW["size"]] = self._size[:, None]
+        made[..., VIEW["degree"]] = self._degree[:, None]
+        made[..., VIEW["room"]] = self._room[:, None, None]
+        made[..., VIEW["users"]] = 2 * (here / self._users)[:, :, None, None]
+        made[..., VIEW["turn"]] = self._turn[..., None]
         return made
 
     def _by_cell(self, per_user: Single, cells: Int) -> Single:
