@@ -34,7 +34,7 @@ from demo.cli.store_shared import (
 from demo.cli.store_shared import show as print_result
 from demo.cli.store_tools import tools
 from demo.cli.store_upkeep import upkeep
-from demo.console import Sheet, visible, warn
+from demo.console import Sheet, say, visible, warn
 from pbstore import DiskBlockStore, Savings, open_store
 from pbstore.disk.causes import Causes, by_family, by_model
 from pbstore.restore import replaced_files
@@ -215,6 +215,10 @@ def verify(
     )
     if report.ok:
         return 0
+    if not as_json:
+        say(*(f"  {problem}" for problem in some_of(report.problems)))
+        if report.damaged_models:
+            say(f"models concerned: {', '.join(some_of(report.damaged_models))}")
     more = f" (and {len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
     warn(f"pbcast: {report.problems[0]}{more}")
     return 3

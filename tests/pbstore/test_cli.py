@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,9 @@ def test_verify_repair_remove_and_gc(run: Run, tmp_path: Path) -> None:
     (pack,) = (tmp_path / "store" / "packs").glob("*.pack")
     good = pack.read_bytes()
     pack.write_bytes(good[:5000] + bytes([good[5000] ^ 1]) + good[5001:])
-    assert not run("verify", code=3)["ok"]
+    found = run("verify", code=3)
+    assert not found["ok"]
+    assert found["damaged_models"]
     assert run("repair", code=3)["left"]
     pack.write_bytes(good)
     assert run("repair")["left"] == []
@@ -124,6 +127,28 @@ def test_nothing_is_lost_where_nobody_can_be_asked(
     assert (folder_content(tmp_path / "store" / "packs"), run("ls"), run("trash")["models"]) == before
     run(*words, "--yes")
     assert (run("ls"), run("trash")["models"]) != before[1:]
+
+
+class Keyboard(StringIO):
+    """Somebody at a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("answer", "gone"), [("y\n", True), ("yes\n", True), ("n\n", False), ("", False), ("\n", False)]
+)
+def test_at_a_terminal_the_answer_decides(
+    run: Run, monkeypatch: pytest.MonkeyPatch, answer: str, gone: bool
+) -> None:
+    monkeypatch.setattr("sys.stdin", Keyboard(answer))
+    monkeypatch.setattr("sys.stderr", told := Keyboard())
+    assert main(["store", "rm", "org/base"]) == int(not gone)
+    monkeypatch.undo()
+
+    assert "org/child" in told.getvalue()
+    assert "Go on? [y/N]" in told.getvalue()
 
 
 def test_a_removed_model_comes_back(run: Run, tmp_path: Path) -> None:

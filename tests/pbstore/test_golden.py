@@ -64,3 +64,25 @@ def test_a_store_of_version_1_goes_on_living(copy: Path, tmp_path: Path) -> None
         store.remove("org/base", trash=False)
         store.gc()
         assert store.verify().ok
+
+
+@pytest.mark.parametrize("lose_index", [False, True])
+def test_the_trash_of_a_store_of_version_1_is_restored(tmp_path: Path, lose_index: bool) -> None:
+    files = json.loads((GOLDEN / "store-v1c.json").read_text())["org/tuned-half"]
+    shutil.copytree(GOLDEN / "store-v1-trash", tmp_path / "store")
+    if lose_index:
+        (tmp_path / "store" / "index.sqlite").unlink()
+    with open_store(tmp_path / "store") as store:
+        assert [(item.name, item.removed_at) for item in store.trash()] == [
+            ("org/tuned-half", 1795979215.409)
+        ]
+        assert store.settings.trash_days == 30
+        assert "org/tuned-half" not in store.models()
+        store.gc()
+        assert store.restore("org/tuned-half").name == "org/tuned-half"
+        store.checkout("org/tuned-half", tmp_path / "out")
+        assert store.verify().ok
+    found = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / "out").iterdir()
+    }
+    assert found == files
