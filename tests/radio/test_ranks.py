@@ -14,7 +14,7 @@ from tests.radio.brute import climb, climb_bands
 
 Size = tuple[int, int, int, int]
 Draw = Callable[[Size], tuple[np.ndarray, np.ndarray, np.ndarray]]
-RANKS: list[int | str] = [1, 2, 3, 4, 5, "full", 9]
+RANKS: list[int | str] = [1, 2, 3, "full", 9]
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:
@@ -27,9 +27,9 @@ def radius(h: np.ndarray, kind: str, share: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["joint", "link", "none"])
-@pytest.mark.parametrize("certify", ["eig", "none", "exact"])
+@pytest.mark.parametrize("certify", ["eig", "exact"])
 def test_a_higher_rank_is_never_worse(kind: str, certify: str) -> None:
-    h = normal(1, 4, 6, 2, 3)
+    h = normal(1, 2, 6, 2, 3)
     error = None if kind == "none" else radius(h, kind, 0.25)
 
     found = [
@@ -41,11 +41,12 @@ def test_a_higher_rank_is_never_worse(kind: str, certify: str) -> None:
 
 
 def test_a_higher_rank_is_never_worse_from_the_convex_solver() -> None:
-    h = normal(2, 2, 3, 2, 2)
+    h = normal(2, 1, 3, 2, 2)
 
     for error in (None, radius(h, "joint", 0.2)):
         found = [
-            solve_broadcast(h, 1.0, 1.0, csi_error=error, rank=rank, solver="sdp").worst_snr for rank in RANKS
+            solve_broadcast(h, 1.0, 1.0, csi_error=error, rank=rank, solver="sdp").worst_snr
+            for rank in (1, 2, "full")
         ]
         for low, high in itertools.pairwise(found):
             assert (low <= high * (1 + 1e-12)).all()
@@ -68,7 +69,7 @@ def test_one_user_has_the_closed_form_at_every_rank(rank: int | str, share: floa
 @pytest.mark.parametrize("kind", ["joint", "link", "none"])
 @pytest.mark.parametrize("rank", [1, 2, "full"])
 def test_an_exact_certificate_is_never_looser_nor_its_beams_worse(kind: str, rank: int | str) -> None:
-    h = normal(4, 6, 7, 2, 3)
+    h = normal(4, 4, 7, 2, 3)
     error = None if kind == "none" else radius(h, kind, 0.2)
 
     rough, exact = (
@@ -126,7 +127,7 @@ def test_a_subband_of_one_user_is_below_its_water_filling() -> None:
 @pytest.mark.parametrize("kind", ["joint", "link", "none"])
 def test_the_bound_of_the_convex_solver_is_proven_by_a_repaired_dual(kind: str) -> None:
     """Never the solver's number: that is up to 4e-7 below feasible values."""
-    h = normal(6, 6, 3, 2, 2)
+    h = normal(6, 3, 3, 2, 2)
     error = None if kind == "none" else radius(h, kind, 0.15)
 
     sdp = solve_broadcast(h, 1.0, 1.0, csi_error=error, rank="full", solver="sdp")
@@ -135,7 +136,7 @@ def test_the_bound_of_the_convex_solver_is_proven_by_a_repaired_dual(kind: str) 
     assert (sdp.upper_bound >= fast.worst_snr * (1 - 1e-9)).all()
     assert sdp.upper_bound == pytest.approx(fast.upper_bound, rel=1e-3)
     if error is None:
-        ones = np.ones((6, 2)), np.ones((6, 3)), np.ones((6, 3), dtype=bool)
+        ones = np.ones((3, 2)), np.ones((3, 3)), np.ones((3, 3), dtype=bool)
         reached = climb(h, *ones, 4, np.random.default_rng(0), steps=300)
         assert (reached <= sdp.upper_bound * (1 + 1e-9)).all()
 
@@ -199,10 +200,10 @@ def test_rows_of_the_reference_are_of_the_users_that_count() -> None:
 @pytest.mark.parametrize("kind", ["joint", "link", "none"])
 def test_with_many_users_other_seeds_find_next_to_nothing_more(kind: str) -> None:
     """Effort goes where the certified gap is large: once the best of six was up to 45 % above one."""
-    h = normal(10, 4, 32, 2, 4)
+    h = normal(10, 3, 32, 2, 4)
     error = None if kind == "none" else radius(h, kind, 0.1)
 
-    found = np.stack([solve_broadcast(h, 1.0, 1.0, csi_error=error, rng=seed).worst_snr for seed in range(4)])
+    found = np.stack([solve_broadcast(h, 1.0, 1.0, csi_error=error, rng=seed).worst_snr for seed in range(3)])
 
     assert (found.max(axis=0) <= 1.05 * found[0]).all()
 
