@@ -86,6 +86,8 @@ class Comparison:
     """SNR of each waiting user if it were served alone."""
     users: list[int]
     """Waiting users, as the lists count them."""
+    dropped: list[int]
+    """Waiting users who hear no node that sends: the beams are for the others."""
     beam: ComplexArray
     """w of the first row, (nodes, antennas)."""
     seed: int
@@ -96,6 +98,7 @@ class Comparison:
         return {
             "seed": self.seed,
             "users": self.users,
+            "dropped": self.dropped,
             "upper_bound_db": _plain(self.upper_bound_db),
             "beam_bound_db": _plain(self.beam_bound_db),
             "matched_filter_db": _plain(self.matched_db),
@@ -236,6 +239,7 @@ def compare(scenario: Scenario, seed: int, *, sdp: bool, best: bool = False) -> 
         beam_bound_db=_db(float(results[_BEST][0].upper_bound)) if best else None,
         matched_db=[_db(float(snr)) for snr in matched[scenario.waiting]],
         users=[int(user) for user in np.flatnonzero(scenario.waiting)],
+        dropped=[int(user) for user in np.flatnonzero(first.dropped)],
         beam=first.w[..., 0],
         seed=seed,
     )

@@ -37,6 +37,9 @@ def print_comparison(scenario: Scenario, result: Comparison, out: Path | None) -
         cells = (weakest, *guaranteed, f"{row.rate_bit_s_hz:.2f}", seconds, gap, f"{row.cpu_ms:.1f}")
         table.row(name, *cells)
     table.print()
+    if result.dropped:
+        names = ", ".join(map(str, result.dropped))
+        say(f"user {names} hears no node that sends: the beams are for the others")
     if math.isfinite(result.upper_bound_db):  # someone holds the block, and someone waits for it
         say(f"no beamformer of any rank gets the weakest user above {result.upper_bound_db:.2f} dB")
     if result.beam_bound_db is not None:

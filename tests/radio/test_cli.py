@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from demo.cli import main
@@ -164,3 +165,24 @@ def test_nothing_is_claimed_where_nobody_waits(tmp_path: Path, capsys: pytest.Ca
 
     assert main(["radio", str(path)]) == 0
     assert "no beamformer" not in capsys.readouterr().out
+
+
+def test_a_dead_user_is_named_and_the_others_have_their_beam(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    h = np.random.default_rng(0).standard_normal((3, 2, 2, 2)) @ [1, 1j]
+    h[1] = 0
+    np.savez(tmp_path / "channel.npz", h=h, power_w=1.0, noise_w=1.0)
+
+    assert main(["radio", "--channel", str(tmp_path / "channel.npz"), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert main(["radio", "--channel", str(tmp_path / "channel.npz")]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+
+    beam = document["solvers"][0]
+    assert document["dropped"] == [1]
+    assert beam["status"] == "dead user"
+    assert beam["snr_db"][1] is None
+    assert min(beam["snr_db"][0], beam["snr_db"][2]) > -10
+    assert "user 1 hears no node that sends" in printed
+    assert "group without 1, mean delay" in printed or "groups without 1, mean delay" in printed

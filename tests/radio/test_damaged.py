@@ -275,6 +275,7 @@ def check_options(folder: Path, count: int, seed: int, monkeypatch: pytest.Monke
             beam_bound_db=None,
             matched_db=[],
             users=[],
+            dropped=[],
             beam=np.zeros((1, 1)),
             seed=0,
         ),
