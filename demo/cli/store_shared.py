@@ -15,7 +15,7 @@ from demo.console import print_json as print_json  # commands take it from here
 from pbstore import AddReport, DiskBlockStore, PBStoreError, open_store
 from pbstore.disk.space import DiskUse
 from pbstore.nesting import OwnStore, is_store
-from pbstore.source import list_source
+from pbstore.source import list_source, steadily
 
 out = PlainConsole()
 err = PlainConsole(stderr=True)
@@ -98,7 +98,8 @@ def human(size: float) -> str:
 
 def source_bytes(folder: Path, store: Path) -> int:
     """Bytes of all files under a folder; refuses one that cannot be stored before a store is made for it."""
-    return list_source(folder, OwnStore.at(store) if is_store(store) else None).total_bytes
+    own = OwnStore.at(store) if is_store(store) else None
+    return steadily(lambda: list_source(folder, own)).total_bytes
 
 
 def tell_exceptions(report: AddReport) -> None:
