@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,10 @@ _CLEAR_BITS = 6.0
 _CLOSE_BITS = 0.5
 _SMALL_ELEMENTS = 1 << 16
 _CAST_VALUES = 128
+MOST_SHARE = 0.01
+"""Of a tensor's bytes, what an index may keep to find it by."""
+MARK_BYTES = 24
+"""About what a mark takes in an index beside the sketch."""
 MAX_HITS = 24
 """Blocks worth a look at their values, of those that share marks."""
 MIN_ELEMENTS = 64
@@ -55,16 +60,33 @@ class Sketch:
 
     Attributes:
         level: Floor of the binary logarithm of the number of elements.
-        values: Sampled values as bfloat16 bits, uint16 (levels, values per level), the highest level first.
-        marks: Hashes shared by similar tensors, int64 (n,), each once.
+        values: Sampled values as bfloat16 bits, uint16 (levels, values per level), the highest level first;
+            none (0, values per level) where only marks were kept.
+        marks: Hashes shared by similar tensors, int64 (n,), each once, those that tell most first.
     """
 
     level: int
     values: U16
     marks: I64
 
+    @property
+    def has_values(self) -> bool:
+        """Whether it tells how near a tensor is, not only that it may be."""
+        return len(self.values) > 0
+
+    def within(self, num_bytes: int) -> Sketch:
+        """What of the sketch an index keeps of a tensor of so many bytes: at most a hundredth.
+
+        Whole from about 360 KB on, below that the first marks only, one at least: the values can be had from
+        the tensor, which is read quickly.
+        """
+        if len(self.to_bytes()) + MARK_BYTES * len(self.marks) <= num_bytes * MOST_SHARE:
+            return self
+        count = int(num_bytes * MOST_SHARE) // (8 + MARK_BYTES)
+        return Sketch(self.level, self.values[:0], self.marks[: max(1, count)])
+
     def to_bytes(self) -> bytes:
-        """The sketch as about 2 kB, for an index on disk."""
+        """The sketch as bytes for an index on disk: about 2 kB, or 8 a mark."""
         return bytes([self.level]) + self.values.astype("<u2").tobytes() + self.marks.astype("<i8").tobytes()
 
     @staticmethod
@@ -75,8 +97,11 @@ class Sketch:
             CodecError: If the bytes are not a sketch.
         """
         size = 1 + _LEVELS * _VALUES * 2
+        if 1 < len(stored) < size and len(stored) % 8 == 1:
+            marks = np.frombuffer(stored, "<i8", offset=1)
+            return Sketch(stored[0], np.empty((0, _VALUES), np.uint16), marks)
         if len(stored) < size or (len(stored) - size) % 8:
-            raise CodecError(f"a sketch has {size} + 8 n bytes, got {len(stored)}")
+            raise CodecError(f"a sketch has {size} + 8 n bytes or 1 + 8 n, got {len(stored)}")
         values = np.frombuffer(stored, "<u2", _LEVELS * _VALUES, 1).reshape(_LEVELS, _VALUES)
         return Sketch(stored[0], values, np.frombuffer(stored, "<i8", offset=size))
 
@@ -100,13 +125,13 @@ def sketch(raw: Buffer, spec: TensorSpec) -> Sketch | None:
     items = np.frombuffer(data, UINT[spec.item_bytes])
     level = count.bit_length() - 1
     values = _as_bf16(items[_all_positions(level)], spec.dtype).reshape(_LEVELS, _VALUES)
-    marks = _bands(values, level, count, spec.dtype in _FLOATS)
+    bands = _bands(values, level, count, spec.dtype in _FLOATS)
     keys = row_keys(data, spec)
-    if len(keys) >= 4:
-        marks += _smallest(keys, _ROW_MARKS).view(np.int64).tolist()
+    rows = _smallest(keys, _ROW_MARKS).view(np.int64).tolist() if len(keys) >= 4 else []
+    marks = [mark for pair in zip_longest(bands, rows) for mark in pair if mark is not None]
     if not marks:
         return None
-    return Sketch(level, values, np.array(sorted(set(marks)), np.int64))
+    return Sketch(level, values, np.array(list(dict.fromkeys(marks)), np.int64))
 
 
 def cast_keys(raw: Buffer, spec: TensorSpec) -> dict[str, int]:

@@ -68,12 +68,22 @@ def named_base(folder: Path) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def note_pairs(connection: sqlite3.Connection, model: str, pairs: list[Pair]) -> None:
-    """Remember a model's pairs."""
+def note_pairs(connection: sqlite3.Connection, model: str, pairs: list[Pair]) -> list[BlockId]:
+    """Remember a model's pairs; returns the factors of older ones that are let go: none looks so far back."""
     rows = [
         (model, p.module, _tail(p.module), bytes.fromhex(p.down), bytes.fromhex(p.up), p.scale) for p in pairs
     ]
     connection.executemany("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?, ?, ?, ?)", rows)
+    old: dict[bytes, None] = {}
+    for tail in sorted({row[2] for row in rows}):
+        older = (
+            "FROM pairs WHERE tail = ? AND rowid <= (SELECT rowid FROM pairs WHERE tail = ?"
+            " ORDER BY rowid DESC LIMIT 1 OFFSET ?)"
+        )
+        for factors in connection.execute(f"SELECT down, up {older}", (tail, tail, _LONGEST_LIST)).fetchall():
+            old.update(dict.fromkeys(factors))
+        connection.execute(f"DELETE {older}", (tail, tail, _LONGEST_LIST))
+    return [BlockId(key.hex()) for key in old]
 
 
 def forget_pairs(connection: sqlite3.Connection, model: str) -> None:

@@ -133,7 +133,7 @@ def note_adapter(store: "DiskBlockStore", manifest: Manifest) -> None:
     for tensor in tensors:  # factors may be too small for a sketch, but a merge needs their shapes
         similar.note_tensor(store.connection, tensor.pieces[0].block_id, tensor.spec, tried=True)
     pairs = adapters.pairs_of(manifest, tensors, store.get)
-    adapters.note_pairs(store.connection, manifest.name, pairs)
+    similar.forget_small(store.connection, adapters.note_pairs(store.connection, manifest.name, pairs))
 
 
 def note_tensors(store: "DiskBlockStore", manifest: Manifest) -> None:

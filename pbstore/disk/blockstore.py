@@ -26,6 +26,7 @@ from pbstore.errors import (
     BlockMissingError,
     CapacityError,
     IntegrityError,
+    PBStoreError,
     UnsafeDeletionError,
 )
 from pbstore.hashing import BlockId, Buffer, hash_block
@@ -58,7 +59,7 @@ class DiskBlocks:
         self._connections = Connections(layout.index, read_only=read_only, durable=durable)
         self._reader = PackReader(layout.packs)
         self._writer: PackWriter | None = None
-        self._making_room = False
+        self._making_room = self._wrote = False
         self._checked: tuple[int, int] | None = None
         """Connection, and version of the index, that `check_index` has found right."""
         self.on_full: Callable[[int], None] | None = None
@@ -103,10 +104,11 @@ class DiskBlocks:
     def close(self) -> None:
         """Close files and connections; the store cannot be used afterwards."""
         if connections := getattr(self, "_connections", None):
+            self._tidy_at_close()
             connections.close()
             if not self.read_only and self.layout.index.exists():
                 with suppress(OSError):  # its passing files may have taken the room
-                    room.keep_reserve(self.layout, self.layout.index.stat().st_size)
+                    room.keep_reserve(self.layout, room.Sizes.of(self.layout))
         if reader := getattr(self, "_reader", None):
             reader.close()
 
@@ -433,8 +435,28 @@ class DiskBlocks:
         return pack_path(self.layout.packs, number)
 
     def has_room(self, wanted_bytes: int) -> bool:
-        """Inside `writing`: whether the disk has room for so many bytes more."""
-        return self._pack_writer.has_room(wanted_bytes)
+        """Whether the disk has room for so many bytes more."""
+        if self._writer is not None:
+            return self._writer.has_room(wanted_bytes)
+        return room.has_room(self.layout, index.sizes(self.connection), wanted_bytes)
+
+    def _tidy_at_close(self) -> None:
+        """Write an index that has doubled anew, if nobody else writes: its pages are two thirds full."""
+        if not self._wrote or self._depth:
+            return
+        with suppress(PBStoreError, OSError, ValueError):  # ValueError: it is closed already
+            if index.is_untidy(self.connection, growth=2.0, few=256):
+                with lock.exclusive(self.layout.lock, 0.0):
+                    if self.has_room(2 * index.size_bytes(self.connection)):
+                        index.write_anew(self.connection)
+
+    def tidy_index(self) -> None:
+        """Outside `writing`: write the index anew if that gives much room back, and nobody is in the way."""
+        with self._mutex, suppress(PBStoreError, OSError):
+            if not self._depth and index.is_untidy(self.connection):
+                with self._locked(), fsio.durability(self._durable):
+                    if self.has_room(2 * index.size_bytes(self.connection)):
+                        index.write_anew(self.connection)
 
     def cut_tails(self) -> None:
         """Inside `writing`: give back what a killed writer appended and never committed."""
@@ -503,6 +525,7 @@ class DiskBlocks:
             self._depth = 1
             yield connection
             self._writer.commit()
+            self._wrote = True
         except BaseException:
             for number in self._writer.rollback():
                 self._reader.forget(number)
@@ -512,7 +535,7 @@ class DiskBlocks:
             self._writer = None
             self.spared.clear()
             with suppress(OSError, IntegrityError):
-                room.keep_reserve(self.layout, index.size_bytes(connection))
+                room.keep_reserve(self.layout, index.sizes(connection))
 
     def commit_so_far(self) -> None:
         """Make what the open transaction has written durable, and go on in a new one."""

@@ -173,14 +173,19 @@ def set_manifest_hash(connection: sqlite3.Connection, name: str, manifest_hash: 
     connection.execute("UPDATE models SET manifest_hash = ? WHERE name = ?", (manifest_hash, name))
 
 
+_TELLING = 16
+"""Digits of a manifest's hash that tell one manifest of a model from another."""
+
+
 def note_own(connection: sqlite3.Connection, row: ModelRow) -> None:
     """Note that the sha256 of a model's files and the ids of its blocks were made from the same bytes."""
-    index.set_meta(connection, f"own/{row.name}", row.manifest_hash)
+    index.set_meta(connection, f"own/{row.name}", row.manifest_hash[:_TELLING])
 
 
 def is_own(connection: sqlite3.Connection, row: ModelRow) -> bool:
     """Whether `note_own` was called for this model as it is."""
-    return index.get_meta(connection, f"own/{row.name}") == row.manifest_hash
+    noted = index.get_meta(connection, f"own/{row.name}")  # earlier versions noted the whole hash
+    return noted in (row.manifest_hash[:_TELLING], row.manifest_hash)
 
 
 def count_files(connection: sqlite3.Connection, manifest: Manifest) -> None:
@@ -217,7 +222,7 @@ def rename_model(connection: sqlite3.Connection, row: ModelRow, name: str, path:
     )
     index.set_meta(connection, f"own/{row.name}", None)
     if own:
-        index.set_meta(connection, f"own/{name}", manifest_hash)
+        index.set_meta(connection, f"own/{name}", manifest_hash[:_TELLING])
 
 
 def set_form(connection: sqlite3.Connection, manifest: Manifest, form: str) -> None:

@@ -82,12 +82,13 @@ def gc(
         witness = recount.witness(store, named)
         retired = retire_all(store, connection)
         witness = recount.witness(store, named) if retired else witness
-        orphans = drop_orphans(store, connection, witness.needed)
+        orphans = drop_orphans(store, connection, witness.needed, one_by_one=not store.has_room(0))
         kept = len(retire.unnamed_bases(connection))
         packs = compact_wasteful(store, connection)
         if not store.has_room(0):  # each dead byte counts
             punch_all(store, connection)
         recover.remove_strays(store.layout, connection, _is_dispensable(store, named))
+    store.tidy_index()
     after = store.disk_use()
     return GcReport(
         dry_run=False,
@@ -104,16 +105,23 @@ def gc(
 
 
 def drop_orphans(
-    store: "DiskBlockStore", connection: "sqlite3.Connection", needed: Collection[bytes] = ()
+    store: "DiskBlockStore",
+    connection: "sqlite3.Connection",
+    needed: Collection[bytes] = (),
+    *,
+    one_by_one: bool = False,
 ) -> list[Location]:
     """Inside `writing`: delete the blocks that no model needs but those that an open add counts on.
 
     The index was compared with manifests and packs before: what they need, by its key, stays in any case.
+    With `one_by_one` each is committed before the next: that takes little room in the index's log.
     """
     spared = _spared(store, connection)
     orphans = [item for item in orphan_locations(connection) if item.record.block_id not in spared]
     orphans = [item for item in orphans if bytes.fromhex(item.record.block_id) not in needed]
     for location in orphans:
+        if one_by_one:
+            store.commit_so_far()
         store.drop(location)
     return orphans
 
@@ -283,5 +291,5 @@ def _is_wasteful(item: _Pack) -> bool:
 def _bytes_between_records(connection: "sqlite3.Connection", number: int) -> int:
     """Bytes from the ends of a pack's payloads to where the next records may begin."""
     query = "SELECT COALESCE(SUM(-(payload_offset + stored_bytes) & ?), 0) FROM blocks WHERE pack = ?"
-    (total,) = connection.execute(query, (pack.ALIGN - 1, number)).fetchone()
+    (total,) = connection.execute(query, (pack.RECORD_ALIGN - 1, number)).fetchone()
     return int(total)

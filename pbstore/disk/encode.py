@@ -94,10 +94,11 @@ class Encoder:
             if exact:  # nothing can be smaller
                 sources = exact[:1]
             else:
-                near = likely is not None and similar.is_near(raw, spec, likely.sketch)
+                guessed = None if likely is None else self._guessed(likely)
+                near = guessed is not None and similar.is_near(raw, spec, guessed[0])
                 found = () if near else self._similar(look(), newest)
                 wanted = dict.fromkeys([*found, *([] if likely is None else [likely.block_id])])
-                bases = self._candidates([i for i in wanted if i not in banned])
+                bases = self._candidates([i for i in wanted if i not in banned], guessed and guessed[1])
                 loras = self._loras(name, spec, bases)
         stored = self._encoded(block_id, raw, spec, [*bases, *(source for source, _ in sources)], loras)
         if stored.codec == CAST:
@@ -148,14 +149,29 @@ class Encoder:
 
     def _similar(self, found: Sketch | None, newest: int) -> list[BlockId]:
         """Blocks that may be bases by their content, the likeliest first."""
-        return [] if found is None else similar.similar(self._connection, found, newest)
+        return [] if found is None else similar.similar(self._connection, found, self._look_at, newest)
 
-    def _candidates(self, ids: Sequence[BlockId]) -> list[Candidate]:
+    def _look_at(self, block_id: BlockId) -> Sketch | None:
+        """Sketch of a block from its bytes."""
+        candidate = self._candidate(block_id, CANDIDATE_BYTES)
+        return None if candidate is None else sketch(*candidate[1:])
+
+    def _guessed(self, likely: similar.Neighbour) -> tuple[Sketch | None, Candidate | None]:
+        """What is known of a guessed base; of a small one, its bytes."""
+        known = similar.kept(likely.sketch)
+        if known is None or known.has_values:
+            return known, None
+        candidate = self._candidate(likely.block_id, CANDIDATE_BYTES)
+        return (None, None) if candidate is None else (sketch(*candidate[1:]), candidate)
+
+    def _candidates(self, ids: Sequence[BlockId], ready: Candidate | None = None) -> list[Candidate]:
         """Bytes of the blocks that may be bases, within a budget; damaged ones are left out."""
         chosen: list[Candidate] = []
         left = CANDIDATE_BYTES
         for block_id in ids:
-            if (candidate := self._candidate(block_id, left if chosen else MAX_BLOCK_BYTES)) is not None:
+            if ready is not None and block_id == ready[0]:
+                chosen.append(ready)
+            elif (candidate := self._candidate(block_id, left if chosen else MAX_BLOCK_BYTES)) is not None:
                 left -= len(candidate[1]) if chosen else 0
                 chosen.append(candidate)
         return chosen

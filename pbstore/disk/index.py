@@ -58,6 +58,12 @@ MOST_PARAMETERS = 960
 """Values of one statement: every SQLite takes 999."""
 ALONE = frozenset({"raw", "zstd", "planes", "grid"})
 """Codecs that need no other block."""
+FEW_PAGES = 32
+"""A shorter index is left as it is."""
+GROWTH = 1.25
+"""Rows come in at random places, so that pages are two thirds full: what has grown is packed again."""
+_PACKED = "packed"
+"""Pages and blocks of the index when it was last written anew."""
 BLOCK_COLUMNS = "id, pack, offset, payload_offset, raw_bytes, stored_bytes, codec, checksum, refs, hot_refs"
 _CODEC = BLOCK_COLUMNS.split(", ").index("codec")
 
@@ -173,6 +179,35 @@ def size_bytes(connection: sqlite3.Connection) -> int:
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
     return int(pages * page_bytes)
+
+
+def sizes(connection: sqlite3.Connection) -> room.Sizes:
+    """How long the index, once its log is in it, and the packs are."""
+    (packs,) = connection.execute("SELECT COALESCE(SUM(end), 0) FROM packs").fetchone()
+    return room.Sizes(size_bytes(connection), int(packs))
+
+
+def is_untidy(connection: sqlite3.Connection, growth: float = GROWTH, few: int = FEW_PAGES) -> bool:
+    """Whether the index has at least a few pages and would be much shorter if it were written anew."""
+    pages, blocks = _pages_and_blocks(connection)
+    (unused,) = connection.execute("PRAGMA freelist_count").fetchone()
+    noted = (get_meta(connection, _PACKED) or "").split()
+    packed = [int(number) if number.isdigit() else 0 for number in noted] or [0, 0]
+    changed = pages > growth * packed[0] or blocks * growth < packed[-1]
+    return pages >= few and (unused > pages // 8 or changed)
+
+
+def write_anew(connection: sqlite3.Connection) -> None:
+    """Write the index anew without unused room; a crash leaves the old one or the new one."""
+    fsio.step("vacuum")
+    connection.execute("VACUUM")
+    set_meta(connection, _PACKED, "{} {}".format(*_pages_and_blocks(connection)))
+
+
+def _pages_and_blocks(connection: sqlite3.Connection) -> tuple[int, int]:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (blocks,) = connection.execute("SELECT COUNT(*) FROM blocks").fetchone()
+    return int(pages), int(blocks)
 
 
 def find(connection: sqlite3.Connection, block_id: BlockId) -> Location | None:

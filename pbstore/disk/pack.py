@@ -21,8 +21,10 @@ from pbstore.hashing import BlockId, Buffer
 PACK_MAGIC = b"PBPACK01"
 PACK_HEADER_BYTES = 64
 RECORD_MAGIC = b"PBR1"
+RECORD_ALIGN = 8
+"""Every record starts on a multiple of this, bytes; in the first stores on one of `ALIGN`."""
 ALIGN = 64
-"""Every record and every payload starts on a multiple of this, bytes."""
+"""Every raw payload starts on a multiple of this, bytes."""
 PAGE_ALIGN = PAGE_BYTES
 """Raw payloads of at least `PAGE_ALIGN_FROM` bytes start on a multiple of this, bytes."""
 PAGE_ALIGN_FROM = 64 << 10
@@ -31,6 +33,7 @@ MAX_OVERHEAD = 3 * PAGE_ALIGN + 32 * MAX_NEEDS
 
 _FIXED = struct.Struct("<4sHH16sQQII32s16s")
 _CRC = struct.Struct("<I")
+_HEAD_WINDOW = _FIXED.size + 32 * MAX_NEEDS + _CRC.size + ALIGN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +84,10 @@ def pack_numbers(folder: Path) -> list[int]:
 
 def place(block: StoredBlock, end: int) -> Record:
     """Where a block goes in a pack that ends at `end`."""
-    offset = align(end, ALIGN)
+    offset = align(end, RECORD_ALIGN)
     length = header_bytes(block.needs)
     page = block.codec == RAW and block.stored_bytes >= PAGE_ALIGN_FROM
+    alignment = PAGE_ALIGN if page else ALIGN if block.codec == RAW else 1  # what is coded is never mapped
     check = bytes.fromhex(block.block_id)[:16] if block.codec == RAW else payload_check(block.payload)
     return Record(
         block_id=block.block_id,
@@ -93,7 +97,7 @@ def place(block: StoredBlock, end: int) -> Record:
         check=check,
         needs=block.needs,
         offset=offset,
-        payload_offset=align(offset + length, PAGE_ALIGN if page else ALIGN),
+        payload_offset=align(offset + length, alignment),
     )
 
 
@@ -191,15 +195,18 @@ def scan(fd: int, number: int, size: int) -> Iterator[Record]:
     """All whole records of a pack of `size` bytes, in order; damaged stretches are stepped over."""
     offset = PACK_HEADER_BYTES
     while offset + _FIXED.size <= size:
+        data = read_exact(fd, offset, _HEAD_WINDOW)
+        if data[:4] != RECORD_MAGIC and (old := align(offset, ALIGN)) != offset:
+            data, offset = data[old - offset :], old
         try:
-            record = decode_header(read_exact(fd, offset, _FIXED.size + 32 * MAX_NEEDS + 4), offset, number)
+            record = decode_header(data, offset, number)
         except PackCorruptError:
-            offset = _next_magic(fd, offset + ALIGN, size)
+            offset = _next_magic(fd, offset + RECORD_ALIGN, size)
             continue
         if record.end > size:
             return
         yield record
-        offset = align(record.end, ALIGN)
+        offset = align(record.end, RECORD_ALIGN)
 
 
 def _next_magic(fd: int, offset: int, size: int) -> int:
@@ -209,7 +216,7 @@ def _next_magic(fd: int, offset: int, size: int) -> int:
         data = read_exact(fd, offset, window)
         position = data.find(RECORD_MAGIC)
         while position >= 0:
-            if position % ALIGN == 0:
+            if position % RECORD_ALIGN == 0:
                 return offset + position
             position = data.find(RECORD_MAGIC, position + 1)
         offset += window

@@ -61,9 +61,12 @@ class Rehearsal(DiskBlockStore):
         with fsio.holes(), super().writing() as connection:
             yield connection
 
+    def _tidy_at_close(self) -> None:
+        """Not in a copy."""
+
     def has_room(self, wanted_bytes: int) -> bool:
         """See `DiskBlocks`; on the store's disk."""
-        return room.has_room(self._real.layout, index.size_bytes(self.connection), wanted_bytes)
+        return room.has_room(self._real.layout, index.sizes(self.connection), wanted_bytes)
 
     def get_unchecked(
         self, block_id: BlockId, workers: int = 1, known: Mapping[BlockId, Location] = NOWHERE

@@ -8,33 +8,52 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple, Self
 
 from pbstore.disk import fsio
 from pbstore.disk.layout import Layout
-from pbstore.disk.pack import ALIGN, PACK_HEADER_BYTES, Record, align, pack_path
+from pbstore.disk.pack import PACK_HEADER_BYTES, RECORD_ALIGN, Record, align, pack_numbers, pack_path
 
-LEAST_RESERVE, MOST_RESERVE = 64 << 10, 8 << 20
-"""The reserve is as long as the index, within these bytes: a transaction may write each of its pages anew."""
+LEAST_RESERVE, MOST_RESERVE = 192 << 10, 8 << 20
+RESERVE_SHARE = 512
+"""The reserve is as long as the index, but not longer than `LEAST_RESERVE` or this part of the packs: a
+transaction that removes a model writes many pages of the index anew, at most all."""
+SHARED_BYTES = 32 << 10
+"""What SQLite needs beside its log, bytes."""
 MARGIN = 256 << 10
 """Free bytes beside the reserve below which a disk is nearly full."""
 
 
-def is_cramped(layout: Layout, index_bytes: int) -> bool:
+class Sizes(NamedTuple):
+    """How long a store's parts are."""
+
+    index_bytes: int
+    pack_bytes: int
+
+    @classmethod
+    def of(cls, layout: Layout) -> Self:
+        """As the files are."""
+        packs = (pack_path(layout.packs, number) for number in pack_numbers(layout.packs))
+        return cls(layout.index.stat().st_size, sum(path.stat().st_size for path in packs))
+
+
+def is_cramped(layout: Layout, sizes: Sizes) -> bool:
     """Whether the disk is so full that only the reserve lets the index be written; then it is freed."""
-    if has_room(layout, index_bytes, 0):
+    if has_room(layout, sizes, 0):
         return False
     free_reserve(layout.reserve)
     return True
 
 
-def has_room(layout: Layout, index_bytes: int, wanted_bytes: int) -> bool:
+def has_room(layout: Layout, sizes: Sizes, wanted_bytes: int) -> bool:
     """Whether so many bytes more leave room for the index and a margin."""
-    return fsio.free_bytes(layout.root) >= wanted_bytes + wanted_reserve(index_bytes) + MARGIN
+    return fsio.free_bytes(layout.root) >= wanted_bytes + wanted_reserve(sizes) + MARGIN
 
 
-def wanted_reserve(index_bytes: int) -> int:
+def wanted_reserve(sizes: Sizes) -> int:
     """How long the reserve should be, bytes."""
-    return align(min(max(index_bytes, LEAST_RESERVE), MOST_RESERVE), 4096)
+    most = max(LEAST_RESERVE, min(MOST_RESERVE, sizes.pack_bytes // RESERVE_SHARE))
+    return align(min(sizes.index_bytes + SHARED_BYTES, most), 4096)
 
 
 def free_reserve(path: Path) -> bool:
@@ -46,9 +65,9 @@ def free_reserve(path: Path) -> bool:
     return True
 
 
-def keep_reserve(layout: Layout, index_bytes: int) -> None:
+def keep_reserve(layout: Layout, sizes: Sizes) -> None:
     """Hold room back, as far as there is some."""
-    wanted = wanted_reserve(index_bytes)
+    wanted = wanted_reserve(sizes)
     have = layout.reserve.stat().st_size if layout.reserve.exists() else 0
     if wanted <= 2 * have <= 8 * wanted or fsio.free_bytes(layout.root) < 2 * wanted:
         return
@@ -87,6 +106,6 @@ def _gaps(live: Sequence[Record], end: int) -> Iterator[tuple[int, int]]:
     for record in sorted(live, key=lambda record: record.offset):
         if record.offset > position:
             yield position, record.offset
-        position = max(position, align(record.end, ALIGN))
+        position = max(position, align(record.end, RECORD_ALIGN))
     if position < end:
         yield position, end

@@ -8,7 +8,7 @@ a few short lists, however many tensors there are.
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from pbstore.codecs.sketch import MAX_HITS, Sketch, gap, rank
@@ -19,6 +19,8 @@ from pbstore.hashing import BlockId, Buffer
 
 MIN_BYTES = 4096
 """Smaller tensors get no sketch, and an add stores them raw: coding them costs more than it saves."""
+SMALL_BYTES = 8192
+"""What the index knows of a tensor takes about 150 bytes: too much for long beside smaller ones."""
 REACH = 12
 """How far behind the last match a tensor of the next layer is looked for."""
 NO_LIMIT = (1 << 63) - 1
@@ -66,6 +68,7 @@ def note_many(connection: sqlite3.Connection, tensors: Sequence[Noted]) -> int:
         if block_id in known:
             continue
         number += 1
+        found = found.within(spec.num_bytes) if isinstance(found, Sketch) else found
         stored = found.to_bytes() if isinstance(found, Sketch) else None
         shape = json.dumps(list(spec.shape))
         rows.append((number, bytes.fromhex(block_id), spec.dtype, shape, stored, int(tried)))
@@ -130,8 +133,8 @@ def mark_tried(connection: sqlite3.Connection, block_id: BlockId, *, tried: bool
 
 def offer(connection: sqlite3.Connection, block_id: BlockId, found: Sketch | CastKeys) -> None:
     """Let a block be found as a base; nothing happens if its tensor was not noted."""
-    key = bytes.fromhex(block_id)
-    row = connection.execute("SELECT number, sketch FROM tensors WHERE block = ?", (key,)).fetchone()
+    query = "SELECT number, sketch, dtype, shape FROM tensors WHERE block = ?"
+    row = connection.execute(query, (bytes.fromhex(block_id),)).fetchone()
     if row is None:
         return
     number = row[0]
@@ -139,6 +142,7 @@ def offer(connection: sqlite3.Connection, block_id: BlockId, found: Sketch | Cas
         casts = [(key, number) for key in found.values()]
         connection.executemany("INSERT OR IGNORE INTO casts VALUES (?, ?)", casts)
     elif row[1] is None:
+        found = found.within(as_spec(*row[2:]).num_bytes)
         connection.execute("UPDATE tensors SET sketch = ? WHERE number = ?", (found.to_bytes(), number))
         marks = [(mark, number) for mark in found.marks.tolist()]
         connection.executemany("INSERT OR IGNORE INTO marks VALUES (?, ?)", marks)
@@ -164,6 +168,20 @@ def forget(connection: sqlite3.Connection, block_id: BlockId) -> None:
         "DELETE FROM casts WHERE tensor IN (SELECT number FROM tensors WHERE block = ?)", (key,)
     )
     connection.execute("DELETE FROM tensors WHERE block = ?", (key,))
+
+
+def forget_small(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> None:
+    """Let go of what is known of old factors of adapters, if it takes much beside them and nobody uses it."""
+    query = (
+        "SELECT block FROM tensors JOIN blocks ON id = block WHERE block IN ({}) AND raw_bytes < ?"
+        " AND codec IN (SELECT value FROM json_each(?)) AND block NOT IN (SELECT base FROM needs)"
+        " AND block NOT IN (SELECT down FROM pairs UNION SELECT up FROM pairs)"
+    )
+    for keys in index.key_batches(ids):
+        values = (*keys, SMALL_BYTES, json.dumps(sorted(index.ALONE)))
+        found = connection.execute(query.format(index.placeholders(len(keys))), values).fetchall()
+        for (block,) in found:
+            forget(connection, BlockId(block.hex()))
 
 
 def number_of(connection: sqlite3.Connection, block_id: BlockId) -> int | None:
@@ -199,9 +217,14 @@ def described(connection: sqlite3.Connection, block_id: BlockId) -> Neighbour:
     return Neighbour(block_id, *(row or (0, None)))
 
 
-def is_near(raw: Buffer, spec: TensorSpec, stored: bytes | None) -> bool:
-    """Whether a block with a stored sketch is so much like a tensor that no other base need be looked for."""
-    return stored is not None and gap(raw, spec, _as_sketch(stored)) < NEAR_BITS
+def kept(stored: bytes | None) -> Sketch | None:
+    """What a tensor's row keeps to find it by; perhaps without values."""
+    return None if stored is None else _as_sketch(stored)
+
+
+def is_near(raw: Buffer, spec: TensorSpec, other: Sketch | None) -> bool:
+    """Whether a block with a sketch is so much like a tensor that no other base need be looked for."""
+    return other is not None and other.has_values and gap(raw, spec, other) < NEAR_BITS
 
 
 def has_casts(connection: sqlite3.Connection) -> bool:
@@ -235,8 +258,20 @@ def newest_number(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT COALESCE(MAX(number), 0) FROM tensors").fetchone()[0])
 
 
-def similar(connection: sqlite3.Connection, wanted: Sketch, newest: int = NO_LIMIT) -> list[BlockId]:
-    """Blocks most like a tensor, the likeliest base first; none that came into the store after `newest`."""
+def similar(
+    connection: sqlite3.Connection,
+    wanted: Sketch,
+    look: Callable[[BlockId], Sketch | None],
+    newest: int = NO_LIMIT,
+) -> list[BlockId]:
+    """Blocks most like a tensor, the likeliest base first.
+
+    Args:
+        connection: To the index.
+        wanted: The tensor's sketch.
+        look: Gives the sketch of a block of which only marks are kept, None if it can be no base.
+        newest: None that came into the store after this place.
+    """
     marks = wanted.marks.tolist()
     some = "SELECT tensor FROM marks WHERE mark = value AND tensor <= ? ORDER BY tensor DESC LIMIT ?"
     # one row for all marks: each row would let another thread take the interpreter
@@ -246,7 +281,11 @@ def similar(connection: sqlite3.Connection, wanted: Sketch, newest: int = NO_LIM
     best = [number for number, _ in votes.most_common(MAX_HITS)]
     query = f"SELECT number, block, sketch FROM tensors WHERE number IN ({index.placeholders(len(best))})"
     rows = {row[0]: row for row in connection.execute(query, best).fetchall()}
-    hits = [
-        (BlockId(rows[number][1].hex()), _as_sketch(rows[number][2])) for number in best if number in rows
-    ]
+    hits = []
+    for number in (one for one in best if one in rows):
+        block_id, found = BlockId(rows[number][1].hex()), kept(rows[number][2])
+        if found is not None and not found.has_values:
+            found = look(block_id)
+        if found is not None:
+            hits.append((block_id, found))
     return [BlockId(block_id) for block_id in rank(wanted, hits)]

@@ -58,7 +58,7 @@ def _new_end(connection: "sqlite3.Connection", number: int, first: int) -> int:
     if not live and first <= pack.PACK_HEADER_BYTES:
         connection.execute("DELETE FROM packs WHERE number = ?", (number,))
         return 0
-    if first - end >= pack.ALIGN:  # older records that nothing points to, or that cannot be read, stay
+    if first - end >= pack.RECORD_ALIGN:  # older records that nothing points to, or that cannot be read, stay
         end = first
     connection.execute("UPDATE packs SET end = ? WHERE number = ?", (end, number))
     return end

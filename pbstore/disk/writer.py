@@ -48,7 +48,9 @@ class PackWriter:
 
     def begin(self) -> None:
         """Start a transaction; on a disk that is nearly full nothing can be appended in it."""
-        self._is_full = room.is_cramped(self._layout, index.size_bytes(self._connection))
+        self._is_full = room.is_cramped(self._layout, index.sizes(self._connection))
+        if self._is_full:
+            index.shorten_log(self._connection)
         self._connection.execute("BEGIN IMMEDIATE")
         if catalog.get_intent(self._connection) is not None:  # carried out, but perhaps in memory only
             self._folders.add(self._layout.manifests)
@@ -91,9 +93,7 @@ class PackWriter:
 
     def has_room(self, wanted_bytes: int) -> bool:
         """Whether so many bytes may be appended."""
-        return not self._is_full and room.has_room(
-            self._layout, index.size_bytes(self._connection), wanted_bytes
-        )
+        return not self._is_full and room.has_room(self._layout, index.sizes(self._connection), wanted_bytes)
 
     @property
     def leaving(self) -> set[str]:

@@ -134,7 +134,7 @@ def test_room_between_small_blocks_is_no_waste(tmp_path: Path) -> None:
 
 def test_one_collection_frees_what_the_next_would(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    scalars = {f"scale{i}": rng.normal(size=4).astype(np.float32) for i in range(1500)}
+    scalars = {f"scale{i}": rng.normal(size=4).astype(np.float32) for i in range(3000)}
     with open_store(tmp_path / "store") as store:
         store.add(write_model(tmp_path / "other", base_tensors(rows=12_000)), "org/other", form="hot")
         store.add(write_model(tmp_path / "scales", scalars), "org/scales", form="hot")

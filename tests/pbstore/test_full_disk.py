@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pbstore import DiskBlockStore, IntegrityError, open_store
-from pbstore.disk import fsio, room
+from pbstore.disk import fsio, index
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 opened = partial(open_store, trash_days=0)
@@ -191,7 +191,7 @@ def test_the_reserve_is_freed_before_the_disk_is_full_and_comes_back(
 ) -> None:
     with opened(tmp_path / "store") as store:
         store.add(folders["org/base"], "org/base")
-        assert store.layout.reserve.stat().st_blocks * 512 >= room.LEAST_RESERVE
+        assert store.layout.reserve.stat().st_blocks * 512 >= index.size_bytes(store.connection)
         with monkeypatch.context() as patch:
             patch.setattr(fsio, "free_bytes", lambda _: 1000)
             with pytest.raises(OSError, match="nearly full") as caught:
