@@ -69,13 +69,13 @@ class Clusters:
 def make_clusters(table: LinkTable, regions: Regions, links: Links) -> Clusters:
     """Steps 5 to 7 of TR 38.901 section 7.5 for links in one state.
 
-    Delays count from the expected delay of the first cluster, where (7.5-2) has that of the first one seen,
-    which would jump when it goes. Clusters 25 dB down are kept, and no cluster is split in three.
+    The first slot has the cluster of least delay, as (7.5-2) wants one: the others behind it are exponential
+    again. In sight it lies on the direct path. Clusters 25 dB down are kept, and none is split in three.
     """
     seen = see(regions, links.batch, links.node, links.user_xy)
     cells = Cells(seen.words)
     scaling, exponential = table.delay_scaling, cells.delay()
-    delay = np.maximum(exponential - np.float32(1.0 / table.num_clusters), 0.0) * np.float32(scaling)
+    delay = exponential * np.float32(scaling)
     stretch = [values[:, None] for values in stretches(table, links.k_factor)]
     spread = links.delay_spread_s[:, None].astype(np.float32) / stretch[0]
     log_power = (1.0 - scaling) * exponential - (
@@ -85,15 +85,15 @@ def make_clusters(table: LinkTable, regions: Regions, links: Links) -> Clusters:
     visible = seen.amplitude**2 * np.exp(log_power)
     total = np.maximum(visible.sum(axis=1, keepdims=True), 1e-30)
     power = visible / total
-    # Below the strongest path: of all clusters out of sight, the direct one in sight (steps 6 and 7).
-    strongest = power.max(axis=1, keepdims=True) + links.k_factor[:, None]
+    # Below the strongest path; in sight the first has the direct one's power, too (steps 6 and 7).
+    strongest = np.maximum(power.max(axis=1), power[:, 0] + links.k_factor)[:, None]
     fall = np.maximum(np.log(strongest * total) - log_power, 0.0).astype(np.float32)
     fall = np.minimum(fall, np.float32(-np.log(1e-6)))
     return Clusters(
         power=power,
         delay_s=delay * spread,
-        azimuth=_azimuth(links, cells, np.sqrt(fall) / stretch[1]),
-        zenith=_zenith(links, cells, fall / stretch[2]),
+        azimuth=_azimuth(table, links, cells, np.sqrt(fall) / stretch[1]),
+        zenith=_zenith(table, links, cells, fall / stretch[2]),
         arrival=_arrival(table, links, seen, cells, log_power),
         seen=seen,
         cells=cells,
@@ -111,34 +111,43 @@ def stretches(table: LinkTable, k_factor: FloatArray) -> tuple[FloatArray, Float
     return delay, azimuth * np.float32(table.azimuth_scale), zenith * np.float32(table.zenith_scale)
 
 
-def _azimuth(links: Links, cells: Cells, far: FloatArray) -> FloatArray:
+def _turn(table: LinkTable, cells: Cells, which: int, far: FloatArray) -> FloatArray:
+    """Angle from the direct path over the spread: far with a random sign, and a seventh of a normal number.
+
+    In sight the first cluster has none: (7.5-12) and (7.5-17) take its angle off.
+    """
+    sign, normal = cells.angle(which)
+    turn = sign * far + normal * np.float32(1.0 / 7.0)
+    if table.k_db[1]:
+        turn[:, 0] = 0.0
+    return np.asarray(turn)
+
+
+def _azimuth(table: LinkTable, links: Links, cells: Cells, far: FloatArray) -> FloatArray:
     """Azimuth of departure from the direct path, (7.5-9) to (7.5-12), rad."""
-    sign, normal = cells.angle(0)
     spread = links.azimuth_spread[:, None].astype(np.float32)
-    return np.asarray(spread * (sign * far * np.float32(2.0 / 1.4) + normal * np.float32(1.0 / 7.0)))
+    return np.asarray(spread * _turn(table, cells, 0, far * np.float32(2.0 / 1.4)))
 
 
-def _zenith(links: Links, cells: Cells, far: FloatArray) -> FloatArray:
+def _zenith(table: LinkTable, links: Links, cells: Cells, far: FloatArray) -> FloatArray:
     """Zenith of departure, (7.5-14) to (7.5-19), rad."""
-    sign, normal = cells.angle(1)
     direct = np.arctan2(np.hypot(*links.offset_xy.T), links.height_m) + links.zenith_shift
     spread = links.zenith_spread[:, None].astype(np.float32)
-    return np.asarray(
-        spread * (sign * far + normal * np.float32(1.0 / 7.0)) + direct[:, None].astype(np.float32)
-    )
+    return np.asarray(spread * _turn(table, cells, 1, far) + direct[:, None].astype(np.float32))
 
 
 def _arrival(table: LinkTable, links: Links, seen: Seen, cells: Cells, log_power: FloatArray) -> FloatArray:
     """Where the waves of each cluster come from: the same all over its cell, so that they are plane.
 
-    The middle of the cell stands for the user, the mean of lgASA for the spread and the mean power of the
-    strongest of the clusters for the power of the strongest.
+    The middle of the cell stands for the user, the median power of the strongest path for its power, and each
+    cluster has a spread of arrival of its own.
     """
-    sign, normal = cells.angle(2)
     strongest, scale = _typical(table)
     fall = np.maximum(np.float32(strongest) - log_power, np.float32(0.0))
-    spread = np.float32(min(10.0**table.arrival, 104.0) * np.pi / 180.0)
-    turn = spread * (sign * np.float32(scale) * np.sqrt(fall) + normal * np.float32(1.0 / 7.0))
+    mean, deviation = table.arrival
+    spread = np.float32(mean) + np.float32(deviation) * cells.spread()
+    spread = np.minimum(np.float32(10.0) ** spread, np.float32(104.0)) * np.float32(np.pi / 180.0)
+    turn = spread * _turn(table, cells, 2, np.float32(scale) * np.sqrt(fall))
     toward = -(links.offset_xy.T[:, :, None].astype(np.float32) - seen.place_m)
     x, y = toward / np.maximum(np.hypot(*toward), np.float32(1e-3))
     cos, sin = np.cos(turn), np.sin(turn)
@@ -150,10 +159,13 @@ def _typical(table: LinkTable) -> tuple[float, float]:
     """Logarithm of the median power of the strongest path, and the factor of (7.5-9), at the mean K."""
     rng = np.random.default_rng(0)
     shape = (2000, table.num_clusters)
+    delay = rng.standard_exponential(shape)
+    delay[:, 0] = 0.0
     fading = -0.1 * np.log(10.0) * table.cluster_shadow_db * rng.standard_normal(shape)
-    power = np.exp((1.0 - table.delay_scaling) * rng.standard_exponential(shape) + fading)
+    power = np.exp((1.0 - table.delay_scaling) * delay + fading)
     ratio = 10.0 ** (table.k_db[0] / 10.0) if table.k_db[1] else 0.0
-    strongest = np.median(power.max(axis=1)) + ratio * np.median(power.sum(axis=1))
+    first = power[:, 0] + ratio * power.sum(axis=1)
+    strongest = np.median(np.maximum(power.max(axis=1), first))
     stretch = stretches(table, np.array(ratio))[1]
     return float(np.log(strongest)), float(2.0 / 1.4 / stretch)
 

@@ -153,8 +153,10 @@ class Cells:
         self._first, self._second = words, _mix(words)
 
     def delay(self) -> FloatArray:
-        """Exponential of mean 1."""
-        return _quantiles()[0][_field(self._first, 0)]
+        """Exponential of mean 1, and 0 in the first slot: exponentials less the least of them are that."""
+        values = _quantiles()[0][_field(self._first, 0)]
+        values[:, 0] = 0.0
+        return values
 
     def shadow(self) -> FloatArray:
         """Standard normal."""
@@ -165,6 +167,10 @@ class Cells:
         word, place = ((self._first, 2), (self._second, 0), (self._second, 1))[which]
         sign = 1.0 - 2.0 * ((word >> np.uint64(60 + which)) & np.uint64(1)).astype(np.float32)
         return sign, _quantiles()[1][_field(word, place)]
+
+    def spread(self) -> FloatArray:
+        """Standard normal, for a spread that each cluster has of its own."""
+        return _quantiles()[1][_field(self._second, 4)]
 
     def choice(self, which: int, count: int) -> NDArray[np.intp]:
         """A whole number below `count` (a power of two up to 4096); `which` in 0 to 2."""

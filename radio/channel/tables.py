@@ -40,8 +40,8 @@ class LinkTable:
     """Row "delay spread lgDS": mean and standard deviation, of seconds."""
     departure: tuple[float, float]
     """Row "AOD spread lgASD": mean and standard deviation."""
-    arrival: float
-    """Row "AOA spread lgASA": mean."""
+    arrival: tuple[float, float]
+    """Row "AOA spread lgASA": mean and standard deviation."""
     shadow_db: float
     """Row "shadow fading": standard deviation, dB (and table 7.4.1-1)."""
     k_db: tuple[float, float]
@@ -104,7 +104,7 @@ def _umi(log_ghz: float) -> tuple[LinkTable, LinkTable]:
     in_sight = LinkTable(
         delay=(-0.24 * log_ghz - 7.14, 0.38),
         departure=(-0.05 * log_ghz + 1.21, 0.41),
-        arrival=-0.08 * log_ghz + 1.73,
+        arrival=(-0.08 * log_ghz + 1.73, 0.014 * log_ghz + 0.28),
         shadow_db=4.0,
         k_db=(9.0, 5.0),
         zenith_std=0.35,
@@ -121,7 +121,7 @@ def _umi(log_ghz: float) -> tuple[LinkTable, LinkTable]:
     hidden = LinkTable(
         delay=(-0.24 * log_ghz - 6.83, 0.16 * log_ghz + 0.28),
         departure=(-0.23 * log_ghz + 1.53, 0.11 * log_ghz + 0.33),
-        arrival=-0.08 * log_ghz + 1.81,
+        arrival=(-0.08 * log_ghz + 1.81, 0.05 * log_ghz + 0.3),
         shadow_db=7.82,
         k_db=(0.0, 0.0),
         zenith_std=0.35,
@@ -143,7 +143,7 @@ def _uma(log_ghz: float) -> tuple[LinkTable, LinkTable]:
     in_sight = LinkTable(
         delay=(-6.955 - 0.0963 * log_ghz, 0.66),
         departure=(1.06 + 0.1114 * log_ghz, 0.28),
-        arrival=1.81,
+        arrival=(1.81, 0.20),
         shadow_db=4.0,
         k_db=(9.0, 3.5),
         zenith_std=0.40,
@@ -160,7 +160,7 @@ def _uma(log_ghz: float) -> tuple[LinkTable, LinkTable]:
     hidden = LinkTable(
         delay=(-6.28 - 0.204 * log_ghz, 0.39),
         departure=(1.5 - 0.1144 * log_ghz, 0.28),
-        arrival=2.08 - 0.27 * log_ghz,
+        arrival=(2.08 - 0.27 * log_ghz, 0.11),
         shadow_db=6.0,
         k_db=(0.0, 0.0),
         zenith_std=0.49,

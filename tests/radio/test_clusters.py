@@ -251,6 +251,28 @@ def test_doppler_comes_from_geometry(small_scale: str) -> None:
         assert per_wavelength[spectrum.argmax()] == pytest.approx(-1.0, abs=0.05)
 
 
+def _mean_doppler(deployment: Deployment, heading: float, rng: np.random.Generator) -> float:
+    """Mean frequency of scattered waves on a walk at 300 m, turns a wavelength."""
+    step = deployment.config.wavelength_m / 8.0
+    spectrum = np.zeros(512)
+    for _ in range(15):
+        h = channel(deployment, _walk([300.0, 0.0], heading, step, 512), draw_fading(deployment.config, rng))
+        spectrum += np.abs(np.fft.fft(h[:, 0, 0, 0])) ** 2
+    return float((spectrum * np.fft.fftfreq(512, 1.0 / 8.0)).sum() / spectrum.sum())
+
+
+def test_scattered_waves_come_from_around_the_node() -> None:
+    config = RadioConfig(num_nodes=1, num_users=1, num_antennas=1)
+    rng = np.random.default_rng(0)
+    deployment = draw_deployment(config, rng, np.array([[0.0, 0.0]]))
+    assert large_scale(deployment, np.array([[300.0, 0.0]])).k_factor[0, 0] < 0.15
+
+    # Sionna's angles of arrival have a mean cosine of 0.42 to the direct path out of sight (test_sionna.py).
+    assert _mean_doppler(deployment, 0.0, rng) == pytest.approx(-0.42, abs=0.2)
+    assert _mean_doppler(deployment, np.pi, rng) == pytest.approx(0.42, abs=0.2)
+    assert _mean_doppler(deployment, np.pi / 2.0, rng) == pytest.approx(0.0, abs=0.2)
+
+
 def test_simple_fading_correlates_over_places_as_clarke_says() -> None:
     config = RadioConfig(small_scale="rician", num_nodes=2, num_antennas=32)
     rng = np.random.default_rng(0)
