@@ -109,16 +109,19 @@ def drop_orphans(
     connection: "sqlite3.Connection",
     needed: Collection[bytes] = (),
     *,
+    among: Collection[BlockId] | None = None,
     one_by_one: bool = False,
 ) -> list[Location]:
     """Inside `writing`: delete the blocks that no model needs but those that an open add counts on.
 
     The index was compared with manifests and packs before: what they need, by its key, stays in any case.
-    With `one_by_one` each is committed before the next: that takes little room in the index's log.
+    With `among` only some blocks are looked at. With `one_by_one` each is committed before the next: that takes
+    little room in the index's log.
     """
     spared = _spared(store, connection)
     orphans = [item for item in orphan_locations(connection) if item.record.block_id not in spared]
     orphans = [item for item in orphans if bytes.fromhex(item.record.block_id) not in needed]
+    orphans = [item for item in orphans if among is None or item.record.block_id in among]
     for location in orphans:
         if one_by_one:
             store.commit_so_far()

@@ -88,12 +88,18 @@ def evict(
 
 
 def take_from_trash(store: "DiskBlockStore", wanted_bytes: int) -> None:
-    """Inside `writing`: let go of models in the trash, the oldest first, until so much room is free."""
-    connection = store.connection
-    rows = catalog.trashed_models(connection)
-    if rows:
+    """Inside `writing`: let go of models in the trash, the oldest first, until so much room is free.
+
+    Nothing else goes: blocks that no model names yet may be those of one that is on its way.
+    """
+    connection, start = store.connection, store.used_bytes
+    for row in catalog.trashed_models(connection):
+        if start - store.used_bytes >= wanted_bytes:
+            return
         store.check_index()
-        _drop_until(store, connection, rows, store.used_bytes, wanted_bytes)
+        ids = trash.held_by(store, row)
+        trash.drop(store, [row])
+        collect.drop_orphans(store, connection, among=ids)
 
 
 def _drop_until(

@@ -122,6 +122,13 @@ def blocks_only_here(store: "DiskBlockStore") -> list[Location]:
     return [item for block_id, item in found.items() if 0 < item.refs <= named[block_id]]
 
 
+def held_by(store: "DiskBlockStore", row: ModelRow) -> set[BlockId]:
+    """Blocks that a model names, and what these need; none if its manifest is lost or damaged."""
+    with suppress(IntegrityError, ModelMissingError):
+        return set(index.find_many(store.connection, store.manifest_of(row).block_ids()))
+    return set()
+
+
 def is_readable(store: "DiskBlockStore", row: ModelRow) -> bool:
     """Whether a model's manifest is there and whole."""
     try:

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.root = Path(tempfile.mkdtemp())
         self.store = open_store(self.root / "store", CAPACITY, pack_bytes=120_000, durable=False)
         self.models: dict[str, dict[str, bytes]] = {}
+        self.trashed: list[tuple[str, dict[str, bytes]]] = []
+        """Removed models, the oldest first; a store that gets full takes from these."""
         self.loose: dict[str, bytes] = {}
 
     def folder(self, seed: int, changed: int, half: bool) -> Path:
@@ -75,6 +78,34 @@ class StoreMachine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.models)))
         self.store.remove(name, trash=False)
         del self.models[name]
+
+    @precondition(lambda self: self.models)
+    @rule(data=st.data())
+    def throw_away(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.models)))
+        self.store.remove(name)
+        self.trashed.append((name, self.models.pop(name)))
+
+    @precondition(lambda self: self.trashed)
+    @rule(data=st.data(), new_name=st.sampled_from((None, *NAMES)))
+    def take_back(self, data: st.DataObject, new_name: str | None) -> None:
+        name, content = data.draw(st.sampled_from(self.trashed))
+        content = next(held for one, held in reversed(self.trashed) if one == name)
+        target = new_name or name
+        if target in self.models:
+            with pytest.raises(ModelExistsError):
+                self.store.restore(name, new_name)
+            return
+        self.store.restore(name, new_name)
+        self.models[target] = content
+        place = max(i for i, (one, _) in enumerate(self.trashed) if one == name)
+        del self.trashed[place]
+
+    @rule()
+    def forget(self) -> None:
+        self.store.forget()
+        self.trashed.clear()
+        self.loose = {i: raw for i, raw in self.loose.items() if self.store.has(i)}
 
     @precondition(lambda self: self.models)
     @rule(data=st.data(), hot=st.booleans())
@@ -124,6 +155,13 @@ class StoreMachine(RuleBasedStateMachine):
         if not hasattr(self, "store"):
             return
         assert set(self.store.models()) == set(self.models)
+        left = Counter(item.name for item in self.store.trash())
+        for place in range(len(self.trashed) - 1, -1, -1):  # the oldest of a name are taken first
+            name = self.trashed[place][0]
+            left[name] -= 1
+            if left[name] < 0:
+                del self.trashed[place]
+        assert not +left
         assert all(bytes(self.store.get(i)) == raw for i, raw in self.loose.items())
         assert self.store.used_bytes <= CAPACITY
         for name, content in self.models.items():

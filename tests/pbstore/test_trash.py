@@ -155,6 +155,19 @@ def test_a_full_store_takes_from_the_trash_first(tmp_path: Path) -> None:
         assert_gives(store, "org/second", second)
 
 
+def test_a_full_store_keeps_blocks_that_no_model_names_yet(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    folder = write_model(tmp_path / "m", {"w": rng.normal(size=(50, 50)).astype(np.float32)})
+    with open_store(tmp_path / "store", capacity_bytes=60_000, durable=False) as store:
+        store.add(folder, "org/m", form="hot")
+        store.remove("org/m")
+        received = [rng.bytes(10_000) for _ in range(6)]
+        ids = [store.put(raw) for raw in received]
+
+        assert store.trash() == []
+        assert [bytes(store.get(block_id)) for block_id in ids] == received
+
+
 def test_an_eviction_takes_from_the_trash_first(family: DiskBlockStore) -> None:
     family.remove("org/child")
     report = family.evict(1)
