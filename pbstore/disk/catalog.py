@@ -78,9 +78,20 @@ _COLUMNS = (
 
 def find_model(connection: sqlite3.Connection, name: str) -> ModelRow | None:
     """A model's row, None if there is no such model."""
+    if not is_text(name):
+        return None
     query = f"SELECT {_COLUMNS} FROM models WHERE name = ?"
     row = connection.execute(query, (name,)).fetchone()
     return None if row is None else _row(row)
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be one: bytes of a command line that are no UTF-8 come as halves of pairs."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def all_models(connection: sqlite3.Connection) -> list[ModelRow]:

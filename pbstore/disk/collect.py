@@ -115,8 +115,8 @@ def drop_orphans(
     """Inside `writing`: delete the blocks that no model needs but those that an open add counts on.
 
     The index was compared with manifests and packs before: what they need, by its key, stays in any case.
-    With `among` only some blocks are looked at. With `one_by_one` each is committed before the next: that takes
-    little room in the index's log.
+    With `among` only some blocks are looked at. With `one_by_one` each is committed before the next: that
+    takes little room in the index's log.
     """
     spared = _spared(store, connection)
     orphans = [item for item in orphan_locations(connection) if item.record.block_id not in spared]
