@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PretrainedConfig, PreTrainedModel
 
+_log = logging.getLogger(__name__)
 Shapes = Mapping[str, tuple[int, ...]]
 _LORA = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 _MAX_TRIAL_PARAMETERS = 300_000_000
@@ -41,7 +43,8 @@ def find_base(store: BlockStore, name: str, *, subfolder: str = "") -> str:
 
     An adapter that was added with its base is bound to the base's content, whatever its name is now.
     Otherwise the name in its config decides, if that model's tensors fit; otherwise the only stored model
-    that fits. A model that cannot be read fits nothing, and stops nothing.
+    that fits, unless nothing but its width tells that (prompts) and its config names another. A model that
+    cannot be read fits nothing, and stops nothing.
 
     Raises:
         CheckpointError: If no stored model fits, or several do and nothing tells which.
@@ -52,7 +55,7 @@ def find_base(store: BlockStore, name: str, *, subfolder: str = "") -> str:
     tree = read_json(store, manifest, adapter_file(subfolder, ADAPTER_CONFIG)) or {}
     search = _Search(store, manifest, subfolder)
     fitting = search.fitting()
-    wanted = str(tree.get("base_model_name_or_path", ""))
+    wanted = str(tree.get("base_model_name_or_path") or "")
     named = [other for other in fitting if wanted == other or wanted.endswith("/" + other)]
     found = named or fitting
     if len(found) != 1:
@@ -60,6 +63,13 @@ def find_base(store: BlockStore, name: str, *, subfolder: str = "") -> str:
             f"adapter {name} fits {len(found)} stored models ({', '.join(found[:5]) or 'none'}), "
             f"its config names {wanted[:80]!r}: say which base to use{search.excuses()}"
         )
+    if not named and wanted and search.is_vague:
+        raise CheckpointError(
+            f"adapter {name} fits {found[0]}, as it would any model of this width, but its config names "
+            f"{wanted[:80]!r}: say which base to use"
+        )
+    if not named and wanted:
+        _log.warning("adapter %s names %r; taken is %s, the only model that it fits", name, wanted, found[0])
     return found[0]
 
 
@@ -114,6 +124,11 @@ class _Search:
                 return found
             models = {name: models[name] for name in found} or models
         return [name for name, manifest in models.items() if self._fits_when_built(name, manifest)]
+
+    @property
+    def is_vague(self) -> bool:
+        """Whether nothing of the adapter belongs to a module of its base, as prompts do not."""
+        return not any(key.startswith("base_model.model.") for key in self._shapes)
 
     def excuses(self) -> str:
         """What an error should add: models that could not be looked at."""
@@ -180,6 +195,8 @@ def _fits_when_built(
             if size > _MAX_TRIAL_PARAMETERS:
                 raise CheckpointError("peft cannot tell without its weights, which are many") from None
             wanted = _parameters(adapter, kind._from_config(deepcopy(config)))
+        except ImportError as error:
+            raise CheckpointError(in_one_line(error)) from error
         except Exception:  # peft's way to say that it does not fit
             return False
     over = shapes.keys() - wanted.keys()

@@ -4,6 +4,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ KINDS: dict[str, Settings] = {
     "P_TUNING": {**FOUR_TOKENS, "encoder_hidden_size": 16},
     "RANDLORA": {**TWO, "r": 4},
     "ROAD": {**TWO, "group_size": 8},
+    "SHADOW": {"r": 4},
     "SHIRA": {**TWO, "r": 4},
     "SUPERTUNING": TWO,
     "TINYLORA": {**TWO, "u": 4},
@@ -73,7 +75,6 @@ KINDS: dict[str, Settings] = {
 }
 NOT_HERE = {
     "ADAMSS": "wants scikit-learn",
-    "SHADOW": "this peft cannot run it on a tiny model",
     "XLORA": "mixes adapters that lie elsewhere: refused",
 }
 SIZELESS = {"UNILORA"}
@@ -444,6 +445,42 @@ def test_a_pickled_adapter_says_that_it_wants_to_be_converted(store: DiskBlockSt
 
     with pytest.raises(CheckpointError, match="add it with --convert"):
         load_adapter(store, "adapter", base=llama())
+
+
+@pytest.mark.parametrize("kind", ["PROMPT_TUNING", "PREFIX_TUNING", "UNILORA", "LORA", "VERA"])
+def test_what_would_fit_any_model_of_its_width_takes_none_of_another_name(
+    kind: str, store: DiskBlockStore, tmp_path: Path
+) -> None:
+    llama().save_pretrained(tmp_path / "base")
+    store.add(tmp_path / "base", "mirror/base")
+    folder = make_adapter(llama(), kind, KINDS[kind], tmp_path / "adapter")
+    store.add(folder, "nameless")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    for name in ("org/other", "mirror/base", "/home/me/mirror/base"):
+        config["base_model_name_or_path"] = name
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        store.add(folder, f"adapter{len(name)}")
+    for name in ("nameless", "adapter11", "adapter20"):
+        assert find_base(store, name) == "mirror/base"
+    if kind in ("LORA", "VERA"):
+        assert find_base(store, "adapter9") == "mirror/base"
+    else:
+        with pytest.raises(CheckpointError, match="its config names 'org/other': say which base to use"):
+            find_base(store, "adapter9")
+
+
+@pytest.mark.skipif(find_spec("sklearn") is not None, reason="the package is here")
+def test_a_kind_that_wants_another_package_says_so(store: DiskBlockStore, tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path / "base")
+    store.add(tmp_path / "base", "base")
+    folder = make_adapter(llama(), "LORA", KINDS["LORA"], tmp_path / "adapter")
+    config = {"peft_type": "ADAMSS", "task_type": "CAUSAL_LM", **TWO}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    store.add(folder, "adapter")
+
+    for ask in (lambda: load_adapter(store, "adapter", base="base"), lambda: find_base(store, "adapter")):
+        with pytest.raises(CheckpointError, match="scikit-learn is required"):
+            ask()
 
 
 UNRELATED: dict[str, Callable[[Path], None]] = {
