@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from pbstore import DiskBlockStore, open_store
+from pbstore import DiskBlockStore, SourceChangedError, open_store
+from pbstore.checkpoint import convert
 from pbstore.checkpoint.convert import convert_folder, read_pickle
 from pbstore.checkpoint.dequantise import NOTE_FILE, dequantise_gguf
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.model import load_model
+from tests.pbstore.checkpoint.zoo import NAMES, make
 from tests.pbstore.test_bad_input import pbcast
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
@@ -310,6 +312,71 @@ def test_a_tied_tensor_keeps_all_its_names_and_costs_nothing(store: DiskBlockSto
     tied_bytes = found["cls.predictions.decoder.weight"].nbytes
     report = store.add(tmp_path / "new", "m")
     assert report.shared_bytes >= tied_bytes
+
+
+SOME = ("bert-mlm", "gpt2", "llama-tied", "t5", "mixtral", "vit")
+ARCHITECTURES = [pytest.param(one, marks=() if one in SOME else pytest.mark.slow) for one in NAMES]
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("which", ARCHITECTURES)
+def test_a_converted_checkpoint_loads_as_its_pickles_do(
+    which: str, shards: int, store: DiskBlockStore, tmp_path: Path
+) -> None:
+    made = make(which)
+    made.save_pretrained(tmp_path / "old")
+    written = revert(made, tmp_path / "old", shards)
+
+    convert_folder(tmp_path / "old", tmp_path / "new")
+
+    found = [load_file(path) for path in sorted((tmp_path / "new").glob("*.safetensors"))]
+    assert {name for part in found for name in part} == written
+    kind = type(made)
+    expected = kind.from_pretrained(tmp_path / "old").state_dict()
+    store.add(tmp_path / "new", "m")
+    for model in (kind.from_pretrained(tmp_path / "new"), load_model(store, "m")):
+        state = model.state_dict()
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[key], expected[key]) for key in expected)
+
+
+def revert(made: transformers.PreTrainedModel, folder: Path, shards: int) -> set[str]:
+    """Turn a saved model into what old versions saved: pickles with all names of tied tensors."""
+    names = set(load_file(folder / "model.safetensors"))
+    kept = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    for name, tensor in made.state_dict().items():
+        twin = next((one for one in names if torch.equal(kept[one], tensor)), None)
+        if twin is not None and name not in kept:
+            kept[name] = kept[twin]
+    if shards == 1:
+        torch.save(kept, folder / "pytorch_model.bin")
+        return set(kept)
+    parts = [dict(list(kept.items())[part::2]) for part in range(2)]
+    files = [f"pytorch_model-{part + 1:05}-of-00002.bin" for part in range(2)]
+    for part, file in zip(parts, files, strict=True):
+        torch.save(part, folder / file)
+    table = {name: file for part, file in zip(parts, files, strict=True) for name in part}
+    index = {"metadata": {"total_size": 1}, "weight_map": table}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    return set(kept)
+
+
+def test_a_folder_that_changes_while_it_is_converted_is_not_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pickled_folder(tmp_path / "old")
+    write = convert.write_safetensors
+
+    def write_and_change(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        write(tensors, path)
+        torch.save({"a": torch.ones(3)}, tmp_path / "old" / "pytorch_model.bin")
+
+    monkeypatch.setattr(convert, "write_safetensors", write_and_change)
+
+    with pytest.raises(SourceChangedError, match=r"pytorch_model\.bin"):
+        convert_folder(tmp_path / "old", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
