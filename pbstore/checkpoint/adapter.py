@@ -77,7 +77,7 @@ def load_adapter(
     state = load_state_dict(store, name, file=weights, **options)
     if base is None or isinstance(base, str):
         base_name = find_base(store, name, subfolder=subfolder) if base is None else base
-        options["share"] = share and leaves_base(config)
+        options["share"] = share and leaves_base(config, state)
         ready = _load_base(store, base_name, config, state, options)
         _check_given(ready.missing, state, base_name, name)
         base = ready.model
@@ -92,10 +92,9 @@ def _put_on(base: PreTrainedModel, config: PeftConfig, state: dict[str, Any], na
     from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftModel, set_peft_model_state_dict
 
     kind: Any = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
-    plain = starts_plainly(config)
-    as_it_is = (
-        plain and getattr(base, "dtype", None) == torch.float32
-    )  # else peft casts what it takes so, and back
+    exact = getattr(base, "dtype", None) == torch.float32  # else peft casts what it is given, and back
+    plain = starts_plainly(config) and (exact or not any("lora_embedding_" in key for key in state))
+    as_it_is = plain and exact
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model: PeftModel = kind(base, config, low_cpu_mem_usage=plain)
@@ -128,7 +127,7 @@ def _check_all_used(model: PeftModel, config: PeftConfig, result: Any, name: str
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
     taken = get_peft_model_state_dict(model, save_embedding_layers=False) if config.is_prompt_learning else {}
-    over = [key for key in result.unexpected_keys if key not in taken]
+    over = [key for key in result.unexpected_keys if key not in taken and not _is_copy(key)]
     if over:
         raise CheckpointError(f"adapter {name} does not fit its base: it has no place for {over[0]!r}")
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING.get(config.peft_type, "")
@@ -156,6 +155,11 @@ def _check_given(missing: set[str], state: Mapping[str, Any], base: str, name: s
     lost = sorted(key for key in missing if not any(one.endswith("." + key) for one in given))
     if lost:
         raise CheckpointError(f"neither adapter {name} nor its base {base} holds {lost[0]!r}")
+
+
+def _is_copy(key: str) -> bool:
+    """Whether PEFT saved a tensor a second time, under a name of its own, as it does beside `bias="all"`."""
+    return ".modules_to_save." in key or ".original_module." in key
 
 
 def _load_base(

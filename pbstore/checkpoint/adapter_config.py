@@ -6,6 +6,7 @@ consequence for an adapter that is complete, and dropped, or refused by name.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pbstore.checkpoint.errors import CheckpointError
@@ -64,12 +65,24 @@ def starts_plainly(config: PeftConfig) -> bool:
     return config.peft_type == "LORA" and plain and not getattr(config, "layer_replication", None)
 
 
-def leaves_base(config: PeftConfig) -> bool:
-    """Whether PEFT surely writes nothing into the base's own memory when it loads an adapter."""
+def leaves_base(config: PeftConfig, names: Iterable[str]) -> bool:
+    """Whether PEFT surely writes nothing into the base's memory when it loads an adapter of these tensors.
+
+    It does where the start of an adapter is taken from the base (PiSSA), and where the base's own tensors are
+    stored with it: biases, or an embedding.
+    """
+    from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+
     kind = str(config.peft_type).removeprefix("PeftType.")
-    if kind == "LORA":
-        return starts_plainly(config)
-    return kind in _LEAVE_BASE and getattr(config, "bias", "none") == "none"
+    if kind not in _LEAVE_BASE and not starts_plainly(config):
+        return False
+    prefix = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
+    copied = tuple(f".{module}." for module in getattr(config, "modules_to_save", None) or ())
+    return all(
+        prefix in name or any(part in f".{name}" for part in copied)
+        for name in names
+        if name.startswith("base_model.") or not config.is_prompt_learning
+    )
 
 
 def in_one_line(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
@@ -115,6 +116,7 @@ VARIANTS: dict[str, tuple[str, Settings]] = {
 }
 ALL = {**{name: (name, settings) for name, settings in KINDS.items()}, **VARIANTS}
 EACH_TIME = {*KINDS, "pissa", "olora", "dora", "saved-norm", "embedding", "untrained-task"}
+OFTEN = {"LORA", "IA3", "OFT", "pissa", "olora", "embedding", "saved-norm"}
 CASES = [pytest.param(case, marks=() if case in EACH_TIME else pytest.mark.slow) for case in ALL]
 
 
@@ -192,16 +194,36 @@ def test_every_kind_of_peft_is_tried_or_named() -> None:
     assert {kind.value for kind in PEFT_TYPE_TO_CONFIG_MAPPING} == KINDS.keys() | NOT_HERE.keys()
 
 
+Bases = Callable[[dict[str, transformers.PreTrainedModel]], DiskBlockStore]
+
+
 @pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiskBlockStore]:
+def store_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bases]:
+    """Makes stores of models, hot, with their folders beside."""
+    with ExitStack() as stores:
+
+        def make(models: dict[str, transformers.PreTrainedModel]) -> DiskBlockStore:
+            root = tmp_path_factory.mktemp("bases")
+            store = stores.enter_context(open_store(root / "store"))
+            for name, model in models.items():
+                model.save_pretrained(root / name)
+                store.add(root / name, name, form="hot")
+            return store
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def bases(store_of: Bases) -> DiskBlockStore:
     """A store with one base and models that are none."""
-    root = tmp_path_factory.mktemp("bases")
-    models = {"org/base": llama(), "bert": bert(), "other": llama(num_hidden_layers=3, hidden_size=16)}
-    with open_store(root / "store") as store:
-        for name, model in models.items():
-            model.save_pretrained(root / name)
-            store.add(root / name, name, form="hot")
-        yield store
+    other = llama(num_hidden_layers=3, hidden_size=16)
+    return store_of({"org/base": llama(), "bert": bert(), "other": other})
+
+
+@pytest.fixture(scope="module")
+def halves(store_of: Bases) -> DiskBlockStore:
+    """A store with a base in bfloat16."""
+    return store_of({"org/half": llama().to(torch.bfloat16)})
 
 
 @pytest.mark.parametrize("which", CASES)
@@ -225,6 +247,10 @@ def test_every_adapter_is_what_peft_loads(which: str, bases: DiskBlockStore, tmp
 
 CLASSIFIERS: dict[str, tuple[str, Settings]] = {
     "lora": ("LORA", {"target_modules": ["query", "value"], "r": 4}),
+    "biases": ("LORA", {"target_modules": ["query", "value"], "r": 4, "bias": "all"}),
+    "its biases": ("LORA", {"target_modules": ["query", "value"], "r": 4, "bias": "lora_only"}),
+    "oft-biases": ("OFT", {"target_modules": ["query"], "oft_block_size": 8, "bias": "all"}),
+    "embedding": ("LORA", {"target_modules": ["word_embeddings", "query"], "r": 4}),
     "ia3": ("IA3", {"target_modules": ["key", "value"], "feedforward_modules": []}),
     "prompt": ("PROMPT_TUNING", FOUR_TOKENS),
     "prefix": ("PREFIX_TUNING", FOUR_TOKENS),
@@ -232,20 +258,60 @@ CLASSIFIERS: dict[str, tuple[str, Settings]] = {
 }
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("which", CLASSIFIERS)
 def test_an_adapter_with_its_head_is_what_peft_loads(
-    which: str, store: DiskBlockStore, tmp_path: Path
+    which: str, dtype: torch.dtype, store: DiskBlockStore, tmp_path: Path
 ) -> None:
-    base = bert()
-    base.bert.save_pretrained(tmp_path / "plain")
-    store.add(tmp_path / "plain", "plain")
-    folder = make_adapter(base, *CLASSIFIERS[which], tmp_path / "adapter", "SEQ_CLS")
+    bert().bert.to(dtype).save_pretrained(tmp_path / "plain")
+    store.add(tmp_path / "plain", "plain", form="hot")
+    kind = transformers.BertForSequenceClassification
+    folder = make_adapter(
+        kind.from_pretrained(tmp_path / "plain", num_labels=3), *CLASSIFIERS[which], tmp_path / "a", "SEQ_CLS"
+    )
     store.add(folder, "adapter")
-    expected = reference(bert(), folder)
+    expected = reference(kind.from_pretrained(tmp_path / "plain", num_labels=3), folder)
+    shared = load_state_dict(store, "plain", share=True)
 
     assert find_base(store, "adapter") == "plain"
-    assert torch.equal(output(load_adapter(store, "adapter")), output(expected))
-    assert torch.equal(output(load_adapter(store, "adapter", base=bert())), output(expected))
+    given = kind.from_pretrained(tmp_path / "plain", num_labels=3)
+    for found in (
+        load_adapter(store, "adapter"),
+        load_adapter(store, "adapter", base=given),
+        load_adapter(store, "adapter", share=True),
+    ):
+        mine = found.state_dict()
+        for key, tensor in expected.state_dict().items():
+            if "original_module" not in key and "prompt_encoder" not in key:
+                assert mine[key].dtype == tensor.dtype
+                assert torch.equal(mine[key], tensor), key
+        assert torch.allclose(output(found), output(expected), atol=1e-6)
+    fresh = load_state_dict(store, "plain", eager=True)
+    assert all(torch.equal(shared[key], fresh[key]) for key in fresh), "wrote to a base that others share"
+
+
+@pytest.mark.parametrize(
+    "which", [pytest.param(one, marks=() if one in OFTEN else pytest.mark.slow) for one in ALL]
+)
+def test_no_adapter_writes_to_a_shared_base_of_16_bits(
+    which: str, halves: DiskBlockStore, tmp_path: Path
+) -> None:
+    folder = make_adapter(llama(), *ALL[which], tmp_path / "adapter")
+    halves.add(folder, f"half/{which}")
+    shared = load_state_dict(halves, "org/half", share=True)
+    base = transformers.LlamaForCausalLM.from_pretrained(halves.path.parent / "org/half")
+    try:
+        expected = reference(base, folder)
+    except Exception:
+        expected = None
+
+    if expected is None:
+        with pytest.raises(CheckpointError):
+            load_adapter(halves, f"half/{which}", base="org/half", share=True)
+    else:
+        assert_same(load_adapter(halves, f"half/{which}", base="org/half", share=True), expected)
+    fresh = load_state_dict(halves, "org/half", eager=True)
+    assert all(torch.equal(shared[key], fresh[key]) for key in fresh), "wrote to a base that others share"
 
 
 def t5() -> transformers.PreTrainedModel:
