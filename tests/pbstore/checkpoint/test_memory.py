@@ -19,6 +19,7 @@ from pbstore.checkpoint.adapter import load_adapter
 from pbstore.checkpoint.model import load_model
 from pbstore.checkpoint.patchwork import Span
 from pbstore.checkpoint.state_dict import load_state_dict
+from pbstore.disk import fsio
 
 Add = Callable[..., Path]
 OPTIONS: list[dict[str, bool]] = [{}, {"verify": True}, {"eager": True}]
@@ -171,6 +172,26 @@ def test_a_large_tensor_of_a_hot_model_is_mapped_and_not_copied(
         0,
         400_000 * 4 % CUT,
     ]  # a short last piece
+
+
+def test_no_hole_is_punched_into_a_pack_while_a_large_tensor_is_mapped_from_it(
+    store: DiskBlockStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest.cut, "__defaults__", (CUT,))
+    (tmp_path / "m").mkdir()
+    save_file({"large": torch.ones(300, 1024)}, tmp_path / "m" / "model.safetensors")
+    store.add(tmp_path / "m", "m", form="hot")
+    pack = next((store.path / "packs").iterdir())
+
+    def is_free() -> bool:
+        with pack.open("rb") as file:
+            return fsio.lock_alone(file.fileno())
+
+    loaded = load_state_dict(store, "m")
+    store.close()
+    assert not is_free()
+    del loaded
+    assert is_free()
 
 
 PAGE = patchwork.PAGE
