@@ -16,6 +16,8 @@ from functools import cache
 from typing import NamedTuple
 
 PAGE = mmap.PAGESIZE
+HUGE_PAGE = 2 << 20
+"""The first span starts as far behind such a page in memory as in its file: then Linux can map such pages."""
 _READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 _NO_RESERVE = {"linux": 0x4000, "darwin": 0x40}.get(sys.platform, 0)
 """Room is counted when it is written to, not when it is mapped."""
@@ -45,12 +47,13 @@ def side_by_side(spans: Sequence[Span]) -> memoryview | None:
     total = sum(span.length for span in spans)
     if not total or any(span.offset + span.length > os.fstat(span.fd).st_size for span in spans):
         return None  # a page behind the end of a file is a signal that kills
-    lead = spans[0].offset % PAGE
+    unit = HUGE_PAGE if spans[0].length >= HUGE_PAGE else PAGE
     try:
-        room = mmap.mmap(-1, lead + total, flags=_ROOM, prot=_READ_WRITE)
+        room = mmap.mmap(-1, unit + total, flags=_ROOM, prot=_READ_WRITE)
     except (OSError, ValueError, OverflowError):
         return None
-    start, at = ctypes.addressof(ctypes.c_char.from_buffer(room)), lead
+    start = ctypes.addressof(ctypes.c_char.from_buffer(room))
+    at = lead = (spans[0].offset - start) % unit
     for span in spans:
         taken = -at % PAGE if at > lead else 0
         if (at - span.offset) % PAGE or span.length <= taken:

@@ -1,12 +1,13 @@
 """From a store on the disk to tensors and to a ready model, beside what else loads safetensors.
 
-Run: `python tests/benchmarks/bench_load.py [--quick] [--peers]`. Every loader runs in a process of its own;
-loaders that are compared take turns, round by round, so that other load on the machine hits them alike. "Open
-to tensors" opens the same model again and again, as a server does; the first open is shown by itself. The
-model is all-MiniLM-L6-v2 from its package (fetched once); the eight siblings are it with noise on its two top
-layers, which is what a frozen-bottom fine-tune changes. `--peers` makes a virtual environment in the cache
-folder for tensorizer, fastsafetensors and the runai streamer; a peer that does not install is left out with a
-line.
+Run: `python tests/benchmarks/bench_load.py [--quick] [--peers] [--only small|sizes]`. Every loader runs in a
+process of its own; loaders that are compared take turns, round by round, so that other load on the machine
+hits them alike. "Open to tensors" opens the same model again and again, as a server does; the first open is
+shown by itself. The model is all-MiniLM-L6-v2 from its package (fetched once); the eight siblings are it with
+noise on its two top layers, which is what a frozen-bottom fine-tune changes. `--peers` makes a virtual
+environment in the cache folder for tensorizer, fastsafetensors and the runai streamer; a peer that does not
+install is left out with a line. `sizes` are models of 0.1 to 4 GB (see `load_sizes.py`): 9 GB of disk, some
+minutes.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import load_sizes
 from environment import make_environment
 
 RESULTS = Path(__file__).parent / "results" / "load.json"
@@ -378,6 +380,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--peers", action="store_true", help="also the other loaders")
+    parser.add_argument("--only", choices=("small", "sizes"), help="only one part, the other stays as it was")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -386,10 +389,24 @@ def main() -> None:
         return
     from demo.zoo.cache import cache_root
 
-    places = prepare(cache_root() / "bench-load-2")
-    rounds = 7 if arguments.quick else 31
-    peers = peer_python(cache_root()) if arguments.peers else ""
-    extra = list(PEERS) if arguments.peers else []
+    report = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if arguments.only != "sizes":
+        report |= measure_small(prepare(cache_root() / "bench-load-2"), arguments.quick, arguments.peers)
+    if arguments.only != "small":
+        report["sizes"] = load_sizes.run(cache_root() / "bench-load-sizes", 1 if arguments.quick else 3)
+        for name, rows in report["sizes"].items():
+            show(name, {way: row for way, row in rows.items() if way in load_sizes.WAYS})
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def measure_small(places: dict[str, str], quick: bool, with_peers: bool) -> dict[str, Any]:
+    """Everything about the small model, shown and returned."""
+    from demo.zoo.cache import cache_root
+
+    rounds = 7 if quick else 31
+    peers = peer_python(cache_root()) if with_peers else ""
+    extra = list(PEERS) if with_peers else []
     own = ["load_file", "pbstore-hot", "pbstore-hot-verify", "pbstore-hot-eager", "pbstore-cold"]
     report = {
         "model": "all-MiniLM-L6-v2, 91 MB",
@@ -397,13 +414,13 @@ def main() -> None:
         "load_average": os.getloadavg()[0],
         "tensors": in_turns("tensors", [*own, *extra], places, rounds, peers),
         "tensors_touched": in_turns("touched", own[:2], places, rounds, peers),
-        "tensors_first": first_in_turns(places, 3 if arguments.quick else 9),
+        "tensors_first": first_in_turns(places, 3 if quick else 9),
         "model_ready": in_turns(
             "model", ["from_pretrained", "pbstore-hot", "pbstore-cold"], places, rounds, peers
         ),
         "logits_bit_equal": check_equal(places),
         "siblings_mb": sibling_memory(places),
-        "cold": cold_load(places, 3 if arguments.quick else 7),
+        "cold": cold_load(places, 3 if quick else 7),
     }
     show("open to tensors, warm", report["tensors"])
     show("open to tensors, one byte of every page read", report["tensors_touched"])
@@ -412,8 +429,7 @@ def main() -> None:
     print("  outputs bit-equal:", report["logits_bit_equal"])
     show(f"memory that {SIBLINGS} siblings add, MB (RSS counts a mapped page per map)", report["siblings_mb"])
     show("from the cold store, page cache dropped, against reading the stored bytes", report["cold"])
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n")
+    return report
 
 
 if __name__ == "__main__":
