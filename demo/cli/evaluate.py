@@ -87,8 +87,8 @@ def evaluate(
 
     Finished episodes are kept, so that an interrupted evaluation goes on where it stopped.
     """
-    from demo.evaluation import print_evaluation
     from demo.jobs.evaluate import Worlds, kept_in, run_evaluation, trace_source
+    from demo.show.evaluation import print_evaluation
     from demo.show.figure import check_figure
     from demo.show.ladder import draw_ladder
     from policy.learn.checkpoint import use_weights

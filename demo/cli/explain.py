@@ -51,7 +51,7 @@ def explain(
     if as_json:
         print_json([row.to_dict() for row in rows], indent=None)
         return
-    from demo.explanation import print_reasons
+    from demo.show.explanation import print_reasons
 
     overlap = made.config.planning_links != made.config.links
     print_reasons(rows, slot, made.capacity_bytes, overlap=overlap)

@@ -56,13 +56,13 @@ def radio(
     """
     import json
 
-    from demo.cli.radio_scenario import compare, load_scenario
-    from demo.cli.radio_tables import print_comparison
+    from demo.jobs.broadcast import compare, load_scenario
+    from demo.show.broadcast_tables import print_comparison
 
     loaded = load_scenario(scenario, channel, seed, csi_error)
     result = compare(loaded, seed, sdp=sdp, best=best)
     if out is not None:
-        from demo.cli.radio_picture import draw_broadcast
+        from demo.show.broadcast_picture import draw_broadcast
         from radio import ChannelFile, save_channel
 
         out.mkdir(parents=True, exist_ok=True)

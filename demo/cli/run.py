@@ -36,9 +36,10 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON document.")] = False,
 ) -> int:
     """Real models through the whole chain: stores, placement, CoMP broadcast, reassembly, inference."""
-    from demo.config import RunConfig
-    from demo.run import run_end_to_end
-    from demo.tables import print_report
+    from demo.jobs.config import RunConfig
+    from demo.jobs.run import run_end_to_end
+    from demo.show.run_figures import draw_figures
+    from demo.show.run_tables import print_report
 
     config = RunConfig(
         size=size,
@@ -50,6 +51,7 @@ def run(
         emulated_scheme=scheme,
     )
     report = run_end_to_end(config, out, keep_stores=keep_stores)
+    draw_figures(report, out)
     if as_json:
         print_json(asdict(report), indent=1)
     else:

@@ -9,7 +9,6 @@ import typer
 
 from demo.cli.app import EXIT_CODES
 from demo.cli.store_convert import source_folder
-from demo.cli.store_picture import CAUSES, draw_savings
 from demo.cli.store_shared import (
     DEFAULT_STORE,
     ConvertOption,
@@ -35,6 +34,7 @@ from demo.cli.store_shared import show as print_result
 from demo.cli.store_tools import tools
 from demo.cli.store_upkeep import upkeep
 from demo.console import Sheet, say, visible, warn
+from demo.show.savings_picture import CAUSES, draw_savings
 from pbstore import DiskBlockStore, Savings, open_store
 from pbstore.disk.causes import Causes, by_family, by_model
 from pbstore.restore import replaced_files

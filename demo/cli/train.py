@@ -54,7 +54,7 @@ def train(
     best.safetensors, a JSON file beside each (seed, versions, hash of the traces), and log.csv. Options left
     out are as tuned.
     """
-    from demo.training import TrainRequest, check, train_one, training_table
+    from demo.jobs.train import TrainRequest, check, train_one, training_table
     from policy.parallel import spread
 
     folder = out or Path("runs") / scheme

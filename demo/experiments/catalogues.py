@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Callable
 from functools import partial
 
-from demo.adapters import catalogue_from_store
-from demo.catalogues import architecture_catalog
+from demo.bridge.architectures import architecture_catalog
+from demo.bridge.store_catalog import catalogue_from_store
 from demo.zoo import build_zoo
 from demo.zoo.cache import cache_root
 from pbstore import open_store

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from demo.beamformed import beamformed_world
-from demo.evaluation import markdown_capacities, markdown_rungs, markdown_table
+from demo.bridge.beamformed import beamformed_world
 from demo.experiments.catalogues import CATALOGUES
 from demo.experiments.options import experiment_parser
+from demo.show.evaluation import markdown_capacities, markdown_rungs, markdown_table
 from demo.show.ladder import draw_capacities, draw_ladder
 from demo.zoo.cache import cache_root
 from policy.config import FINDINGS

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.stats import rankdata
 
-from demo.beamformed import beamformed_world
+from demo.bridge.beamformed import beamformed_world
 from demo.experiments.options import out_option
 from policy.config import PRESETS
 from policy.interfaces import Float

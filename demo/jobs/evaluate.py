@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from demo.adapters import catalogue_from_store
-from demo.beamformed import beamformed_world
+from demo.bridge.beamformed import beamformed_world
+from demo.bridge.store_catalog import catalogue_from_store
 from demo.console import tell_count
 from demo.zoo.cache import usable_root
 from demo.zoo.errors import ZooError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from demo.beamformed import beamformed_world
+from demo.bridge.beamformed import beamformed_world
 from policy.interfaces import Bool, Float
 from policy.scenario import load_scenario
 

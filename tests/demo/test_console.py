@@ -17,10 +17,10 @@ from rich.cells import cell_len
 from demo import console
 from demo.cli import main
 from demo.console import ENDLESS, SHORTEST, PlainConsole, Sheet, shortened, visible
-from demo.explanation import print_reasons
-from demo.report import RunReport
-from demo.tables import print_report
-from demo.training import training_table
+from demo.jobs.report import RunReport
+from demo.jobs.train import training_table
+from demo.show.explanation import print_reasons
+from demo.show.run_tables import print_report
 from demo.zoo.cli import zoo_table
 from demo.zoo.model import ZooModel
 from demo.zoo.progress import Bars

@@ -10,14 +10,14 @@ import pytest
 
 from demo.cli import main
 from demo.console import PlainConsole
-from demo.evaluation import (
+from demo.experiments.pictures import draw_all
+from demo.experiments.tune import GRIDS, settings_of
+from demo.show.evaluation import (
     evaluation_table,
     markdown_capacities,
     markdown_rungs,
     markdown_table,
 )
-from demo.experiments.pictures import draw_all
-from demo.experiments.tune import GRIDS, settings_of
 from demo.show.ladder import draw_capacities, draw_ladder
 from policy.config import FINDINGS
 from policy.evaluation import Evaluation, evaluate

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from demo.console import PlainConsole
-from demo.explanation import print_reasons, state_of
+from demo.show.explanation import print_reasons, state_of
 from policy.learn.explain import CopyReason
 
 
@@ -31,7 +31,7 @@ def test_equal_blocks_share_a_line(
 ) -> None:
     console = PlainConsole()
     console.width = width
-    monkeypatch.setattr("demo.explanation.screen", lambda: console)
+    monkeypatch.setattr("demo.show.explanation.screen", lambda: console)
     rows = [_row(), _row(block=1, name="layer1"), _row(block=2, name="head", held=False), _row(node=1)]
 
     print_reasons(rows, 3, np.array([100e6, 50e6]))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.figures import draw_figures
-from demo.report import CatalogueReport, DeliveryReport, RunReport, SchemeReport, ZooReport
+from demo.jobs.report import CatalogueReport, DeliveryReport, RunReport, SchemeReport, ZooReport
+from demo.show.run_figures import draw_figures
 
 
 @pytest.fixture

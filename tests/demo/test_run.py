@@ -11,11 +11,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
-import demo.run
+import demo.jobs.run
 from demo.cli import main
-from demo.config import RunConfig, replayable, scheme_names
-from demo.report import RunReport
-from demo.run import run_end_to_end
+from demo.jobs.config import RunConfig, replayable, scheme_names
+from demo.jobs.report import RunReport
+from demo.jobs.run import run_end_to_end
 from demo.zoo import ZooModel
 from demo.zoo.train import seeded
 
@@ -67,7 +67,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> list[ZooModel]:
 @pytest.fixture(scope="module", autouse=True)
 def tiny_zoo(zoo: list[ZooModel]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo.run, "build_zoo", lambda size, progress: zoo)
+        patch.setattr(demo.jobs.run, "build_zoo", lambda size, progress: zoo)
         yield
 
 
@@ -127,7 +127,7 @@ def test_a_second_run_reads_what_the_first_found(
     def never(*_: object) -> None:
         raise AssertionError("a finished scheme was simulated again")
 
-    monkeypatch.setattr("demo.simulate.summarise", never)
+    monkeypatch.setattr("demo.jobs.simulate.summarise", never)
 
     assert run_end_to_end(CONFIG, out, progress=False).schemes == report.schemes
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import radio as package
-from demo.cli import radio_scenario
 from demo.cli.app import main
-from demo.cli.radio_scenario import load_scenario
+from demo.jobs import broadcast as radio_scenario
+from demo.jobs.broadcast import load_scenario
 from radio import ChannelFile, ChannelFileError, load_channel, save_channel
 from radio.problem import normalise
 

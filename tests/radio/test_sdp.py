@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from demo.cli import radio_sdp
 from demo.cli.app import main
-from demo.cli.radio_sdp import sdp_cost
+from demo.jobs import broadcast_sdp as radio_sdp
+from demo.jobs.broadcast_sdp import sdp_cost
 
 _PBCAST = "import sys; from demo.cli.app import main; sys.exit(main())"
 ROOT = Path(radio_sdp.__file__).parents[2]

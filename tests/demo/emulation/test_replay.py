@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from demo.adapters import StoreCatalog, catalogue_from_store
+from demo.bridge.store_catalog import StoreCatalog, catalogue_from_store
 from demo.emulation import Network
 from demo.emulation.replay import EmulationError, replay_slot
 from pbstore import BlockCorruptError, BlockMissingError, CapacityError, DiskBlockStore, open_store

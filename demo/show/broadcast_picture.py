@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from demo.cli.radio_scenario import Comparison, Scenario
+from demo.jobs.broadcast import Comparison, Scenario
 from demo.show.figure import pyplot, save_figure
 from radio.channel import Deployment, array_response, distances, large_scale
 from radio.types import ComplexArray, FloatArray

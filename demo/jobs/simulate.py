@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from demo.adapters import RadioDelay, StoreCatalog
-from demo.config import RunConfig, registry_name
-from demo.report import SchemeReport, versions
+from demo.bridge.radio_delay import RadioDelay
+from demo.bridge.store_catalog import StoreCatalog
+from demo.jobs.config import RunConfig, registry_name
+from demo.jobs.report import SchemeReport, versions
 from policy.evaluation.closure import closure_of
 from policy.evaluation.sources import code_version
 from policy.kept import KeptRows
@@ -83,7 +84,7 @@ def _made_by(config: RunConfig, world: World, name: str) -> dict[str, Any]:
     return {
         "scheme": name,
         "code": code_version(registry_name(name)),
-        "own_code": closure_of(["demo.simulate"]).digest,
+        "own_code": closure_of(["demo.jobs.simulate"]).digest,
         "trace": world.trace.digest,
         "scenario": world.scenario.config.to_dict(),
         "catalog": hashlib.sha256(b"\0".join(array.tobytes() for array in arrays)).hexdigest(),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from demo.catalogues import Children, architecture_catalog, cut_layers
+from demo.bridge.architectures import Children, architecture_catalog, cut_layers
 
 PUBLISHED = {
     "resnet-18": 11_689_512,

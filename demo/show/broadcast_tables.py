@@ -3,8 +3,8 @@
 import math
 from pathlib import Path
 
-from demo.cli.radio_scenario import Comparison, Scenario
 from demo.console import Sheet, say
+from demo.jobs.broadcast import Comparison, Scenario
 
 __all__ = ["print_comparison"]
 

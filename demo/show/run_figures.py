@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from demo.report import RunReport
+from demo.jobs.report import RunReport
 from demo.show.figure import clean_axes, pyplot, save_figure
 
 VARIANTS = {

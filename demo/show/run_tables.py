@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from demo.console import Sheet, say
-from demo.report import REPORT_NAME, RunReport
+from demo.jobs.report import REPORT_NAME, RunReport
 
 SHOWN_ANSWERS = 4
 """Answers of delivered models that are printed; all are in the report."""

@@ -85,7 +85,7 @@ def solve_sdp(given: tuple[Any, ...], options: dict[str, Any], seed: int) -> tup
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen(
-        [sys.executable, "-m", "demo.cli.radio_sdp", str(os.getpid())],
+        [sys.executable, "-m", "demo.jobs.broadcast_sdp", str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from demo.adapters import RadioDelay
+from demo.bridge.radio_delay import RadioDelay
 from policy.evaluation.traces import TraceSource, stretch
 from policy.scenario import Scenario, World
 from policy.world.trace import WorldState, generate

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from demo.adapters import RadioDelay, StoreCatalog
-from demo.config import RunConfig
+from demo.bridge.radio_delay import RadioDelay
+from demo.bridge.store_catalog import StoreCatalog
 from demo.emulation import Device, Network
 from demo.emulation.replay import replay_slot
-from demo.report import DeliveryReport
-from demo.simulate import play_scheme
+from demo.jobs.config import RunConfig
+from demo.jobs.report import DeliveryReport
+from demo.jobs.simulate import play_scheme
 from demo.zoo import ZooModel
 from demo.zoo.inference import Inference, infer
 from demo.zoo.progress import Step as Progress

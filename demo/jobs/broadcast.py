@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from demo.cli.radio_file import Settings, check_size, chosen, number, places, radio_config, read_settings
-from demo.cli.radio_sdp import announce, solve_sdp
+from demo.jobs.broadcast_file import Settings, check_size, chosen, number, places, radio_config, read_settings
+from demo.jobs.broadcast_sdp import announce, solve_sdp
 from radio import (
     BASELINES,
     BroadcastResult,

@@ -5,12 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from demo.adapters import catalogue_from_store
-from demo.config import RunConfig, scheme_names
-from demo.deliver import deliver
-from demo.figures import draw_figures
-from demo.report import CatalogueReport, RunReport, ZooReport
-from demo.simulate import make_world, simulate
+from demo.bridge.store_catalog import catalogue_from_store
+from demo.jobs.config import RunConfig, scheme_names
+from demo.jobs.deliver import deliver
+from demo.jobs.report import CatalogueReport, RunReport, ZooReport
+from demo.jobs.simulate import make_world, simulate
 from demo.zoo import ZooModel, build_zoo
 from demo.zoo.progress import Bars
 from demo.zoo.progress import Step as Progress
@@ -24,7 +23,7 @@ MARK = ".pbcast-run"
 def run_end_to_end(
     config: RunConfig, out: Path, *, keep_stores: bool = False, progress: bool = True
 ) -> RunReport:
-    """Run the main job; write `report.json` and two pictures into a folder.
+    """Run the main job; write `report.json` into a folder.
 
     What was finished stays: the zoo in its cache, the cloud's store and every scheme's result in `out`. A
     second run with the same settings reuses them.
@@ -67,7 +66,6 @@ def run_end_to_end(
             zoo=tuple(_zoo_row(model) for model in zoo),
         )
     report.write(out)
-    draw_figures(report, out)
     return report
 
 
