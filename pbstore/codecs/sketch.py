@@ -121,10 +121,8 @@ def sketch(raw: Buffer, spec: TensorSpec) -> Sketch | None:
         raise ValueError(f"{spec} needs {spec.num_bytes} bytes, got {len(data)}")
     if not _has_sketch(spec):
         return None
-    count = spec.num_elements
-    items = np.frombuffer(data, UINT[spec.item_bytes])
-    level = count.bit_length() - 1
-    values = _as_bf16(items[_all_positions(level)], spec.dtype).reshape(_LEVELS, _VALUES)
+    count, level = spec.num_elements, spec.num_elements.bit_length() - 1
+    values = _values_of(data, spec, level)
     bands = _bands(values, level, count, spec.dtype in _FLOATS)
     keys = row_keys(data, spec)
     rows = _smallest(keys, _ROW_MARKS).view(np.int64).tolist() if len(keys) >= 4 else []
@@ -132,6 +130,19 @@ def sketch(raw: Buffer, spec: TensorSpec) -> Sketch | None:
     if not marks:
         return None
     return Sketch(level, values, np.array(list(dict.fromkeys(marks)), np.int64))
+
+
+def glance(raw: Buffer, spec: TensorSpec) -> Sketch | None:
+    """A tensor's sketch without marks, which takes a fraction of the time; None as `sketch`."""
+    if not _has_sketch(spec):
+        return None
+    level = spec.num_elements.bit_length() - 1
+    return Sketch(level, _values_of(raw, spec, level), np.empty(0, np.int64))
+
+
+def _values_of(raw: Buffer, spec: TensorSpec, level: int) -> U16:
+    items = np.frombuffer(raw, UINT[spec.item_bytes])
+    return _as_bf16(items[_all_positions(level)], spec.dtype).reshape(_LEVELS, _VALUES)
 
 
 def cast_keys(raw: Buffer, spec: TensorSpec) -> dict[str, int]:

@@ -445,7 +445,7 @@ class DiskBlocks:
         if not self._wrote or self._depth:
             return
         with suppress(PBStoreError, OSError, ValueError):  # ValueError: it is closed already
-            if index.is_untidy(self.connection, growth=2.0, few=256):
+            if index.is_untidy(self.connection, growth=2.0, few=128):
                 with lock.exclusive(self.layout.lock, 0.0):
                     if self.has_room(2 * index.size_bytes(self.connection)):
                         index.write_anew(self.connection)

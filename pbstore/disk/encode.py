@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pbstore.blocks import CAST, MAX_BLOCK_BYTES, RAW, RECAST, StoredBlock
 from pbstore.codecs.choose import Candidate, LoraCandidate, choose, is_cast
-from pbstore.codecs.sketch import Sketch, cast_keys, sketch
+from pbstore.codecs.sketch import Sketch, cast_keys, glance, sketch
 from pbstore.codecs.types import TensorSpec
 from pbstore.coding import STEPS, check_decodes, check_hash
 from pbstore.disk import adapters, index, similar
@@ -152,9 +152,9 @@ class Encoder:
         return [] if found is None else similar.similar(self._connection, found, self._look_at, newest)
 
     def _look_at(self, block_id: BlockId) -> Sketch | None:
-        """Sketch of a block from its bytes."""
+        """Values of a block's sketch, from its bytes."""
         candidate = self._candidate(block_id, CANDIDATE_BYTES)
-        return None if candidate is None else sketch(*candidate[1:])
+        return None if candidate is None else glance(*candidate[1:])
 
     def _guessed(self, likely: similar.Neighbour) -> tuple[Sketch | None, Candidate | None]:
         """What is known of a guessed base; of a small one, its bytes."""
@@ -162,7 +162,7 @@ class Encoder:
         if known is None or known.has_values:
             return known, None
         candidate = self._candidate(likely.block_id, CANDIDATE_BYTES)
-        return (None, None) if candidate is None else (sketch(*candidate[1:]), candidate)
+        return (None, None) if candidate is None else (glance(*candidate[1:]), candidate)
 
     def _candidates(self, ids: Sequence[BlockId], ready: Candidate | None = None) -> list[Candidate]:
         """Bytes of the blocks that may be bases, within a budget; damaged ones are left out."""

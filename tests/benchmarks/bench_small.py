@@ -1,6 +1,6 @@
 """Room for what is small: many low-rank adapters over one base, and where their bytes go.
 
-    python tests/benchmarks/bench_small.py [--adapters N] [--hidden H] [--layers L] [--rank R] [--folder DIR]
+    python tests/benchmarks/bench_small.py [--adapters N ...] [--shapes HxL ...] [--rank R] [--folder DIR]
 
 PEFT saves one adapter of a BERT of random weights; the others have the same files and other weights, drawn
 as training leaves them: A uniform as PEFT starts it plus a small step, B a small step from zero.
@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,8 @@ def share(store: DiskBlockStore, raw: float, start: dict[str, int]) -> dict[str,
 def run(root: Path, adapters: int, hidden: int, layers: int, rank: int) -> dict[str, object]:
     """Add, measure, remove half, measure."""
     base, adapter = make_base(root, hidden, layers, rank)
-    result: dict[str, object] = {"adapters": adapters, "adapter_bytes": folder_bytes(adapter)}
+    result: dict[str, object] = {"hidden": hidden, "layers": layers, "adapters": adapters}
+    result["adapter_bytes"] = folder_bytes(adapter)
     with open_store(root / "store", trash_days=0, durable=False) as store:
         store.add(base, "org/base")
         start = parts(store)
@@ -139,16 +141,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--adapters", type=int, nargs="+", default=SHARES)
-    parser.add_argument("--hidden", type=int, default=384)
-    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--shapes", nargs="+", default=["384x6", "1024x4"], help="factors of 6 and 16 KB")
     parser.add_argument("--rank", type=int, default=4)
     parser.add_argument("--folder", type=Path, help="where to work; default a temporary folder")
     arguments = parser.parse_args()
     results = []
-    for adapters in arguments.adapters:
+    for shape, adapters in product(arguments.shapes, arguments.adapters):
+        hidden, layers = map(int, shape.split("x"))
         root = Path(tempfile.mkdtemp(prefix="bench-small-", dir=arguments.folder))
         try:
-            results.append(run(root, adapters, arguments.hidden, arguments.layers, arguments.rank))
+            results.append(run(root, adapters, hidden, layers, arguments.rank))
         finally:
             shutil.rmtree(root, ignore_errors=True)
         print(json.dumps(results[-1], indent=1), flush=True)
