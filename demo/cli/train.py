@@ -14,7 +14,10 @@ app = typer.Typer(add_completion=False, epilog=EXIT_CODES)
 @app.command(epilog=EXIT_CODES)
 def train(
     scheme: Annotated[
-        str, typer.Argument(help="`learned` (ours), `maasn-da`, `maddpg`, `mappo`, `qmix` or `vdn`.")
+        str,
+        typer.Argument(
+            help="`learned` (ours), `maasn-da`, `maddpg`, `mappo`, `qmix`, `vdn`, or `./mine.py:Learner`."
+        ),
     ] = "learned",
     out: Annotated[
         Path | None, typer.Option(help="Folder of checkpoints and `log.csv`; default: runs/SCHEME.")
@@ -57,7 +60,7 @@ def train(
     from demo.jobs.train import TrainRequest, check, train_one, training_table
     from policy.parallel import spread
 
-    folder = out or Path("runs") / scheme
+    folder = out or Path("runs") / Path(scheme).stem.replace(":", "-")
     requests = [
         TrainRequest(
             scheme=scheme,

@@ -9,13 +9,18 @@ from rich.box import SIMPLE
 
 from demo.console import Sheet, warn
 from policy.errors import SchemeError
-from policy.learn.marl.setups import BEST, CHOICES, episodes_in
+from policy.learn.marl.base import MarlConfig
+from policy.learn.marl.setups import BEST, CHOICES, Setup, episodes_in, learner_of
 from policy.learn.marl.training import MarlTrainConfig, MarlTrainer
 from policy.learn.train import TrainConfig, Trainer
+from policy.play.own_files import file_of
 
 OURS = "learned"
 TRAINABLE = (OURS, *CHOICES)
 """Schemes that are trained."""
+OWN_CONFIG = MarlConfig(learning_rate=3e-3, noise=0.3, worlds=24, batch=32)
+OWN_EPISODES = 100
+"""Settings and episodes of a learner from a file, unless told otherwise."""
 TRAINING_S = 22.0
 """CPU time of a quiet core that a baseline trains for, unless told otherwise, s."""
 
@@ -50,7 +55,9 @@ def check(request: TrainRequest) -> None:
         SchemeError: If there is nothing to train, or an option is not for this scheme.
         ValueError: If the folder holds a run that is not to be resumed.
     """
-    if request.scheme not in TRAINABLE:
+    if file_of(request.scheme) is not None:
+        learner_of(request.scheme)
+    elif request.scheme not in TRAINABLE:
         raise SchemeError(f"{request.scheme!r} is not trained; {', '.join(TRAINABLE)} are")
     if request.scheme == OURS and request.scenario is not None:
         raise SchemeError(f"{OURS} learns from random settings, once for all scenarios: leave --scenario out")
@@ -87,9 +94,14 @@ def _train_ours(request: TrainRequest) -> dict[str, Any]:
 
 
 def _train_other(request: TrainRequest) -> dict[str, Any]:
-    setup = CHOICES[request.scheme][BEST[request.scheme]]
+    own = file_of(request.scheme) is not None
+    setup = (
+        Setup(scheme=request.scheme, config=OWN_CONFIG)
+        if own
+        else CHOICES[request.scheme][BEST[request.scheme]]
+    )
     setup = replace(setup, config=replace(setup.config, **_given(request, ("learning_rate",))))
-    episodes = request.steps or episodes_in(request.scheme, TRAINING_S)
+    episodes = request.steps or (OWN_EPISODES if own else episodes_in(request.scheme, TRAINING_S))
     changes = _given(request, ("worlds", "scenario", "patience"))
     config = MarlTrainConfig(setup=setup, seed=request.seed, episodes=episodes, **changes)
     _tell(request, f"drawing {config.worlds} worlds")

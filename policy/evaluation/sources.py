@@ -8,9 +8,10 @@ import policy
 from policy.evaluation.closure import closure_of, function_digest
 from policy.evaluation.oracles import BOUNDS
 from policy.learn.checkpoint import own_weights
+from policy.play.own_files import file_of
 from policy.play.scheme import SchemeEntry
 from policy.schemes import HOMES, find_scheme, parts_of
-from policy.schemes.own import file_of, offered
+from policy.schemes.own import offered
 
 ROOT = Path(policy.__file__).parent
 PLAY = ("policy.play.rollout", "policy.scenario", "policy.evaluation.episodes")

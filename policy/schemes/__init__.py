@@ -6,8 +6,9 @@ from functools import partial
 from importlib import import_module
 
 from policy.errors import SchemeError
+from policy.play.own_files import file_of
 from policy.play.scheme import History, Observation, Placement, Scheme, SchemeEntry
-from policy.schemes.own import file_of, offered, offered_entry, own_entry
+from policy.schemes.own import offered, offered_entry, own_entry
 from policy.schemes.settings import read_settings
 from policy.schemes.unshared import without_sharing
 

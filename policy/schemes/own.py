@@ -1,31 +1,19 @@
 """Schemes from outside: an entry in a file of one's own, or one that an installed package offers.
 
-    ./my_scheme.py:ENTRY          a `SchemeEntry` in a Python file; the file's folder is where it imports from
-    [project.entry-points."pbcast.schemes"]
-    my-scheme = "my_package.module:ENTRY"   in the pyproject.toml of a package: its name is enough
-
-A file named here is run, as `python my_scheme.py` would.
+./my_scheme.py:ENTRY          a `SchemeEntry` in a Python file; the file's folder is where it imports from
+[project.entry-points."pbcast.schemes"]
+my-scheme = "my_package.module:ENTRY"   in the pyproject.toml of a package: its name is enough
 """
 
-import re
-import sys
-from functools import cache
 from importlib.metadata import entry_points
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 from policy.errors import SchemeError
+from policy.play.own_files import own_object
 from policy.play.scheme import SchemeEntry
 
 GROUP = "pbcast.schemes"
 """Group of the entry points."""
-_IN_FILE = re.compile(r"(?P<file>.+?\.py):(?P<attribute>[A-Za-z_]\w*)")
-
-
-def file_of(name: str) -> tuple[Path, str, str] | None:
-    """File, attribute, and the rest of a name such as `./my_scheme.py:ENTRY+no-comp`; None for others."""
-    found = _IN_FILE.match(name)
-    return None if found is None else (Path(found["file"]), found["attribute"], name[found.end() :])
 
 
 def own_entry(file: Path, attribute: str) -> SchemeEntry:
@@ -34,30 +22,10 @@ def own_entry(file: Path, attribute: str) -> SchemeEntry:
     Raises:
         SchemeError: If there is no such file or attribute, it is no `SchemeEntry`, or the file cannot be run.
     """
-    path = file.resolve()
-    if not path.is_file():
-        raise SchemeError(f"no such file: {file}")
-    entry = getattr(_run(path, path.stat().st_mtime_ns), attribute, None)
+    entry = own_object(file, attribute)
     if not isinstance(entry, SchemeEntry):
-        raise SchemeError(f"{file} has no SchemeEntry {attribute!r}")
+        raise SchemeError(f"{file}: {attribute} is no SchemeEntry")
     return entry
-
-
-@cache
-def _run(path: Path, changed_ns: int) -> object:
-    """The module of a file, run once for each state of it."""
-    spec = spec_from_file_location(f"own_scheme_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise SchemeError(f"{path} is not a Python file")
-    module = module_from_spec(spec)
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise SchemeError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
-    return module
 
 
 def offered() -> dict[str, str]:

@@ -106,7 +106,7 @@ def test_an_installed_package_offers_schemes_by_name(monkeypatch: pytest.MonkeyP
     ("name", "says"),
     [
         ("./nowhere.py:ENTRY", "no such file: nowhere.py"),
-        (f"{EXAMPLE}:NOTHING", "has no SchemeEntry 'NOTHING'"),
+        (f"{EXAMPLE}:NOTHING", "has no 'NOTHING'"),
         ("BAD.py:ENTRY", "cannot be run: ZeroDivisionError"),
         ("lrv", "did you mean 'lru'"),
     ],
@@ -154,3 +154,27 @@ def test_the_command_line_takes_a_scheme_and_a_trace_of_ones_own(
     assert "4 worlds of 5; 5 were asked for" in capsys.readouterr().err
     assert main([*command, *file[:-2], *more]) == 1
     assert "t.csv, row 1: no time in column 'time_s'" in capsys.readouterr().err
+
+
+def test_a_learner_of_ones_own_is_trained_resumed_and_played(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from demo.cli import main
+    from policy.learn.checkpoint import OWN
+
+    monkeypatch.setenv(OWN, "")  # set by --weights
+    learner = EXAMPLE.with_name("my_learner.py")
+    scenario = tmp_path / "s.toml"
+    scenario.write_text('base = "findings"\nnum_slots = 4\n')
+    train = ["train", f"{learner}:Regression", "--out", str(tmp_path / "mine"), "--worlds", "2"]
+    train += ["--scenario", str(scenario), "--json"]
+
+    assert main([*train, "--steps", "1"]) == 0
+    assert main([*train, "--steps", "2", "--resume"]) == 0
+    capsys.readouterr()
+    play = ["evaluate", "--weights", str(tmp_path / "mine" / "best.safetensors"), "--json", "--fresh"]
+    play += ["--scenario", str(scenario), "--worlds", "1", "--bound-worlds", "0"]
+    assert main([*play, "--schemes", f"lru,{learner}:ENTRY"]) == 0
+    assert f"{learner}:ENTRY" in json.loads(capsys.readouterr().out)["schemes"]
+    assert main(["train", f"{learner}:ENTRY"]) == 1
+    assert "ENTRY is no Learner" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from policy.errors import SchemeError
 from policy.learn.marl.arena import Arena
 from policy.learn.marl.base import Learner, MarlConfig
 from policy.learn.marl.maasn_da import MaasnConfig, MaasnDa
@@ -10,6 +11,7 @@ from policy.learn.marl.maddpg import Maddpg
 from policy.learn.marl.mappo import Mappo
 from policy.learn.marl.qmix import Qmix
 from policy.learn.marl.vdn import Vdn
+from policy.play.own_files import file_of, own_object
 
 LEARNERS: dict[str, type[Learner]] = {
     learner.name: learner for learner in (MaasnDa, Maddpg, Mappo, Qmix, Vdn)
@@ -17,11 +19,29 @@ LEARNERS: dict[str, type[Learner]] = {
 """By the name of their scheme."""
 
 
+def learner_of(scheme: str) -> type[Learner]:
+    """A learner by the name of its scheme, or one's own by file and class (`./mine.py:Class`).
+
+    Raises:
+        SchemeError: If there is no such learner.
+    """
+    own = file_of(scheme)
+    if own is None:
+        if scheme not in LEARNERS:
+            raise SchemeError(f"no learner {scheme!r}; there are {', '.join(LEARNERS)}")
+        return LEARNERS[scheme]
+    learner = own_object(own[0], own[1])
+    if not (isinstance(learner, type) and issubclass(learner, Learner)):
+        raise SchemeError(f"{own[0]}: {own[1]} is no Learner")
+    return learner
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """A learner and its settings."""
 
     scheme: str
+    """Name, or file and class of one's own learner."""
     config: MarlConfig
     own: MaasnConfig | None = None
     """Of MAASN-DA alone."""
@@ -31,7 +51,7 @@ class Setup:
         config = replace(self.config, seed=seed)
         if self.own is not None:
             return MaasnDa(arena, config, self.own)
-        return LEARNERS[self.scheme](arena, config)
+        return learner_of(self.scheme)(arena, config)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

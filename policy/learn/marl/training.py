@@ -158,7 +158,7 @@ class MarlTrainer:
     def about(self) -> dict[str, Any]:
         """What to write beside the weights."""
         return {
-            "kind": self.config.setup.scheme,
+            "kind": self.learner.name,
             "config": asdict(self.config),
             "seed": self.config.seed,
             "versions": versions(),
