@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import ExitStack
 from copy import deepcopy
 from importlib.util import find_spec
@@ -115,9 +115,34 @@ VARIANTS: dict[str, tuple[str, Settings]] = {
     "untrained-task": ("LORA", {**TWO, "r": 4, "task_type": None}),
 }
 ALL = {**{name: (name, settings) for name, settings in KINDS.items()}, **VARIANTS}
-EACH_TIME = {*KINDS, "pissa", "olora", "dora", "saved-norm", "embedding", "untrained-task"}
 OFTEN = {"LORA", "IA3", "OFT", "pissa", "olora", "embedding", "saved-norm"}
-CASES = [pytest.param(case, marks=() if case in EACH_TIME else pytest.mark.slow) for case in ALL]
+EACH_TIME = OFTEN | {
+    "ADALORA",
+    "BOFT",
+    "CPT",
+    "LN_TUNING",
+    "LOHA",
+    "MULTITASK_PROMPT_TUNING",
+    "PREFIX_TUNING",
+}
+EACH_TIME |= {
+    "PROMPT_TUNING",
+    "P_TUNING",
+    "SHIRA",
+    "TRAINABLE_TOKENS",
+    "UNILORA",
+    "VERA",
+    "dora",
+    "untrained-task",
+}
+
+
+def often(names: Iterable[str], chosen: Container[str]) -> list[Any]:
+    """Cases of which only the chosen ones are tried each time."""
+    return [pytest.param(one, marks=() if one in chosen else pytest.mark.slow) for one in names]
+
+
+CASES = often(ALL, EACH_TIME)
 
 
 def llama(dtype: torch.dtype = torch.float32, **more: int) -> transformers.PreTrainedModel:
@@ -259,7 +284,7 @@ CLASSIFIERS: dict[str, tuple[str, Settings]] = {
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("which", CLASSIFIERS)
+@pytest.mark.parametrize("which", often(CLASSIFIERS, {"its biases", "prompt"}))
 def test_an_adapter_with_its_head_is_what_peft_loads(
     which: str, dtype: torch.dtype, store: DiskBlockStore, tmp_path: Path
 ) -> None:
@@ -290,9 +315,7 @@ def test_an_adapter_with_its_head_is_what_peft_loads(
     assert all(torch.equal(shared[key], fresh[key]) for key in fresh), "wrote to a base that others share"
 
 
-@pytest.mark.parametrize(
-    "which", [pytest.param(one, marks=() if one in OFTEN else pytest.mark.slow) for one in ALL]
-)
+@pytest.mark.parametrize("which", often(ALL, OFTEN))
 def test_no_adapter_writes_to_a_shared_base_of_16_bits(
     which: str, halves: DiskBlockStore, tmp_path: Path
 ) -> None:
@@ -358,7 +381,9 @@ def test_other_architectures_load_as_in_peft(which: str, store: DiskBlockStore, 
 
 @pytest.mark.parametrize("adapter_dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("base_dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", ["LORA", "LOHA", "IA3", "PROMPT_TUNING", "LN_TUNING"])
+@pytest.mark.parametrize(
+    "kind", often(["LORA", "LOHA", "IA3", "PROMPT_TUNING", "LN_TUNING"], {"LORA", "IA3"})
+)
 def test_dtypes_are_those_that_peft_gives(
     kind: str, base_dtype: torch.dtype, adapter_dtype: torch.dtype, store: DiskBlockStore, tmp_path: Path
 ) -> None:
@@ -446,7 +471,9 @@ def widen_one(weights: dict[str, torch.Tensor]) -> None:
     weights[key] = torch.cat([weights[key], weights[key]], 0)
 
 
-@pytest.mark.parametrize("kind", ["LORA", "IA3", "LOHA", "OFT", "PREFIX_TUNING", "LN_TUNING"])
+@pytest.mark.parametrize(
+    "kind", often(["LORA", "IA3", "LOHA", "OFT", "PREFIX_TUNING", "LN_TUNING"], {"LORA", "IA3"})
+)
 @pytest.mark.parametrize("spoil", [drop_one, add_one, widen_one])
 def test_an_adapter_that_does_not_fit_is_refused_in_one_line_and_finds_no_base(
     spoil: Callable[[dict[str, torch.Tensor]], None], kind: str, store: DiskBlockStore, tmp_path: Path
