@@ -63,16 +63,20 @@ def draw_ladder(result: Evaluation, path: Path) -> None:
         left, right = axes[0][0], axes[0][-1]
         _draw_all_worlds(left, result, names, size)
         if apart:
-            there = [result.on_bound_worlds[name] for name in names]
-            colours = [COLOURS[_kind(name)] for name in names]
-            right.scatter(there, range(len(names)), c=colours, s=14, marker="D")
-            right.set_title(f"the first {result.bounds['worlds']} worlds, and their bounds", fontsize=size)
-            right.set_xlabel("delay a slot (s)")
-            clean_axes(right, "both")
+            _draw_bound_worlds(right, result, names, size)
         for (label, value), style in zip(bounds.items(), BOUND_STYLES, strict=False):
             right.axvline(value, color="#c8553d", ls=style, lw=1, label=f"{label}: {value:.2f}")
         fig.legend(loc="outside lower center", ncols=2 if apart else 1, frameon=False, fontsize=size - 0.5)
         save_figure(fig, path, ladder_rows(result))
+
+
+def _draw_bound_worlds(ax: Any, result: Evaluation, names: list[str], size: float) -> None:  # noqa: ANN401
+    """What the schemes cost on the worlds of the bounds."""
+    there = [result.on_bound_worlds[name] for name in names]
+    ax.scatter(there, range(len(names)), c=[COLOURS[_kind(name)] for name in names], s=14, marker="D")
+    ax.set_title(f"the first {result.bounds['worlds']} worlds, and their bounds", fontsize=size)
+    ax.set_xlabel("delay a slot (s)")
+    clean_axes(ax, "both")
 
 
 def _draw_all_worlds(ax: Any, result: Evaluation, names: list[str], size: float) -> None:  # noqa: ANN401
@@ -88,15 +92,17 @@ def _draw_all_worlds(ax: Any, result: Evaluation, names: list[str], size: float)
             ax.plot([], [], "o", ms=3.5, color=COLOURS[kind], label=kind)
         at = {"xy": (high, row), "xytext": (3, 0), "textcoords": "offset points", "va": "center"}
         ax.annotate(f"{mean:.2f}", fontsize=size - 1, **at)
-    settings = result.settings
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.margins(x=0.12)
     ax.set_xlabel("delay a slot, updates included (s); whiskers: 95 % of the mean")
-    title = f"{settings['scenario']['name']}: {settings['worlds']} {settings['split']} worlds"
-    blocks = f"{settings['catalog']['models']} models, {settings['catalog']['blocks']} blocks"
-    ax.set_title(f"{title}, {blocks}", fontsize=size)
+    ax.set_title(_title(result.settings), fontsize=size)
     clean_axes(ax, "both")
+
+
+def _title(settings: Mapping[str, Any]) -> str:
+    worlds = f"{settings['scenario']['name']}: {settings['worlds']} {settings['split']} worlds"
+    return f"{worlds}, {settings['catalog']['models']} models, {settings['catalog']['blocks']} blocks"
 
 
 def _kind(name: str) -> str:
