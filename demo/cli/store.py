@@ -36,7 +36,7 @@ from demo.cli.store_upkeep import upkeep
 from demo.console import Sheet, say, visible, warn
 from demo.show.savings_picture import CAUSES, draw_savings
 from pbstore import DiskBlockStore, Savings, open_store
-from pbstore.disk.causes import Causes, by_family, by_model
+from pbstore.disk.upkeep.savings_by_cause import Causes, by_family, by_model
 from pbstore.restore import replaced_files
 
 app = typer.Typer(

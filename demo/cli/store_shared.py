@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from demo.console import PlainConsole, answers_yes, say, warn
 from demo.console import print_json as print_json  # commands take it from here
 from pbstore import AddReport, DiskBlockStore, PBStoreError, open_store
-from pbstore.disk.space import DiskUse
+from pbstore.disk.blocks.space import DiskUse
 from pbstore.nesting import OwnStore, is_store
 from pbstore.source import list_source, steadily
 

@@ -27,8 +27,8 @@ from demo.cli.store_shared import (
 )
 from demo.console import Sheet, say, visible, warn
 from pbstore import open_store
-from pbstore.disk.mend import mend_settings
 from pbstore.disk.trial import trial
+from pbstore.disk.upkeep.mend import mend_settings
 from pbstore.hfcache import ImportReport, default_cache, import_cache, look_into
 
 tools = typer.Typer(epilog=EXIT_CODES)

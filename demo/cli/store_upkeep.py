@@ -26,10 +26,10 @@ from demo.cli.store_shared import (
 )
 from demo.console import say, table_of
 from pbstore import DiskBlockStore
-from pbstore.disk.collect import GcReport
-from pbstore.disk.dependents import Dependents
-from pbstore.disk.forms import FormReport
 from pbstore.disk.plans import Plan
+from pbstore.disk.upkeep.collect import GcReport
+from pbstore.disk.upkeep.dependents import Dependents
+from pbstore.disk.upkeep.heat import FormReport
 
 upkeep = typer.Typer(epilog=EXIT_CODES)
 

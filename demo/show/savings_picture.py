@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from demo.show.figure import pyplot, save_figure
-from pbstore.disk.causes import Causes
+from pbstore.disk.upkeep.savings_by_cause import Causes
 
 CAUSES = {
     "stored_bytes": ("stored", "#355070"),

@@ -22,8 +22,8 @@ import numpy as np
 from pbstore.checkpoint import patchwork, shared
 from pbstore.checkpoint.patchwork import Span
 from pbstore.coding import check_hash
-from pbstore.disk import index
-from pbstore.disk.pack import pack_path
+from pbstore.disk.files.pack import pack_path
+from pbstore.disk.index import locations as index
 from pbstore.disk.store import DiskBlockStore
 from pbstore.errors import BlockCorruptError, BlockMissingError, IntegrityError
 from pbstore.hashing import BlockId

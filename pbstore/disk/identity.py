@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pbstore.disk import catalog
+from pbstore.disk.index import model_rows as catalog
 from pbstore.errors import IntegrityError
 from pbstore.manifest import BaseLink, Manifest
 from pbstore.weights import identities, is_all_parsed

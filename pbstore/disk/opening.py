@@ -4,8 +4,8 @@ import errno
 from dataclasses import replace
 from pathlib import Path
 
-from pbstore.disk.layout import Layout, prepare, read_settings, write_settings
-from pbstore.disk.readonly import can_write
+from pbstore.disk.files.layout import Layout, prepare, read_settings, write_settings
+from pbstore.disk.index.readonly import can_write
 from pbstore.disk.store import DiskBlockStore
 
 

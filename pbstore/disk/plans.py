@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pbstore.disk import collect, evict, forms
-from pbstore.disk.catalog import HOT, ModelRow
-from pbstore.disk.collect import GcReport
-from pbstore.disk.evict import EvictReport
-from pbstore.disk.forms import BalanceReport, FormReport
+from pbstore.disk.index.model_rows import HOT, ModelRow
 from pbstore.disk.rehearse import rehearsal
+from pbstore.disk.upkeep import collect, evict
+from pbstore.disk.upkeep import heat as forms
+from pbstore.disk.upkeep.collect import GcReport
+from pbstore.disk.upkeep.evict import EvictReport
+from pbstore.disk.upkeep.heat import BalanceReport, FormReport
 from pbstore.errors import PlanOutdatedError
 
 if TYPE_CHECKING:

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Self
 
 from pbstore.blocks import StoredBlock
-from pbstore.disk import fsio, index, readonly, room
-from pbstore.disk.blockstore import NOWHERE
-from pbstore.disk.index import Location
-from pbstore.disk.layout import Layout
-from pbstore.disk.space import DiskUse, disk_use, store_files
+from pbstore.disk.blocks.disk_blocks import NOWHERE
+from pbstore.disk.blocks.space import DiskUse, disk_use, store_files
+from pbstore.disk.files import fsio, room
+from pbstore.disk.files.layout import Layout
+from pbstore.disk.index import locations as index
+from pbstore.disk.index import readonly
+from pbstore.disk.index.locations import Location
 from pbstore.disk.store import DiskBlockStore
 from pbstore.hashing import BlockId, Buffer
 

@@ -8,31 +8,26 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
-from pbstore.disk import (
-    adapters,
-    adding,
-    catalog,
-    check,
-    collect,
-    forms,
-    identity,
-    index,
-    plan,
-    recover,
-    repair,
-    space,
-    uses,
-)
-from pbstore.disk import trash as trash_can
-from pbstore.disk.adding import HowStored
-from pbstore.disk.blockstore import DiskBlocks
-from pbstore.disk.catalog import COLD, HOT, ModelRow
-from pbstore.disk.check import VerifyReport
-from pbstore.disk.index import Location
-from pbstore.disk.plan import ModelStory
-from pbstore.disk.repair import RepairReport
-from pbstore.disk.space import DiskUse
-from pbstore.disk.upkeep import Upkeep
+from pbstore.disk import identity
+from pbstore.disk.add import adding, plan
+from pbstore.disk.add.adding import HowStored
+from pbstore.disk.add.plan import ModelStory
+from pbstore.disk.blocks import recover, space
+from pbstore.disk.blocks.disk_blocks import DiskBlocks
+from pbstore.disk.blocks.space import DiskUse
+from pbstore.disk.index import locations as index
+from pbstore.disk.index import lora_pairs as adapters
+from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.index import uses
+from pbstore.disk.index.locations import Location
+from pbstore.disk.index.model_rows import COLD, HOT, ModelRow
+from pbstore.disk.upkeep import collect, repair
+from pbstore.disk.upkeep import heat as forms
+from pbstore.disk.upkeep import trash as trash_can
+from pbstore.disk.upkeep import verify as check
+from pbstore.disk.upkeep.repair import RepairReport
+from pbstore.disk.upkeep.verify import VerifyReport
+from pbstore.disk.verbs import Upkeep
 from pbstore.errors import (
     BlockMissingError,
     IndexCorruptError,

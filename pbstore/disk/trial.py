@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from pbstore.disk.blockstore import DiskBlocks
-from pbstore.disk.layout import Layout
+from pbstore.disk.blocks.disk_blocks import DiskBlocks
+from pbstore.disk.files.layout import Layout
+from pbstore.disk.files.pack import Record
+from pbstore.disk.files.reader import PackReader
 from pbstore.disk.opening import open_store
-from pbstore.disk.pack import Record
-from pbstore.disk.reader import PackReader
 from pbstore.disk.rehearse import Rehearsal
 from pbstore.disk.store import DiskBlockStore
 from pbstore.nesting import OwnStore

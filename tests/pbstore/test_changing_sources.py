@@ -185,7 +185,7 @@ def test_progress_adds_up_when_a_folder_is_read_again(store: DiskBlockStore, tmp
 def test_a_changed_folder_leaves_nothing_in_the_packs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pbstore.disk.adding.COMMIT_BYTES", 50_000)
+    monkeypatch.setattr("pbstore.disk.add.adding.COMMIT_BYTES", 50_000)
     folder = fresh(tmp_path / "model")
     arrays = {f"w{i}": np.frombuffer(os.urandom(40_000), np.uint8) for i in range(8)}
     (folder / "y.safetensors").write_bytes(safetensors_bytes(arrays))

@@ -9,7 +9,8 @@ import pytest
 
 from pbstore import BlockCorruptError, DiskBlockStore, open_store
 from pbstore.buffers import Buffers
-from pbstore.disk import catalog, fsio
+from pbstore.disk.files import fsio
+from pbstore.disk.index import model_rows as catalog
 from pbstore.errors import FileCorruptError
 from pbstore.manifest import Manifest
 from tests.pbstore.folders import base_tensors, folder_content, write_model

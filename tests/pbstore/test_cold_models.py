@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pbstore import CapacityError, DiskBlockStore, open_store
-from pbstore.disk.check import reference_problems
-from pbstore.disk.index import Location
+from pbstore.disk.index.locations import Location
+from pbstore.disk.upkeep.verify import reference_problems
 from pbstore.hashing import BlockId
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 

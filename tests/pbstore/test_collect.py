@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pbstore import CapacityError, open_store
-from pbstore.disk.check import reference_problems
+from pbstore.disk.upkeep.verify import reference_problems
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 

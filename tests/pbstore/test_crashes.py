@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from pbstore import DiskBlockStore, open_store
-from pbstore.disk import catalog, fsio, writer
-from pbstore.disk.check import reference_problems
-from pbstore.disk.layout import Layout
+from pbstore.disk.blocks import writer
+from pbstore.disk.files import fsio
+from pbstore.disk.files.layout import Layout
+from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.upkeep.verify import reference_problems
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 fork = multiprocessing.get_context("fork")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pbstore import open_store
-from pbstore.disk.causes import by_model
-from pbstore.disk.families import says_little
+from pbstore.disk.upkeep.families import says_little
+from pbstore.disk.upkeep.savings_by_cause import by_model
 from tests.pbstore.folders import base_tensors, tuned, write_model
 
 Tensors = dict[str, np.ndarray]

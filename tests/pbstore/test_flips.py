@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pbstore import BlockInUseError, DiskBlockStore, PBStoreError, open_store
-from pbstore.disk import index
+from pbstore.disk.index import locations as index
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 NAMES = ("org/base", "org/child", "org/half", "org/hot", "org/other")

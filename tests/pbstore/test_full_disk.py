@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from pbstore import DiskBlockStore, IntegrityError, open_store
-from pbstore.disk import fsio, index
+from pbstore.disk.files import fsio
+from pbstore.disk.index import locations as index
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 opened = partial(open_store, trash_days=0)
@@ -117,7 +118,7 @@ def test_what_does_not_fit_leaves_no_byte_in_the_packs(
 def test_an_add_that_fails_late_gives_back_what_it_committed(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pbstore.disk.adding.COMMIT_BYTES", 5000)
+    monkeypatch.setattr("pbstore.disk.add.adding.COMMIT_BYTES", 5000)
     with opened(tmp_path / "store") as store:
         store.add(folders["org/base"], "org/base")
         used, disk = store.used_bytes, sum(p.stat().st_blocks for p in store.layout.packs.iterdir())
@@ -150,7 +151,7 @@ def test_a_full_index_is_not_a_damaged_one(folders: dict[str, Path], tmp_path: P
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_FULL])
 def test_a_disk_without_room_for_passing_files_is_full(code: int) -> None:
-    from pbstore.disk.sqlite import named
+    from pbstore.disk.index.sqlite import named
 
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = code

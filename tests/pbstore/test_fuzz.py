@@ -15,7 +15,7 @@ from pbstore import Manifest, PBStoreError, StoredBlock, hash_block, open_store
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.safetensors_header import parse_header
 from pbstore.coding import decode_block
-from pbstore.disk import pack
+from pbstore.disk.files import pack
 from pbstore.errors import BlockCorruptError, ManifestError, NotAStoreError, PackCorruptError
 from pbstore.manifest import FileEntry, Piece
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model

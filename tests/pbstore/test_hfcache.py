@@ -14,7 +14,7 @@ import pytest
 
 from demo.cli import main
 from pbstore import open_store
-from pbstore.disk.lock import exclusive
+from pbstore.disk.files.lock import exclusive
 from pbstore.disk.trial import PREFIX, trial
 from pbstore.hfcache import default_cache, import_cache, look_into
 from tests.pbstore.folders import base_tensors, folder_content, safetensors_bytes, tuned
@@ -127,7 +127,7 @@ def test_a_dry_run_is_the_run(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pbstore.disk.adding.COMMIT_BYTES", 50_000)  # some is committed and taken back
+    monkeypatch.setattr("pbstore.disk.add.adding.COMMIT_BYTES", 50_000)  # some is committed and taken back
     path = tmp_path / "new" / "store"
     monkeypatch.setenv("PBCAST_STORE", str(path))
     if start == "a store":

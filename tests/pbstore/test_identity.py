@@ -16,7 +16,7 @@ from pbstore import DiskBlockStore, MemoryBlockStore, ingest, open_store
 from pbstore.checkpoint.adapter import find_base
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.split import split_file
-from pbstore.disk import dependents
+from pbstore.disk.upkeep import dependents
 from pbstore.manifest import BaseLink
 from pbstore.weights import identities
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from pbstore import DiskBlockStore, open_store
-from pbstore.disk.check import reference_problems
-from pbstore.disk.collect import GcReport
 from pbstore.disk.plans import Plan
+from pbstore.disk.upkeep.collect import GcReport
+from pbstore.disk.upkeep.verify import reference_problems
 from pbstore.errors import EvictGoalError, PBStoreError, PlanOutdatedError
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 

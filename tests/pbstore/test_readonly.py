@@ -13,7 +13,7 @@ import pytest
 
 from demo.cli import main
 from pbstore import DiskBlockStore, load_state_dict, open_store
-from pbstore.disk import readonly
+from pbstore.disk.index import readonly
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 VERBS = (

@@ -20,10 +20,10 @@ from pbstore import (
 from pbstore.codecs.casts import bf16_to_f32, f32_to_bf16, f32_to_f16
 from pbstore.codecs.sketch import cast_keys
 from pbstore.codecs.types import TensorSpec
-from pbstore.disk.blockstore import _with_needs
-from pbstore.disk.check import reference_problems
-from pbstore.disk.pack import Record
-from pbstore.disk.writer import PackWriter
+from pbstore.disk.blocks.disk_blocks import _with_needs
+from pbstore.disk.blocks.writer import PackWriter
+from pbstore.disk.files.pack import Record
+from pbstore.disk.upkeep.verify import reference_problems
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 NAMES = ("embed.weight", "layer.weight")

@@ -12,8 +12,9 @@ import pytest
 
 from demo.cli.app import main
 from pbstore import DiskBlockStore, NotAStoreError, StoreLockedError, hash_block, open_store
-from pbstore.disk import lock, recount
-from pbstore.disk.mend import mend_settings
+from pbstore.disk.blocks import recount
+from pbstore.disk.files import lock
+from pbstore.disk.upkeep.mend import mend_settings
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 NAMES = ("org/base", "org/child")

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 
 from pbstore import BlockInUseError, CapacityError, ModelExistsError, hash_block, open_store
-from pbstore.disk.check import reference_problems
+from pbstore.disk.upkeep.verify import reference_problems
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 NAMES = ("org/a", "org/b", "org/c", "deep/er/d")

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pbstore import DiskBlockStore, IntegrityError, open_store
-from pbstore.disk.causes import Causes, by_family, by_model
-from pbstore.disk.check import reference_problems
-from pbstore.disk.forms import plan_balance
+from pbstore.disk.upkeep.heat import plan_balance
+from pbstore.disk.upkeep.savings_by_cause import Causes, by_family, by_model
+from pbstore.disk.upkeep.verify import reference_problems
 from pbstore.errors import EvictGoalError, UnsafeDeletionError
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 

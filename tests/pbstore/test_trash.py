@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from pbstore import DiskBlockStore, IntegrityError, ModelExistsError, ModelMissingError, open_store
-from pbstore.disk import fsio, trash
-from pbstore.disk.check import reference_problems
+from pbstore.disk.files import fsio
+from pbstore.disk.upkeep import trash
+from pbstore.disk.upkeep.verify import reference_problems
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 

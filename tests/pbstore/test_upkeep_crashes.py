@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pbstore import DiskBlockStore, open_store
-from pbstore.disk import fsio
-from pbstore.disk.check import reference_problems
+from pbstore.disk.files import fsio
+from pbstore.disk.upkeep.verify import reference_problems
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 DIED = 9

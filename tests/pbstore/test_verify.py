@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pbstore import DiskBlockStore, PBStoreError, open_store
-from pbstore.disk.concerned import MOST_PLACES
+from pbstore.disk.upkeep.concerned import MOST_PLACES
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 NAMES = ("org/base", "org/child", "org/half", "org/other", "org/gone")

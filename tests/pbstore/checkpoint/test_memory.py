@@ -19,7 +19,7 @@ from pbstore.checkpoint.adapter import load_adapter
 from pbstore.checkpoint.model import load_model
 from pbstore.checkpoint.patchwork import Span
 from pbstore.checkpoint.state_dict import load_state_dict
-from pbstore.disk import fsio
+from pbstore.disk.files import fsio
 
 Add = Callable[..., Path]
 OPTIONS: list[dict[str, bool]] = [{}, {"verify": True}, {"eager": True}]

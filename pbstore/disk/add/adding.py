@@ -1,0 +1,378 @@
+"""Adding a model to a store: plan it, store its new blocks, file its manifest."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from blake3 import blake3
+
+from pbstore.blocks import CAST, RAW, RECAST, StoredBlock
+from pbstore.codecs.sketch import CASTABLE, Sketch, cast_keys, sketch
+from pbstore.codecs.types import TensorSpec
+from pbstore.disk.add import undo
+from pbstore.disk.add.encode import Encoder
+from pbstore.disk.add.intake import Intake
+from pbstore.disk.add.next_base import Guess, Trail
+from pbstore.disk.index import locations as index
+from pbstore.disk.index import lora_pairs as adapters
+from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.index import sketches as similar
+from pbstore.disk.index.model_rows import COLD, HOT
+from pbstore.disk.index.sketches import CastKeys
+from pbstore.errors import IntegrityError, ModelExistsError, PBStoreError
+from pbstore.feed import DryRun, Feed, FreshBlock
+from pbstore.hashing import BlockId, Buffer
+from pbstore.ingest import AddReport, Origin, Reading, scan_folder
+from pbstore.manifest import BaseLink, Manifest
+from pbstore.pool import Pool, settle
+from pbstore.store import raw_block
+from pbstore.tensors import stored_tensors
+
+if TYPE_CHECKING:
+    from pbstore.disk.store import DiskBlockStore
+
+ENCODERS = 1
+"""Blocks encoded at a time, while the next ones are read and hashed: two take an eighth more CPU time and are
+not done earlier, for their steps are short and each waits for the interpreter."""
+QUEUED = 6
+"""Blocks that are being encoded, wait for it, or wait to be written behind one of them."""
+QUEUED_BYTES = 64 << 20
+"""Raw bytes of these, beyond the first."""
+COMMIT_BYTES = 256 << 20
+"""An add makes its blocks durable each time it has read so many raw bytes of new blocks."""
+_NOTHING = memoryview(b"")
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What an add has stored so far."""
+
+    new_ids: list[BlockId] = field(default_factory=list)
+    new_bytes: int = 0
+    stored_bytes: int = 0
+    open_bytes: int = 0
+    codecs: dict[str, int] = field(default_factory=dict)
+
+    def count(self, block: FreshBlock, stored: StoredBlock) -> None:
+        """Take a new block into account."""
+        self.new_ids.append(block.block_id)
+        self.new_bytes += stored.raw_bytes
+        self.open_bytes += stored.raw_bytes
+        self.stored_bytes += stored.stored_bytes
+        self.codecs[stored.codec] = self.codecs.get(stored.codec, 0) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HowStored:
+    """How an add stores new blocks.
+
+    Attributes:
+        form: `cold` or `hot`.
+        thorough: Whether cold blocks are also tried in slow forms.
+
+    Raises:
+        ValueError: If the form is another one.
+    """
+
+    form: str = COLD
+    thorough: bool = False
+
+    def __post_init__(self) -> None:
+        if self.form not in (HOT, COLD):
+            raise ValueError(f"form must be {HOT!r} or {COLD!r}, got {self.form!r}")
+
+
+class _Job(NamedTuple):
+    """A block that is being encoded, or waits behind one."""
+
+    block: FreshBlock
+    num_bytes: int
+    guess: Guess | None
+    """None if there was nothing to encode."""
+    result: Future[tuple[StoredBlock, Sketch | CastKeys | None]]
+
+
+def add_model(store: "DiskBlockStore", origin: Origin, how: HowStored) -> AddReport:
+    """Store a model; see `DiskBlockStore.add`."""
+    if store.has_model(origin.name):
+        return _add_again(store, origin)
+    tally = _Tally()
+    with store.writing():
+        try:
+            reading = _store_blocks(store, origin, how, tally)
+            if how.form == HOT:
+                store.make_raw(reading.manifest.block_ids())
+            store.file_manifest(reading.manifest, how.form, own=True)
+        except (PBStoreError, OSError):
+            with suppress(OSError):  # the first error tells it better
+                undo.drop_unused(store, tally.new_ids)
+            raise
+        finally:
+            store.spared.clear()
+    return _report(reading, how.form, tally)
+
+
+def try_blocks(store: "DiskBlockStore", origin: Origin, how: HowStored) -> AddReport:
+    """Inside `writing`: encode a model's new blocks without keeping them, and say what they would cost."""
+    sketch_untried(store)
+    tally = _Tally()
+    feed = Feed(lambda sink: scan_folder(origin, sink), store.buffers)
+    intake = Intake(store)
+    with closing(_encoded(store, feed, origin.base, how, intake)) as blocks:
+        for block, stored, _ in blocks:
+            tally.count(block, stored)
+    return _report(feed.result, how.form, tally)
+
+
+def note_adapter(store: "DiskBlockStore", manifest: Manifest) -> None:
+    """Remember a filed model's low-rank pairs, so that a merge of them is recognised."""
+    if not adapters.adapter_configs(manifest):
+        return
+    tensors = [
+        tensor for tensor in stored_tensors(manifest, store.get, skip_damaged=True) if len(tensor.pieces) == 1
+    ]
+    for tensor in tensors:  # factors may be too small for a sketch, but a merge needs their shapes
+        similar.note_tensor(store.connection, tensor.pieces[0].block_id, tensor.spec, tried=True)
+    pairs = adapters.pairs_of(manifest, tensors, store.get)
+    similar.forget_small(store.connection, adapters.note_pairs(store.connection, manifest.name, pairs))
+
+
+def note_tensors(store: "DiskBlockStore", manifest: Manifest) -> None:
+    """Remember dtype and shape of a filed model's blocks."""
+    for tensor in stored_tensors(manifest, store.get, skip_damaged=True):
+        if len(tensor.pieces) == 1:
+            similar.note_tensor(store.connection, tensor.pieces[0].block_id, tensor.spec)
+
+
+def sketch_untried(store: "DiskBlockStore") -> None:
+    """Make the sketches that were put off: of blocks that came in raw, or with a rebuilt index."""
+    if index.get_meta(store.connection, "derive") is not None:
+        for name in store.models():
+            with suppress(PBStoreError):
+                note_tensors(store, store.manifest(name))
+                note_adapter(store, store.manifest(name))
+        index.set_meta(store.connection, "derive", None)
+    _offer(store, similar.untried(store.connection), sketch)
+
+
+def key_untried(store: "DiskBlockStore", dtype: str) -> None:
+    """Make the cast keys that were put off, of blocks of which a tensor of this dtype may be a cast."""
+    if dtype in CASTABLE:
+        _offer(store, similar.untried(store.connection, other_than=dtype), cast_keys)
+
+
+def _offer(
+    store: "DiskBlockStore",
+    tensors: Sequence[tuple[BlockId, TensorSpec]],
+    look: Callable[[Buffer, TensorSpec], Sketch | CastKeys | None],
+) -> None:
+    """Let blocks be found as bases; damaged ones are left out."""
+    for block_id, spec in tensors:
+        with suppress(IntegrityError, OSError):
+            raw = store.get(block_id)
+            found = look(raw, spec) if len(raw) == spec.num_bytes else None
+            if found is not None:
+                similar.offer(store.connection, block_id, found)
+        similar.mark_tried(store.connection, block_id)
+
+
+def _store_blocks(
+    store: "DiskBlockStore",
+    origin: Origin,
+    how: HowStored,
+    tally: _Tally,
+) -> Reading:
+    if how.form == COLD:
+        sketch_untried(store)
+    feed = Feed(lambda sink: scan_folder(origin, sink), store.buffers)
+    intake = Intake(store)
+    with closing(_encoded(store, feed, origin.base, how, intake)) as blocks:
+        for block, stored, found in blocks:
+            intake.keep(stored, block.spec, found, tried=how.form == COLD)
+            tally.count(block, stored)
+            if tally.open_bytes >= COMMIT_BYTES:
+                intake.flush()
+                store.commit_so_far()
+                tally.open_bytes = 0
+            del block, stored  # or large ones stay until the next ones are there
+    intake.flush()
+    return feed.result
+
+
+def _encoded(
+    store: "DiskBlockStore", feed: Feed[Reading], base: BaseLink | None, how: HowStored, intake: Intake
+) -> Generator[tuple[FreshBlock, StoredBlock, Sketch | CastKeys | None], None, None]:
+    """The blocks of a feed that the store does not have, encoded, in order, while the next ones are read."""
+    encoder = Encoder(store, thorough=how.thorough, spared=store.spared)
+    trail = Trail(store, base if how.form == COLD else None)
+    with (
+        Pool(ENCODERS, "pbstore-encode") as pool,
+        closing(_Queue(store, encoder, feed, trail, pool)) as queue,
+    ):
+        for run in feed.runs():
+            known = store.which([block.block_id for block in run])
+            store.spared |= known
+            while run:
+                block = run.popleft()
+                if block.block_id in known:
+                    if block.spec is not None:
+                        trail.follow(block.block_id)
+                    feed.release(block)
+                elif how.form == HOT:
+                    yield block, _as_it_is(block), None
+                    feed.release(block)
+                else:
+                    queue.put(block, intake.newest)
+                del block
+                while queue.is_full:  # not earlier: the result must not depend on who is faster
+                    yield queue.take()
+        while queue.jobs:
+            yield queue.take()
+
+
+class _Queue:
+    """Blocks that are being encoded, or wait for it, in order."""
+
+    def __init__(
+        self,
+        store: "DiskBlockStore",
+        encoder: Encoder,
+        feed: Feed[Reading],
+        trail: Trail,
+        pool: Executor,
+    ) -> None:
+        self._store, self._encoder, self._feed, self._pool = store, encoder, feed, pool
+        self._trail = trail
+        self._dtypes: set[str] = set()
+        self.jobs: deque[_Job] = deque()
+        self._bytes = self._coded = 0
+        self._casts = False
+        """Whether the model is a cast of another one, as far as is known."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the first block must be taken before another one is put; one that was not coded must."""
+        waits = bool(self.jobs) and self.jobs[0].guess is None
+        return waits or self._coded > QUEUED or self._bytes > QUEUED_BYTES
+
+    def put(self, block: FreshBlock, newest: int) -> None:
+        """Encode a block soon; only bases up to place `newest` are looked at. Its bytes go with the job."""
+        head = FreshBlock(block.block_id, _NOTHING, block.spec, block.name, block.hashed)
+        if block.spec is not None and block.spec.dtype not in self._dtypes:
+            self._dtypes.add(block.spec.dtype)
+            key_untried(self._store, block.spec.dtype)
+            if similar.has_casts(self._store.connection):
+                self._encoder.may_be_casts = True
+        if block.spec is not None and len(block.raw) < similar.MIN_BYTES and not self._casts:
+            done: Future[tuple[StoredBlock, Sketch | CastKeys | None]] = Future()
+            done.set_result((raw_block(block.raw, block.block_id), None))
+            self.jobs.append(_Job(head, 0, None, done))
+            self._feed.release(block)
+        else:
+            guess = self._trail.guess(block.spec)
+            result = self._pool.submit(self._encode, block, guess, newest)
+            self.jobs.append(_Job(head, len(block.raw), guess, result))
+            self._bytes += len(block.raw)
+            self._coded += 1
+
+    def take(self) -> tuple[FreshBlock, StoredBlock, Sketch | CastKeys | None]:
+        """Wait for the first block."""
+        job = self.jobs[0]
+        stored, found = job.result.result()  # while it is still among the jobs: `close` waits for it
+        self.jobs.popleft()
+        self._bytes -= job.num_bytes
+        self._coded -= job.guess is not None
+        self._casts |= stored.codec in (CAST, RECAST)
+        if job.guess is not None:
+            self._trail.learn(job.guess, stored)
+        return job.block, stored, found
+
+    def close(self) -> None:
+        """Let go of the blocks that were not taken; nothing of them is in use afterwards."""
+        settle(job.result for job in self.jobs)
+
+    def _encode(
+        self, block: FreshBlock, guess: Guess, newest: int
+    ) -> tuple[StoredBlock, Sketch | CastKeys | None]:
+        try:
+            return self._encoder.smallest(
+                block.block_id, block.raw, block.spec, block.name, likely=guess.base, newest=newest
+            )
+        finally:
+            self._feed.release(block)
+
+
+def _as_it_is(block: FreshBlock) -> StoredBlock:
+    """A raw block that lies in the feed's memory."""
+    return StoredBlock(block_id=block.block_id, raw_bytes=len(block.raw), codec=RAW, payload=block.raw)
+
+
+def _report(reading: Reading, form: str, tally: _Tally) -> AddReport:
+    manifest = reading.manifest
+    return AddReport(
+        name=manifest.name,
+        files=len(manifest.files),
+        blocks=len(manifest.block_ids()),
+        new_blocks=len(tally.new_ids),
+        raw_bytes=manifest.raw_bytes,
+        new_bytes=tally.new_bytes,
+        shared_bytes=manifest.raw_bytes - tally.new_bytes,
+        stored_bytes=tally.stored_bytes,
+        form=form,
+        codecs=tally.codecs,
+        skipped=reading.skipped,
+        damaged=reading.damaged,
+    )
+
+
+def _add_again(store: "DiskBlockStore", origin: Origin) -> AddReport:
+    """Adding the same model twice is no error; what manifests of earlier versions do not tell comes in."""
+    reading = scan_folder(origin, DryRun())
+    try:
+        same = _renew(store, reading.manifest)
+    except IntegrityError:
+        same = any(map(store.mend_manifest, (reading.manifest, _bare(reading.manifest))))
+    if not same:
+        raise ModelExistsError(origin.name)
+    report = _report(reading, store.model_row(origin.name).form, _Tally())
+    return replace(report, already_there=True)
+
+
+def _contents(manifest: Manifest) -> list[tuple[str, int, str]]:
+    """What a model's files hold, however they were cut: earlier versions cut less."""
+    return sorted((entry.path, entry.size_bytes, entry.sha256) for entry in manifest.files)
+
+
+def _bare(manifest: Manifest) -> Manifest:
+    """A manifest as versions wrote it that knew neither modes nor empty folders."""
+    return replace(
+        manifest, files=tuple(replace(entry, executable=False) for entry in manifest.files), empty_folders=()
+    )
+
+
+def _renew(store: "DiskBlockStore", manifest: Manifest) -> bool:
+    """Whether the stored model has these files; their modes and the empty folders then become its own."""
+    old = store.manifest(manifest.name)
+    if _contents(old) != _contents(manifest):
+        return False
+    executable = {entry.path for entry in manifest.files if entry.executable}
+    files = tuple(replace(entry, executable=entry.path in executable) for entry in old.files)
+    renewed = replace(old, files=files, empty_folders=manifest.empty_folders)
+    if renewed != old:
+        _refile(store, renewed)
+    return True
+
+
+def _refile(store: "DiskBlockStore", manifest: Manifest) -> None:
+    """Put another manifest of the same blocks in a model's place."""
+    text = manifest.to_json().encode()
+    with store.writing() as connection:
+        row = store.model_row(manifest.name)
+        is_own = catalog.is_own(connection, row)
+        catalog.set_manifest_hash(connection, manifest.name, blake3(text).hexdigest())
+        if is_own:
+            catalog.note_own(connection, store.model_row(manifest.name))
+        store.place_manifest(store.layout.manifests / row.file, text)

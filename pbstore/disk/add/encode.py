@@ -1,0 +1,233 @@
+"""In which form to store a block: raw for hot models, the smallest that a trial finds for cold ones."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from pbstore.blocks import CAST, MAX_BLOCK_BYTES, RAW, RECAST, StoredBlock
+from pbstore.codecs.choose import Candidate, LoraCandidate, choose, is_cast
+from pbstore.codecs.sketch import Sketch, cast_keys, glance, sketch
+from pbstore.codecs.types import TensorSpec
+from pbstore.coding import STEPS, check_decodes, check_hash
+from pbstore.disk.index import locations as index
+from pbstore.disk.index import lora_pairs as adapters
+from pbstore.disk.index import sketches as similar
+from pbstore.disk.index.sketches import CastKeys
+from pbstore.errors import IntegrityError
+from pbstore.hashing import BlockId, Buffer
+from pbstore.store import raw_block
+
+if TYPE_CHECKING:
+    from pbstore.disk.blocks.disk_blocks import DiskBlocks
+
+SHARED_FROM = 8 << 20
+"""Blocks from this size on are coded by two threads."""
+CANDIDATE_BYTES = 32 << 20
+"""Raw bytes of candidates held at a time, beyond the first."""
+RECIPES = frozenset({"cast", "rows", "lora", "grid"})
+"""Codecs whose result is decoded and hashed when it is written: they rest on more than integer arithmetic."""
+MOST_FURTHER = 64
+"""What needs more other blocks is no base of a cast."""
+FACTOR_BYTES = 16 << 20
+"""Larger factors of an adapter are not tried."""
+
+
+class Encoder:
+    """Chooses a block's form within one store. Made and used under the writer's lock.
+
+    `smallest` may run in several threads: it only reads the store, on the writer's connection, which sees
+    what is not yet committed (SQLite serialises the calls).
+    """
+
+    def __init__(
+        self, store: "DiskBlocks", *, thorough: bool = False, spared: set[BlockId] | None = None
+    ) -> None:
+        """Blocks that are looked at as bases go into `spared`."""
+        self._store, self._thorough = store, thorough
+        self._spared = set() if spared is None else spared
+        self._connection = store.connection
+        self._own_costs: dict[BlockId, float] = {}
+        self.may_be_casts = similar.has_casts(store.connection)
+        """Whether a block may be a cast of one that needs others: there is one in the store, or will be.
+
+        Several threads set it, none takes it back.
+        """
+
+    def smallest(
+        self,
+        block_id: BlockId,
+        raw: Buffer,
+        spec: TensorSpec | None,
+        name: str | None = None,
+        *,
+        steps: int = STEPS,
+        likely: similar.Neighbour | None = None,
+        avoid: Iterable[BlockId] = (),
+        newest: int = similar.NO_LIMIT,
+    ) -> tuple[StoredBlock, Sketch | CastKeys | None]:
+        """Encode a block as small as a trial finds; the payload's memory may be given back to `buffers`.
+
+        Args:
+            block_id: Its id.
+            raw: Its bytes.
+            spec: Dtype and shape, None if it is no tensor.
+            name: The tensor's name, where known: only to find an adapter that may have been merged into it.
+            steps: Most steps to the last base: 0 for forms that need no other block, 1 for bases that do not.
+            likely: A block that is tried as a base whatever else is found.
+            avoid: Blocks that must not be bases.
+            newest: Place of the last tensor that is looked at: threads find the same whenever they run.
+
+        Returns:
+            The encoded block, and by what it is found as a base, see `Noted`; None if it cannot be one.
+        """
+        bases: list[Candidate] = []
+        loras: list[LoraCandidate] = []
+        sources: list[tuple[Candidate, tuple[BlockId, ...]]] = []
+        marked = None if spec is None or len(raw) < similar.MIN_BYTES else spec
+        keys = cast_keys(raw, marked) if marked is not None and steps else {}
+        look = cache(lambda: None if marked is None else sketch(raw, marked))
+        if spec is not None and steps:
+            banned = {block_id, *avoid}
+            if steps == STEPS and self.may_be_casts:
+                sources = self._sources(similar.cast_sources(self._connection, keys, spec, newest), banned)
+            exact = [one for one in sources if is_cast(raw, spec, one[0])]
+            if exact:  # nothing can be smaller
+                sources = exact[:1]
+            else:
+                guessed = None if likely is None else self._guessed(likely)
+                near = guessed is not None and similar.is_near(raw, spec, guessed[0])
+                found = () if near else self._similar(look(), newest)
+                wanted = dict.fromkeys([*found, *([] if likely is None else [likely.block_id])])
+                bases = self._candidates([i for i in wanted if i not in banned], guessed and guessed[1])
+                loras = self._loras(name, spec, bases)
+        stored = self._encoded(block_id, raw, spec, [*bases, *(source for source, _ in sources)], loras)
+        if stored.codec == CAST:
+            needs = {source[0]: further for source, further in sources}.get(stored.needs[0])
+            if needs:
+                stored = replace(stored, codec=RECAST, needs=(*stored.needs, *needs))
+        if stored.needs:
+            self.may_be_casts = True
+        return stored, keys if stored.needs else look()
+
+    def _encoded(
+        self,
+        block_id: BlockId,
+        raw: Buffer,
+        spec: TensorSpec | None,
+        bases: Sequence[Candidate],
+        loras: Sequence[LoraCandidate],
+    ) -> StoredBlock:
+        """The smallest form over some bases, checked where it is a recipe; lets go of the bases' memory."""
+        parts = [*bases, *(part for lora in loras for part in (lora.weight, lora.down, lora.up))]
+        held = {part_id: part_raw for part_id, part_raw, _ in parts}
+        encoded = choose(
+            raw,
+            spec,
+            bases,
+            loras=loras,
+            own_costs=self._own_costs,
+            thorough=self._thorough,
+            workers=_workers(len(raw)),
+            take=self._store.buffers.take,
+        )
+        if encoded.codec == RAW:
+            self._give_back(held)
+            return raw_block(raw, block_id)
+        needs = tuple(BlockId(need) for need in encoded.needs)
+        stored = StoredBlock(
+            block_id=block_id, raw_bytes=len(raw), codec=encoded.codec, payload=encoded.payload, needs=needs
+        )
+        if stored.codec in RECIPES:
+            check_decodes(stored, [held[need] for need in stored.needs])
+        self._give_back(held)
+        return stored
+
+    def _give_back(self, held: dict[BlockId, Buffer]) -> None:
+        """Let the memory of bases be used again."""
+        for memory in held.values():
+            self._store.buffers.give(memoryview(memory))
+
+    def _similar(self, found: Sketch | None, newest: int) -> list[BlockId]:
+        """Blocks that may be bases by their content, the likeliest first."""
+        return [] if found is None else similar.similar(self._connection, found, self._look_at, newest)
+
+    def _look_at(self, block_id: BlockId) -> Sketch | None:
+        """Values of a block's sketch, from its bytes."""
+        candidate = self._candidate(block_id, CANDIDATE_BYTES)
+        return None if candidate is None else glance(*candidate[1:])
+
+    def _guessed(self, likely: similar.Neighbour) -> tuple[Sketch | None, Candidate | None]:
+        """What is known of a guessed base; of a small one, its bytes."""
+        known = similar.kept(likely.sketch)
+        if known is None or known.has_values:
+            return known, None
+        candidate = self._candidate(likely.block_id, CANDIDATE_BYTES)
+        return (None, None) if candidate is None else (glance(*candidate[1:]), candidate)
+
+    def _candidates(self, ids: Sequence[BlockId], ready: Candidate | None = None) -> list[Candidate]:
+        """Bytes of the blocks that may be bases, within a budget; damaged ones are left out."""
+        chosen: list[Candidate] = []
+        left = CANDIDATE_BYTES
+        for block_id in ids:
+            if ready is not None and block_id == ready[0]:
+                chosen.append(ready)
+            elif (candidate := self._candidate(block_id, left if chosen else MAX_BLOCK_BYTES)) is not None:
+                left -= len(candidate[1]) if chosen else 0
+                chosen.append(candidate)
+        return chosen
+
+    def _sources(
+        self, ids: Sequence[BlockId], banned: set[BlockId]
+    ) -> list[tuple[Candidate, tuple[BlockId, ...]]]:
+        """Blocks that this one may be a cast of though they need others, and what they need."""
+        chosen: list[tuple[Candidate, tuple[BlockId, ...]]] = []
+        for block_id in ids:
+            known = index.find_many(self._connection, [block_id])
+            spec = similar.spec_of(self._connection, block_id)
+            info = known[block_id].info if block_id in known else None
+            if spec is None or info is None or info.codec == RECAST or spec.num_bytes != info.raw_bytes:
+                continue
+            if len(info.needs) > MOST_FURTHER or not banned.isdisjoint((block_id, *info.needs)):
+                continue
+            self._spared.update(known)
+            with suppress(IntegrityError):
+                raw = self._store.get_unchecked(block_id, _workers(info.raw_bytes), known)
+                check_hash(block_id, raw)
+                chosen.append(((block_id, raw, spec), info.needs))
+        return chosen
+
+    def _candidate(self, block_id: BlockId, limit: int) -> Candidate | None:
+        """A block that is stored on its own; None if it is too large, damaged, a delta or no tensor."""
+        found = index.find_tensor(self._connection, block_id)
+        if found is None:
+            return None
+        (location, dtype, shape), record = found, found[0].record
+        if record.codec not in index.ALONE or record.raw_bytes > limit:
+            return None
+        if record.codec != RAW:
+            self._own_costs[block_id] = record.stored_bytes / max(1, record.raw_bytes)
+        self._spared.add(block_id)
+        try:
+            spec = similar.as_spec(dtype, shape)
+            raw = self._store.get_alone(location, _workers(record.raw_bytes))
+            return (block_id, raw, spec) if spec.num_bytes == len(raw) else None
+        except IntegrityError:
+            return None
+
+    def _loras(self, name: str | None, spec: TensorSpec, bases: list[Candidate]) -> list[LoraCandidate]:
+        """Adapters that may have been merged into this weight, on its likeliest bases."""
+        if name is None or len(spec.shape) != 2:
+            return []
+        weights = [base for base in bases if base[2].shape == spec.shape][:2]
+        loras = []
+        for pair in adapters.find_pairs(self._connection, name) if weights else []:
+            down, up = (self._candidate(block_id, FACTOR_BYTES) for block_id in (pair.down, pair.up))
+            if down is not None and up is not None:
+                loras += [LoraCandidate(weight, down, up, pair.scale) for weight in weights]
+        return loras
+
+
+def _workers(num_bytes: int) -> int:
+    return 2 if num_bytes >= SHARED_FROM else 1

@@ -1,0 +1,75 @@
+"""Taking back what a refused add has written: rows, records, and their room on the disk."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pbstore.disk.files import fsio, pack
+from pbstore.disk.index import locations as index
+from pbstore.errors import IntegrityError
+from pbstore.hashing import BlockId
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from pbstore.disk.store import DiskBlockStore
+
+
+def drop_unused(store: "DiskBlockStore", ids: Sequence[BlockId]) -> None:
+    """Inside `writing`: delete blocks of a refused add, also those that were committed before it was refused.
+
+    Packs are cut off behind what is left. Where the index is not right all stays for a gc: what made the add
+    fail is what the caller should hear of.
+    """
+    outermost = store.is_outermost
+    if outermost:
+        store.undo_so_far()
+    committed = store.which(ids)
+    if not committed:
+        return
+    try:
+        store.check_index()
+    except IntegrityError:
+        return
+    firsts = _drop(store, [block_id for block_id in reversed(ids) if block_id in committed])
+    if not outermost:  # then the records are its owner's to commit or to roll back
+        return
+    ends = {number: _new_end(store.connection, number, first) for number, first in firsts.items()}
+    store.commit_so_far()
+    for number, end in ends.items():
+        _cut(store, number, end)
+
+
+def _drop(store: "DiskBlockStore", ids: Sequence[BlockId]) -> dict[int, int]:
+    """Delete those of some blocks that nothing needs; the first byte of their records in each pack."""
+    firsts: dict[int, int] = {}
+    for block_id in ids:
+        found = index.find(store.connection, block_id)
+        if found is not None and not found.refs and not index.dependents(store.connection, block_id):
+            store.drop(found)
+            firsts[found.pack] = min(found.record.offset, firsts.get(found.pack, found.record.offset))
+    return firsts
+
+
+def _new_end(connection: "sqlite3.Connection", number: int, first: int) -> int:
+    """Note where a pack ends without the records from `first` on that nothing points to; 0 if it goes."""
+    query = "SELECT COUNT(*), COALESCE(MAX(payload_offset + stored_bytes), 0) FROM blocks WHERE pack = ?"
+    live, live_end = connection.execute(query, (number,)).fetchone()
+    end = int(live_end)
+    if not live and first <= pack.PACK_HEADER_BYTES:
+        connection.execute("DELETE FROM packs WHERE number = ?", (number,))
+        return 0
+    if first - end >= pack.RECORD_ALIGN:  # older records that nothing points to, or that cannot be read, stay
+        end = first
+    connection.execute("UPDATE packs SET end = ? WHERE number = ?", (end, number))
+    return end
+
+
+def _cut(store: "DiskBlockStore", number: int, end: int) -> None:
+    """Give the room behind a pack's end back; the index has forgotten it before."""
+    path = pack.pack_path(store.layout.packs, number)
+    store.forget_pack(number)
+    if end:
+        os.truncate(path, end)
+    else:
+        fsio.unlink(path)

@@ -1,0 +1,1 @@
+"""Blocks on the disk: read, written in one transaction, counted anew, recovered."""

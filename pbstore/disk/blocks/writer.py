@@ -1,0 +1,277 @@
+"""Appending to the newest pack inside one transaction of the index."""
+
+import errno
+import os
+import sqlite3
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+
+from pbstore.blocks import StoredBlock
+from pbstore.disk.files import fsio, pack, room
+from pbstore.disk.files.layout import Layout
+from pbstore.disk.files.pack import Record
+from pbstore.disk.index import locations as index
+from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.index.model_rows import Intent
+from pbstore.errors import IndexCorruptError
+
+_OPEN_FILES = 64
+EARLY_BYTES = 4 << 20
+"""So many bytes are sent to the disk while the next ones are made."""
+
+
+class PackWriter:
+    """Appends blocks, files manifests, and commits them: packs and manifests first, then the index.
+
+    Used under the writer's lock only.
+    """
+
+    def __init__(self, layout: Layout, connection: sqlite3.Connection, pack_bytes: int) -> None:
+        self._layout = layout
+        self._connection = connection
+        self._pack_bytes = pack_bytes
+        self._number = 0
+        self._fd = -1
+        self._end = self._sent_end = 0
+        self._sending: Future[None] | None = None
+        self._folders: set[Path] = set()
+        """Folders with entries that are not yet forced to the disk."""
+        self._placed: dict[Path, None] = {}
+        """Manifests that come into place with the commit."""
+        self._removed: dict[Path, None] = {}
+        """Manifests that go with it."""
+        self._seal_before = 0
+        self._cut = False
+        self._created: list[int] = []
+        self._committed: dict[int, int] = {}
+        """Packs that this transaction appends to, and where they ended before it."""
+        self._is_full = False
+
+    def begin(self) -> None:
+        """Start a transaction; on a disk that is nearly full nothing can be appended in it."""
+        self._is_full = room.is_cramped(self._layout, index.sizes(self._connection))
+        if self._is_full:
+            index.shorten_log(self._connection)
+        self._connection.execute("BEGIN IMMEDIATE")
+        if catalog.get_intent(self._connection) is not None:  # carried out, but perhaps in memory only
+            self._folders.add(self._layout.manifests)
+            index.set_meta(self._connection, catalog.INTENT, None)
+
+    def append(self, block: StoredBlock) -> tuple[int, Record]:
+        """Write a block's record; returns the pack and the record. Durable after `commit` only."""
+        if self._is_full:
+            raise OSError(errno.ENOSPC, f"the disk of {self._layout.root} is nearly full: nothing was added")
+        if self._fd < 0:
+            self.cut_tails()
+            self._open()
+        elif self._end >= self._pack_bytes:
+            self.seal()
+            self._open()
+        record = pack.append(self._fd, self._end, block)
+        self._end = record.end
+        if self._end - self._sent_end >= EARLY_BYTES and (self._sending is None or self._sending.done()):
+            self._await_sent()
+            self._sending, self._sent_end = fsio.start_fdatasync(self._fd), self._end
+        return self._number, record
+
+    def place_manifest(self, path: Path, text: bytes) -> None:
+        """Write a manifest that comes into its place with the commit; the model's row is the caller's."""
+        self._placed[path] = None  # before it is there: a rollback takes it away
+        self._removed.pop(path, None)
+        self._folders.add(path.parent)
+        fd = os.open(self._layout.waiting(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            fsio.write_all(fd, [text], 0)
+        finally:
+            os.close(fd)
+
+    def remove_manifest(self, path: Path) -> None:
+        """Take a manifest away with the commit."""
+        if path in self._placed:
+            self._layout.waiting(path).unlink(missing_ok=True)
+            del self._placed[path]
+        self._removed[path] = None
+
+    def has_room(self, wanted_bytes: int) -> bool:
+        """Whether so many bytes may be appended."""
+        return not self._is_full and room.has_room(self._layout, index.sizes(self._connection), wanted_bytes)
+
+    @property
+    def leaving(self) -> set[str]:
+        """Files of manifests that go with the commit, or have gone with an earlier one."""
+        return {path.name for path in self._removed}
+
+    def start_new_pack(self) -> int:
+        """Let the next block start a new pack, so that older packs can be emptied; returns its number."""
+        self.seal()
+        newest = self._newest_pack()
+        self._seal_before = (newest[0] if newest else 0) + 1
+        return self._seal_before
+
+    def seal(self) -> None:
+        """Make the open pack and new manifests durable; the pack's length goes into the open transaction."""
+        files: dict[int, str] = {}
+        try:
+            for path in self._placed:
+                files[os.open(self._layout.waiting(path), os.O_RDONLY | os.O_CLOEXEC)] = "manifest"
+                if len(files) >= _OPEN_FILES:
+                    self._force(files)
+            if self._fd >= 0:
+                self._await_sent()
+                update = "UPDATE packs SET end = ? WHERE number = ?"
+                self._connection.execute(update, (self._end, self._number))
+                files[self._fd], self._fd = "pack", -1
+            fsio.fsync_together(files, self._folders)
+            self._folders.clear()
+        finally:
+            for fd in files:
+                os.close(fd)
+            self._close_pack()
+
+    @staticmethod
+    def _force(files: dict[int, str]) -> None:
+        """Force some files to the disk and close them."""
+        fsio.fsync_together(files, set())
+        while files:
+            os.close(files.popitem()[0])
+
+    def commit(self) -> None:
+        """Make everything since `begin` durable: blocks and manifests, then the index."""
+        self.seal()
+        if self._placed or self._removed:
+            place, remove = ([path.name for path in paths] for paths in (self._placed, self._removed))
+            catalog.set_intent(self._connection, Intent(place=tuple(place), remove=tuple(remove)))
+        index.commit(self._connection)
+        self._created.clear()
+        self._committed.clear()
+        placed, self._placed = self._placed, {}
+        removed, self._removed = self._removed, {}
+        for path in placed:
+            fsio.step("rename")
+            self._layout.waiting(path).replace(path)
+        for path in removed:
+            fsio.step("unlink")
+            path.unlink(missing_ok=True)
+
+    def rollback(self) -> list[int]:
+        """Forget everything since `begin`, and cut off what was appended behind the packs' ends.
+
+        Returns:
+            Numbers of the packs that were begun: others may get them.
+        """
+        self._close_pack()
+        placed, self._placed = self._placed, {}
+        self._removed.clear()
+        self._seal_before = 0
+        self._cut = False
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+            for path in placed:
+                with suppress(OSError):
+                    self._layout.waiting(path).unlink()
+        for number, end in self._committed.items():
+            with suppress(OSError):  # then the next writer cuts it off
+                os.truncate(self._path(number), end)
+        self._committed.clear()
+        created, self._created = self._created, []
+        return created
+
+    def cut_tails(self) -> None:
+        """Take away records that were never committed: an index that is built anew would take them for true.
+
+        Packs that are not in the index are emptied, not deleted: this process may have them open.
+
+        Raises:
+            IndexCorruptError: If the index is older than the packs: it does not know a manifest in place.
+        """
+        if self._cut:
+            return
+        self._cut = True
+        cuts: list[tuple[Path, int]] = []
+        newest = self._newest_pack()
+        if newest is not None and self._path(newest[0]).exists():
+            cuts.append((self._path(newest[0]), newest[1]))
+        number = self._last_number() + 1
+        while self._path(number).exists():
+            cuts.append((self._path(number), 0))
+            number += 1
+        cuts = [(path, end) for path, end in cuts if path.stat().st_size > end]
+        if not cuts:
+            return
+        filed = {file for (file,) in self._connection.execute("SELECT file FROM models").fetchall()}
+        filed.update(path.name for path in self._removed)
+        unknown = [path for path in self._layout.placed_manifests() if path.name not in filed]
+        if any(catalog.load_file(path) is not None for path in unknown):
+            raise IndexCorruptError("it is older than the packs and manifests")
+        for path, end in cuts:
+            self._check_end(int(path.stem), end)
+            os.truncate(path, end)
+
+    def _check_end(self, number: int, end: int) -> None:
+        """Raise IndexCorruptError if a block lies behind the end of its pack: one of the rows is damaged."""
+        query = "SELECT MAX(payload_offset + stored_bytes) FROM blocks WHERE pack = ?"
+        (last,) = self._connection.execute(query, (number,)).fetchone()
+        if last is not None and last > end:
+            raise IndexCorruptError(f"pack {number} ends at {end}, but a block at {last}")
+
+    def _path(self, number: int) -> Path:
+        return pack.pack_path(self._layout.packs, number)
+
+    def _newest_pack(self) -> tuple[int, int] | None:
+        """Number and length of the newest pack."""
+        query = "SELECT number, end FROM packs ORDER BY number DESC LIMIT 1"
+        row: tuple[int, int] | None = self._connection.execute(query).fetchone()
+        return row
+
+    def _last_number(self) -> int:
+        """The highest number that a pack has had."""
+        newest = self._newest_pack()
+        noted = index.get_meta(self._connection, "last_pack") or "0"
+        if not noted.isdigit():
+            raise IndexCorruptError(f"the last pack is noted as {noted[:20]!r}")
+        return max(newest[0] if newest else 0, int(noted))
+
+    def _open(self) -> None:
+        row = self._newest_pack()
+        if row is not None and not self._reaches(*row):  # lost, or cut off
+            row = None
+        if row is not None and row[1] < self._pack_bytes and row[0] >= self._seal_before:
+            self._number, self._end = row
+            self._committed.setdefault(self._number, self._end)
+            self._fd = os.open(self._path(self._number), os.O_RDWR | os.O_CLOEXEC)
+        else:
+            self._number = self._next_number()
+            self._created.append(self._number)
+            self._committed[self._number] = 0
+            self._fd = pack.create(self._path(self._number), self._number)
+            self._end = pack.PACK_HEADER_BYTES
+            self._folders.add(self._layout.packs)
+            self._connection.execute("INSERT INTO packs VALUES (?, ?, 0, 0)", (self._number, self._end))
+        self._sent_end = self._end
+
+    def _reaches(self, number: int, end: int) -> bool:
+        """Whether a pack's file is there and as long as it should be."""
+        try:
+            return self._path(number).stat().st_size >= end
+        except FileNotFoundError:
+            return False
+
+    def _next_number(self) -> int:
+        """A number that no pack has had, so that a reader never mistakes one pack for another."""
+        number = self._last_number() + 1
+        index.set_meta(self._connection, "last_pack", str(number))
+        return number
+
+    def _await_sent(self) -> None:
+        """Wait for the bytes that are on their way to the disk, and hear of errors."""
+        if self._sending is not None:
+            self._sending.result()
+            self._sending = None
+
+    def _close_pack(self) -> None:
+        if self._sending is not None:
+            self._sending.exception()
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._sending = -1, None

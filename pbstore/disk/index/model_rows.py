@@ -1,0 +1,333 @@
+"""Models in the index: rows, reference counts, and the manifest files beside it."""
+
+import json
+import re
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from pbstore.blocks import RAW
+from pbstore.disk.files.layout import Layout, manifest_file, trash_file
+from pbstore.disk.index import locations as index
+from pbstore.errors import FileCorruptError, IndexCorruptError, ManifestError, ManifestLostError
+from pbstore.hashing import BlockId
+from pbstore.manifest import MAX_MANIFEST_BYTES, Manifest
+
+HOT, COLD = "hot", "cold"
+"""Forms of a model: raw blocks that can be mapped, or the smallest blocks."""
+TRASH = "trash:"
+"""Names of rows of removed models begin with this, which no model's name may."""
+_TRASH_NAME = re.compile(TRASH + r"[0-9]{1,18}:.+", re.DOTALL)
+IN_TRASH = f"name >= '{TRASH}' AND name < 'trash;'"
+"""Condition on such rows."""
+INTENT = "intent"
+"""Setting that names the manifest files that a writer is about to put in place or to take away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRow:
+    """What the index knows of a model."""
+
+    name: str
+    file: str
+    manifest_hash: str
+    weights: str
+    raw_bytes: int
+    num_files: int
+    num_blocks: int
+    base: str | None
+    form: str
+    pinned: bool
+    priority: float
+    uses: int
+    used_at: float
+    added_at: float
+
+    @property
+    def removed_ms(self) -> int | None:
+        """When the model was put into the trash, milliseconds since 1970; None if it was not."""
+        return int(self.name.split(":", 2)[1]) if self.name.startswith(TRASH) else None
+
+    @property
+    def title(self) -> str:
+        """The model's own name, for people."""
+        return f"{own_name(self.name)} (in the trash)" if self.name.startswith(TRASH) else self.name
+
+
+def trash_name(name: str, stamp_ms: int) -> str:
+    """Name of a removed model's row: no model can have it."""
+    return f"{TRASH}{stamp_ms}:{name}"
+
+
+def own_name(name: str) -> str:
+    """The name that a model has or had, from that of its row."""
+    return name.split(":", 2)[2] if name.startswith(TRASH) else name
+
+
+_COLUMNS = (
+    "name, file, manifest_hash, weights, raw_bytes, num_files, num_blocks, base, form, pinned, priority, "
+    "uses, used_at, added_at"
+)
+
+
+def find_model(connection: sqlite3.Connection, name: str) -> ModelRow | None:
+    """A model's row, None if there is no such model."""
+    if not is_text(name):
+        return None
+    query = f"SELECT {_COLUMNS} FROM models WHERE name = ?"
+    row = connection.execute(query, (name,)).fetchone()
+    return None if row is None else _row(row)
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be one: bytes of a command line that are no UTF-8 come as halves of pairs."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def all_models(connection: sqlite3.Connection) -> list[ModelRow]:
+    """Rows of all models, by name; also of those in the trash, whose blocks are needed as well."""
+    query = f"SELECT {_COLUMNS} FROM models ORDER BY name"
+    return [_row(row) for row in connection.execute(query).fetchall()]
+
+
+def live_models(connection: sqlite3.Connection) -> list[ModelRow]:
+    """Rows of the models that are not in the trash, by name."""
+    query = f"SELECT {_COLUMNS} FROM models WHERE NOT ({IN_TRASH}) ORDER BY name"
+    return [_row(row) for row in connection.execute(query).fetchall()]
+
+
+def trashed_models(connection: sqlite3.Connection) -> list[ModelRow]:
+    """Rows of the models in the trash, those that were removed first first."""
+    query = f"SELECT {_COLUMNS} FROM models WHERE {IN_TRASH}"
+    rows = [_row(row) for row in connection.execute(query).fetchall()]
+    return sorted(rows, key=lambda row: (row.removed_ms or 0, row.name))
+
+
+def read_manifest(layout: Layout, row: ModelRow) -> Manifest:
+    """A model's manifest, checked against the hash in the index.
+
+    Raises:
+        FileCorruptError: If the file is not the one that was filed.
+        ManifestLostError: If there is none, and the index still knows the model.
+    """
+    actual, path = None, layout.manifests / row.file
+    for place in (path, layout.waiting(path), path):  # a writer may be putting it in place meanwhile
+        with suppress(FileNotFoundError):
+            text = place.read_bytes()
+            actual = blake3(text).hexdigest()
+            name = own_name(row.name)
+            if actual == row.manifest_hash and (manifest := Manifest.from_json(text)).name == name:
+                return manifest
+    if actual is None:
+        raise ManifestLostError(row.title)
+    raise FileCorruptError(row.title, "its manifest", row.manifest_hash, actual)
+
+
+def insert_model(
+    connection: sqlite3.Connection,
+    manifest: Manifest,
+    file: str,
+    manifest_hash: str,
+    form: str | None = None,
+    row_name: str | None = None,
+) -> None:
+    """Note a model in the open transaction; its form shows in its blocks if it is not given.
+
+    `row_name` is that of a model in the trash.
+    """
+    ids = manifest.block_ids()
+    form = form or _form_of(connection, ids)
+    connection.execute(
+        "INSERT INTO models (name, file, manifest_hash, weights, raw_bytes, num_files, num_blocks, base,"
+        " base_weights, form, added_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            row_name or manifest.name,
+            file,
+            manifest_hash,
+            manifest.weights,
+            manifest.raw_bytes,
+            len(manifest.files),
+            len(ids),
+            manifest.base.name if manifest.base else None,
+            manifest.base.weights if manifest.base else None,
+            form,
+            time.time(),
+        ),
+    )
+    change_refs(connection, ids, 1, int(form == HOT))
+    if row_name is None:
+        count_files(connection, manifest)
+
+
+def change_refs(connection: sqlite3.Connection, ids: Sequence[BlockId], refs: int, hot_refs: int) -> None:
+    """Count more references to some blocks, each once, and more of hot models."""
+    for keys in index.key_batches(ids):
+        connection.execute(
+            f"UPDATE blocks SET refs = refs + {refs}, hot_refs = hot_refs + {hot_refs}"
+            f" WHERE id IN ({index.placeholders(len(keys))})",
+            keys,
+        )
+
+
+def set_manifest_hash(connection: sqlite3.Connection, name: str, manifest_hash: str) -> None:
+    """Note that a model has another manifest, of the same blocks."""
+    connection.execute("UPDATE models SET manifest_hash = ? WHERE name = ?", (manifest_hash, name))
+
+
+_TELLING = 16
+"""Digits of a manifest's hash that tell one manifest of a model from another."""
+
+
+def note_own(connection: sqlite3.Connection, row: ModelRow) -> None:
+    """Note that the sha256 of a model's files and the ids of its blocks were made from the same bytes."""
+    index.set_meta(connection, f"own/{row.name}", row.manifest_hash[:_TELLING])
+
+
+def is_own(connection: sqlite3.Connection, row: ModelRow) -> bool:
+    """Whether `note_own` was called for this model as it is."""
+    noted = index.get_meta(connection, f"own/{row.name}")  # earlier versions noted the whole hash
+    return noted in (row.manifest_hash[:_TELLING], row.manifest_hash)
+
+
+def count_files(connection: sqlite3.Connection, manifest: Manifest) -> None:
+    """Count one reference for each file of a model."""
+    connection.executemany(
+        "INSERT INTO files VALUES (?, ?, 1) ON CONFLICT (sha256) DO UPDATE SET refs = refs + 1",
+        [(bytes.fromhex(entry.sha256), entry.size_bytes) for entry in manifest.files],
+    )
+
+
+def drop_model(connection: sqlite3.Connection, manifest: Manifest, row: ModelRow) -> None:
+    """Forget a model, or one in the trash, and what it refers to."""
+    change_refs(connection, manifest.block_ids(), -1, -int(row.form == HOT))
+    if row.removed_ms is None:
+        discount_files(connection, manifest)
+    connection.execute("DELETE FROM models WHERE name = ?", (row.name,))
+    index.set_meta(connection, f"own/{row.name}", None)
+
+
+def discount_files(connection: sqlite3.Connection, manifest: Manifest) -> None:
+    """Take away one reference for each file of a model."""
+    files = [(bytes.fromhex(entry.sha256),) for entry in manifest.files]
+    connection.executemany("UPDATE files SET refs = refs - 1 WHERE sha256 = ?", files)
+    connection.executemany("DELETE FROM files WHERE sha256 = ? AND refs <= 0", files)
+
+
+def rename_model(connection: sqlite3.Connection, row: ModelRow, name: str, path: Path, text: bytes) -> None:
+    """Give a model's row another name and manifest; what was noted of its files stays true."""
+    manifest_hash = blake3(text).hexdigest()
+    own = is_own(connection, row)
+    connection.execute(
+        "UPDATE models SET name = ?, file = ?, manifest_hash = ? WHERE name = ?",
+        (name, path.name, manifest_hash, row.name),
+    )
+    index.set_meta(connection, f"own/{row.name}", None)
+    if own:
+        index.set_meta(connection, f"own/{name}", manifest_hash[:_TELLING])
+
+
+def set_form(connection: sqlite3.Connection, manifest: Manifest, form: str) -> None:
+    """Call a model hot or cold; the blocks themselves are the caller's concern."""
+    change_refs(connection, manifest.block_ids(), 0, {HOT: 1, COLD: -1}[form])
+    connection.execute("UPDATE models SET form = ? WHERE name = ?", (form, manifest.name))
+
+
+def _form_of(connection: sqlite3.Connection, ids: Iterable[BlockId]) -> str:
+    query = "SELECT codec FROM blocks WHERE id = ?"
+    rows = (connection.execute(query, (bytes.fromhex(block_id),)).fetchone() for block_id in ids)
+    return HOT if all(row is None or row[0] == RAW for row in rows) else COLD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What becomes of manifest files once the open transaction is committed.
+
+    Attributes:
+        place: Files that come into their place.
+        remove: Files that go.
+        file: Files of earlier writers, which filed a model after its manifest was in place.
+    """
+
+    place: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    file: tuple[str, ...] = ()
+
+
+def set_intent(connection: sqlite3.Connection, intent: Intent) -> None:
+    """Note it in the open transaction."""
+    index.set_meta(connection, INTENT, json.dumps(["change", intent.place, intent.remove]))
+
+
+def get_intent(connection: sqlite3.Connection) -> Intent | None:
+    """What the last writer noted and nobody cleared."""
+    text = index.get_meta(connection, INTENT)
+    if text is None:
+        return None
+    try:
+        return _as_intent(*json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        raise IndexCorruptError("the writer's intent makes no sense") from None
+
+
+def _as_intent(action: str, *rest: Any) -> Intent:  # noqa: ANN401
+    if action == "change":
+        place, remove = ([Path(file).name for file in files] for files in rest)
+        return Intent(place=tuple(place), remove=tuple(remove))
+    files = tuple(Path(file).name for file in rest)  # how earlier writers noted one file
+    return Intent(remove=files) if action == "remove" else Intent(file=files)
+
+
+def load_file(path: Path) -> tuple[Manifest, str] | None:
+    """A manifest and its hash from a file; None if the file is not a good one."""
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            return None
+        text = path.read_bytes()
+        return Manifest.from_json(text), blake3(text).hexdigest()
+    except (ManifestError, FileNotFoundError):
+        return None
+
+
+def says_other(row: ModelRow, manifest: Manifest) -> bool:
+    """Whether a model's row says other things of it than its manifest."""
+    base = manifest.base.name if manifest.base else None
+    said = (row.weights, row.raw_bytes, row.num_files, row.num_blocks, row.base)
+    return said != (
+        manifest.weights,
+        manifest.raw_bytes,
+        len(manifest.files),
+        len(manifest.block_ids()),
+        base,
+    )
+
+
+def _file_of(row_name: str) -> str:
+    """File of the manifest of a model, or of one in the trash."""
+    if not row_name.startswith(TRASH):
+        return manifest_file(row_name)
+    if not _TRASH_NAME.fullmatch(row_name):
+        raise IndexCorruptError("a model's row has an impossible name")
+    return trash_file(own_name(row_name), int(row_name.split(":", 2)[1]))
+
+
+_TYPES = {"name": str, "manifest_hash": str, "weights": str, "raw_bytes": int, "form": str, "uses": int}
+
+
+def _row(row: tuple[object, ...]) -> ModelRow:
+    """A model's row; its file is the one that belongs to its name, whatever a damaged row says."""
+    names = _COLUMNS.replace(" ", "").split(",")
+    fields = dict(zip(names, row, strict=True))
+    if not all(isinstance(fields[name], kind) for name, kind in _TYPES.items()):
+        raise IndexCorruptError("a model's row has impossible fields")
+    fields["file"] = _file_of(str(fields["name"]))
+    return ModelRow(**{**fields, "pinned": bool(fields["pinned"])})  # type: ignore[arg-type]

@@ -1,0 +1,115 @@
+"""Letting go of bases that no model names any more: the blocks that need them are stored anew first."""
+
+from typing import TYPE_CHECKING
+
+from pbstore.blocks import StoredBlock
+from pbstore.codecs.sketch import Sketch
+from pbstore.disk.add.encode import Encoder
+from pbstore.disk.index import locations as index
+from pbstore.disk.index import sketches as similar
+from pbstore.disk.index.locations import Location
+from pbstore.disk.index.sketches import CastKeys
+from pbstore.hashing import BlockId
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from pbstore.disk.store import DiskBlockStore
+
+TRIAL_BYTES = 128 << 20
+"""Raw bytes of dependents that are encoded for a trial at most."""
+
+
+def unnamed_bases(connection: "sqlite3.Connection") -> list[Location]:
+    """Blocks that no manifest names and that blocks of models need."""
+    return list(
+        index.locations(
+            connection,
+            "WHERE refs = 0 AND id IN"
+            " (SELECT base FROM needs JOIN blocks AS user ON user.id = needs.block WHERE user.refs > 0)",
+        )
+    )
+
+
+def retire(store: "DiskBlockStore", base: Location) -> bool:
+    """Inside `writing`: store the blocks that need a base without it, if that takes less room in all.
+
+    One dependent, the largest, is stored on its own and becomes the base of the others.
+
+    Returns:
+        Whether the base is free to go.
+    """
+    encoder = Encoder(store, thorough=True)
+    ids = index.dependents(store.connection, base.record.block_id)
+    users = sorted((store.locate(i) for i in ids), key=lambda user: -user.record.raw_bytes)
+    users = [user for user in users if base.record.block_id in user.info.bases]  # the others follow these
+    if not users:
+        return False
+    heir, others = users[0], users[1:]
+    steps = 1 if base.record.needs else 0  # casts of a difference may become differences themselves
+    alone = _encode(store, encoder, heir, steps=steps, avoid=base.record.block_id)
+    trial = _some(others)
+    old_bytes = base.record.stored_bytes + heir.record.stored_bytes - alone[0].stored_bytes
+    if old_bytes <= 0:
+        return False
+    _swap(store, heir, alone)
+    old_id, new_id = base.record.block_id, heir.record.block_id
+    new = [_encode(store, encoder, user, prefer=new_id, avoid=old_id) for user in trial]
+    growth = sum(item[0].stored_bytes for item in new) - sum(user.record.stored_bytes for user in trial)
+    if trial and growth * len(others) / len(trial) >= old_bytes:
+        store.replace_form(store.locate(heir.record.block_id), _as_it_was(store, heir))
+        similar.withdraw(store.connection, heir.record.block_id)
+        return False
+    for user, item in zip(trial, new, strict=True):
+        _swap(store, user, item)
+    for user in others[len(trial) :]:
+        _swap(store, user, _encode(store, encoder, user, prefer=new_id, avoid=old_id))
+    return True
+
+
+def _some(users: list[Location]) -> list[Location]:
+    """As many of the dependents as a trial may hold."""
+    chosen, left = [], TRIAL_BYTES
+    for user in users:
+        left -= user.record.raw_bytes
+        if left < 0:
+            break
+        chosen.append(user)
+    return chosen
+
+
+def _encode(
+    store: "DiskBlockStore",
+    encoder: Encoder,
+    location: Location,
+    *,
+    steps: int = 1,
+    prefer: BlockId | None = None,
+    avoid: BlockId,
+) -> tuple[StoredBlock, Sketch | CastKeys | None]:
+    block_id = location.record.block_id
+    spec = similar.spec_of(store.connection, block_id)
+    likely = None if prefer is None else similar.described(store.connection, prefer)
+    raw = store.get(block_id)
+    return encoder.smallest(block_id, raw, spec, steps=steps, likely=likely, avoid=(avoid,))
+
+
+def _swap(store: "DiskBlockStore", old: Location, new: tuple[StoredBlock, Sketch | CastKeys | None]) -> None:
+    stored, found = new
+    store.replace_form(store.locate(old.record.block_id), stored)
+    if stored.needs:
+        similar.withdraw(store.connection, stored.block_id)
+    if found is not None:
+        similar.offer(store.connection, stored.block_id, found)
+
+
+def _as_it_was(store: "DiskBlockStore", old: Location) -> StoredBlock:
+    """A block in the form that its old record, still in its pack, has."""
+    record = old.record
+    return StoredBlock(
+        block_id=record.block_id,
+        raw_bytes=record.raw_bytes,
+        codec=record.codec,
+        payload=store.read_record(old),
+        needs=record.needs,
+    )
