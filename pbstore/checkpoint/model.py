@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +153,21 @@ def _config_tree(store: BlockStore, manifest: Manifest, subfolder: str) -> dict[
             "does not know; code that comes with a checkpoint is never run"
         )
     tree.pop("auto_map", None)
+    if kernels := [value for value in _implementations(tree) if "/" in value]:
+        raise CheckpointError(
+            f"config.json of {manifest.name} asks for code from the Hub, {kernels[0][:80]!r}: refused"
+        )
     return tree
+
+
+def _implementations(tree: object) -> Iterator[str]:
+    """Names of implementations that a config asks for, of itself or of its parts."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            if str(key).lstrip("_").startswith(("attn_implementation", "experts_implementation")):
+                yield from map(str, value.values() if isinstance(value, dict) else [value])
+            else:
+                yield from _implementations(value)
 
 
 def _config_of(kind: type[PretrainedConfig], tree: dict[str, Any], manifest: Manifest) -> PretrainedConfig:

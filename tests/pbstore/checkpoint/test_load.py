@@ -1,5 +1,6 @@
 """What comes out of a store is what `from_pretrained` gives for the same folder, bit for bit."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -357,6 +358,23 @@ def test_code_in_a_checkpoint_is_never_run(store: DiskBlockStore, tmp_path: Path
     assert type(load_model(store, "known")) is transformers.BertModel
     with pytest.raises(CheckpointError, match="'evil', which this transformers does not know"):
         load_model(store, "unknown")
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+@pytest.mark.parametrize("value", ["evil/kernel", {"": "paged|evil/kernel:f"}])
+def test_a_config_brings_no_code_from_elsewhere(
+    key: str, value: object, store: DiskBlockStore, tmp_path: Path
+) -> None:
+    bert().save_pretrained(tmp_path / "m")
+    config = tmp_path / "m" / "config.json"
+    tree = json.loads(config.read_text())
+    config.write_text(
+        json.dumps({**tree, "text_config": {key: value}} if key[0] == "e" else {**tree, key: value})
+    )
+    store.add(tmp_path / "m", "m")
+
+    with pytest.raises(CheckpointError, match="asks for code from the Hub"):
+        load_model(store, "m")
 
 
 @pytest.mark.parametrize(
