@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from policy.learn.checkpoint import load_checkpoint, weights_of
+from policy.learn.marl.actor_scheme import ActorScheme
 from policy.learn.marl.actors import FlatActor
-from policy.learn.marl.arena import Arena
 from policy.learn.marl.base import Learner, MarlConfig, descend
-from policy.learn.marl.player import ActorScheme
+from policy.learn.marl.training_worlds import WorldSet
 from policy.schemes import SchemeEntry
 
 
@@ -20,21 +20,21 @@ class Regression(Learner):
 
     name = "my-regression"
 
-    def __init__(self, arena: Arena, config: MarlConfig) -> None:
-        super().__init__(arena, config)
+    def __init__(self, world_set: WorldSet, config: MarlConfig) -> None:
+        super().__init__(world_set, config)
         self.actor = FlatActor()
         self._steps = torch.optim.Adam(self.actor.parameters(), lr=config.learning_rate)
 
     def scores(self, features: Tensor) -> Tensor:
         """Scores of all blocks for all nodes, (worlds, nodes, blocks)."""
-        scores: Tensor = self.actor(features, self.arena.distance)
+        scores: Tensor = self.actor(features, self.world_set.distance)
         return scores
 
     def update(self) -> None:
         """One step towards the cost of the block as it was served, the larger the more a copy could save."""
         slots = self.memory.sample(self.config.batch, self.generator)
-        features = self.arena.features(slots.slot, slots.world, slots.before)
-        cost = self.arena.block_costs(slots.slot, slots.world, slots.before, slots.after)
+        features = self.world_set.features(slots.slot, slots.world, slots.before)
+        cost = self.world_set.block_costs(slots.slot, slots.world, slots.before, slots.after)
         descend(self._steps, (self.scores(features) - cost[:, None]).square().mean())
 
 

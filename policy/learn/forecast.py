@@ -5,7 +5,7 @@ import numpy as np
 from policy.interfaces import Float
 from policy.learn.demand import DemandModel
 from policy.learn.motion import Motion, PlaceDraws, likely_cells
-from policy.learn.request_statistics import Habits, overlap_matrix
+from policy.learn.request_statistics import RequestStatistics, overlap_matrix
 from policy.play.scheme import History
 from policy.scenario import Scenario
 from policy.world.trace import nearest
@@ -18,7 +18,9 @@ class Forecaster:
         config = scenario.config
         self._model, self._users = model, config.num_users
         overlap = overlap_matrix(scenario.catalog)
-        self._habits = Habits((1, config.num_users), scenario.families, overlap, config.num_nodes)
+        self._statistics = RequestStatistics(
+            (1, config.num_users), scenario.families, overlap, config.num_nodes
+        )
         self._motion = Motion(config.area_m)
 
     def chance(self, history: History, slot: int) -> Float:
@@ -31,10 +33,10 @@ class Forecaster:
         if slot:
             places = history.user_xy[slot - 1]
             cells = nearest(history.node_xy, places)[None]
-            self._habits.observe(history.requests[None, slot - 1], cells)
+            self._statistics.observe(history.requests[None, slot - 1], cells)
             self._motion.observe(places)
             cells = likely_cells(history.node_xy, places, history.user_xy[max(slot - 2, 0)])[None]
-        base, pair, ask = self._habits.features(cells)
+        base, pair, ask = self._statistics.features(cells)
         return np.asarray(self._model.chances(base, pair, ask)[:, 0])
 
     def places(self, draws: PlaceDraws) -> Float:

@@ -30,7 +30,7 @@ EXPERTS = 5
 """Simple forecasters beside the mixture; what each said of past requests tells which one to trust."""
 PAIR = columns(
     asked_back=BACK,  # whether it was the last request, the one before, ...
-    asked_back_by_habit=BACK,  # the same, by how users repeat themselves, log
+    asked_back_by_factor=BACK,  # the same, by how users repeat themselves, log
     kin=1,  # whether it is of the last request's family
     overlap_last=1,
     overlap_before=1,  # share of blocks with the last two requests
@@ -93,7 +93,7 @@ class Mixture:
     """All effects but the avoidance of recent models."""
 
 
-class Habits:
+class RequestStatistics:
     """Running statistics of requests, and the features made of them."""
 
     def __init__(self, shape: tuple[int, int], families: Int, overlap: Float, nodes: int) -> None:
@@ -292,7 +292,7 @@ class Habits:
         back = self._spot[self._last]
         factor = np.log(self.repeat)
         made[..., PAIR["asked_back"]] = back.transpose(0, 1, 3, 2)
-        made[..., PAIR["asked_back_by_habit"]] = (back * factor[:, None, :, None]).transpose(0, 1, 3, 2)
+        made[..., PAIR["asked_back_by_factor"]] = (back * factor[:, None, :, None]).transpose(0, 1, 3, 2)
         made[..., PAIR["kin"]] = kin[..., None]
         made[..., PAIR["overlap_last"]] = self._overlap[self._last[:, :, 0]][..., None]
         made[..., PAIR["overlap_before"]] = self._overlap[self._last[:, :, 1]][..., None]

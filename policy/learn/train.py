@@ -23,7 +23,7 @@ from policy.learn.checkpoint import (
 )
 from policy.learn.motion import likely_cells
 from policy.learn.network import DemandNet
-from policy.learn.request_statistics import LATER, Habits, Single
+from policy.learn.request_statistics import LATER, RequestStatistics, Single
 from policy.learn.state import load_optimizer, optimizer_state
 from policy.learn.worlds import Batch, draw_batches
 
@@ -97,18 +97,18 @@ class Progress:
 def examples_of(batch: Batch) -> list[Example]:
     """Features and requests of every slot of a batch."""
     worlds, slots, users = batch.requests.shape
-    habits = Habits((worlds, users), batch.families, batch.overlap, batch.node_xy.shape[0])
+    statistics = RequestStatistics((worlds, users), batch.families, batch.overlap, batch.node_xy.shape[0])
     made = []
     later = later_shares(batch.requests, batch.families.size)
     for slot in range(slots):
         now, before = batch.user_xy[:, max(slot - 1, 0)], batch.user_xy[:, max(slot - 2, 0)]
         cells = likely_cells(batch.node_xy, now, before) if slot else np.zeros_like(batch.cells[:, 0])
-        parts = habits.features(cells)
+        parts = statistics.features(cells)
         base, pair, ask = map(torch.from_numpy, parts)
         requests = torch.from_numpy(batch.requests[:, slot])
         share, weight = torch.from_numpy(later[slot]), 1 - LATER ** (slots - 1 - slot)
         made.append(Example(base=base, pair=pair, ask=ask, requests=requests, later=share, weight=weight))
-        habits.observe(batch.requests[:, slot], batch.cells[:, slot])
+        statistics.observe(batch.requests[:, slot], batch.cells[:, slot])
     return made
 
 

@@ -4,7 +4,7 @@ Let B be the nodes that would send a block if nobody cached it. Caching it at C 
 
     air(B) + S/R_bh x |B - C| + [C empty] x (S/R_cloud - S/R_bh),
 
-so each node of B that caches the block saves one copy over the backhaul (its vote), and the first copy
+so each node of B that caches the block saves one copy over the backhaul, and the first copy
 anywhere saves the cloud. What is left out: nodes outside B that, once they cache the block, send along.
 """
 
@@ -21,7 +21,7 @@ from policy.slot.tables import ServiceRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Votes:
+class CopyValues:
     """Value of copies, s."""
 
     copy_s: Float
@@ -29,17 +29,17 @@ class Votes:
     first_s: Float
     """Saved besides by the first copy anywhere, (blocks,)."""
 
-    def blend(self, newest: "Votes", weight: float) -> "Votes":
+    def blend(self, newest: "CopyValues", weight: float) -> "CopyValues":
         """Average with `weight` on the newest."""
-        return Votes(
+        return CopyValues(
             copy_s=self.copy_s + weight * (newest.copy_s - self.copy_s),
             first_s=self.first_s + weight * (newest.first_s - self.first_s),
         )
 
 
-def slot_votes(
+def slot_copy_values(
     scenario: Scenario, delay: DelayModel, slot: int, needs: Bool, rules: ServiceRules | None = None
-) -> Votes:
+) -> CopyValues:
     """Value of copies in one slot.
 
     Args:
@@ -65,21 +65,21 @@ def slot_votes(
     hop_weight = scenario.config.links.backhaul_bit_s / links.backhaul_bit_s
     senders = greedy_holders(problem, hop_weight)
     hop, cloud = bits / links.backhaul_bit_s, bits / links.cloud_bit_s
-    return Votes(copy_s=senders * hop, first_s=needs.any(axis=0) * (cloud - hop))
+    return CopyValues(copy_s=senders * hop, first_s=needs.any(axis=0) * (cloud - hop))
 
 
-def place_by_votes(
-    votes: Votes,
+def place_by_copy_values(
+    values: CopyValues,
     sizes_bytes: Int,
     capacity_bytes: Float,
     before: Bool,
     budget_bytes: float = np.inf,
     update_s: tuple[Float, Float] | None = None,
 ) -> Bool:
-    """Take copies by seconds saved a byte: first copies at their best node, further ones where voted for.
+    """Take copies by seconds saved per byte: first copies at their best node, further ones where they save.
 
     Args:
-        votes: Value of copies.
+        values: Value of copies.
         sizes_bytes: (blocks,).
         capacity_bytes: (nodes,).
         before: Placement now; what a node keeps costs neither budget nor update.
@@ -90,11 +90,11 @@ def place_by_votes(
         Placement, (nodes, blocks).
     """
     sizes = np.asarray(sizes_bytes, dtype=np.float64)
-    value = votes.copy_s.copy()
+    value = values.copy_s.copy()
     if update_s is not None:
         price = np.where(before.any(axis=0), *update_s)
         value -= np.where(before, 0.0, price)
-    first = value + votes.first_s
+    first = value + values.first_s
     best, rows = first.argmax(axis=0), np.arange(sizes.size)
     density = value / sizes
     density[best, rows] = first[best, rows] / sizes
@@ -118,7 +118,7 @@ def _take(made: Bool, room: Float, budget: Float, before: Bool, sizes: Float, no
 
 
 def _rescue(made: Bool, first: Float, room: Float, budget: Float, before: Bool, sizes: Float) -> None:
-    """Blocks whose best node was full go to the best node that still has room, most saved a byte first."""
+    """Blocks whose best node was full go to the best node that still has room, most saved per byte first."""
     gain = first.max(axis=0) / sizes
     lost = np.flatnonzero(~made.any(axis=0) & (gain > 0))
     for block in lost[np.argsort(-gain[lost], kind="stable")].tolist():

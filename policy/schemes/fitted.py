@@ -83,7 +83,7 @@ def fit_demand(history: History, families: Int, memory: float = 0.95, local: flo
     asked = (requests >= 0).sum(axis=0)
     mean_ask = (asked.sum() + 1.0) / (requests.size + 2.0)
     ask = (asked + 8.0 * mean_ask) / (requests.shape[0] + 8.0)
-    stick, repeat = _fit_habits(requests, families, _normal(everywhere))
+    stick, repeat = _fit_repetition(requests, families, _normal(everywhere))
     return DemandFit(
         ask=ask,
         popular=popular,
@@ -94,7 +94,7 @@ def fit_demand(history: History, families: Int, memory: float = 0.95, local: flo
     )
 
 
-def _fit_habits(requests: Int, families: Int, popular: Float) -> tuple[float, Float]:
+def _fit_repetition(requests: Int, families: Int, popular: Float) -> tuple[float, Float]:
     """Loyalty to a family and to single models, from what each user asked for after what; (stick, repeat)."""
     last = np.full((requests.shape[1], BACK), -1, dtype=np.int64)
     same = trials = 0.0

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from policy.learn.augur import Augur
-from policy.learn.augur_votes import AugurVotes
+from policy.learn.augur_many_nodes import AugurManyNodes
 from policy.learn.checkpoint import load_checkpoint, weights_of
 from policy.learn.demand import DemandModel
 from policy.play.scheme import Scheme, SchemeEntry
@@ -25,8 +25,8 @@ def _model(path: Path) -> DemandModel:
 
 
 def start_with(weights: Path | None, scenario: Scenario, rng: np.random.Generator) -> Scheme:
-    """Augur with the weights of a checkpoint: by tables for few nodes, else by votes."""
-    kind = AugurVotes if scenario.config.num_nodes > MAX_TABLE_NODES else Augur
+    """Augur with the weights of a checkpoint: by tables for few nodes, else by values of copies."""
+    kind = AugurManyNodes if scenario.config.num_nodes > MAX_TABLE_NODES else Augur
     return kind(scenario, rng, model_from(weights))
 
 

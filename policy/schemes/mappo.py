@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from policy.learn.marl.player import start_actor
+from policy.learn.marl.actor_scheme import start_actor
 from policy.play.scheme import SchemeEntry
 
 ENTRY = SchemeEntry(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from policy.learn.checkpoint import Arrays, part_of
 from policy.learn.marl.actors import gumbel_like
-from policy.learn.marl.arena import Arena
+from policy.learn.marl.training_worlds import WorldSet
 from policy.learn.state import load_optimizer, optimizer_state
 
 Part = TypeVar("Part", nn.Module, torch.optim.Optimizer)
@@ -100,22 +100,22 @@ class Learner(ABC):
     actor: nn.Module
     """What is deployed: features and distances to scores."""
 
-    def __init__(self, arena: Arena, config: MarlConfig) -> None:
-        self.arena, self.config = arena, config
+    def __init__(self, world_set: WorldSet, config: MarlConfig) -> None:
+        self.world_set, self.config = world_set, config
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.memory = Memory(config.memory, arena.sizes.numel())
+        self.memory = Memory(config.memory, world_set.sizes.numel())
         self.env_steps = 0
 
     def scores(self, features: Tensor) -> Tensor:
         """Scores by which capacities are filled, (samples, nodes, blocks)."""
-        made: Tensor = self.actor(features, self.arena.distance)
+        made: Tensor = self.actor(features, self.world_set.distance)
         return made
 
     def explore(self, features: Tensor) -> Tensor:
         """Placement with Gumbel noise on the scores, (samples, blocks)."""
         scores = self.scores(features)
-        return self.arena.fill(scores + self.config.noise * gumbel_like(scores, self.generator))
+        return self.world_set.fill(scores + self.config.noise * gumbel_like(scores, self.generator))
 
     @abstractmethod
     def update(self) -> None:
@@ -123,12 +123,12 @@ class Learner(ABC):
 
     def episode(self) -> None:
         """Play some worlds once, learning on the way."""
-        arena, count = self.arena, min(self.config.worlds, self.arena.batch.num_worlds)
-        worlds = torch.randperm(arena.batch.num_worlds, generator=self.generator)[:count]
-        before = arena.empty[worlds]
-        for slot in range(arena.batch.num_slots):
+        world_set, count = self.world_set, min(self.config.worlds, self.world_set.batch.num_worlds)
+        worlds = torch.randperm(world_set.batch.num_worlds, generator=self.generator)[:count]
+        before = world_set.empty[worlds]
+        for slot in range(world_set.batch.num_slots):
             with torch.no_grad():
-                after = self.explore(arena.features(torch.tensor(slot), worlds, before))
+                after = self.explore(world_set.features(torch.tensor(slot), worlds, before))
             self.memory.add(slot, worlds, before, after)
             self.env_steps += count
             before = after
@@ -141,7 +141,7 @@ class Learner(ABC):
                 group["lr"] = self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
     def state(self) -> Arrays:
-        """Everything that training goes on from, but the arena and the config."""
+        """Everything that training goes on from, but the world set and the config."""
         made = {"generator": self.generator.get_state().numpy(), "env_steps": np.array(self.env_steps)}
         made |= {f"memory.{key}": value for key, value in self.memory.state().items()}
         for name, module in self._parts(nn.Module):
@@ -169,23 +169,23 @@ class Learner(ABC):
 
     def next_features(self, slots: Slots) -> tuple[Tensor, Tensor]:
         """Features of the slot after, and 1 where there is one, (samples,)."""
-        last = self.arena.batch.num_slots - 1
+        last = self.world_set.batch.num_slots - 1
         live = (slots.slot < last).float()
         after = (slots.slot + 1).clamp(max=last)
-        return self.arena.features(after, slots.world, slots.after), live
+        return self.world_set.features(after, slots.world, slots.after), live
 
 
 @torch.no_grad()
-def play(arena: Arena, scores: Callable[[Tensor], Tensor]) -> float:
+def play(world_set: WorldSet, scores: Callable[[Tensor], Tensor]) -> float:
     """Mean cost of a slot when the best scores are taken, s."""
-    worlds = torch.arange(arena.batch.num_worlds)
-    before, total = arena.empty, 0.0
-    for slot in range(arena.batch.num_slots):
+    worlds = torch.arange(world_set.batch.num_worlds)
+    before, total = world_set.empty, 0.0
+    for slot in range(world_set.batch.num_slots):
         here = torch.full_like(worlds, slot)
-        after = arena.fill(scores(arena.features(here, worlds, before)))
-        total += float(arena.batch.costs(slot, before, after).mean())
+        after = world_set.fill(scores(world_set.features(here, worlds, before)))
+        total += float(world_set.batch.costs(slot, before, after).mean())
         before = after
-    return total / arena.batch.num_slots
+    return total / world_set.batch.num_slots
 
 
 def soft_update(target: nn.Module, source: nn.Module, rate: float = 0.01) -> None:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from policy.learn.marl.actors import FlatActor, SemanticActor, gumbel_like, soft_choice
-from policy.learn.marl.arena import Arena
 from policy.learn.marl.base import Learner, MarlConfig, Slots, descend
 from policy.learn.marl.critics import BlockCritic, Mixing, TeamCritic
-from policy.learn.marl.echo import EchoModel
+from policy.learn.marl.echo_state import EchoStateNetwork
+from policy.learn.marl.training_worlds import WorldSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,50 +43,54 @@ class MaasnDa(Learner):
 
     name = "maasn-da"
 
-    def __init__(self, arena: Arena, config: MarlConfig, own: MaasnConfig | None = None) -> None:
-        super().__init__(arena, config)
+    def __init__(self, world_set: WorldSet, config: MarlConfig, own: MaasnConfig | None = None) -> None:
+        super().__init__(world_set, config)
         self.own = own or MaasnConfig()
         self.actor: nn.Module = SemanticActor() if self.own.semantics else FlatActor()
         decomposed = self.own.decomposition
-        self._critic = BlockCritic(self.own.mixing, arena.num_nodes) if decomposed else TeamCritic()
+        self._critic = BlockCritic(self.own.mixing, world_set.num_nodes) if decomposed else TeamCritic()
         self._actor_steps = torch.optim.Adam(self.actor.parameters(), lr=config.learning_rate)
         self._critic_steps = torch.optim.Adam(self._critic.parameters(), lr=config.learning_rate)
-        self._echo = EchoModel(arena, self.own.units, config.seed) if self.own.augmentation else None
-        self.synthetic_share = self.own.most_synthetic * max(0.0, self._echo.explained) if self._echo else 0.0
+        self._echo_network = (
+            EchoStateNetwork(world_set, self.own.units, config.seed) if self.own.augmentation else None
+        )
+        self.synthetic_share = (
+            self.own.most_synthetic * max(0.0, self._echo_network.explained) if self._echo_network else 0.0
+        )
         """Share of synthetic samples in a minibatch."""
-        self._relative = (arena.sizes.double() / arena.sizes.double().mean()).float()
+        self._relative = (world_set.sizes.double() / world_set.sizes.double().mean()).float()
 
     def update(self) -> None:
         """Critic on what slots did cost or would have, then actor through the critic."""
-        arena, config = self.arena, self.config
+        world_set, config = self.world_set, self.config
         slots = self.memory.sample(config.batch, self.generator)
-        features = arena.features(slots.slot, slots.world, slots.before)
+        features = world_set.features(slots.slot, slots.world, slots.before)
         goal, chosen = self._goals(slots)
-        value = self._critic(features, arena.bits_of(chosen))
+        value = self._critic(features, world_set.bits_of(chosen))
         if self.own.decomposition:
-            blocks = arena.sizes.numel()
+            blocks = world_set.sizes.numel()
             goal = goal * blocks / self._relative
         else:
             goal = goal.sum(dim=1)
         descend(self._critic_steps, (value - goal).square().mean())
-        scores = self.actor(features, arena.distance)
+        scores = self.actor(features, world_set.distance)
         noisy = scores + config.noise * gumbel_like(scores, self.generator)
-        choice = soft_choice(noisy, arena.bits_of(arena.fill(noisy.detach())), self.own.temperature)
+        choice = soft_choice(noisy, world_set.bits_of(world_set.fill(noisy.detach())), self.own.temperature)
         cost = self._critic(features, choice)
         cost = (cost * self._relative).mean() if self.own.decomposition else cost.mean()
         descend(self._actor_steps, cost + 1e-3 * scores.square().mean())
 
     def _goals(self, slots: Slots) -> tuple[Tensor, Tensor]:
         """Cost of each block and the holders it belongs to, both (samples, blocks); some synthetic."""
-        arena = self.arena
-        goal = arena.block_costs(slots.slot, slots.world, slots.before, slots.after)
+        world_set = self.world_set
+        goal = world_set.block_costs(slots.slot, slots.world, slots.before, slots.after)
         made = round(self.synthetic_share * slots.slot.numel())
-        if self._echo is None or made == 0:
+        if self._echo_network is None or made == 0:
             return goal, slots.after
         with torch.no_grad():
-            features = arena.features(slots.slot[:made], slots.world[:made], slots.before[:made])
+            features = world_set.features(slots.slot[:made], slots.world[:made], slots.before[:made])
             other = self.explore(features)
-        predicted = self._echo.tables[slots.world[:made], slots.slot[:made]]
-        update = arena.update_costs(slots.before[:made], other)
+        predicted = self._echo_network.tables[slots.world[:made], slots.slot[:made]]
+        update = world_set.update_costs(slots.before[:made], other)
         synthetic = predicted.gather(2, other[..., None])[..., 0] + update
         return torch.cat([synthetic, goal[made:]]), torch.cat([other, slots.after[made:]])

@@ -9,9 +9,9 @@ from copy import deepcopy
 import torch
 
 from policy.learn.marl.actors import FlatActor, gumbel_like, soft_choice
-from policy.learn.marl.arena import Arena
 from policy.learn.marl.base import Learner, MarlConfig, descend, soft_update
 from policy.learn.marl.critics import TeamCritic
+from policy.learn.marl.training_worlds import WorldSet
 
 
 class Maddpg(Learner):
@@ -19,8 +19,8 @@ class Maddpg(Learner):
 
     name = "maddpg"
 
-    def __init__(self, arena: Arena, config: MarlConfig, temperature: float = 1.0) -> None:
-        super().__init__(arena, config)
+    def __init__(self, world_set: WorldSet, config: MarlConfig, temperature: float = 1.0) -> None:
+        super().__init__(world_set, config)
         self.actor, self._critic = FlatActor(), TeamCritic()
         self._target = deepcopy(self._critic)
         self._temperature = temperature
@@ -29,19 +29,19 @@ class Maddpg(Learner):
 
     def update(self) -> None:
         """Critic by temporal difference, then actor through the critic."""
-        arena, config = self.arena, self.config
+        world_set, config = self.world_set, self.config
         slots = self.memory.sample(config.batch, self.generator)
-        features = arena.features(slots.slot, slots.world, slots.before)
-        goal = arena.block_costs(slots.slot, slots.world, slots.before, slots.after).sum(dim=1)
+        features = world_set.features(slots.slot, slots.world, slots.before)
+        goal = world_set.block_costs(slots.slot, slots.world, slots.before, slots.after).sum(dim=1)
         if config.discount:
             with torch.no_grad():
                 later, live = self.next_features(slots)
-                then = arena.bits_of(arena.fill(self.scores(later)))
+                then = world_set.bits_of(world_set.fill(self.scores(later)))
                 goal = goal + config.discount * live * self._target(later, then)
-        value = self._critic(features, arena.bits_of(slots.after))
+        value = self._critic(features, world_set.bits_of(slots.after))
         descend(self._critic_steps, (value - goal).square().mean())
         soft_update(self._target, self._critic)
         scores = self.scores(features)
         noisy = scores + config.noise * gumbel_like(scores, self.generator)
-        choice = soft_choice(noisy, arena.bits_of(arena.fill(noisy.detach())), self._temperature)
+        choice = soft_choice(noisy, world_set.bits_of(world_set.fill(noisy.detach())), self._temperature)
         descend(self._actor_steps, self._critic(features, choice).mean() + 1e-3 * scores.square().mean())

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from policy.learn.marl.actors import FlatActor, gumbel_like
-from policy.learn.marl.arena import Arena
 from policy.learn.marl.base import Learner, MarlConfig, descend
 from policy.learn.marl.critics import TeamCritic
+from policy.learn.marl.training_worlds import WorldSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,9 +46,14 @@ class Mappo(Learner):
     name = "mappo"
 
     def __init__(
-        self, arena: Arena, config: MarlConfig, clip: float = 0.2, passes: int = 3, entropy: float = 0.0
+        self,
+        world_set: WorldSet,
+        config: MarlConfig,
+        clip: float = 0.2,
+        passes: int = 3,
+        entropy: float = 0.0,
     ) -> None:
-        super().__init__(arena, config)
+        super().__init__(world_set, config)
         self.actor, self._critic = FlatActor(), TeamCritic(actions=False)
         self._clip, self._passes, self._entropy = clip, passes, entropy
         parameters = [*self.actor.parameters(), *self._critic.parameters()]
@@ -59,19 +64,19 @@ class Mappo(Learner):
 
     def episode(self) -> None:
         """Play some worlds once, then learn from them."""
-        arena, count = self.arena, min(self.config.worlds, self.arena.batch.num_worlds)
-        worlds = torch.randperm(arena.batch.num_worlds, generator=self.generator)[:count]
-        before, steps = arena.empty[worlds], []
-        for slot in range(arena.batch.num_slots):
+        world_set, count = self.world_set, min(self.config.worlds, self.world_set.batch.num_worlds)
+        worlds = torch.randperm(world_set.batch.num_worlds, generator=self.generator)[:count]
+        before, steps = world_set.empty[worlds], []
+        for slot in range(world_set.batch.num_slots):
             here = torch.full_like(worlds, slot)
-            features = arena.features(here, worlds, before)
+            features = world_set.features(here, worlds, before)
             with torch.no_grad():
                 scores = self.scores(features)
                 noisy = scores + gumbel_like(scores, self.generator)
-                after = arena.fill(noisy)
-                taken = arena.bits_of(after)
+                after = world_set.fill(noisy)
+                taken = world_set.bits_of(after)
                 chance = order_log_chance(scores, noisy, taken)
-            cost = arena.block_costs(here, worlds, before, after).sum(dim=1)
+            cost = world_set.block_costs(here, worlds, before, after).sum(dim=1)
             steps.append(Step(features=features, noisy=noisy, taken=taken, log_chance=chance, cost=cost))
             before = after
             self.env_steps += count

@@ -14,4 +14,4 @@ class Qmix(Vdn):
 
     def make_mixer(self) -> nn.Module:
         """Monotone in every node's value: the best joint action is each node's best."""
-        return MonotoneMixer(NUM_FEATURES, self.arena.num_nodes)
+        return MonotoneMixer(NUM_FEATURES, self.world_set.num_nodes)

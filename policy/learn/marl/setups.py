@@ -4,12 +4,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from policy.errors import SchemeError
-from policy.learn.marl.arena import Arena
 from policy.learn.marl.base import Learner, MarlConfig
 from policy.learn.marl.maasn_da import MaasnConfig, MaasnDa
 from policy.learn.marl.maddpg import Maddpg
 from policy.learn.marl.mappo import Mappo
 from policy.learn.marl.qmix import Qmix
+from policy.learn.marl.training_worlds import WorldSet
 from policy.learn.marl.vdn import Vdn
 from policy.play.own_files import file_of, own_object
 
@@ -46,12 +46,12 @@ class Setup:
     own: MaasnConfig | None = None
     """Of MAASN-DA alone."""
 
-    def make(self, arena: Arena, seed: int) -> Learner:
+    def make(self, world_set: WorldSet, seed: int) -> Learner:
         """A learner that has learnt nothing."""
         config = replace(self.config, seed=seed)
         if self.own is not None:
-            return MaasnDa(arena, config, self.own)
-        return learner_of(self.scheme)(arena, config)
+            return MaasnDa(world_set, config, self.own)
+        return learner_of(self.scheme)(world_set, config)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -20,9 +20,9 @@ from policy.learn.checkpoint import (
     versions,
     write_log,
 )
-from policy.learn.marl.arena import Arena, make_arena
 from policy.learn.marl.base import play
 from policy.learn.marl.setups import Setup
+from policy.learn.marl.training_worlds import WorldSet, make_world_set
 from policy.scenario import Scenario, load_scenario
 from policy.world.splits import world_seed
 
@@ -72,14 +72,14 @@ class CurvePoint:
 
 
 @lru_cache(maxsize=2)
-def arenas(scenario: str, training: int, validation: int) -> tuple[Arena, Arena, str, float]:
+def world_sets(scenario: str, training: int, validation: int) -> tuple[WorldSet, WorldSet, str, float]:
     """Training and validation worlds, a hash of all traces learnt from, and the CPU time it took, s."""
     began, made = time.process_time(), load_scenario(scenario)
     numbers = [world_seed("train", FIRST_TRAINING_WORLD + i) for i in range(training)]
-    train = make_arena(made, numbers)
+    train = make_world_set(made, numbers)
     spent = time.process_time() - began
     checks = [world_seed("validation", FIRST_VALIDATION_WORLD + i) for i in range(validation)]
-    return train, make_arena(made, checks), _digest(made, numbers), spent
+    return train, make_world_set(made, checks), _digest(made, numbers), spent
 
 
 def _digest(scenario: Scenario, numbers: Sequence[int]) -> str:
@@ -94,11 +94,11 @@ class MarlTrainer:
 
     def __init__(self, config: MarlTrainConfig) -> None:
         self.config = config
-        self._arena, self._judge, self.digest, self._cpu_s = arenas(
+        self._world_set, self._judge, self.digest, self._cpu_s = world_sets(
             config.scenario, config.worlds, config.validation_worlds
         )
         began = time.process_time()
-        self.learner = config.setup.make(self._arena, config.seed)
+        self.learner = config.setup.make(self._world_set, config.seed)
         self._best_weights = deepcopy(self.learner.actor.state_dict())
         self.history: list[CurvePoint] = []
         self._episode, self._best, self._since = (

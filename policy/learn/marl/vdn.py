@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from policy.learn.marl.actors import FlatActor, gumbel_like, mlp
-from policy.learn.marl.arena import Arena
 from policy.learn.marl.base import Learner, MarlConfig, descend, soft_update
+from policy.learn.marl.training_worlds import WorldSet
 from policy.learn.marl.view import NUM_FEATURES
 
 
@@ -32,7 +32,7 @@ class Utilities(nn.Module):
         self.idle = mlp(NUM_FEATURES)
 
     def forward(self, features: Tensor, distance: Tensor) -> Tensor:
-        """Saved seconds in units of the arena's scale, (samples, nodes, blocks)."""
+        """Saved seconds in units of the scale of the world set, (samples, nodes, blocks)."""
         made: Tensor = self.saves(features, distance)
         return made
 
@@ -49,14 +49,14 @@ class Vdn(Learner):
 
     name = "vdn"
 
-    def __init__(self, arena: Arena, config: MarlConfig) -> None:
-        super().__init__(arena, config)
+    def __init__(self, world_set: WorldSet, config: MarlConfig) -> None:
+        super().__init__(world_set, config)
         self.actor: Utilities = Utilities()
         self._mixer = self.make_mixer()
         self._target_actor, self._target_mixer = deepcopy(self.actor), deepcopy(self._mixer)
         parameters = [*self.actor.parameters(), *self._mixer.parameters()]
         self._steps = torch.optim.Adam(parameters, lr=config.learning_rate)
-        self._relative = (arena.sizes.double().mean() / arena.sizes).float()
+        self._relative = (world_set.sizes.double().mean() / world_set.sizes).float()
 
     def make_mixer(self) -> nn.Module:
         """How the nodes' values make the team's."""
@@ -64,28 +64,28 @@ class Vdn(Learner):
 
     def scores(self, features: Tensor) -> Tensor:
         """Savings a byte."""
-        made: Tensor = self.actor(features, self.arena.distance) * self._relative
+        made: Tensor = self.actor(features, self.world_set.distance) * self._relative
         return made
 
     def explore(self, features: Tensor) -> Tensor:
         """Values have a scale of their own: noise in standard deviations of the scores."""
         scores = self.scores(features)
         spread = scores.std(dim=(1, 2), keepdim=True) + 1e-6
-        return self.arena.fill(scores + self.config.noise * spread * gumbel_like(scores, self.generator))
+        return self.world_set.fill(scores + self.config.noise * spread * gumbel_like(scores, self.generator))
 
     def update(self) -> None:
         """One step on the squared temporal difference."""
-        arena, config = self.arena, self.config
+        world_set, config = self.world_set, self.config
         slots = self.memory.sample(config.batch, self.generator)
-        features = arena.features(slots.slot, slots.world, slots.before)
-        goal = arena.block_costs(slots.slot, slots.world, slots.before, slots.after).sum(dim=1)
+        features = world_set.features(slots.slot, slots.world, slots.before)
+        goal = world_set.block_costs(slots.slot, slots.world, slots.before, slots.after).sum(dim=1)
         if config.discount:
             with torch.no_grad():
                 later, live = self.next_features(slots)
-                then = arena.bits_of(arena.fill(self.scores(later)))
-                values = self._target_actor.values(later, arena.distance, then)
+                then = world_set.bits_of(world_set.fill(self.scores(later)))
+                values = self._target_actor.values(later, world_set.distance, then)
                 goal = goal + config.discount * live * self._target_mixer(values, later.mean(dim=(1, 2)))
-        own = self.actor.values(features, arena.distance, arena.bits_of(slots.after))
+        own = self.actor.values(features, world_set.distance, world_set.bits_of(slots.after))
         value = self._mixer(own, features.mean(dim=(1, 2)))
         descend(self._steps, (value - goal).square().mean())
         soft_update(self._target_actor, self.actor)

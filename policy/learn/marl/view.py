@@ -9,7 +9,7 @@ import numpy as np
 
 from policy.interfaces import Bool, Float, Int
 from policy.learn.columns import columns, width_of
-from policy.learn.request_statistics import Habits, Single, overlap_matrix
+from policy.learn.request_statistics import RequestStatistics, Single, overlap_matrix
 from policy.scenario import Scenario
 
 VIEW = columns(
@@ -44,7 +44,7 @@ class View:
         config, catalog = scenario.config, scenario.catalog
         self._nodes, self._users = config.num_nodes, config.num_users
         self._members = np.vstack([catalog.members, np.zeros((1, catalog.num_blocks))]).astype(np.float32)
-        self._habits = Habits(
+        self._statistics = RequestStatistics(
             (worlds, config.num_users), scenario.families, overlap_matrix(catalog), config.num_nodes
         )
         shape = (worlds, self._nodes, catalog.num_blocks)
@@ -59,7 +59,7 @@ class View:
 
     def observe(self, requests: Int, cells: Int) -> None:
         """Take in one slot; both (worlds, users)."""
-        self._habits.observe(requests, cells)
+        self._statistics.observe(requests, cells)
         self._last = self._by_cell(self._members[requests], cells)
         self._slow = SLOW * self._slow + (1 - SLOW) * self._last
         self._asks += requests >= 0
@@ -69,7 +69,7 @@ class View:
     def features(self) -> Single:
         """Features of the next slot, (worlds, nodes, blocks, NUM_VIEW)."""
         ask = (self._asks + 1.4) / (self._slots + 2.0)
-        chance = (self._habits.mixture().whole * ask[:, :, None]).astype(np.float32)
+        chance = (self._statistics.mixture().whole * ask[:, :, None]).astype(np.float32)
         expected = self._by_cell(chance @ self._members[:-1], self._cells)
         made = np.empty((*expected.shape, NUM_VIEW), dtype=np.float32)
         for what, seen in (("expected", expected), ("last", self._last), ("slow", self._slow)):

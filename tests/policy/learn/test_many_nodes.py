@@ -5,9 +5,9 @@ import pytest
 
 from policy.config import FINDINGS
 from policy.interfaces import BlockCatalog
-from policy.learn.augur_votes import AugurVotesConfig
+from policy.learn.augur_many_nodes import AugurManyNodesConfig
 from policy.learn.value import classes_of
-from policy.place.copy_values import slot_votes
+from policy.place.copy_values import slot_copy_values
 from policy.play.rollout import rollout
 from policy.scenario import Scenario
 from policy.schemes.learned import ENTRY
@@ -42,8 +42,8 @@ def test_blocks_of_a_class_are_worth_their_size() -> None:
     asked = world.trace.requests[1]
     needs = classes.members[asked] & (asked >= 0)[:, None]
 
-    of_class = slot_votes(one_byte, world.delay, 1, needs)
-    of_block = slot_votes(scenario, world.delay, 1, world.needs(1))
+    of_class = slot_copy_values(one_byte, world.delay, 1, needs)
+    of_block = slot_copy_values(scenario, world.delay, 1, world.needs(1))
 
     sizes = catalog.sizes_bytes
     assert size < sizes.size
@@ -54,4 +54,4 @@ def test_blocks_of_a_class_are_worth_their_size() -> None:
 @pytest.mark.parametrize("changes", [{"samples": 0}, {"memory": 0.0}, {"update": -1.0}])
 def test_bad_settings_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="samples"):
-        AugurVotesConfig(**changes)  # type: ignore[arg-type]
+        AugurManyNodesConfig(**changes)  # type: ignore[arg-type]

@@ -2,18 +2,20 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.learn.request_statistics import NUM_FEATURES, Habits, overlap_matrix
+from policy.learn.request_statistics import NUM_FEATURES, RequestStatistics, overlap_matrix
 from policy.world.synthetic import findings_catalog
 
 FAMILIES = np.array([0, 0, 1, 1, 2])
 OVERLAP = np.where(FAMILIES[:, None] == FAMILIES, 0.5, 0.0) + 0.5 * np.eye(5)
 
 
-def _watched(requests: np.ndarray, cells: np.ndarray, families: np.ndarray, overlap: np.ndarray) -> Habits:
-    habits = Habits((1, requests.shape[1]), families, overlap, 2)
+def _watched(
+    requests: np.ndarray, cells: np.ndarray, families: np.ndarray, overlap: np.ndarray
+) -> RequestStatistics:
+    statistics = RequestStatistics((1, requests.shape[1]), families, overlap, 2)
     for asked, places in zip(requests, cells, strict=True):
-        habits.observe(asked[None], places[None])
-    return habits
+        statistics.observe(asked[None], places[None])
+    return statistics
 
 
 @given(seed=st.integers(0, 2**32 - 1))
@@ -37,10 +39,10 @@ def test_renumbering_users_and_models_renumbers_the_features(seed: int) -> None:
 def test_the_mixture_is_a_distribution_and_features_are_finite(seed: int) -> None:
     rng = np.random.default_rng(seed)
     requests, cells = rng.integers(-1, 5, size=(8, 3)), rng.integers(0, 2, size=(8, 3))
-    habits = _watched(requests, cells, FAMILIES, OVERLAP)
-    base, pair, ask = habits.features(cells[:1])
+    statistics = _watched(requests, cells, FAMILIES, OVERLAP)
+    base, pair, ask = statistics.features(cells[:1])
 
-    np.testing.assert_allclose(habits.mixture().whole.sum(axis=-1), 1.0)
+    np.testing.assert_allclose(statistics.mixture().whole.sum(axis=-1), 1.0)
     assert pair.shape == (1, 3, 5, NUM_FEATURES)
     assert all(np.isfinite(x).all() for x in (base, pair, ask))
 
@@ -58,11 +60,13 @@ def test_loyal_users_are_found_loyal_and_fickle_ones_fickle() -> None:
 def test_later_requests_leave_the_family_more_often() -> None:
     rng = np.random.default_rng(3)
     loyal = 2 * rng.integers(0, 2, size=(1, 20)) + rng.integers(0, 2, size=(40, 20))
-    habits = _watched(loyal, np.zeros((40, 20), dtype=np.int64), FAMILIES, OVERLAP)
+    statistics = _watched(loyal, np.zeros((40, 20), dtype=np.int64), FAMILIES, OVERLAP)
     kin = FAMILIES[loyal[-1]][:, None] == FAMILIES
-    soon, later = ((chance[0] * kin).sum(axis=-1) for chance in (habits.mixture().plain, habits.later()))
+    soon, later = (
+        (chance[0] * kin).sum(axis=-1) for chance in (statistics.mixture().plain, statistics.later())
+    )
 
-    np.testing.assert_allclose(habits.later().sum(axis=-1), 1.0)
+    np.testing.assert_allclose(statistics.later().sum(axis=-1), 1.0)
     assert (later < soon).all()
 
 
@@ -84,10 +88,10 @@ def test_the_forecaster_that_fits_is_trusted() -> None:
 
 def test_a_model_never_asked_twice_in_a_row_becomes_unlikely() -> None:
     requests = np.arange(42)[:, None] % 5 * np.ones((1, 6), dtype=np.int64)
-    habits = _watched(requests, np.zeros((42, 6), dtype=np.int64), FAMILIES, OVERLAP)
+    statistics = _watched(requests, np.zeros((42, 6), dtype=np.int64), FAMILIES, OVERLAP)
 
-    assert habits.repeat[0, 0] < 0.1
-    assert habits.mixture().whole[0, :, requests[-1, 0]].max() < 0.1
+    assert statistics.repeat[0, 0] < 0.1
+    assert statistics.mixture().whole[0, :, requests[-1, 0]].max() < 0.1
 
 
 def test_overlap_is_symmetric_and_one_on_the_diagonal() -> None:

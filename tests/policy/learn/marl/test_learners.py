@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from policy.config import FINDINGS
-from policy.learn.marl.arena import Arena, make_arena
+from policy.learn.marl.actor_scheme import ACTORS, ActorScheme
 from policy.learn.marl.base import Learner, MarlConfig, play
-from policy.learn.marl.echo import EchoModel
+from policy.learn.marl.echo_state import EchoStateNetwork
 from policy.learn.marl.maasn_da import MaasnConfig, MaasnDa
 from policy.learn.marl.maddpg import Maddpg
 from policy.learn.marl.mappo import Mappo
-from policy.learn.marl.player import ACTORS, ActorScheme
 from policy.learn.marl.qmix import Qmix
 from policy.learn.marl.setups import ABLATIONS, BEST, CHOICES, SPEEDS, ablated, episodes_in
+from policy.learn.marl.training_worlds import WorldSet, make_world_set
 from policy.learn.marl.vdn import Vdn
 from policy.play.rollout import rollout
 from policy.play.scheme import SchemeEntry
@@ -22,8 +22,8 @@ from policy.scenario import Scenario
 from policy.world.synthetic import synthetic_catalog
 
 CONFIG = MarlConfig(worlds=8, batch=8, learning_rate=1e-2, noise=0.3)
-LEARNERS: dict[str, Callable[[Arena, MarlConfig], Learner]] = {
-    "maasn-da": lambda arena, config: MaasnDa(arena, config, MaasnConfig(temperature=0.5, units=8)),
+LEARNERS: dict[str, Callable[[WorldSet, MarlConfig], Learner]] = {
+    "maasn-da": lambda world_set, config: MaasnDa(world_set, config, MaasnConfig(temperature=0.5, units=8)),
     "maddpg": Maddpg,
     "mappo": Mappo,
     "qmix": Qmix,
@@ -44,20 +44,20 @@ def _scenario() -> Scenario:
 
 
 @pytest.fixture(scope="module")
-def arena() -> Arena:
-    return make_arena(_scenario(), range(16))
+def world_set() -> WorldSet:
+    return make_world_set(_scenario(), range(16))
 
 
-def _trained(name: str, arena: Arena, episodes: int, discount: float = 0.0) -> Learner:
-    learner = LEARNERS[name](arena, replace(CONFIG, discount=discount))
+def _trained(name: str, world_set: WorldSet, episodes: int, discount: float = 0.0) -> Learner:
+    learner = LEARNERS[name](world_set, replace(CONFIG, discount=discount))
     for _ in range(episodes):
         learner.episode()
     return learner
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_the_same_seed_gives_the_same_actor(name: str, arena: Arena) -> None:
-    first, second = (_trained(name, arena, 2, discount=0.5) for _ in range(2))
+def test_the_same_seed_gives_the_same_actor(name: str, world_set: WorldSet) -> None:
+    first, second = (_trained(name, world_set, 2, discount=0.5) for _ in range(2))
 
     assert first.env_steps == 2 * 8 * 8
     for one, two in zip(first.actor.parameters(), second.actor.parameters(), strict=True):
@@ -68,32 +68,32 @@ def test_the_same_seed_gives_the_same_actor(name: str, arena: Arena) -> None:
 @pytest.mark.parametrize(
     "name", [*(pytest.param(n, marks=pytest.mark.slow) for n in ("maasn-da", "mappo")), "vdn"]
 )
-def test_a_popular_model_is_learnt_to_be_cached(name: str, arena: Arena) -> None:
-    wanted = play(arena, lambda features: features[..., 0] + features[..., 1])
-    blind = play(arena, lambda features: torch.zeros(features.shape[:3]))
-    learnt = play(arena, _trained(name, arena, 30).scores)
+def test_a_popular_model_is_learnt_to_be_cached(name: str, world_set: WorldSet) -> None:
+    wanted = play(world_set, lambda features: features[..., 0] + features[..., 1])
+    blind = play(world_set, lambda features: torch.zeros(features.shape[:3]))
+    learnt = play(world_set, _trained(name, world_set, 30).scores)
 
     assert learnt < blind - 0.6 * (blind - wanted)
 
 
-def test_costs_agree_with_the_batch(arena: Arena) -> None:
+def test_costs_agree_with_the_batch(world_set: WorldSet) -> None:
     draws = torch.Generator().manual_seed(0)
     worlds, slots = torch.arange(16), torch.full((16,), 3)
-    before, after = (arena.fill(torch.rand(16, 2, 18, generator=draws)) for _ in range(2))
-    costs = arena.block_costs(slots, worlds, before, after).sum(dim=1) * arena.scale_s
+    before, after = (world_set.fill(torch.rand(16, 2, 18, generator=draws)) for _ in range(2))
+    costs = world_set.block_costs(slots, worlds, before, after).sum(dim=1) * world_set.scale_s
 
-    torch.testing.assert_close(costs, arena.batch.costs(3, before, after), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(costs, world_set.batch.costs(3, before, after), rtol=1e-4, atol=1e-4)
 
 
-def test_the_echo_predicts_better_than_the_mean(arena: Arena) -> None:
-    echo = EchoModel(arena, units=16, seed=0)
+def test_the_echo_predicts_better_than_the_mean(world_set: WorldSet) -> None:
+    echo = EchoStateNetwork(world_set, units=16, seed=0)
 
     assert 0.05 < echo.explained < 1
-    assert echo.tables.shape == arena.batch.tables_s.shape
+    assert echo.tables.shape == world_set.batch.tables_s.shape
 
 
-def test_a_reservoir_of_zeros_is_mended(arena: Arena) -> None:
-    assert np.isfinite(EchoModel(arena, units=1, seed=3, radius=0.0).explained)
+def test_a_reservoir_of_zeros_is_mended(world_set: WorldSet) -> None:
+    assert np.isfinite(EchoStateNetwork(world_set, units=1, seed=3, radius=0.0).explained)
 
 
 @pytest.mark.parametrize("name", ACTORS)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from policy.config import FINDINGS
-from policy.learn.marl.arena import Arena, make_arena
 from policy.learn.marl.base import MarlConfig, play
 from policy.learn.marl.critics import MonotoneMixer
 from policy.learn.marl.qmix import Qmix
+from policy.learn.marl.training_worlds import WorldSet, make_world_set
 from policy.learn.marl.vdn import SumMixer, Vdn
 from policy.learn.marl.view import NUM_FEATURES
 from policy.scenario import Scenario
@@ -76,15 +76,15 @@ def test_the_monotone_mixer_is_torchrls() -> None:
 
 
 @pytest.fixture(scope="module")
-def arena() -> Arena:
+def world_set() -> WorldSet:
     catalog = synthetic_catalog(
         np.random.default_rng(1), models=8, blocks_per_model=6, families=3, shared=0.5
     )
-    return make_arena(Scenario(replace(FINDINGS, num_slots=6), catalog), range(8))
+    return make_world_set(Scenario(replace(FINDINGS, num_slots=6), catalog), range(8))
 
 
 @pytest.mark.parametrize("learner", [Vdn, Qmix])
-def test_learning_with_torchrls_mixer_gives_the_same_actor(learner: type[Vdn], arena: Arena) -> None:
+def test_learning_with_torchrls_mixer_gives_the_same_actor(learner: type[Vdn], world_set: WorldSet) -> None:
     qmixer, vdn_mixer = _mixers()
 
     class WithTheirs(learner):  # type: ignore[misc, valid-type]
@@ -96,11 +96,11 @@ def test_learning_with_torchrls_mixer_gives_the_same_actor(learner: type[Vdn], a
             return _Theirs(_with_weights_of(ours, made), needs_state=True)
 
     config = MarlConfig(worlds=8, batch=16, learning_rate=1e-2, noise=0.3, discount=0.3)
-    ours, theirs = learner(arena, config), WithTheirs(arena, config)
+    ours, theirs = learner(world_set, config), WithTheirs(world_set, config)
     for _ in range(EPISODES):
         ours.episode()
         theirs.episode()
 
-    assert play(arena, ours.scores) == pytest.approx(play(arena, theirs.scores), rel=1e-3)
+    assert play(world_set, ours.scores) == pytest.approx(play(world_set, theirs.scores), rel=1e-3)
     for one, two in zip(ours.actor.parameters(), theirs.actor.parameters(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)

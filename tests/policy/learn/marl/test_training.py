@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from policy.learn.checkpoint import load_checkpoint
+from policy.learn.marl.actor_scheme import load_actor
 from policy.learn.marl.base import MarlConfig, play
 from policy.learn.marl.maasn_da import MaasnConfig
-from policy.learn.marl.player import load_actor
 from policy.learn.marl.setups import LEARNERS, Setup
 from policy.learn.marl.training import CurvePoint, MarlTrainConfig, MarlTrainer
 

@@ -9,20 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policy.learn.marl.arena import Arena
+from policy.learn.marl.training_worlds import WorldSet
 from policy.learn.marl.view import NUM_VIEW
 
 RIDGE = 1e-1
 
 
-class EchoModel:
+class EchoStateNetwork:
     """One reservoir a block, all with the same random weights; a readout in closed form."""
 
-    def __init__(self, arena: Arena, units: int, seed: int, radius: float = 0.8, leak: float = 0.7) -> None:
+    def __init__(
+        self, world_set: WorldSet, units: int, seed: int, radius: float = 0.8, leak: float = 0.7
+    ) -> None:
         """Fit on the first three quarters of the worlds, measure the error on the rest.
 
         Args:
-            arena: Training worlds.
+            world_set: Training worlds.
             units: Size of the reservoir.
             seed: Source of the random weights.
             radius: Spectral radius.
@@ -33,12 +35,12 @@ class EchoModel:
         size = float(np.abs(np.linalg.eigvals(weights)).max())
         if size < 1e-6:  # a tiny sparse reservoir can be all zeros
             weights, size = np.eye(units), 1.0
-        nodes = arena.num_nodes
+        nodes = world_set.num_nodes
         self._inner = torch.tensor(weights * radius / size, dtype=torch.float32)
         inputs = draw.normal(size=(nodes * NUM_VIEW, units)) / np.sqrt(nodes * NUM_VIEW)
         self._inputs, self._leak = torch.tensor(inputs, dtype=torch.float32), leak
-        states = self._states(arena)
-        goals = (arena.batch.tables_s / arena.scale_s / self._sizes(arena)).transpose(0, 1)
+        states = self._states(world_set)
+        goals = (world_set.batch.tables_s / world_set.scale_s / self._sizes(world_set)).transpose(0, 1)
         cut = max(1, states.shape[1] * 3 // 4)
         x, y = states[:, :cut].flatten(0, 2), goals[:, :cut].flatten(0, 2)
         inner = x.T @ x + RIDGE * len(x) / 1e3 * torch.eye(x.shape[1])
@@ -48,17 +50,17 @@ class EchoModel:
         gap = (found - true).square().mean()
         self.explained = float(1 - gap / (true - true.mean(dim=(0, 1, 2))).square().mean())
         """Share of the variance of held-out tables that is predicted; 0 or less: useless."""
-        self.tables = (states @ self._readout).clamp(min=0).transpose(0, 1) * self._sizes(arena)
-        """Predicted tables in units of the arena's scale, (worlds, slots, blocks, 2^nodes)."""
+        self.tables = (states @ self._readout).clamp(min=0).transpose(0, 1) * self._sizes(world_set)
+        """Predicted tables in units of the scale of the world set, (worlds, slots, blocks, 2^nodes)."""
 
     @staticmethod
-    def _sizes(arena: Arena) -> Tensor:
-        return (arena.sizes.double() / arena.sizes.double().mean()).float()[:, None]
+    def _sizes(world_set: WorldSet) -> Tensor:
+        return (world_set.sizes.double() / world_set.sizes.double().mean()).float()[:, None]
 
-    def _states(self, arena: Arena) -> Tensor:
+    def _states(self, world_set: WorldSet) -> Tensor:
         """Reservoir states beside the inputs, (slots, worlds, blocks, units + inputs + 1)."""
-        slots, worlds, _, blocks, _ = arena.view.shape
-        seen = arena.view.permute(0, 1, 3, 2, 4).reshape(slots, worlds, blocks, -1)
+        slots, worlds, _, blocks, _ = world_set.view.shape
+        seen = world_set.view.permute(0, 1, 3, 2, 4).reshape(slots, worlds, blocks, -1)
         state, made = torch.zeros((worlds, blocks, self._inner.shape[0])), []
         for now in seen:
             fresh = torch.tanh(now @ self._inputs + state @ self._inner)

@@ -1,8 +1,9 @@
 """Augur for any number of nodes: the same forecast, the value of a copy factored over nodes.
 
-Tables of all sets of nodes grow as 2^nodes; here sampled future slots are turned into votes for copies
+Tables of all sets of nodes grow as 2^nodes; here sampled future slots are turned into values of copies
 (`place.copy_values`), which add up over nodes, so work grows as blocks x users x nodes. What a copy saves is
-its size times a number that depends only on which models need it, so votes are cast for classes of blocks.
+its size times a number that depends only on which models need it, so values are computed for
+classes of blocks.
 """
 
 from dataclasses import dataclass, replace
@@ -15,20 +16,20 @@ from policy.learn.demand import DemandModel
 from policy.learn.forecast import Forecaster
 from policy.learn.motion import place_draws
 from policy.learn.value import classes_of, draw_requests, spread_draws
-from policy.place.copy_values import Votes, place_by_votes, slot_votes
+from policy.place.copy_values import CopyValues, place_by_copy_values, slot_copy_values
 from policy.play.scheme import Observation, Placement
 from policy.scenario import Scenario
 from policy.world.cheap_radio import ProxyDelay, link_snr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AugurVotesConfig:
+class AugurManyNodesConfig:
     """Settings of the factored policy."""
 
     samples: int = 16
     """Sampled slots behind each decision."""
     memory: float = 1.0
-    """Weight of the newest votes in their running mean."""
+    """Weight of the newest values in their running mean."""
     update: float = 0.5
     """Share of the update cost that a copy must earn at once; it may stay for several slots."""
 
@@ -37,7 +38,7 @@ class AugurVotesConfig:
             raise ValueError(f"need samples >= 1, memory in (0, 1] and update >= 0, got {self}")
 
 
-class AugurVotes:
+class AugurManyNodes:
     """Plays one world; see the module."""
 
     def __init__(
@@ -45,10 +46,10 @@ class AugurVotes:
         scenario: Scenario,
         rng: np.random.Generator,
         model: DemandModel,
-        config: AugurVotesConfig | None = None,
+        config: AugurManyNodesConfig | None = None,
     ) -> None:
         self._scenario, self._rng = scenario, rng
-        self._config = config or AugurVotesConfig()
+        self._config = config or AugurManyNodesConfig()
         self._forecaster = Forecaster(scenario, model)
         self._classes = classes_of(scenario.catalog.members)
         self._first = np.unique(self._classes.of_block, return_index=True)[1]
@@ -58,20 +59,21 @@ class AugurVotes:
             BlockCatalog(sizes_bytes=np.ones(self._first.size, dtype=np.int64), members=members),
         )
         self._members = np.vstack([members, np.zeros((1, self._first.size), dtype=bool)])
-        self._votes: Votes | None = None
+        self._values: CopyValues | None = None
 
     def decide(self, observation: Observation) -> Placement:
-        """Forecast, sample, vote, place."""
+        """Forecast, sample, value copies, place."""
         scenario, config = self._scenario, self._scenario.config
         chance = self._forecaster.chance(observation.history, observation.slot)[0]
         newest = self._sampled(observation, chance)
         weight = max(self._config.memory, 1 / (observation.slot + 1))
-        self._votes = newest if self._votes is None else self._votes.blend(newest, weight)
+        self._values = newest if self._values is None else self._values.blend(newest, weight)
         sizes, of_block = scenario.catalog.sizes_bytes.astype(np.float64), self._classes.of_block
         price = self._config.update * config.update_weight * 8.0 * sizes
-        holds = place_by_votes(
-            Votes(
-                copy_s=self._votes.copy_s[:, of_block] * sizes, first_s=self._votes.first_s[of_block] * sizes
+        holds = place_by_copy_values(
+            CopyValues(
+                copy_s=self._values.copy_s[:, of_block] * sizes,
+                first_s=self._values.first_s[of_block] * sizes,
             ),
             scenario.catalog.sizes_bytes,
             scenario.capacity_bytes,
@@ -81,8 +83,8 @@ class AugurVotes:
         )
         return Placement(holds=holds, message_bytes=message_bytes(scenario))
 
-    def _sampled(self, observation: Observation, chance: Float) -> Votes:
-        """Mean votes of sampled next slots for a byte of each class."""
+    def _sampled(self, observation: Observation, chance: Float) -> CopyValues:
+        """Mean value of copies in sampled next slots for a byte of each class."""
         radio, node_xy = self._scenario.config.radio, observation.history.node_xy
         samples, users = self._config.samples, chance.shape[0]
         places = self._forecaster.places(place_draws(self._rng, samples, users))
@@ -93,12 +95,12 @@ class AugurVotes:
             coherent=radio.combining == "coherent",
         )
         kept = observation.history.devices()
-        total: Votes | None = None
+        total: CopyValues | None = None
         for sample in range(samples):
             needs = self._members[asked[sample]]
             needs = needs if kept is None else needs & ~kept[:, self._first]
-            votes = slot_votes(self._one_byte, delay, sample, needs, observation.history.rules)
-            total = votes if total is None else total.blend(votes, 1 / (sample + 1))
+            values = slot_copy_values(self._one_byte, delay, sample, needs, observation.history.rules)
+            total = values if total is None else total.blend(values, 1 / (sample + 1))
         if total is None:
             raise ValueError("no samples")
         return total

@@ -13,7 +13,7 @@ from policy.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Arena:
+class WorldSet:
     """Worlds of one scenario with all that never reacts to caching."""
 
     batch: WorldBatch
@@ -64,13 +64,13 @@ class Arena:
         return update * (self.batch.scenario.config.update_weight / self.scale_s)
 
 
-def make_arena(scenario: Scenario, seeds: Sequence[int]) -> Arena:
+def make_world_set(scenario: Scenario, seeds: Sequence[int]) -> WorldSet:
     """Draw worlds, one a seed, and precompute everything."""
     worlds = [scenario.world(seed) for seed in seeds]
     batch = batch_worlds(worlds)
     cells = np.stack([world.trace.cells() for world in worlds])
     view = precompute(scenario, batch.requests.numpy(), cells)
-    return Arena(
+    return WorldSet(
         batch=batch,
         view=torch.from_numpy(view),
         distance=torch.from_numpy(node_distance(worlds[0].trace.node_xy, scenario.config.area_m)),
