@@ -11,6 +11,7 @@
     ├── CapacityError             the store has no room for it
     │   └── EvictGoalError        so much cannot be freed
     ├── CheckpointError           a file of a checkpoint is damaged, of an unknown form, or refused
+    │   └── NotWeightsError       a pickle holds something else than weights
     ├── CodecError                (exit code 3) a payload cannot be decoded
     ├── BadFileError              a file is not what its format says (also a ValueError)
     │   ├── ManifestError         a manifest that breaks a rule
@@ -143,6 +144,10 @@ class PlanOutdatedError(PBStoreError):
 
 class CheckpointError(PBStoreError):
     """A checkpoint's file is damaged, of an unknown form, or of a form that is refused."""
+
+
+class NotWeightsError(CheckpointError):
+    """A file holds no weights by name: it is something else that is called so."""
 
 
 class CodecError(PBStoreError):

@@ -1,5 +1,5 @@
-"""The error of reading and converting checkpoints: it stands in the tree of `pbstore.errors`."""
+"""The errors of reading and converting checkpoints: they stand in the tree of `pbstore.errors`."""
 
-from pbstore.errors import CheckpointError
+from pbstore.errors import CheckpointError, NotWeightsError
 
-__all__ = ["CheckpointError"]
+__all__ = ["CheckpointError", "NotWeightsError"]

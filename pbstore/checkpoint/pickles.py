@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbstore.checkpoint.errors import CheckpointError
+from pbstore.checkpoint.errors import CheckpointError, NotWeightsError
 from pbstore.checkpoint.lookalike import HEAD_BYTES, what_it_is
 
 if TYPE_CHECKING:
@@ -40,10 +40,6 @@ _STATES = re.compile(
 )
 _NO_WEIGHTS = re.compile(r"optim|sched|scaler|rng|sampler|callbacks|loops", re.IGNORECASE)
 _MAX_DEPTH = 32
-
-
-class NotWeightsError(CheckpointError):
-    """A file holds no weights by name: it is something else that is called so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ import json
 import pickle
 import re
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 import numpy as np
 import pytest
@@ -18,6 +20,10 @@ from pbstore import errors
 from pbstore.errors import PBStoreError
 
 SAMPLES = {"str": "a" * 12, "int": 5, "float": 1.5}
+
+
+for _module in walk_packages(pbstore.__path__, "pbstore."):  # or their errors are not known here
+    import_module(_module.name)
 
 
 def all_errors(kind: type = PBStoreError) -> Iterator[type]:
