@@ -174,6 +174,21 @@ def test_a_large_tensor_of_a_hot_model_is_mapped_and_not_copied(
     ]  # a short last piece
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_large_tensor_that_was_cut_elsewhere_is_loaded_too(
+    options: dict[str, bool], store: DiskBlockStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest.cut, "__defaults__", (CUT,))
+    monkeypatch.setattr(ingest, "PAGE_BYTES", 1)  # as earlier versions cut
+    expected = {name: torch.randn(shape) for name, shape in {"a": (500, 768), "b": (70_000, 25)}.items()}
+    (tmp_path / "m").mkdir()
+    save_file(expected, tmp_path / "m" / "model.safetensors")
+    store.add(tmp_path / "m", "m", form="hot")
+    assert all(tensor.pieces[0].raw_bytes % PAGE for tensor in store.tensors("m"))
+
+    check_each_has_its_own(load_state_dict(store, "m", **options), expected)
+
+
 def test_no_hole_is_punched_into_a_pack_while_a_large_tensor_is_mapped_from_it(
     store: DiskBlockStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
