@@ -11,8 +11,8 @@ from radio.inputs import as_complex, as_generator, as_mask, as_real
 from radio.problem import OK, OnDeadUser
 from radio.snr import rate_bit_s_hz
 from radio.solve import solve_broadcast
-from radio.subbands import solve_subbands
-from radio.types import ComplexArray, FloatArray
+from radio.subbands import SubbandResult, solve_subbands
+from radio.types import BoolArray, ComplexArray, FloatArray
 
 __all__ = ["GridResult", "solve_grid"]
 
@@ -88,15 +88,26 @@ def solve_grid(
     noise = np.broadcast_to(as_real("noise_w", noise_w), csi.shape[1:2]) / len(csi)
     w = _mean_of_groups(each.w, group)
     if each.status == OK:
-        mean = _mean_of_groups(csi, group)
-        equal = power / len(csi)
-        alone = solve_broadcast(mean, equal, noise, holders, waiting, rng=generator, on_dead_user="drop")
         held = as_mask("holders", holders, len(power)) & (power > 0)
-        root = (np.sqrt(power) * held)[:, None]
         random = random_start((num_starts, *w.shape), generator).astype(np.complex128)
-        known = np.stack([w, alone.w[..., 0]]) / np.where(root > 0, root, 1.0)
+        mean, equal = _mean_of_groups(csi, group), power / len(csi)
+        alone = solve_broadcast(mean, equal, noise, held, waiting, rng=generator, on_dead_user="drop")
+        root = (np.sqrt(power) * held)[:, None]
         g = csi[:, waiting] * root / np.sqrt(noise[waiting])[:, None, None]
+        known = np.stack([w, alone.w[..., 0]]) / np.where(root > 0, root, 1.0)
         w = root * _climb(g, np.concatenate([known, random]), group, num_iterations)
+    return _result(csi, w, group, noise, waiting, each)
+
+
+def _result(
+    csi: ComplexArray,
+    w: ComplexArray,
+    group: Groups,
+    noise: FloatArray,
+    waiting: BoolArray,
+    each: SubbandResult,
+) -> GridResult:
+    """The answer, recomputed from the beams; `each` has the bound, and the rate if nobody can be served."""
     received = np.einsum("bkna,bna->bk", csi, w[group])
     snr = np.where(waiting, np.abs(received) ** 2 / noise, 0.0)
     least = np.where(waiting, rate_bit_s_hz(snr).mean(axis=0), np.inf).min()
