@@ -174,7 +174,7 @@ class ScenarioConfig:
     capacity_bytes: tuple[float, ...] = ()
     """Room of each node, bytes: one value for all, or one each; empty: `capacity_share` rules."""
     capacity_share: float = 0.22
-    """Room of each node as a share of the catalogue's deduplicated bytes."""
+    """Room of each node as a share of the catalog's deduplicated bytes."""
     update_weight: float = 0.1
     """Cost of one second of cache-update transfer, in seconds of delay."""
     update_budget_bytes: float = math.inf

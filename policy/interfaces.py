@@ -119,7 +119,7 @@ class BlockCatalog:
 
     @classmethod
     def load(cls, path: Path) -> "BlockCatalog":
-        """Read what `save` wrote; raises ValueError when it is not a catalogue."""
+        """Read what `save` wrote; raises ValueError when it is not a catalog."""
         try:
             data = read_npz(path, _CATALOG_ARRAYS)
             return cls(
@@ -131,7 +131,7 @@ class BlockCatalog:
                 block_names=tuple(map(str, data["block_names"].ravel())),
             )
         except (ValueError, TypeError, OverflowError) as error:
-            raise ValueError(f"{path} is not a block catalogue: {error}") from error
+            raise ValueError(f"{path} is not a block catalog: {error}") from error
 
 
 _CATALOG_ARRAYS = {
@@ -142,17 +142,17 @@ _CATALOG_ARRAYS = {
     "model_names": "U",
     "block_names": "U",
 }
-"""What a catalogue's file holds, by kind of number."""
+"""What a catalog's file holds, by kind of number."""
 
 
 def _check_catalog(sizes: Int, members: Bool, requires: Int) -> None:
-    """Refuse what is not a catalogue, with one line that says why."""
+    """Refuse what is not a catalog, with one line that says why."""
     if sizes.ndim != 1 or members.ndim != 2 or members.shape[1] != sizes.size:
         raise ValueError(
             f"need sizes (blocks,) and members (models, blocks), got {sizes.shape}, {members.shape}"
         )
     if sizes.size == 0 or members.shape[0] == 0:
-        raise ValueError(f"the catalogue is empty: {members.shape[0]} models, {sizes.size} blocks")
+        raise ValueError(f"the catalog is empty: {members.shape[0]} models, {sizes.size} blocks")
     if (sizes <= 0).any():
         raise ValueError(
             f"every block needs a size > 0 bytes, got {int(sizes.min())} at {int(sizes.argmin())}"

@@ -1,4 +1,4 @@
-"""A scenario (settings and catalogue) and the worlds drawn from it."""
+"""A scenario (settings and catalog) and the worlds drawn from it."""
 
 import logging
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is decided about: a config and a catalogue, checked against one another."""
+    """What is decided about: a config and a catalog, checked against one another."""
 
     config: ScenarioConfig
     catalog: BlockCatalog

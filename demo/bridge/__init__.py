@@ -1,1 +1,1 @@
-"""Where the libraries meet: a store as a catalogue, the radio as a delay model, shapes of architectures."""
+"""Where the libraries meet: a store as a catalog, the radio as a delay model, shapes of architectures."""

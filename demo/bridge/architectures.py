@@ -1,7 +1,7 @@
-"""Catalogues of the architectures that the origin paper used, from their exact tensor shapes.
+"""Catalogs of the architectures that the origin paper used, from their exact tensor shapes.
 
 Models are built on torch's meta device from their published configurations: real sizes, real sharing between
-a base and its frozen-bottom or LoRA children, no weights. Results on such a catalogue are labelled so.
+a base and its frozen-bottom or LoRA children, no weights. Results on such a catalog are labelled so.
 """
 
 import re

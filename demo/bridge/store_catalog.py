@@ -1,4 +1,4 @@
-"""A block store dressed as what `policy` knows: a catalogue of blocks."""
+"""A block store dressed as what `policy` knows: a catalog of blocks."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ SMALL_BLOCK_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class StoreCatalog:
-    """A catalogue of what a store holds."""
+    """A catalog of what a store holds."""
 
     catalog: BlockCatalog
     """Coded sizes, and which model needs which unit."""
     units: tuple[tuple[BlockId, ...], ...]
-    """Stored blocks of each column of the catalogue, each one behind the blocks that it needs."""
+    """Stored blocks of each column of the catalog, each one behind the blocks that it needs."""
 
 
-def catalogue_from_store(
+def catalog_from_store(
     store: DiskBlockStore, bases: Mapping[str, str | None] | None = None, small_bytes: int = SMALL_BLOCK_BYTES
 ) -> StoreCatalog:
-    """The catalogue of a store's models, in the form in which the blocks are stored: raw, delta or derived.
+    """The catalog of a store's models, in the form in which the blocks are stored: raw, delta or derived.
 
     Blocks below `small_bytes` that exactly the same models need (biases, norms, headers) count as one unit of
     placement: no policy could treat them differently to any effect.

@@ -33,10 +33,10 @@ def evaluate(
     ] = "validation",
     first_world: Annotated[int, typer.Option(min=0, help="Number of the first world in the split.")] = 0,
     catalog: Annotated[
-        Path | None, typer.Option(help="A block catalogue (.npz of `BlockCatalog.save`) to use instead.")
+        Path | None, typer.Option(help="A block catalog (.npz of `BlockCatalog.save`) to use instead.")
     ] = None,
     catalog_from: Annotated[
-        Path | None, typer.Option(help="A block store whose models are the catalogue.")
+        Path | None, typer.Option(help="A block store whose models are the catalog.")
     ] = None,
     trace: Annotated[
         Path | None,
@@ -57,7 +57,7 @@ def evaluate(
     ] = "",
     trace_objects: Annotated[
         Literal["models", "rank"],
-        typer.Option(help="What the file asks for: models of the catalogue, or anything, ranked by demand."),
+        typer.Option(help="What the file asks for: models of the catalog, or anything, ranked by demand."),
     ] = "models",
     radio: Annotated[
         Literal["cheap", "beamformers"],

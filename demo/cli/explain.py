@@ -23,7 +23,7 @@ def explain(
         Path | None, typer.Option(help="A checkpoint of `pbcast train`; default: the shipped weights.")
     ] = None,
     catalog: Annotated[
-        Path | None, typer.Option(help="A block catalogue (.npz of `BlockCatalog.save`) to use instead.")
+        Path | None, typer.Option(help="A block catalog (.npz of `BlockCatalog.save`) to use instead.")
     ] = None,
     left_out: Annotated[int, typer.Option(min=0, help="Blocks listed that were not cached, a node.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the policy's draws.")] = 0,

@@ -28,7 +28,7 @@ def replay_slot(
 
     Args:
         network: Nodes and devices as the previous slot left them.
-        units: Stored blocks of each column of the catalogue.
+        units: Stored blocks of each column of the catalog.
         placement: Which node caches which unit, (nodes, units).
         outcome: The simulated slot: its transfers and broadcasts.
         kept: What each device still has, (users, units); None when devices keep nothing.

@@ -1,8 +1,8 @@
-"""The ladder from coarse caching to the bound, on several catalogues and capacities, on held-out test worlds.
+"""The ladder from coarse caching to the bound, on several catalogs and capacities, on held-out test worlds.
 
     python -m demo.experiments.ladder [findings shapes zoo-small zoo-full] [--worlds N] ...
 
-Writes `results/ladder-<name>.json`, `.md` and `.png` for each catalogue. Finished episodes are kept in the
+Writes `results/ladder-<name>.json`, `.md` and `.png` for each catalog. Finished episodes are kept in the
 cache folder of pbcast: a second call goes on where the first one stopped.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from demo.bridge.beamformed import beamformed_world
-from demo.experiments.catalogues import CATALOGUES
+from demo.experiments.catalogs import CATALOGS
 from demo.experiments.options import experiment_parser
 from demo.show.evaluation import markdown_capacities, markdown_rungs, markdown_table
 from demo.show.ladder import draw_capacities, draw_ladder
@@ -56,20 +56,20 @@ SWEEP = (
 REFERENCES = (*RUNGS, "lru", "trimcaching-gen")
 """Schemes that all others are compared with in the committed files."""
 CAPACITIES = (0.05, 0.1, 0.2, 0.4, 0.6)
-"""Room of a node as shares of the catalogue's deduplicated bytes: the design's sweep."""
+"""Room of a node as shares of the catalog's deduplicated bytes: the design's sweep."""
 DEFAULT = ("findings", "shapes", "zoo-small")
 SLOW_BLOCKS = 200
-"""Catalogues with more blocks than this leave out the schemes whose cost grows fastest."""
+"""Catalogs with more blocks than this leave out the schemes whose cost grows fastest."""
 SLOW = ("m-pso", "price")
 
 
 def scenario_of(name: str, capacity_share: float | None = None) -> Scenario:
-    """The prototype's cells, users, requests and wires around a catalogue.
+    """The prototype's cells, users, requests and wires around a catalog.
 
-    Without a share, nodes have the prototype's room, on other catalogues room for 1.1 of the largest model
+    Without a share, nodes have the prototype's room, on other catalogs room for 1.1 of the largest model
     kept whole, so that coarse caching is not shut out.
     """
-    catalog = _catalogue(name)
+    catalog = _catalog(name)
     if capacity_share is not None:
         config = replace(FINDINGS, name=name, capacity_bytes=(), capacity_share=capacity_share)
     elif name == "findings":
@@ -80,8 +80,8 @@ def scenario_of(name: str, capacity_share: float | None = None) -> Scenario:
 
 
 @cache
-def _catalogue(name: str) -> BlockCatalog:
-    return CATALOGUES[name]()
+def _catalog(name: str) -> BlockCatalog:
+    return CATALOGS[name]()
 
 
 def schemes_of(scenario: Scenario) -> list[str]:
@@ -104,7 +104,7 @@ def _runs(scenario: Scenario, name: str) -> bool:
 
 
 def climb(name: str, options: argparse.Namespace) -> None:
-    """Play one catalogue's ladder and its sweep, and write what came out."""
+    """Play one catalog's ladder and its sweep, and write what came out."""
     scenario = scenario_of(name)
     full = _play(scenario, schemes_of(scenario), options.worlds, options.bound_worlds, options)
     sweep = {
@@ -160,7 +160,7 @@ def _play(
 def main() -> None:
     """Read the command line and climb."""
     parser = experiment_parser(__doc__, RESULTS)
-    parser.add_argument("names", nargs="*", choices=[[], *CATALOGUES], default=[])
+    parser.add_argument("names", nargs="*", choices=[[], *CATALOGS], default=[])
     parser.add_argument("--worlds", type=int, default=64)
     parser.add_argument("--sweep-worlds", type=int, default=16)
     parser.add_argument("--bound-worlds", type=int, default=16)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from demo.experiments.catalogues import zoo_catalog
+from demo.experiments.catalogs import zoo_catalog
 from demo.experiments.options import out_option
 from demo.zoo.cache import cache_root
 from policy.config import FINDINGS
@@ -29,7 +29,7 @@ WORLDS = 16
 
 
 def play(catalog: BlockCatalog, room: float) -> tuple[Scenario, Evaluation]:
-    """All schemes on a form of the catalogue."""
+    """All schemes on a form of the catalog."""
     scenario = Scenario(replace(FINDINGS, name="zoo-form", capacity_bytes=(room,)), catalog)
     folder = cache_root() / "evaluations"
     return scenario, evaluate(

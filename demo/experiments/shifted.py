@@ -47,7 +47,7 @@ def shifted_configs() -> dict[str, ScenarioConfig]:
 
 
 def shifted_scenarios() -> dict[str, Scenario]:
-    """All of `shifted_configs` with the prototype's catalogue, and one with a new catalogue."""
+    """All of `shifted_configs` with the prototype's catalog, and one with a new catalog."""
     made = {name: Scenario(config, findings_catalog()) for name, config in shifted_configs().items()}
     catalog = new_catalog()
     made["new catalogue"] = Scenario(replace(FINDINGS, name="new catalogue"), catalog)

@@ -7,19 +7,14 @@ from policy.config import ScenarioConfig
 from policy.interfaces import BlockCatalog
 from radio import RadioConfig
 
-PLACEMENTS = {
-    # name in the report: entry in the registry of `policy.schemes`
-    "whole-model": "whole-model",
-    "block-popularity": "popularity",
-    "block-greedy": "ewma-greedy",
-    "learned": "learned",
-}
+PLACEMENTS = ("whole-model", "popularity", "ewma-greedy", "learned")
+"""Schemes of a run, by their names in the registry of `policy.schemes`."""
 VARIANTS = ("", "+no-migration", "+no-comp", "+no-comp+no-migration")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """What one run does. The scenario is the design's default on the zoo's real catalogue."""
+    """What one run does. The scenario is the design's default on the zoo's real catalog."""
 
     size: str = "small"
     """Size of the zoo: `small` or `full`."""
@@ -56,7 +51,7 @@ class RunConfig:
             )
 
     def scenario(self, catalog: BlockCatalog) -> ScenarioConfig:
-        """The scenario of this run over a catalogue."""
+        """The scenario of this run over a catalog."""
         base = ScenarioConfig()
         room = self.device_models * float(catalog.model_bytes.max())
         return replace(
@@ -79,9 +74,3 @@ def scheme_names() -> tuple[str, ...]:
 def replayable() -> tuple[str, ...]:
     """Schemes whose plans move stored blocks, so that real stores can follow: not the coarse ones."""
     return tuple(name for name in scheme_names() if not name.startswith("whole-model"))
-
-
-def registry_name(name: str) -> str:
-    """The name of a scheme in the registry of `policy.schemes`."""
-    placement, plus, switches = name.partition("+")
-    return PLACEMENTS[placement] + plus + switches

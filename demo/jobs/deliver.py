@@ -38,7 +38,7 @@ def deliver(
     Args:
         config: Settings.
         cloud: Store with every model.
-        offer: Its catalogue.
+        offer: Its catalog.
         world: The simulated world.
         zoo: The original models, to compare with.
         folder: Where the stores of nodes and devices are made; replaced.

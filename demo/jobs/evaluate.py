@@ -1,4 +1,4 @@
-"""An evaluation, its catalogue, worlds and radio from wherever they come: presets, files, stores, traces."""
+"""An evaluation, its catalog, worlds and radio from wherever they come: presets, files, stores, traces."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from demo.bridge.beamformed import beamformed_world
-from demo.bridge.store_catalog import catalogue_from_store
+from demo.bridge.store_catalog import catalog_from_store
 from demo.console import tell_count
 from demo.zoo.cache import usable_root
 from demo.zoo.errors import ZooError
@@ -29,9 +29,9 @@ class Worlds:
     scenario: str
     """Preset or file, see `policy.scenario.load_scenario`."""
     catalog: Path | None = None
-    """A catalogue's `.npz`."""
+    """A catalog's `.npz`."""
     catalog_from: Path | None = None
-    """A block store whose models are the catalogue."""
+    """A block store whose models are the catalog."""
     trace: TraceSource | None = None
     """A file of requests in place of drawn ones."""
     beamformers: bool = False
@@ -42,7 +42,7 @@ class Worlds:
 
     def __post_init__(self) -> None:
         if self.catalog is not None and self.catalog_from is not None:
-            raise ValueError("name one catalogue: --catalog or --catalog-from")
+            raise ValueError("name one catalog: --catalog or --catalog-from")
 
 
 def trace_source(path: Path, time_unit: TimeUnit, columns: str, objects: Objects) -> TraceSource:
@@ -60,11 +60,11 @@ def trace_source(path: Path, time_unit: TimeUnit, columns: str, objects: Objects
 
 
 def scenario_of(worlds: Worlds) -> Scenario:
-    """The scenario on its catalogue."""
+    """The scenario on its catalog."""
     catalog = BlockCatalog.load(worlds.catalog) if worlds.catalog is not None else None
     if worlds.catalog_from is not None:
         with open_store(worlds.catalog_from, read_only=True) as store:
-            catalog = catalogue_from_store(store).catalog
+            catalog = catalog_from_store(store).catalog
     return load_scenario(worlds.scenario, catalog)
 
 

@@ -15,7 +15,7 @@ _PACKAGES = ("pbcast", "torch", "transformers", "peft", "safetensors", "numpy", 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CatalogueReport:
+class CatalogReport:
     """What the library of models holds, in bytes measured on the disk."""
 
     models: int
@@ -84,7 +84,7 @@ class RunReport:
 
     seed: int
     settings: Mapping[str, Any]
-    catalogue: CatalogueReport
+    catalog: CatalogReport
     schemes: Mapping[str, SchemeReport]
     deliveries: tuple[DeliveryReport, ...]
     zoo: tuple[ZooReport, ...]
@@ -111,7 +111,7 @@ class RunReport:
             return cls(
                 seed=data["seed"],
                 settings=data["settings"],
-                catalogue=CatalogueReport(**data["catalogue"]),
+                catalog=CatalogReport(**data["catalog"]),
                 schemes={name: SchemeReport(**row) for name, row in data["schemes"].items()},
                 deliveries=tuple(DeliveryReport(**row) for row in data["deliveries"]),
                 zoo=tuple(ZooReport(**row) for row in data["zoo"]),

@@ -5,10 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from demo.bridge.store_catalog import catalogue_from_store
+from demo.bridge.store_catalog import catalog_from_store
 from demo.jobs.config import RunConfig, scheme_names
 from demo.jobs.deliver import deliver
-from demo.jobs.report import CatalogueReport, RunReport, ZooReport
+from demo.jobs.report import CatalogReport, RunReport, ZooReport
 from demo.jobs.simulate import make_world, simulate
 from demo.zoo import ZooModel, build_zoo
 from demo.zoo.progress import Bars
@@ -44,7 +44,7 @@ def run_end_to_end(
     with Bars(enabled=progress) as bars, open_store(out / "cloud") as cloud:
         with bars.task(f"add {len(zoo)} models to the cloud's store") as step:
             _fill(cloud, zoo, step)
-        offer = catalogue_from_store(
+        offer = catalog_from_store(
             cloud, {model.name: model.base for model in zoo if model.kind == "adapter"}
         )
         world = make_world(config, offer)
@@ -60,7 +60,7 @@ def run_end_to_end(
         report = RunReport(
             seed=config.seed,
             settings=_settings(config, world),
-            catalogue=_catalogue(cloud),
+            catalog=_catalog(cloud),
             schemes=schemes,
             deliveries=tuple(deliveries),
             zoo=tuple(_zoo_row(model) for model in zoo),
@@ -111,9 +111,9 @@ def _settings(config: RunConfig, world: World) -> dict[str, Any]:
     }
 
 
-def _catalogue(cloud: DiskBlockStore) -> CatalogueReport:
+def _catalog(cloud: DiskBlockStore) -> CatalogReport:
     found = cloud.savings()
-    return CatalogueReport(
+    return CatalogReport(
         models=found.models,
         blocks=found.blocks,
         raw_bytes=found.raw_bytes,

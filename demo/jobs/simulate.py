@@ -10,7 +10,7 @@ import numpy as np
 
 from demo.bridge.radio_delay import RadioDelay
 from demo.bridge.store_catalog import StoreCatalog
-from demo.jobs.config import RunConfig, registry_name
+from demo.jobs.config import RunConfig
 from demo.jobs.report import SchemeReport, versions
 from policy.evaluation.closure import closure_of
 from policy.evaluation.sources import code_version
@@ -57,7 +57,7 @@ def play_scheme(config: RunConfig, world: World, name: str, delay: RadioDelay) -
             one between schemes would make a resumed run differ from an uninterrupted one.
     """
     own = world.scenario.world_of(world.trace, delay, world.hidden)
-    return play(own, find_scheme(registry_name(name)), np.random.default_rng([config.seed, 2]))
+    return play(own, find_scheme(name), np.random.default_rng([config.seed, 2]))
 
 
 def summarise(steps: list[Step], worst_gap: float) -> SchemeReport:
@@ -78,12 +78,12 @@ def summarise(steps: list[Step], worst_gap: float) -> SchemeReport:
 
 
 def _made_by(config: RunConfig, world: World, name: str) -> dict[str, Any]:
-    """All that a scheme's result depends on: settings, world, catalogue, weights and code."""
+    """All that a scheme's result depends on: settings, world, catalog, weights and code."""
     catalog = world.scenario.catalog
     arrays = (catalog.sizes_bytes, catalog.members, catalog.requires, catalog.whole_bytes)
     return {
         "scheme": name,
-        "code": code_version(registry_name(name)),
+        "code": code_version(name),
         "own_code": closure_of(["demo.jobs.simulate"]).digest,
         "trace": world.trace.digest,
         "scenario": world.scenario.config.to_dict(),

@@ -142,7 +142,7 @@ def draw_capacities(sweep: Mapping[float, Evaluation], path: Path) -> None:
             low, high = zip(*(row.mean_ci95 for row in rows), strict=True)
             ax.vlines(shares, low, high, color=line.get_color(), lw=1)
         first = next(iter(sweep.values())).settings
-        ax.set_xlabel("room of a node (% of the catalogue's deduplicated bytes)")
+        ax.set_xlabel("room of a node (% of the catalog's deduplicated bytes)")
         ax.set_ylabel("delay a slot, updates included (s)")
         ax.set_ylim(bottom=0)
         text = f"{first['scenario']['name']}: {first['worlds']} {first['split']} worlds, the same for all"

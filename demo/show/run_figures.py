@@ -60,7 +60,7 @@ def draw_delays(report: RunReport, path: Path) -> Path:
         "delay from request to last block, over users and slots (s); numbers: mean / 95th percentile"
     )
     ax.set_title(
-        f"{report.catalogue.models} models, {report.settings['nodes']} edge nodes, "
+        f"{report.catalog.models} models, {report.settings['nodes']} edge nodes, "
         f"{report.settings['users']} users; cache: {report.settings['capacity_share']:.0%} of all blocks",
         fontsize=10,
     )
@@ -71,9 +71,9 @@ def draw_delays(report: RunReport, path: Path) -> Path:
 
 
 def draw_savings(report: RunReport, path: Path) -> Path:
-    """Bytes of the catalogue as folders, with whole files shared, with blocks shared, and on the disk."""
+    """Bytes of the catalog as folders, with whole files shared, with blocks shared, and on the disk."""
     plt = pyplot()
-    held = report.catalogue
+    held = report.catalog
     bars = {
         "as folders": held.raw_bytes,
         "whole files shared": held.file_dedup_bytes,

@@ -28,8 +28,8 @@ def models_table(report: RunReport) -> Sheet:
 
 
 def savings_line(report: RunReport) -> str:
-    """Bytes of the catalogue in one line."""
-    held = report.catalogue
+    """Bytes of the catalog in one line."""
+    held = report.catalog
     return (
         f"{held.models} models, {held.raw_bytes / 1e6:.1f} MB as folders; "
         f"whole files shared {held.file_dedup_bytes / 1e6:.1f} MB, "

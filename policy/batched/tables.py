@@ -17,7 +17,7 @@ from policy.slot.tables import MAX_TABLE_NODES, ServiceRules, mask_bits
 
 @dataclass(frozen=True, eq=False)
 class BatchedRadio:
-    """What `batched_tables` needs of scenario and catalogue, as tensors on one device."""
+    """What `batched_tables` needs of scenario and catalog, as tensors on one device."""
 
     catalog: BlockCatalog
     links: LinkConfig

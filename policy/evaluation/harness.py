@@ -68,7 +68,7 @@ class Evaluation:
     """The outcome of `evaluate`."""
 
     settings: Mapping[str, Any]
-    """Scenario, catalogue, split, worlds, seeds, and the digest of each scheme's code."""
+    """Scenario, catalog, split, worlds, seeds, and the digest of each scheme's code."""
     schemes: Mapping[str, SchemeSummary]
     """Each scheme by name."""
     paired: Mapping[str, Paired]
@@ -143,7 +143,7 @@ def evaluate(
         workers: Processes.
         ray: Run on Ray instead of local processes.
         folder: Finished episodes are kept and found here under the hash of all that they depend on (scenario,
-            catalogue, weights, and the code that they run through, `make_world`'s included); None: nowhere.
+            catalog, weights, and the code that they run through, `make_world`'s included); None: nowhere.
         make_world: Another way to make worlds, for instance with real beamformers. A function at the top of a
             module; nothing is kept of worlds that others make (lambdas, partials, methods), for nothing names
             what they carry with them. Files that it reads are not seen: put what matters into the scenario.

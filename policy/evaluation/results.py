@@ -14,7 +14,7 @@ from policy.scenario import Scenario
 
 
 def scenario_digest(scenario: Scenario) -> str:
-    """SHA-256 over settings and catalogue."""
+    """SHA-256 over settings and catalog."""
     made = hashlib.sha256(json.dumps(scenario.config.to_dict(), sort_keys=True).encode())
     catalog = scenario.catalog
     for array in (catalog.sizes_bytes, catalog.members, catalog.requires, catalog.whole_bytes):

@@ -20,7 +20,7 @@ class CopyReason:
     node: int
     block: int
     name: str
-    """Name of the block in the catalogue."""
+    """Name of the block in the catalog."""
     size_bytes: int
     held: bool
     """Whether the decision caches it there."""

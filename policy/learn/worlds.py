@@ -1,4 +1,4 @@
-"""Worlds to learn from: request processes, motions and catalogues at random, so that none is special."""
+"""Worlds to learn from: request processes, motions and catalogs at random, so that none is special."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -80,7 +80,7 @@ def random_mobility(rng: np.random.Generator) -> MobilityConfig:
 
 
 def random_catalog(rng: np.random.Generator) -> BlockCatalog:
-    """The prototype's catalogue, or a synthetic one of 4 to 30 models."""
+    """The prototype's catalog, or a synthetic one of 4 to 30 models."""
     if rng.random() < 0.4:
         return findings_catalog()
     models = int(rng.integers(4, 31))

@@ -67,7 +67,7 @@ class History:
         return self._world.devices(self.num_slots)
 
     def recast(self, scenario: Scenario) -> "History":
-        """The same past with another catalogue of the same models."""
+        """The same past with another catalog of the same models."""
         made = _RECAST.setdefault(self._world, {})
         if id(scenario) not in made:
             made[id(scenario)] = replace(self._world, scenario=scenario, _tables={})

@@ -111,7 +111,7 @@ def mean_table(
     """Mean delay table of imagined slots for planning, with the scenario's cheap radio.
 
     Args:
-        scenario: Catalogue, radio and wires.
+        scenario: Catalog, radio and wires.
         rules: How slots are served.
         node_xy: Places of the nodes, (nodes, 2), m.
         places: Places of the users, (slots, users, 2), m.

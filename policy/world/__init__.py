@@ -1,1 +1,1 @@
-"""What happens to everybody alike: motion, requests, devices, traces, the cheap radio, catalogues made up."""
+"""What happens to everybody alike: motion, requests, devices, traces, the cheap radio, catalogs made up."""

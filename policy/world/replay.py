@@ -68,7 +68,7 @@ def replay(
         catalog: Names of the models.
         rng: Draws the places of users who have none in the file, and users where it names none.
         how: Unit of time and names of columns.
-        objects: `models`: the file asks for models of the catalogue; `rank`: for anything, see above.
+        objects: `models`: the file asks for models of the catalog; `rank`: for anything, see above.
         max_cells: Most slots x users; a longer file is refused before memory is taken.
 
     Raises:

@@ -1,11 +1,11 @@
-"""Catalogues without weights: the prototype's, and synthetic ones with a chosen degree of sharing."""
+"""Catalogs without weights: the prototype's, and synthetic ones with a chosen degree of sharing."""
 
 import numpy as np
 
 from policy.interfaces import BlockCatalog
 
 FINDINGS_DEDUP_BITS = 16.3e9
-"""Bits of the distinct blocks in the prototype's catalogue."""
+"""Bits of the distinct blocks in the prototype's catalog."""
 FINDINGS_ADAPTER = 0.444
 """Size of a LoRA block in layers; makes the whole models 2.08 times the distinct blocks."""
 
@@ -64,7 +64,7 @@ def synthetic_catalog(
         size_sigma: Spread of the log of the sizes.
 
     Returns:
-        The catalogue; blocks in order of first use.
+        The catalog; blocks in order of first use.
     """
     if not 0 <= shared <= 1 or min(models, blocks_per_model, families) < 1 or families > models:
         raise ValueError(

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from environment import make_environment
 from family import FAMILIES, make_family
 from peers import PEERS, Peer, same_folders, stored_bytes
-from store_report import RESULTS, Catalogue, Cost, Row, report, table_line
+from store_report import RESULTS, Catalog, Cost, Row, report, table_line
 
 from demo.zoo import build_zoo, cache_root
 
@@ -91,24 +91,24 @@ def measured(peer: str, action: str, job: dict[str, Any], python: Path) -> Cost:
     return Cost(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def bench_peer(peer: str, catalogue: Catalogue, work: Path, python: Path) -> Row:
+def bench_peer(peer: str, catalog: Catalog, work: Path, python: Path) -> Row:
     """Put every model, get every model back, compare, then put the edits one by one."""
     store, out = work / "store", work / "out"
-    models = {name: str(folder) for name, folder in catalogue.models.items()}
+    models = {name: str(folder) for name, folder in catalog.models.items()}
     job = {"store": str(store), "out": str(out), "models": models}
     put = measured(peer, "put", job, python)
     stored = stored_bytes(store)
     get = measured(peer, "get", job, python)
-    exact = tuple(name for name, folder in catalogue.models.items() if same_folders(folder, out / name))
+    exact = tuple(name for name, folder in catalog.models.items() if same_folders(folder, out / name))
     shutil.rmtree(out)
     edits = {}
     if PEERS[peer].grows:
         before = stored
-        for name, folder in catalogue.edits.items():
+        for name, folder in catalog.edits.items():
             measured(peer, "put", {**job, "models": {folder.name: str(folder)}}, python)
             after = stored_bytes(store)
             edits[name], before = after - before, after
-        for number, (name, (first, second)) in enumerate(catalogue.alone.items()):
+        for number, (name, (first, second)) in enumerate(catalog.alone.items()):
             lone = {**job, "store": str(work / f"alone{number}")}
             sizes = []
             for folder in (first, second):
@@ -140,7 +140,7 @@ def median_row(rows: Sequence[Row]) -> Row:
     )
 
 
-def family_catalogue(family: str) -> Catalogue:
+def family_catalog(family: str) -> Catalog:
     """A trained family and its edits."""
     from edits import make_edits
 
@@ -152,47 +152,47 @@ def family_catalogue(family: str) -> Catalogue:
     }[family]
     edits = make_edits(folder.with_name(f"{folder.name}-edits"), models[base], models[tuned], models[adapter])
     alone = {"bf16 copy of the base": (models[base], models[copy])}
-    return Catalogue(name=f"family {family}", models=models, edits=edits, alone=alone)
+    return Catalog(name=f"family {family}", models=models, edits=edits, alone=alone)
 
 
-def without(catalogue: Catalogue, prefix: str) -> Catalogue:
-    """A catalogue without some models: the de-quantised ones are easier than real ones (values on a grid)."""
-    models = {name: folder for name, folder in catalogue.models.items() if not name.startswith(prefix)}
-    return Catalogue(name=f"{catalogue.name} without {prefix}", models=models, edits={})
+def without(catalog: Catalog, prefix: str) -> Catalog:
+    """A catalog without some models: the de-quantised ones are easier than real ones (values on a grid)."""
+    models = {name: folder for name, folder in catalog.models.items() if not name.startswith(prefix)}
+    return Catalog(name=f"{catalog.name} without {prefix}", models=models, edits={})
 
 
-def zoo_catalogue() -> Catalogue:
+def zoo_catalog() -> Catalog:
     """The small zoo, under short names."""
     models = {model.name.replace("/", "--"): model.folder for model in build_zoo("small")}
-    return Catalogue(name="small zoo", models=models, edits={})
+    return Catalog(name="small zoo", models=models, edits={})
 
 
-def warm(catalogue: Catalogue) -> None:
+def warm(catalog: Catalog) -> None:
     """Read every file once: the page cache has it then."""
-    for folder in catalogue.models.values():
+    for folder in catalog.models.values():
         for path in folder.rglob("*"):
             if path.is_file():
                 path.read_bytes()
 
 
-def bench_catalogue(
-    catalogue: Catalogue, peers: Sequence[str], runs: int, python: Path, work: Path | None
+def bench_catalog(
+    catalog: Catalog, peers: Sequence[str], runs: int, python: Path, work: Path | None
 ) -> list[Row]:
-    """All peers on one catalogue; round by round, so that other load on the machine hits them alike."""
+    """All peers on one catalog; round by round, so that other load on the machine hits them alike."""
     path = os.pathsep.join([str(python.parent), os.environ.get("PATH", "")])
     absent = {peer: reason for peer in peers if (reason := lacking(PEERS[peer], path))}
-    warm(catalogue)
+    warm(catalog)
     done: dict[str, list[Row]] = {peer: [] for peer in peers if peer not in absent}
     for _ in range(runs):
         for peer in list(done):
             try:
                 with tempfile.TemporaryDirectory(dir=work) as folder:
-                    done[peer].append(bench_peer(peer, catalogue, Path(folder), python))
+                    done[peer].append(bench_peer(peer, catalog, Path(folder), python))
             except RuntimeError as error:
                 absent[peer] = str(error)
                 del done[peer]
             else:
-                print(table_line(done[peer][-1], catalogue.raw_bytes), file=sys.stderr, flush=True)
+                print(table_line(done[peer][-1], catalog.raw_bytes), file=sys.stderr, flush=True)
     for peer, reason in absent.items():
         print(f"{peer} is left out: {reason}", file=sys.stderr)
     return [median_row(rows) for rows in done.values()]
@@ -216,14 +216,14 @@ def main() -> None:
     python = peers_python()
     install_tools()
     families = [] if options.quick else options.family or list(FAMILIES)
-    catalogues = [family_catalogue(one) for one in families] or [zoo_catalogue()]
+    catalogs = [family_catalog(one) for one in families] or [zoo_catalog()]
     if "one" in families:
-        catalogues.append(without(catalogues[families.index("one")], "smol"))
+        catalogs.append(without(catalogs[families.index("one")], "smol"))
     if options.no_edits:
-        catalogues = [replace(catalogue, edits={}, alone={}) for catalogue in catalogues]
-    for catalogue in catalogues:
-        rows = bench_catalogue(catalogue, options.peer or list(PEERS), options.runs, python, options.work)
-        report(catalogue, rows, options.runs, PINNED, options.out)
+        catalogs = [replace(catalog, edits={}, alone={}) for catalog in catalogs]
+    for catalog in catalogs:
+        rows = bench_catalog(catalog, options.peer or list(PEERS), options.runs, python, options.work)
+        report(catalog, rows, options.runs, PINNED, options.out)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from peers import PEERS, stored_bytes
 
 OURS = ("pbstore thorough", "pbstore cold", "pbstore hot")
 FIRST = "family one"
-"""The catalogue for which the absolute targets were set."""
+"""The catalog for which the absolute targets were set."""
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -41,7 +41,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Catalogue:
+class Catalog:
     """The models that are stored, and edits of some."""
 
     name: str
@@ -121,14 +121,14 @@ class Target:
         return f"{verdict} {self.what} {sign} {self.wanted:g}: {self.measured:.3f}{cpu}"
 
 
-def size_targets(rows: dict[str, Row], catalogue: Catalogue) -> list[Target]:
+def size_targets(rows: dict[str, Row], catalog: Catalog) -> list[Target]:
     """Stored bytes; the absolute ones were set for the first family."""
     found = []
     exact = [row for row in rows.values() if row.peer not in OURS and len(row.exact) == row.models]
     cold, hot = rows.get("pbstore cold"), rows.get("pbstore hot")
-    if catalogue.name == FIRST:
+    if catalog.name == FIRST:
         limits = ((cold, 0.205), (hot, 0.395))
-        stored = [(row, limit, row.stored_bytes / catalogue.raw_bytes) for row, limit in limits if row]
+        stored = [(row, limit, row.stored_bytes / catalog.raw_bytes) for row, limit in limits if row]
         found += [
             Target(what=f"{row.peer}: stored / raw", wanted=limit, measured=value)
             for row, limit, value in stored
@@ -214,21 +214,21 @@ def picture(path: Path, title: str, rows: Sequence[Row], raw_bytes: int) -> None
 
 
 def report(
-    catalogue: Catalogue, rows: Sequence[Row], runs: int, versions: Sequence[str], out: Path = RESULTS
+    catalog: Catalog, rows: Sequence[Row], runs: int, versions: Sequence[str], out: Path = RESULTS
 ) -> None:
     """Print the table and the targets; write JSON and the picture."""
-    raw = catalogue.raw_bytes
-    size = f"{len(catalogue.models)} models, {raw / 1e6:.0f} MB raw"
-    print(f"\n{catalogue.name}: {size}; medians of {runs} run(s); load {os.getloadavg()[0]:.1f}")
+    raw = catalog.raw_bytes
+    size = f"{len(catalog.models)} models, {raw / 1e6:.0f} MB raw"
+    print(f"\n{catalog.name}: {size}; medians of {runs} run(s); load {os.getloadavg()[0]:.1f}")
     print(table(rows, raw))
     by = {row.peer: row for row in rows}
-    reached = [*size_targets(by, catalogue), *speed_targets(by), *safety_targets(by)]
+    reached = [*size_targets(by, catalog), *speed_targets(by), *safety_targets(by)]
     print("\n".join(["", "targets:", *(f"  {one}" for one in reached)]))
     out.mkdir(parents=True, exist_ok=True)
-    stem = f"store-{catalogue.name.replace(' ', '-')}"
+    stem = f"store-{catalog.name.replace(' ', '-')}"
     document = {
-        "catalogue": catalogue.name,
-        "models": {name: stored_bytes(folder) for name, folder in catalogue.models.items()},
+        "catalogue": catalog.name,
+        "models": {name: stored_bytes(folder) for name, folder in catalog.models.items()},
         "raw_bytes": raw,
         "runs": runs,
         "machine": {
@@ -242,4 +242,4 @@ def report(
         "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     (out / f"{stem}.json").write_text(json.dumps(document, indent=1) + "\n")
-    picture(out / f"{stem}.png", f"{catalogue.name}, {raw / 1e6:.0f} MB", rows, raw)
+    picture(out / f"{stem}.png", f"{catalog.name}, {raw / 1e6:.0f} MB", rows, raw)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from demo.jobs.report import CatalogueReport, DeliveryReport, RunReport, SchemeReport, ZooReport
+from demo.jobs.config import scheme_names
+from demo.jobs.report import CatalogReport, DeliveryReport, RunReport, SchemeReport, ZooReport
 from demo.show.run_figures import draw_figures
+from policy.schemes import find_scheme
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def report() -> RunReport:
     return RunReport(
         seed=7,
         settings={"nodes": 4, "users": 12, "capacity_share": 0.2},
-        catalogue=CatalogueReport(
+        catalog=CatalogReport(
             models=2,
             blocks=10,
             raw_bytes=2_000_000,
@@ -32,7 +34,7 @@ def report() -> RunReport:
             block_dedup_bytes=1_000_000,
             disk_bytes=800_000,
         ),
-        schemes={"whole-model": measured, "block-greedy": measured, "block-greedy+no-comp": measured},
+        schemes={"whole-model": measured, "ewma-greedy": measured, "ewma-greedy+no-comp": measured},
         deliveries=(
             DeliveryReport(
                 model="org/a",
@@ -69,3 +71,8 @@ def test_a_file_that_is_no_report_is_refused_in_one_line(text: str, tmp_path: Pa
 def test_the_pictures_are_drawn(report: RunReport, tmp_path: Path) -> None:
     for path in draw_figures(report, tmp_path):
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", scheme_names())
+def test_run_and_evaluate_call_a_scheme_the_same(name: str) -> None:
+    assert find_scheme(name).name == name

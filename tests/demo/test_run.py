@@ -100,8 +100,8 @@ def test_every_delivery_is_the_original(report: RunReport, out: Path) -> None:
 def test_reported_disk_bytes_are_what_the_disk_says(report: RunReport, out: Path) -> None:
     occupied = sum(path.stat().st_blocks * 512 for path in (out / "cloud").rglob("*") if path.is_file())
 
-    assert report.catalogue.disk_bytes == pytest.approx(occupied, rel=0.01)
-    assert report.catalogue.block_dedup_bytes < 0.7 * report.catalogue.raw_bytes
+    assert report.catalog.disk_bytes == pytest.approx(occupied, rel=0.01)
+    assert report.catalog.block_dedup_bytes < 0.7 * report.catalog.raw_bytes
 
 
 def test_an_adapter_is_delivered_with_its_base(report: RunReport) -> None:

@@ -1,4 +1,4 @@
-"""Nothing that a file says is believed: damaged scenarios, catalogues, traces and weights give our errors."""
+"""Nothing that a file says is believed: damaged scenarios, catalogs, traces and weights give our errors."""
 
 import json
 import math

@@ -153,7 +153,7 @@ def next_world(scenario: Scenario, seed: int) -> World:
     return scenario.world(seed + 1)
 
 
-def test_results_of_other_settings_catalogues_and_worlds_are_kept_apart(tmp_path: Path) -> None:
+def test_results_of_other_settings_catalogs_and_worlds_are_kept_apart(tmp_path: Path) -> None:
     scenario = tiny()
     other = replace(scenario, config=replace(scenario.config, capacity_share=0.4))
     coarse = Scenario(scenario.config, scenario.catalog.whole_models())

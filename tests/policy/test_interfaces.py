@@ -12,7 +12,7 @@ from policy.world.synthetic import findings_catalog, synthetic_catalog
 from tests.fakes import BrokenDelay, fixed_catalog
 
 
-def test_catalogue_counts_shared_blocks_once() -> None:
+def test_catalog_counts_shared_blocks_once() -> None:
     catalog = fixed_catalog()
 
     assert catalog.dedup_bytes == 175
@@ -41,7 +41,7 @@ def test_a_model_kept_as_one_piece_may_have_a_size_of_its_own(tmp_path: Path) ->
             replace(fixed_catalog(), whole_bytes=np.array(bad))
 
 
-def test_catalogue_cannot_be_written_to() -> None:
+def test_catalog_cannot_be_written_to() -> None:
     with pytest.raises(ValueError, match="read-only"):
         fixed_catalog().sizes_bytes[0] = 1
 
@@ -57,7 +57,7 @@ def test_catalogue_cannot_be_written_to() -> None:
         ([1], [[1, 1]], [], "got"),
     ],
 )
-def test_what_is_no_catalogue_is_refused(sizes: object, members: object, requires: object, says: str) -> None:
+def test_what_is_no_catalog_is_refused(sizes: object, members: object, requires: object, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         BlockCatalog(
             sizes_bytes=np.array(sizes),
@@ -66,7 +66,7 @@ def test_what_is_no_catalogue_is_refused(sizes: object, members: object, require
         )
 
 
-def test_catalogue_survives_a_file(tmp_path: Path) -> None:
+def test_catalog_survives_a_file(tmp_path: Path) -> None:
     catalog = findings_catalog()
     catalog.save(tmp_path / "c.npz")
     back = BlockCatalog.load(tmp_path / "c.npz")
@@ -76,7 +76,7 @@ def test_catalogue_survives_a_file(tmp_path: Path) -> None:
     assert (back.sizes_bytes == catalog.sizes_bytes).all()
 
 
-def test_the_prototype_catalogue_has_its_published_size() -> None:
+def test_the_prototype_catalog_has_its_published_size() -> None:
     catalog = findings_catalog()
 
     assert (catalog.num_models, catalog.num_blocks) == (12, 60)
@@ -103,7 +103,7 @@ def test_a_rate_that_is_none_is_refused(answer: float) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"not a zip"])
-def test_a_file_that_is_no_catalogue_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_no_catalog_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "c.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"c\.npz is not a block catalogue: no whole \.npz file"):
+    with pytest.raises(ValueError, match=r"c\.npz is not a block catalog: no whole \.npz file"):
         BlockCatalog.load(tmp_path / "c.npz")

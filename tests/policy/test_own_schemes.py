@@ -1,4 +1,4 @@
-"""Schemes, catalogues and worlds of one's own play beside others, and are kept only where that is safe."""
+"""Schemes, catalogs and worlds of one's own play beside others, and are kept only where that is safe."""
 
 import json
 import subprocess

@@ -16,7 +16,7 @@ VIEW = columns(
     **{f"{who}_{what}": 1 for what in ("expected", "last", "slow") for who in ("own", "others")},
     size=1,  # over the mean
     degree=1,  # share of the models that need the block
-    room=1,  # of the node, over the catalogue
+    room=1,  # of the node, over the catalog
     users=1,  # in the node's cell
     turn=1,  # see `turns`
 )

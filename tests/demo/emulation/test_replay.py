@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from demo.bridge.store_catalog import StoreCatalog, catalogue_from_store
+from demo.bridge.store_catalog import StoreCatalog, catalog_from_store
 from demo.emulation import Network
 from demo.emulation.replay import EmulationError, replay_slot
 from pbstore import BlockCorruptError, BlockMissingError, CapacityError, DiskBlockStore, open_store
@@ -52,7 +52,7 @@ def cloud(folders: dict[str, Path], tmp_path: Path) -> Iterator[DiskBlockStore]:
 
 @pytest.fixture
 def offer(cloud: DiskBlockStore) -> StoreCatalog:
-    return catalogue_from_store(cloud)
+    return catalog_from_store(cloud)
 
 
 def make_world(offer: StoreCatalog, seed: int = 0) -> World:
@@ -139,7 +139,7 @@ def test_a_block_that_rots_in_a_cache_is_not_sent(cloud: DiskBlockStore, tmp_pat
         network.broadcast(blocks, holders=[0], users=[0])
 
 
-def test_the_catalogue_says_what_the_store_holds(cloud: DiskBlockStore, offer: StoreCatalog) -> None:
+def test_the_catalog_says_what_the_store_holds(cloud: DiskBlockStore, offer: StoreCatalog) -> None:
     catalog = offer.catalog
     assert catalog.model_names == NAMES
     listed = [block_id for unit in offer.units for block_id in unit]
@@ -156,6 +156,6 @@ def test_the_catalogue_says_what_the_store_holds(cloud: DiskBlockStore, offer: S
 
 
 def test_an_adapter_needs_its_base(cloud: DiskBlockStore) -> None:
-    catalog = catalogue_from_store(cloud, {"org/other": "org/base"}).catalog
+    catalog = catalog_from_store(cloud, {"org/other": "org/base"}).catalog
     base, other = (catalog.members[NAMES.index(name)] for name in ("org/base", "org/other"))
     assert other[base].all()

@@ -20,7 +20,7 @@ def _rng() -> np.random.Generator:
     return np.random.default_rng(5)
 
 
-def test_it_plays_any_catalogue_capacity_and_number_of_users() -> None:
+def test_it_plays_any_catalog_capacity_and_number_of_users() -> None:
     catalog = synthetic_catalog(_rng(), models=7, blocks_per_model=4, families=3, shared=0.5)
     keeps = RequestConfig(keep_downloads=True)
     for changes in ({"num_users": 3, "num_nodes": 2}, {"num_users": 20, "requests": keeps}, {"num_nodes": 5}):

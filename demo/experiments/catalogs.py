@@ -1,11 +1,11 @@
-"""The catalogues that the experiments run on."""
+"""The catalogs that the experiments run on."""
 
 import hashlib
 from collections.abc import Callable
 from functools import partial
 
 from demo.bridge.architectures import architecture_catalog
-from demo.bridge.store_catalog import catalogue_from_store
+from demo.bridge.store_catalog import catalog_from_store
 from demo.zoo import build_zoo
 from demo.zoo.cache import cache_root
 from pbstore import open_store
@@ -31,7 +31,7 @@ def zoo_catalog(size: str, form: str = "cold") -> BlockCatalog:
                 base = model.base if model.base in store.models() else None
                 store.add(model.folder, name=model.name, base=base, form=form, thorough=True)
         bases = {model.name: model.base for model in zoo if model.kind == "adapter"}
-        return catalogue_from_store(store, bases).catalog
+        return catalog_from_store(store, bases).catalog
 
 
 def shapes_catalog() -> BlockCatalog:
@@ -39,7 +39,7 @@ def shapes_catalog() -> BlockCatalog:
     return architecture_catalog(["resnet", "vit"])
 
 
-CATALOGUES: dict[str, Callable[[], BlockCatalog]] = {
+CATALOGS: dict[str, Callable[[], BlockCatalog]] = {
     "findings": findings_catalog,
     "shapes": shapes_catalog,
     "zoo-small": partial(zoo_catalog, "small"),
