@@ -46,7 +46,7 @@ _TURN = 0.02
 """Amplitude of the silent antenna when an ascent starts from a good beam."""
 _STUCK = 1e-3
 """KKT residual that shows, after all steps, that linear ones crawl."""
-_AROUND = (np.array([50.0]), 2000.0, 30)
+_AROUND = (np.array([200.0]), 2000.0, 60)
 """Sharpness at the start and at the end, and steps, of an ascent past a saddle."""
 _MOVED = 1.5e-3
 """Relative gain of the amplitude by a soft stage that makes the next one worth its while."""
@@ -203,7 +203,7 @@ def _finish(found: Found, rows: np.ndarray, effort: Effort) -> None:
         u = found.u[rows].astype(np.complex64)
         start = with_silent_antenna(u[..., None], found.num_nodes, _TURN)
         end = soft_ascent(found.g[rows], start, found.users[rows], sharpen(*_AROUND)).beams()
-        _settle(found, rows, effort.finish, effort.finish_residual, end[..., 0])
+        _settle(found, rows, 3 * effort.finish, effort.finish_residual, end[..., 0])
 
 
 def _settle(

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from radio_rivals.contest import calls, contest
 
 from radio import (
     BASELINES,
@@ -37,7 +38,7 @@ from radio import (
     solve_subbands,
 )
 from radio.bounds import exact_bound
-from radio.fast.search import Effort, Stage
+from radio.fast.effort import Effort, Stage
 from radio.fast.worst_case import worst_case
 from radio.problem import normalise
 from radio.reference.global_beam import global_beam
@@ -79,6 +80,8 @@ def main() -> None:
         "rank_limits": rank_limits,
         "schemes": schemes,
         "growth": growth,
+        "calls": calls,
+        "rivals": contest,
     }
     for name, section in sections.items():
         if not options.only or name in options.only.split(","):
