@@ -88,6 +88,11 @@ class Manifest:
         if clash := folders & set(files):
             raise ManifestError(self.name, f"{min(clash)!r} is a file and a folder")
 
+    def __repr__(self) -> str:
+        base = "" if self.base is None else f", base {self.base.name!r}"
+        sizes = f"{len(self.files)} files, {len(self.block_ids())} blocks, {self.raw_bytes / 1e6:.1f} MB"
+        return f"Manifest({self.name!r}, {sizes}{base})"
+
     @property
     def raw_bytes(self) -> int:
         """Bytes of all files."""

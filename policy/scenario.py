@@ -26,6 +26,14 @@ class Scenario:
     config: ScenarioConfig
     catalog: BlockCatalog
 
+    def __repr__(self) -> str:
+        config, catalog = self.config, self.catalog
+        return (
+            f"Scenario({config.name!r}, {catalog.num_models} models, {catalog.num_blocks} blocks, "
+            f"{catalog.dedup_bytes / 1e6:.0f} MB, {config.num_nodes} nodes of "
+            f"{self.capacity_bytes.mean() / 1e6:.0f} MB, {config.num_users} users, {config.num_slots} slots)"
+        )
+
     def __post_init__(self) -> None:
         smallest = int(self.catalog.sizes_bytes.min())
         room = self.capacity_bytes
@@ -97,6 +105,9 @@ class World:
     hidden: tuple[WorldState, ...] = ()
     """Hidden state before each slot, for oracles only; empty for replayed traces."""
     _tables: dict[tuple[int, ServiceRules], DelayTable] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        return f"World({self.scenario.config.name!r}, {self.trace!r}, {type(self.delay).__name__})"
 
     @cached_property
     def _devices(self) -> Bool | None:

@@ -45,6 +45,14 @@ class BroadcastResult:
     """Users that wait but hear no holder, (..., users): w serves the others only. With
     on_dead_user="drop" the numbers above are of the others, too; else they are of all, and so 0."""
 
+    def __repr__(self) -> str:
+        *_, nodes, antennas, rank = self.w.shape
+        users, count = self.snr.shape[-1], self.gap.size
+        sizes = f"{count} x {users} users, {nodes} nodes of {antennas} antennas, rank {rank}"
+        states = ", ".join(map(str, np.unique(self.status)))
+        worst = f", worst SNR {self.worst_snr.min():.4g}, gap {self.gap.max():.1e}" if count else ""
+        return f"BroadcastResult({sizes}{worst}: {states})"
+
     @property
     def settled(self) -> BoolArray:
         """Whether w is a local optimum to first order, within KKT_TOLERANCE, (...)."""

@@ -35,6 +35,7 @@ from pbstore.errors import (
     ManifestLostError,
     ModelExistsError,
     ModelMissingError,
+    PBStoreError,
 )
 from pbstore.hashing import BlockId
 from pbstore.ingest import AddReport, Origin, Progress
@@ -49,6 +50,14 @@ from pbstore.tensors import StoredTensor, stored_tensors
 
 class DiskBlockStore(Upkeep, DiskBlocks):
     """Blocks and models in a folder. See `open_store`."""
+
+    def __repr__(self) -> str:
+        limit = "" if self.capacity_bytes is None else f" of {self.capacity_bytes / 1e6:.1f} MB"
+        try:
+            held = f"{len(self.models())} models, {self.used_bytes / 1e6:.1f} MB{limit}"
+        except (PBStoreError, OSError, ValueError):
+            held = "closed or not readable"
+        return f"DiskBlockStore({str(self.path)!r}, {held}{', read-only' if self.read_only else ''})"
 
     @property
     def own(self) -> OwnStore:

@@ -80,6 +80,13 @@ class Evaluation:
     costs: Mapping[str, Float]
     """Mean cost of a slot of each scheme, (worlds, seeds), s; not in the JSON."""
 
+    def __repr__(self) -> str:
+        best = min(self.schemes, key=lambda name: self.schemes[name].mean_delay_s, default=None)
+        least = "" if best is None else f", least {self.schemes[best].mean_delay_s:.3f} s per slot ({best})"
+        name = dict(self.settings.get("scenario") or {}).get("name")
+        played = f"{self.settings.get('worlds')} worlds of {name!r}"
+        return f"Evaluation({len(self.schemes)} schemes on {played}{least})"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {

@@ -70,6 +70,10 @@ class PlacementEnv(ParallelEnv[str, NodeObservation, Action]):  # type: ignore[m
         self.observation_spaces = {agent: seen(scenario) for agent in self.possible_agents}
         self.action_spaces = {agent: self._actions() for agent in self.possible_agents}
 
+    def __repr__(self) -> str:
+        seen = "flat" if self._is_flat else "dict"
+        return f"PlacementEnv({self.scenario!r}, migration={self._migration!r}, observations={seen!r})"
+
     def observation_space(self, agent: str) -> spaces.Space[Any]:
         """See `policy.play.observe.observation_space` and `flat_space`."""
         return self.observation_spaces[agent]

@@ -48,6 +48,10 @@ class Trace:
             array.setflags(write=False)
             object.__setattr__(self, name, array)
 
+    def __repr__(self) -> str:
+        sizes = f"{self.num_slots} slots, {self.num_users} users, {self.num_nodes} nodes"
+        return f"Trace({sizes}, {int((self.requests >= 0).sum())} requests, {self.digest[:12]})"
+
     @property
     def num_slots(self) -> int:
         """Slots."""
