@@ -1,7 +1,5 @@
 """The store on the disk beside a plain dictionary, driven at random."""
 
-import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -10,37 +8,35 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    consumes,
     initialize,
     invariant,
-    multiple,
     precondition,
     rule,
 )
 
-from pbstore import BlockInUseError, CapacityError, ModelExistsError, hash_block, open_store
+from pbstore import CapacityError, DiskBlockStore, ModelExistsError, open_store
 from pbstore.disk.upkeep.verify import reference_problems
+from pbstore.testing import BlockStoreMachine
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 NAMES = ("org/a", "org/b", "org/c", "deep/er/d")
 CAPACITY = 700_000
 
 
-class StoreMachine(RuleBasedStateMachine):
+class StoreMachine(BlockStoreMachine):
     """Models are a dict of folders' contents, blocks a dict of bytes."""
 
-    blocks = Bundle("blocks")
+    capacity_bytes = CAPACITY
+
+    def make_store(self, folder: Path) -> DiskBlockStore:
+        return open_store(folder, CAPACITY, pack_bytes=120_000, durable=False)
 
     @initialize()
     def start(self) -> None:
-        self.root = Path(tempfile.mkdtemp())
-        self.store = open_store(self.root / "store", CAPACITY, pack_bytes=120_000, durable=False)
+        super().start()
         self.models: dict[str, dict[str, bytes]] = {}
         self.trashed: list[tuple[str, dict[str, bytes]]] = []
         """Removed models, the oldest first; a store that gets full takes from these."""
-        self.loose: dict[str, bytes] = {}
 
     def folder(self, seed: int, changed: int, half: bool) -> Path:
         tensors = base_tensors(seed, rows=120, width=32)
@@ -116,27 +112,6 @@ class StoreMachine(RuleBasedStateMachine):
         except CapacityError:
             assert hot
 
-    @rule(target=blocks, size=st.integers(0, 3000), seed=st.integers(0, 50))
-    def put(self, size: int, seed: int) -> object:
-        raw = np.random.default_rng(seed).bytes(size)
-        try:
-            block_id = self.store.put(raw)
-        except CapacityError:
-            assert self.store.used_bytes + size > CAPACITY
-            return multiple()
-        self.loose[block_id] = raw
-        return block_id
-
-    @rule(block_id=consumes(blocks))
-    def delete(self, block_id: str) -> None:
-        if block_id not in self.loose or not self.store.has(block_id):
-            return
-        try:
-            self.store.delete_block(block_id)
-        except BlockInUseError:
-            return
-        del self.loose[block_id]
-
     @rule()
     def collect(self) -> None:
         self.store.gc()
@@ -162,8 +137,6 @@ class StoreMachine(RuleBasedStateMachine):
             if left[name] < 0:
                 del self.trashed[place]
         assert not +left
-        assert all(bytes(self.store.get(i)) == raw for i, raw in self.loose.items())
-        assert self.store.used_bytes <= CAPACITY
         for name, content in self.models.items():
             for entry in self.store.manifest(name).files:
                 raw = b"".join(bytes(self.store.get(piece.block_id)) for piece in entry.pieces)
@@ -175,12 +148,7 @@ class StoreMachine(RuleBasedStateMachine):
         report = self.store.verify()
         assert report.ok, report.problems
         assert reference_problems(self.store) == []
-        sizes = {
-            hash_block(self.store.get(i)): self.store.info(i).stored_bytes for i in self.store.block_ids()
-        }
-        assert sum(sizes.values()) == self.store.used_bytes
-        self.store.close()
-        shutil.rmtree(self.root)
+        super().teardown()
 
 
 class TestStore(StoreMachine.TestCase):
