@@ -174,13 +174,13 @@ class DiskBlockStore(Upkeep, DiskBlocks):
             if trash and self.settings.trash_days and trash_can.is_readable(self, row):
                 trash_can.put(self, row)
             else:
-                self.drop_row(row)
+                self.drop_row(row, counted=self.has_room(0))
 
-    def drop_row(self, row: ModelRow) -> None:
+    def drop_row(self, row: ModelRow, *, counted: bool = True) -> None:
         """Inside `writing`: forget a model, also one in the trash or one whose manifest is damaged."""
         connection = self.connection
         try:
-            catalog.drop_model(connection, self.manifest_of(row), row)
+            catalog.drop_model(connection, self.manifest_of(row), row, counted=counted)
         except IntegrityError:
             connection.execute("DELETE FROM models WHERE name = ?", (row.name,))
             repair.recount_readable(self)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -263,6 +264,30 @@ def fill_and_free(root: Path, tmp_path: Path) -> None:
         store.add(folders[names[1]], names[1])
         assert store.layout.reserve.exists()
         assert_whole(store, folders, tmp_path)
+    shutil.rmtree(root / "store")
+    forget_many_blocks(root, tmp_path)
+
+
+def forget_many_blocks(root: Path, tmp_path: Path) -> None:
+    """Let go of a model with more rows in the index than the reserve holds."""
+    rng = np.random.default_rng(0)
+    tensors = {f"t{i}": rng.normal(0, 0.05, (8, 8)).astype(np.float32) for i in range(1200)}
+    with open_store(root / "many" / "store") as store:
+        store.add(write_model(tmp_path / "many", tensors), "org/many")
+        store.add(write_model(tmp_path / "few", base_tensors(rows=60)), "org/few")
+        assert index.size_bytes(store.connection) > store.layout.reserve.stat().st_size
+    with (root / "filler").open("wb", buffering=0) as filler:
+        for size in (4096, 1):
+            with suppress(OSError):
+                while True:
+                    filler.write(bytes(size))
+        with open_store(root / "many" / "store") as store:
+            store.remove("org/many")
+            gone = store.forget(["org/many"]).orphan_blocks
+            assert gone >= 1200, gone
+            assert store.verify().problems == ()
+            assert store.models() == ("org/few",)
+    (root / "filler").unlink()
 
 
 def test_a_disk_without_a_free_byte(tmp_path: Path) -> None:

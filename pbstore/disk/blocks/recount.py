@@ -107,9 +107,7 @@ def recount(store: "DiskBlocks") -> Named:
     Raises:
         UnsafeDeletionError: If a manifest cannot be read.
     """
-    named = count(store)
-    if named.unreadable:
-        raise UnsafeDeletionError(named.unreadable[0])
+    named = readable_count(store)
     wrong = _wrong_counts(store.connection, named)
     if wrong:
         log.warning("%d blocks had a wrong number of references in the index: corrected", len(wrong))
@@ -118,6 +116,18 @@ def recount(store: "DiskBlocks") -> Named:
             [(named.refs[key], named.hot_refs[key], key) for key, _, _ in wrong],
         )
     index.count_packs(store.connection)
+    return named
+
+
+def readable_count(store: "DiskBlocks") -> Named:
+    """Count references from all manifests.
+
+    Raises:
+        UnsafeDeletionError: If a manifest cannot be read.
+    """
+    named = count(store)
+    if named.unreadable:
+        raise UnsafeDeletionError(named.unreadable[0])
     return named
 
 

@@ -207,9 +207,12 @@ def count_files(connection: sqlite3.Connection, manifest: Manifest) -> None:
     )
 
 
-def drop_model(connection: sqlite3.Connection, manifest: Manifest, row: ModelRow) -> None:
-    """Forget a model, or one in the trash, and what it refers to."""
-    change_refs(connection, manifest.block_ids(), -1, -int(row.form == HOT))
+def drop_model(
+    connection: sqlite3.Connection, manifest: Manifest, row: ModelRow, *, counted: bool = True
+) -> None:
+    """Forget a model, or one in the trash, and what it refers to; blocks' counts may wait for a recount."""
+    if counted:
+        change_refs(connection, manifest.block_ids(), -1, -int(row.form == HOT))
     if row.removed_ms is None:
         discount_files(connection, manifest)
     connection.execute("DELETE FROM models WHERE name = ?", (row.name,))

@@ -9,7 +9,9 @@ from pbstore.disk.blocks import recount, recover
 from pbstore.disk.blocks.space import DiskUse
 from pbstore.disk.files import fsio, pack, room
 from pbstore.disk.index import locations as index
+from pbstore.disk.index import model_rows as catalog
 from pbstore.disk.index.locations import Location
+from pbstore.disk.index.model_rows import ModelRow
 from pbstore.disk.upkeep import retire, trash
 from pbstore.errors import IntegrityError
 from pbstore.hashing import BlockId
@@ -80,12 +82,14 @@ def gc(
         store.cut_tails()
         check()
         doomed = {row.name: row for row in (*trash.named(store, names), *trash.expired(store, now))}
-        gone = trash.drop(store, doomed.values())
+        early = [] if store.has_room(0) else _free_step_by_step(store, connection, list(doomed.values()))
+        gone = tuple(map(catalog.own_name, doomed))
+        trash.drop(store, [row for row in doomed.values() if catalog.find_model(connection, row.name)])
         named = recount.recount(store)
         witness = recount.witness(store, named)
         retired = retire_all(store, connection)
         witness = recount.witness(store, named) if retired else witness
-        orphans = drop_orphans(store, connection, witness.needed, one_by_one=not store.has_room(0))
+        orphans = [*early, *drop_orphans(store, connection, witness.needed)]
         kept = len(retire.unnamed_bases(connection))
         packs = compact_wasteful(store, connection)
         if not store.has_room(0):  # each dead byte counts
@@ -113,22 +117,43 @@ def drop_orphans(
     needed: Collection[bytes] = (),
     *,
     among: Collection[BlockId] | None = None,
-    one_by_one: bool = False,
 ) -> list[Location]:
     """Inside `writing`: delete the blocks that no model needs but those that an open add counts on.
 
     The index was compared with manifests and packs before: what they need, by its key, stays in any case.
-    With `among` only some blocks are looked at. With `one_by_one` each is committed before the next: that
-    takes little room in the index's log.
+    With `among` only some blocks are looked at.
     """
     spared = _spared(store, connection)
     orphans = [item for item in orphan_locations(connection) if item.record.block_id not in spared]
     orphans = [item for item in orphans if bytes.fromhex(item.record.block_id) not in needed]
     orphans = [item for item in orphans if among is None or item.record.block_id in among]
     for location in orphans:
-        if one_by_one:
-            store.commit_so_far()
         store.drop(location)
+    return orphans
+
+
+def _free_step_by_step(
+    store: "DiskBlockStore", connection: "sqlite3.Connection", doomed: list[ModelRow]
+) -> list[Location]:
+    """Inside `writing`: let go of models and of what nobody needs, each committed before the next.
+
+    That takes little room in the index's log. What nobody needs is told by manifests and packs: the index's
+    counts wait for a recount. Returns the blocks that went.
+    """
+    recount.witness(store, recount.readable_count(store))
+    trash.drop(store, doomed, counted=False)
+    store.commit_so_far()
+    named, spared = recount.readable_count(store), _spared(store, connection)
+    needed = recount.witness(store, named).needed
+    everything = list(index.all_locations(connection))
+    orphans = [one for one in everything if bytes.fromhex(one.record.block_id) not in needed]
+    orphans = [one for one in orphans if one.record.block_id not in spared]
+    for location in orphans:
+        store.drop(location)
+        store.commit_so_far()
+    numbers = [item.number for item in _packs(connection) if item.end > item.kept_bytes]
+    punch(store, connection, numbers, recount.witness(store, named).held)
+    store.commit_so_far()  # looks again how much room there is
     return orphans
 
 

@@ -84,11 +84,14 @@ def restore(store: "DiskBlockStore", name: str, new_name: str | None = None) -> 
     return manifest
 
 
-def drop(store: "DiskBlockStore", rows: Iterable[ModelRow]) -> tuple[str, ...]:
-    """Inside `writing`: let go of models, in the trash or not; returns their names. Their blocks stay."""
+def drop(store: "DiskBlockStore", rows: Iterable[ModelRow], *, counted: bool = True) -> tuple[str, ...]:
+    """Inside `writing`: let go of models, in the trash or not; returns their names. Their blocks stay.
+
+    The counts of their blocks may wait for a recount: see `catalog.drop_model`.
+    """
     names = []
     for row in rows:
-        store.drop_row(row)
+        store.drop_row(row, counted=counted)
         names.append(catalog.own_name(row.name))
     return tuple(names)
 
