@@ -39,7 +39,7 @@ lint: $(STAMP) ## style, types, import rules, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell pbstore policy radio demo tests README.md CHANGELOG.md
+	$(BIN)/codespell pbstore policy radio demo tests README.md CONTRIBUTING.md CHANGELOG.md
 
 test: lint ## lint, then the offline tests
 	$(BIN)/python -m pytest

@@ -68,7 +68,7 @@ def make_result(
     failed: BoolArray,
     residual: FloatArray | float = np.inf,
 ) -> BroadcastResult:
-    """Dress the answers in physical units and the caller's batch shape.
+    """Give the answers physical units and the caller's batch shape.
 
     Args:
         problem: What was solved.

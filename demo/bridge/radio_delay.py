@@ -1,4 +1,4 @@
-"""`radio` dressed as what `policy` knows: the delay model of a trace."""
+"""`radio` as what `policy` knows: the delay model of a trace."""
 
 from collections import defaultdict
 

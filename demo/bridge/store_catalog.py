@@ -1,4 +1,4 @@
-"""A block store dressed as what `policy` knows: a catalog of blocks."""
+"""A block store as what `policy` knows: a catalog of blocks."""
 
 from collections import defaultdict
 from collections.abc import Mapping

@@ -103,7 +103,7 @@ def forget(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Let go of models in the trash at once, and give their room back."""
+    """Forget models in the trash at once, and give their room back."""
     if bool(names) == everything:
         raise ValueError("expected names of models in the trash, or --all")
     with existing(store) as opened:

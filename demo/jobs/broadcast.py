@@ -187,7 +187,7 @@ def _from_file(path: Path, settings: Settings, share: float) -> Scenario:
 
 
 def _radius(h: ComplexArray, holders: BoolArray, share: float) -> FloatArray | None:
-    """Joint radius as a share of what each user hears of the holders."""
+    """Joint radius as a share of the norm of each user's channel to the holders."""
     return share * np.linalg.norm(h[:, holders], axis=(1, 2)) if share > 0 else None
 
 
