@@ -88,7 +88,7 @@ def add(
 def list_models(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """List the models."""
     with existing(store) as opened:
-        rows = opened.model_rows()
+        rows = opened.disk.model_rows()
     if as_json:
         print_json([_model(row) for row in rows])
         return
@@ -104,7 +104,7 @@ def show(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOp
     """Show a model's files and blocks."""
     with existing(store) as opened:
         manifest = opened.manifest(name)
-        row = opened.model_row(name)
+        row = opened.disk.model_row(name)
     files = [
         {
             "path": f.path,
@@ -152,7 +152,7 @@ def savings(
 
 
 def _causes(store: DiskBlockStore, by: str) -> dict[str, Causes]:
-    models = by_model(store)
+    models = by_model(store.disk)
     return by_family(models) if by == "family" else {item.name: item.causes for item in models}
 
 
@@ -193,7 +193,7 @@ def checkout(
     with existing(store) as opened:
         if force and (lost := replaced_files(opened.manifest(name), folder)):
             agree(f"replace {len(lost)} files in {folder}", some_of(lost), yes)
-        with progress(opened.model_row(name).raw_bytes) as advance:
+        with progress(opened.disk.model_row(name).raw_bytes) as advance:
             report = opened.checkout(name, folder, force=force, progress=lambda _, size: advance(size))
     print_result(asdict(report), as_json, f"wrote {name} to {folder}: {report.files} files, all checked")
 

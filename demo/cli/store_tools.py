@@ -53,7 +53,7 @@ def plan(
         source_folder(folder, convert, dequantise, store) as source,
         progress(source_bytes(source.folder, store)) as advance,
     ):
-        report = opened.plan(
+        report = opened.plan.add(
             source.folder,
             base,
             form="hot" if hot else "cold",
@@ -104,7 +104,7 @@ def pin(
     """Keep a model from eviction."""
     with existing(store) as opened:
         opened.pin(name, not off, priority)
-        row = opened.model_row(name)
+        row = opened.disk.model_row(name)
     state = "pinned" if row.pinned else "not pinned"
     result = {"name": name, "pinned": row.pinned, "priority": row.priority}
     show(result, as_json, f"{name} is {state}, priority {row.priority:g}")

@@ -26,10 +26,10 @@ from demo.cli.store_shared import (
 )
 from demo.console import say, table_of
 from pbstore import DiskBlockStore
-from pbstore.disk.plans import Plan
 from pbstore.disk.upkeep.collect import GcReport
 from pbstore.disk.upkeep.dependents import Dependents
 from pbstore.disk.upkeep.heat import FormReport
+from pbstore.disk.upkeep.plans import Plan
 
 upkeep = typer.Typer(epilog=EXIT_CODES)
 
@@ -44,8 +44,8 @@ def remove(
 ) -> None:
     """Move a model into the trash; `restore` brings it back, `gc` frees its blocks some days later."""
     with existing(store) as opened:
-        row, found = opened.model_row(name), opened.dependents_of(name)
-        days = opened.settings.trash_days
+        row, found = opened.disk.model_row(name), opened.trash.dependents_of(name)
+        days = opened.trash.days
         lines = [f"{human(row.raw_bytes)} in {row.num_files} files", *_dependent_lines(found)]
         lines.append(f"`restore` brings it back for {days:g} days" if days else "it cannot be brought back")
         if not dry_run:
@@ -69,7 +69,7 @@ def restore(
 ) -> None:
     """Take a model out of the trash; of several of one name, the one that was removed last."""
     with existing(store) as opened:
-        manifest = opened.restore(name, new_name)
+        manifest = opened.trash.restore(name, new_name)
     show({"restored": name, "name": manifest.name}, as_json, f"restored {manifest.name}")
 
 
@@ -84,8 +84,8 @@ def trash(
     """List removed models that can be restored, and until when."""
     with existing(store) as opened:
         if days is not None:
-            opened.keep_trash(days)
-        found, days = opened.trash(), opened.settings.trash_days
+            opened.trash.keep(days)
+        found, days = opened.trash.models(), opened.trash.days
     if as_json:
         print_json({"trash_days": days, "models": [asdict(item) for item in found]})
         return
@@ -107,7 +107,7 @@ def forget(
     if bool(names) == everything:
         raise ValueError("expected names of models in the trash, or --all")
     with existing(store) as opened:
-        plan = opened.plan_forget(names or None)
+        plan = opened.plan.forget(names or None)
         _collect(plan, dry_run, yes, as_json)
 
 
@@ -123,7 +123,7 @@ def gc(
         if yes and not dry_run:
             _print_collected(opened.gc(), as_json)
         else:
-            _collect(opened.plan_gc(), dry_run, yes, as_json)
+            _collect(opened.plan.gc(), dry_run, yes, as_json)
 
 
 def _collect(plan: Plan[GcReport], dry_run: bool, yes: bool, as_json: bool) -> None:
@@ -167,7 +167,7 @@ def evict(
     A goal that cannot be reached is an error and changes nothing.
     """
     with existing(store) as opened:
-        plan = opened.plan_evict(parse_size(free) or 0, order)
+        plan = opened.plan.evict(parse_size(free) or 0, order)
         report = plan.report
         lines = [
             *([f"out of the trash: {_some(report.trashed_models)}"] if report.trashed_models else []),
@@ -187,7 +187,7 @@ def evict(
 
 
 def _evicted_lines(opened: DiskBlockStore, name: str, others: Iterable[str]) -> list[str]:
-    found = opened.dependents_of(name, besides=others)
+    found = opened.trash.dependents_of(name, besides=others)
     return [name, *(f"  {line}" for line in _dependent_lines(found))]
 
 
@@ -209,7 +209,7 @@ def heat(
 ) -> None:
     """Store a model's blocks raw, so that they are mapped when it is loaded."""
     with existing(store) as opened:
-        report = opened.plan_heat(name).report if dry_run else opened.heat(name)
+        report = opened.plan.heat(name).report if dry_run else opened.forms.heat(name)
     _print_form(report, as_json)
 
 
@@ -222,7 +222,7 @@ def cool(
 ) -> None:
     """Store a model as small as possible."""
     with existing(store) as opened:
-        report = opened.plan_cool(name).report if dry_run else opened.cool(name)
+        report = opened.plan.cool(name).report if dry_run else opened.forms.cool(name)
     _print_form(report, as_json)
 
 
@@ -246,7 +246,7 @@ def balance(
 ) -> None:
     """Heat the models used most, as far as they fit, and cool the others."""
     with existing(store) as opened:
-        report = opened.balance(parse_size(raw_room), dry_run=dry_run)
+        report = opened.forms.balance(parse_size(raw_room), dry_run=dry_run)
     if as_json:
         print_json(asdict(report))
         return

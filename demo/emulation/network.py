@@ -61,7 +61,7 @@ class Network:
                 stack.enter_context(node.cache.batch())
                 stack.enter_context(node.relay.batch())
             for device in self.devices:
-                stack.enter_context(device.store.writing())
+                stack.enter_context(device.store.disk.writing())
             yield
 
     def place(self, node: int, wanted: frozenset[BlockId]) -> None:

@@ -52,7 +52,7 @@ class BlockShelf:
 
     def batch(self) -> AbstractContextManager[object]:
         """Writes inside the context are one commit, at its end."""
-        return self._store.writing()
+        return self._store.disk.writing()
 
     def write(self, coded: StoredBlock) -> None:
         """Keep a block.

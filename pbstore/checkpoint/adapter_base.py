@@ -21,6 +21,7 @@ from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.files import find_file, manifest_of, read_json
 from pbstore.checkpoint.model import architecture, read_config
 from pbstore.checkpoint.tensors import stored_tensors
+from pbstore.disk.add import identity
 from pbstore.disk.store import DiskBlockStore
 from pbstore.errors import PBStoreError
 from pbstore.manifest import BaseLink, Manifest
@@ -242,5 +243,5 @@ def _by_content(store: BlockStore, name: str, link: BaseLink) -> str:
 
 def _with_weights(store: BlockStore, weights: str) -> tuple[str, ...]:
     if isinstance(store, DiskBlockStore):
-        return store.find_weights(weights)
+        return identity.find_weights(store.disk, weights)
     return tuple(name for name in store.models() if weights in identities(store.manifest(name), store.get))

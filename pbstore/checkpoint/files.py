@@ -28,10 +28,10 @@ def manifest_of(store: BlockStore, name: str) -> Manifest:
     """
     if not isinstance(store, DiskBlockStore):
         return store.manifest(name)
-    row = store.model_row(name)
+    row = store.disk.model_row(name)
     known = _known_manifests.get(row.manifest_hash)
     if known is None:
-        known = store.manifest_of(row)
+        known = store.disk.manifest_of(row)
         remember(_known_manifests, row.manifest_hash, known)
     return known
 

@@ -124,7 +124,7 @@ class BlockMemory:
         packs = {pack for pack, _, _ in places}
         try:
             with ExitStack() as stack:
-                paths = {pack: pack_path(self._store.layout.packs, pack) for pack in packs}
+                paths = {pack: pack_path(self._store.disk.layout.packs, pack) for pack in packs}
                 files = {pack: stack.enter_context(shared.opened(paths[pack])) for pack in packs}
                 return patchwork.side_by_side([Span(files[pack], *rest) for pack, *rest in places])
         except FileNotFoundError:  # a pack was collected since
@@ -178,10 +178,10 @@ class BlockMemory:
         store = self._store
         if not isinstance(store, DiskBlockStore):
             return {}
-        packs = store.layout.packs
+        packs = store.disk.layout.packs
         for last in (False, True):
             try:
-                self._places = places = raw_places(store.connection, wanted)
+                self._places = places = raw_places(store.disk.connection, wanted)
                 return self._read(packs, places) if self._eager else self._map(packs, places)
             except FileNotFoundError:  # a pack was collected between the look-up and the map
                 if last:

@@ -115,7 +115,7 @@ def as_torch(
 def touch(store: BlockStore, name: str) -> None:
     """Count a use of a model, where the store counts."""
     if isinstance(store, DiskBlockStore):
-        store.touch(name)
+        store.disk.touch(name)
 
 
 def _tensor(tensor: StoredTensor, view: memoryview) -> torch.Tensor:

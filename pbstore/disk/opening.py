@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pbstore.disk.files.layout import Layout, prepare, read_settings, write_settings
 from pbstore.disk.index.readonly import can_write
+from pbstore.disk.models import Models
 from pbstore.disk.store import DiskBlockStore
 
 
@@ -50,7 +51,7 @@ def open_store(
     if changed != settings:
         settings = changed
         write_settings(layout, settings)
-    return DiskBlockStore(layout, settings, lock_wait_s, durable=durable)
+    return DiskBlockStore(Models(layout, settings, lock_wait_s, durable=durable))
 
 
 def _open_for_reading(layout: Layout, capacity_bytes: int | None, trash_days: float | None) -> DiskBlockStore:
@@ -59,4 +60,4 @@ def _open_for_reading(layout: Layout, capacity_bytes: int | None, trash_days: fl
     held = (settings.capacity_bytes, settings.trash_days)
     if any(value not in (None, now) for value, now in zip(wanted, held, strict=True)):
         raise PermissionError(errno.EROFS, f"store {layout.root} cannot be written to: its settings stay")
-    return DiskBlockStore(layout, settings, read_only=True)
+    return DiskBlockStore(Models(layout, settings, read_only=True))

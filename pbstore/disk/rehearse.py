@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Self
 
 from pbstore.blocks import StoredBlock
-from pbstore.disk.blocks.disk_blocks import NOWHERE
+from pbstore.disk.blocks.read import NOWHERE
 from pbstore.disk.blocks.space import DiskUse, disk_use, store_files
+from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.files import fsio, room
 from pbstore.disk.files.layout import Layout
 from pbstore.disk.index import locations as index
 from pbstore.disk.index import readonly
 from pbstore.disk.index.locations import Location
-from pbstore.disk.store import DiskBlockStore
+from pbstore.disk.models import Models
 from pbstore.hashing import BlockId, Buffer
 
 DISK_BLOCK = 4096
@@ -31,20 +32,21 @@ DISK_BLOCK = 4096
 file's parts (ext4 does from the fifth part on), nobody can say so before: a block for a file that changes."""
 
 
-class Rehearsal(DiskBlockStore):
+class Rehearsal(Models):
     """A copy of a store in which a step is tried; see the module."""
 
-    _real: DiskBlockStore
+    _real: Models
     _known: dict[Path, tuple[int, int]]
     """File of the copy -> length and bytes on the disk that its original has."""
 
     @classmethod
-    def of(cls, real: DiskBlockStore, folder: Path) -> Self:
+    def of(cls, real: Models, folder: Path) -> Self:
         """Make a copy in an empty folder."""
         layout = Layout(folder)
         known = _copy_files(real, layout)
         rehearsal = cls(layout, real.settings, durable=False)
         rehearsal._real, rehearsal._known = real, known
+        rehearsal.take_from_trash = real.take_from_trash
         return rehearsal
 
     def disk_use(self) -> DiskUse:
@@ -58,10 +60,10 @@ class Rehearsal(DiskBlockStore):
         return old_bytes + _whole_blocks(path.stat().st_size) - _whole_blocks(old_length)
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[Transaction]:
         """See `DiskBlocks`; payloads become holes."""
-        with fsio.holes(), super().writing() as connection:
-            yield connection
+        with fsio.holes(), super().writing() as tx:
+            yield tx
 
     def _tidy_at_close(self) -> None:
         """Not in a copy."""
@@ -118,17 +120,17 @@ class Rehearsal(DiskBlockStore):
 
 
 @contextmanager
-def rehearsal(store: DiskBlockStore) -> Iterator[Rehearsal]:
+def rehearsal(models: Models) -> Iterator[Rehearsal]:
     """A copy of a store's committed state, to try a step in."""
     with tempfile.TemporaryDirectory(prefix="pbcast-plan-") as folder:
-        copy = Rehearsal.of(store, Path(folder))
+        copy = Rehearsal.of(models, Path(folder))
         try:
             yield copy
         finally:
             copy.close()
 
 
-def _copy_files(real: DiskBlockStore, layout: Layout) -> dict[Path, tuple[int, int]]:
+def _copy_files(real: Models, layout: Layout) -> dict[Path, tuple[int, int]]:
     known: dict[Path, tuple[int, int]] = {}
     folders: set[Path] = set()
     for path in store_files(real.layout):
@@ -158,7 +160,7 @@ def _copy_files(real: DiskBlockStore, layout: Layout) -> dict[Path, tuple[int, i
     return known
 
 
-def _copy_index(real: DiskBlockStore, target: Path) -> None:
+def _copy_index(real: Models, target: Path) -> None:
     """Copy the committed index, page by page: the same steps then make it grow as they make the original."""
     with (
         closing(_fresh_connection(real)) as source,
@@ -167,7 +169,7 @@ def _copy_index(real: DiskBlockStore, target: Path) -> None:
         source.backup(copy)
 
 
-def _fresh_connection(real: DiskBlockStore) -> sqlite3.Connection:
+def _fresh_connection(real: Models) -> sqlite3.Connection:
     if real.read_only:
         return readonly.open_index(real.layout.index)[0]
     return index.connect(real.layout.index)

@@ -15,6 +15,7 @@ from pbstore.disk.blocks.disk_blocks import DiskBlocks
 from pbstore.disk.files.layout import Layout
 from pbstore.disk.files.pack import Record
 from pbstore.disk.files.reader import PackReader
+from pbstore.disk.models import Models
 from pbstore.disk.opening import open_store
 from pbstore.disk.rehearse import Rehearsal
 from pbstore.disk.store import DiskBlockStore
@@ -75,6 +76,8 @@ class _Overlay(PackReader):
 class Trial(Rehearsal):
     """A copy of a store to which models can be added; see the module."""
 
+    trusts_index = True  # the copy's packs are holes, and what is in the index was just copied
+
     # unlike in a rehearsal, what is new is written and read as in any store
     writing = DiskBlocks.writing
     get_unchecked = DiskBlocks.get_unchecked
@@ -84,7 +87,7 @@ class Trial(Rehearsal):
     export_block = DiskBlocks.export_block
 
     @classmethod
-    def of(cls, real: DiskBlockStore, folder: Path) -> Self:
+    def of(cls, real: Models, folder: Path) -> Self:
         """Make a copy in an empty folder."""
         trial = super().of(real, folder)
         ends = dict(trial.connection.execute("SELECT number, end FROM packs").fetchall())
@@ -100,9 +103,6 @@ class Trial(Rehearsal):
         """What the store would occupy on the disk."""
         return self.disk_use().total_bytes
 
-    def check_index(self) -> None:
-        """Nothing: the copy's packs are holes, and what is in the index was just copied."""
-
 
 @contextmanager
 def trial(path: Path) -> Iterator[DiskBlockStore]:
@@ -111,8 +111,8 @@ def trial(path: Path) -> Iterator[DiskBlockStore]:
         there = Layout(path).settings.exists() or (path.exists() and any(path.iterdir()))
         copied = folder / "copy"
         copied.mkdir()
-        with open_store(path if there else folder / "new") as real, Trial.of(real, copied) as copy:
-            yield copy
+        with open_store(path if there else folder / "new") as real, Trial.of(real.disk, copied) as copy:
+            yield DiskBlockStore(copy)
 
 
 def _beside(path: Path) -> Path:

@@ -15,12 +15,12 @@ def main(folder: Path) -> None:
         store.add(tuned, name="me/tuned", base="me/base")
 
         store.remove("me/base")
-        print(f"models {store.models()}, trash {[item.name for item in store.trash()]}")
-        store.restore("me/base", "me/back-again")
-        print(f"models {store.models()}, trash {[item.name for item in store.trash()]}")
+        print(f"models {store.models()}, trash {[item.name for item in store.trash.models()]}")
+        store.trash.restore("me/base", "me/back-again")
+        print(f"models {store.models()}, trash {[item.name for item in store.trash.models()]}")
 
         store.remove("me/back-again")
-        report = store.forget()  # at once; a full store and `gc` do it in time
+        report = store.trash.forget()  # at once; a full store and `gc` do it in time
         print(f"forgotten: {report}")
         store.checkout("me/tuned", folder / "out")  # what others are stored against stays
         print(f"models {store.models()}, sound: {store.verify().ok}")

@@ -109,7 +109,7 @@ def measure(
         gc_plan_ms=1e3 * gc_s,
         raw_mb=report.raw_bytes / 1e6,
         stored_mb=report.stored_bytes / 1e6,
-        index_mb=store.layout.index.stat().st_size / 1e6,
+        index_mb=store.disk.layout.index.stat().st_size / 1e6,
         disk_mb=report.disk_bytes / 1e6,
         rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     )

@@ -80,7 +80,7 @@ def folder_bytes(folder: Path) -> int:
 
 def parts(store: DiskBlockStore) -> dict[str, int]:
     """Bytes on the disk by part of the store."""
-    store.disk_use()
+    store.disk.disk_use()
     found: Counter[str] = Counter()
     for path in store.path.rglob("*"):
         if path.is_file() and path.name not in ("index.sqlite-wal", "index.sqlite-shm"):
@@ -92,7 +92,9 @@ def parts(store: DiskBlockStore) -> dict[str, int]:
 def tables(store: DiskBlockStore) -> dict[str, int]:
     """Bytes of the index by table, where SQLite can tell."""
     try:
-        rows = store.connection.execute("SELECT name, SUM(pgsize) FROM dbstat GROUP BY name ORDER BY 2 DESC")
+        rows = store.disk.connection.execute(
+            "SELECT name, SUM(pgsize) FROM dbstat GROUP BY name ORDER BY 2 DESC"
+        )
         return {str(name): int(size) for name, size in rows.fetchall()}
     except Exception as error:
         return {f"unknown ({error})": 0}

@@ -194,7 +194,7 @@ def run_every_verb(
     assert all(visible(name) in told for name in tensors)
     with open_store(root / "store") as store:
         pack = next((root / "store" / "packs").glob("*.pack"))
-        for item in store.locations():
+        for item in store.disk.locations():
             with pack.open("r+b") as file:
                 file.seek(item.record.payload_offset)
                 file.write(b"\xff\x00\xff\x00")

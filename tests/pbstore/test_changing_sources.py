@@ -122,7 +122,7 @@ def outcome(store: DiskBlockStore, folder: Path, out: Path) -> State | None:
 def number_of_steps(store: DiskBlockStore, folder: Path) -> int:
     count = []
     take_away = on_step(count.append)
-    store.plan(fresh(folder))
+    store.plan.add(fresh(folder))
     take_away()
     return len(count)
 
@@ -176,7 +176,7 @@ def test_progress_adds_up_when_a_folder_is_read_again(store: DiskBlockStore, tmp
     folder = fresh(tmp_path / "model")
     done = []
     with changing(folder, overwrite, lambda count: count == 12):
-        store.plan(folder, progress=lambda _, size: done.append(size))
+        store.plan.add(folder, progress=lambda _, size: done.append(size))
 
     assert min(done) < 0
     assert sum(done) == sum(map(len, folder_content(folder).values()))

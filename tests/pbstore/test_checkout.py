@@ -26,7 +26,7 @@ def with_false_sums(manifest: Manifest) -> Manifest:
 
 
 def is_own(store: DiskBlockStore, name: str) -> bool:
-    return catalog.is_own(store.connection, store.model_row(name))
+    return catalog.is_own(store.disk.connection, store.disk.model_row(name))
 
 
 def test_a_manifest_of_others_with_false_sums_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_damage_in_a_pack_leaves_no_file(form: str, folder: Path, tmp_path: Path
     path = tmp_path / "store"
     with open_store(path) as store:
         store.add(folder, "org/base", form=form)
-        location = max(store.locations(), key=lambda found: found.record.stored_bytes)
+        location = max(store.disk.locations(), key=lambda found: found.record.stored_bytes)
     pack = path / "packs" / f"{location.pack:08d}.pack"
     data = bytearray(pack.read_bytes())
     data[location.record.payload_offset + location.record.stored_bytes // 2] ^= 1

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pbstore import CapacityError, DiskBlockStore, open_store
+from pbstore.disk.add import identity
 from pbstore.disk.index.locations import Location
 from pbstore.disk.upkeep.verify import reference_problems
 from pbstore.hashing import BlockId
@@ -50,13 +51,13 @@ def test_a_fine_tune_is_stored_as_deltas(
 def test_a_hot_base_that_came_first_is_found_later(store: DiskBlockStore, base: Path, child: Path) -> None:
     store.add(base, "org/base", form="hot")
 
-    assert all(store.view(block_id) is not None for block_id in store.blocks("org/base"))
+    assert all(store.disk.view(block_id) is not None for block_id in store.blocks("org/base"))
     assert store.add(child, "org/child").codecs.get("delta", 0) >= 2
 
 
 def test_a_base_is_found_after_the_index_was_lost(store: DiskBlockStore, base: Path, child: Path) -> None:
     store.add(base, "org/base")
-    store.rebuild_index()
+    store.disk.rebuild_index()
 
     assert store.add(child, "org/child").codecs.get("delta", 0) >= 2
 
@@ -67,19 +68,19 @@ def test_heating_and_cooling_keep_every_byte(
     store.add(base, "org/base")
     store.add(child, "org/child")
     cold = store.used_bytes
-    heated = store.heat("org/child")
+    heated = store.forms.heat("org/child")
 
     assert heated.changed_blocks >= 2
     assert all(store.info(i).codec == "raw" for i in store.manifest("org/child").block_ids())
     assert store.used_bytes > cold
     assert_same(store, "org/child", child, tmp_path)
 
-    store.cool("org/child")
+    store.forms.cool("org/child")
     assert store.used_bytes <= 1.01 * cold
     assert_same(store, "org/child", child, tmp_path)
     assert_same(store, "org/base", base, tmp_path)
     assert store.verify().ok
-    assert reference_problems(store) == []
+    assert reference_problems(store.disk) == []
 
 
 @pytest.mark.parametrize("by", ["thorough", "cool"])
@@ -91,12 +92,12 @@ def test_weights_that_were_quantised_take_their_slow_form_when_asked(
     levels[..., :2] = -127, 127
     weight = (levels * scale.astype(np.float16)).astype(np.float32).reshape(700, 64)
     folder = write_model(tmp_path / "quantised", {"layer.weight": weight})
-    quick = store.plan(folder)
+    quick = store.plan.add(folder)
 
     store.add(folder, "org/quantised", thorough=by == "thorough")
     if by == "cool":
         assert "grid" not in store.savings().by_kind
-        store.cool("org/quantised")
+        store.forms.cool("org/quantised")
 
     assert store.savings().by_kind["grid"]["blocks"] == 1
     assert store.used_bytes < 0.5 * quick.stored_bytes
@@ -110,18 +111,18 @@ def test_a_block_that_is_heated_while_it_is_read_keeps_its_memory(
     store.add(base, "org/base")
     blocks = store.manifest("org/base").block_ids()
     block_id = next(one for one in blocks if store.info(one).codec == "planes")
-    expected, locate = bytes(store.get(block_id)), store.locate
+    expected, locate = bytes(store.get(block_id)), store.disk.locate
 
     def locate_and_heat(wanted: BlockId) -> Location:
         location = locate(wanted)
         monkeypatch.undo()
-        store.heat("org/base")
+        store.forms.heat("org/base")
         return location
 
-    monkeypatch.setattr(store, "locate", locate_and_heat)
+    monkeypatch.setattr(store.disk, "locate", locate_and_heat)
     raw = store.get(block_id)
     assert store.info(block_id).codec == "raw"
-    held = [store.buffers.take(len(raw)) for _ in range(9)]
+    held = [store.disk.buffers.take(len(raw)) for _ in range(9)]
     for memory in held:  # whichever is used again
         memory[:] = bytes(len(raw))
 
@@ -131,10 +132,10 @@ def test_a_block_that_is_heated_while_it_is_read_keeps_its_memory(
 def test_blocks_of_a_hot_model_stay_raw(store: DiskBlockStore, base: Path, tmp_path: Path) -> None:
     store.add(base, "org/base", form="hot")
     store.add(base, "org/twin")
-    store.cool("org/twin")
+    store.forms.cool("org/twin")
 
     assert all(store.info(i).codec == "raw" for i in store.manifest("org/base").block_ids())
-    store.cool("org/base")
+    store.forms.cool("org/base")
     assert store.used_bytes < store.savings().block_dedup_bytes
 
 
@@ -150,10 +151,10 @@ def test_heating_respects_the_capacity(tmp_path: Path, base: Path) -> None:
         store.add(base, "org/base")
         used = store.used_bytes
         with pytest.raises(CapacityError):
-            store.heat("org/base")
+            store.forms.heat("org/base")
 
         assert store.used_bytes == used
-        assert store.model_row("org/base").form == "cold"
+        assert store.disk.model_row("org/base").form == "cold"
         assert store.verify().ok
 
 
@@ -246,7 +247,7 @@ def test_an_adapter_finds_the_base_that_its_configuration_names(
 
     link = store.manifest("org/a").base
     assert link is not None
-    assert store.find_weights(link.weights) == ("org/base",)
+    assert identity.find_weights(store.disk, link.weights) == ("org/base",)
     assert store.manifest("org/b").base is None
 
 
@@ -274,7 +275,7 @@ def test_large_tensors_are_cut_at_rows(
     monkeypatch.setattr(ingest, "cut", lambda pieces: real_cut(pieces, 10_000))
     folder = write_model(tmp_path / "m", base_tensors(), tokenizer__json=bytes(range(256)) * 200)
     store.add(folder, "org/m")
-    tensors = {tensor.name: tensor for tensor in store.tensors("org/m")}
+    tensors = {tensor.name: tensor for tensor in store.disk.tensors("org/m")}
 
     assert len(tensors["embed.weight"].pieces) == 16
     assert all(piece.raw_bytes % 256 == 0 for piece in tensors["embed.weight"].pieces)

@@ -14,16 +14,16 @@ def test_gc_plans_first_and_then_frees(tmp_path: Path) -> None:
     with open_store(tmp_path / "store", pack_bytes=50_000) as store:
         for seed in range(4):
             store.add(write_model(tmp_path / f"m{seed}", base_tensors(seed)), f"org/m{seed}", form="hot")
-        full = store.disk_bytes()
+        full = store.disk.disk_bytes()
         for seed in (0, 2, 3):
             store.remove(f"org/m{seed}", trash=False)
         plan = store.gc(dry_run=True)
 
         assert plan.orphan_blocks > 0
-        assert store.disk_bytes() >= 0.9 * full
+        assert store.disk.disk_bytes() >= 0.9 * full
         done = store.gc()
         assert (done.orphan_blocks, done.freed_bytes) == (plan.orphan_blocks, plan.freed_bytes)
-        assert store.disk_bytes() < 0.5 * full
+        assert store.disk.disk_bytes() < 0.5 * full
         assert store.gc(dry_run=True).orphan_blocks == 0
         assert store.verify().ok
         store.checkout("org/m1", tmp_path / "out")
@@ -46,7 +46,7 @@ def test_a_base_that_no_model_names_is_let_go(tmp_path: Path, children: int) -> 
         assert store.used_bytes < before
         assert store.gc(dry_run=True).orphan_blocks == 0
         assert store.verify().ok
-        assert reference_problems(store) == []
+        assert reference_problems(store.disk) == []
         for seed in range(children):
             store.checkout(f"org/c{seed}", tmp_path / f"out{seed}")
             assert folder_content(tmp_path / f"out{seed}") == folder_content(tmp_path / f"c{seed}")
@@ -88,7 +88,7 @@ def test_a_reader_survives_the_collection_of_its_pack(tmp_path: Path) -> None:
     with open_store(tmp_path / "store", pack_bytes=100_000) as store, open_store(tmp_path / "store") as other:
         for seed in range(3):
             store.add(write_model(tmp_path / f"m{seed}", base_tensors(seed)), f"org/m{seed}", form="hot")
-        views = {i: other.view(i) for i in other.blocks("org/m1")}
+        views = {i: other.disk.view(i) for i in other.blocks("org/m1")}
         copies = {i: bytes(view) for i, view in views.items() if view is not None}
         store.remove("org/m0", trash=False)
         store.remove("org/m2", trash=False)
@@ -107,7 +107,7 @@ def test_on_full_may_make_room(tmp_path: Path) -> None:
                 missing_bytes -= store.info(oldest[0]).stored_bytes
                 store.delete_block(oldest.pop(0))
 
-        store.on_full = evict
+        store.disk.on_full = evict
         newest = store.put(b"x" * 1500)
 
         assert set(store.block_ids()) == {oldest[0], newest}

@@ -61,7 +61,7 @@ def test_each_model_is_in_the_family_that_it_comes_from(tmp_path: Path, form: st
         for name in names:
             tensors, files, base, _ = models[name]
             store.add(write_model(tmp_path / name, tensors, **files), name, base, form=form)
-        found = {item.name: item.family for item in by_model(store)}
+        found = {item.name: item.family for item in by_model(store.disk)}
 
     expected = {name: family for name, (_, _, _, family) in models.items()}
     if form == "hot":  # raw blocks tell nothing of what they are like: only copies and bindings count
@@ -74,8 +74,8 @@ def test_what_says_little_is_known_without_reading_the_rest(tmp_path: Path) -> N
     rng = np.random.default_rng(0)
     with open_store(tmp_path / "store", durable=False) as store:
         for size in (1, 8, 64, 100, 5000, 100_000):
-            assert says_little(store, store.put(bytes(size)))
-            assert says_little(store, store.put(np.full(size, 1.5, np.float32).tobytes()))
+            assert says_little(store.disk, store.put(bytes(size)))
+            assert says_little(store.disk, store.put(np.full(size, 1.5, np.float32).tobytes()))
         for size in (100, 5000, 100_000):
-            assert not says_little(store, store.put(rng.bytes(size)))
-            assert not says_little(store, store.put(bytes(size - 1) + b"x"))
+            assert not says_little(store.disk, store.put(rng.bytes(size)))
+            assert not says_little(store.disk, store.put(bytes(size - 1) + b"x"))

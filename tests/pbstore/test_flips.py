@@ -63,7 +63,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.add(root / "other", "org/other")
         assert store.verify().ok
         assert {"delta", "raw"} < set(store.savings().by_kind)
-        sqlite = sqlite3.connect(store.layout.index)
+        sqlite = sqlite3.connect(store.disk.layout.index)
         sqlite.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         sqlite.close()
     return root
@@ -117,7 +117,7 @@ def live_on(path: Path, whole: Path, rng: np.random.Generator) -> set[str]:
         store.remove("org/other")
 
     def evict(store: DiskBlockStore) -> None:
-        going = {row.name for row in store.model_rows() if row.name != "org/half"}
+        going = {row.name for row in store.disk.model_rows() if row.name != "org/half"}
         store.pin("org/half")
         sure.difference_update(going)
         sure.update(going - set(store.evict(1).models))
@@ -132,8 +132,8 @@ def live_on(path: Path, whole: Path, rng: np.random.Generator) -> set[str]:
                 store.delete_block(block_id)
 
     steps: list[Callable[[DiskBlockStore], object]] = [
-        remove, evict, add, block, lambda s: s.gc(), lambda s: s.gc(), lambda s: s.heat("org/child"),
-        lambda s: s.cool("org/base"), lambda s: s.verify(), lambda s: s.put(rng.bytes(20_000)),
+        remove, evict, add, block, lambda s: s.gc(), lambda s: s.gc(), lambda s: s.forms.heat("org/child"),
+        lambda s: s.forms.cool("org/base"), lambda s: s.verify(), lambda s: s.put(rng.bytes(20_000)),
     ]  # fmt: skip
     for place in rng.permutation(len(steps)):
         with suppress(PBStoreError, OSError), open_store(path, durable=False) as store:

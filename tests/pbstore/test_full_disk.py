@@ -36,10 +36,10 @@ def life(store: DiskBlockStore, folders: dict[str, Path]) -> Iterator[tuple[Call
     """What writes to a store, one call after another: the call, its model, whether that is there then."""
     for name, folder in folders.items():
         yield (lambda name=name, folder=folder: store.add(folder, name), name, True)
-    yield (lambda: store.heat("org/child"), "org/child", True)
+    yield (lambda: store.forms.heat("org/child"), "org/child", True)
     yield (lambda: store.remove("org/base"), "org/base", False)
     yield (lambda: store.gc(), "org/base", False)
-    yield (lambda: store.cool("org/child"), "org/child", True)
+    yield (lambda: store.forms.cool("org/child"), "org/child", True)
     yield (lambda: store.evict(1, "largest"), "", False)
 
 
@@ -88,7 +88,7 @@ def test_a_disk_that_fills_at_any_step_wedges_nothing(
 
 
 def put_until_full(store: DiskBlockStore) -> None:
-    with store.writing():
+    with store.disk.writing():
         for number in range(40):
             store.put(np.random.default_rng(number).bytes(2000))
         store.put(bytes(50_000))
@@ -106,12 +106,14 @@ def test_what_does_not_fit_leaves_no_byte_in_the_packs(
 
     with opened(tmp_path / "store", pack_bytes=20_000) as store:
         store.add(folders["org/other"], "org/other", form="hot")
-        before = {path: path.stat().st_size for path in store.layout.packs.iterdir()}
+        before = {path: path.stat().st_size for path in store.disk.layout.packs.iterdir()}
         monkeypatch.setattr(os, "pwritev", full)
         with pytest.raises(OSError, match="No space"):
             put_until_full(store)
         monkeypatch.undo()
-        after = {path: path.stat().st_size for path in store.layout.packs.iterdir() if path.stat().st_size}
+        after = {
+            path: path.stat().st_size for path in store.disk.layout.packs.iterdir() if path.stat().st_size
+        }
         assert after == before
         assert_whole(store, folders, tmp_path)
 
@@ -122,16 +124,16 @@ def test_an_add_that_fails_late_gives_back_what_it_committed(
     monkeypatch.setattr("pbstore.disk.add.adding.COMMIT_BYTES", 5000)
     with opened(tmp_path / "store") as store:
         store.add(folders["org/base"], "org/base")
-        used, disk = store.used_bytes, sum(p.stat().st_blocks for p in store.layout.packs.iterdir())
+        used, disk = store.used_bytes, sum(p.stat().st_blocks for p in store.disk.layout.packs.iterdir())
 
         def refuse(*_: object, **__: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(store, "file_manifest", refuse)
+        monkeypatch.setattr(store.disk, "file_manifest", refuse)
         with pytest.raises(OSError, match="No space"):
             store.add(folders["org/other"], "org/other")
         assert store.used_bytes == used
-        assert sum(p.stat().st_blocks for p in store.layout.packs.iterdir()) <= disk + 8
+        assert sum(p.stat().st_blocks for p in store.disk.layout.packs.iterdir()) <= disk + 8
         monkeypatch.undo()
         assert_whole(store, folders, tmp_path)
 
@@ -139,14 +141,14 @@ def test_an_add_that_fails_late_gives_back_what_it_committed(
 def test_a_full_index_is_not_a_damaged_one(folders: dict[str, Path], tmp_path: Path) -> None:
     with opened(tmp_path / "store", durable=False) as store:
         store.add(folders["org/base"], "org/base")
-        (pages,) = store.connection.execute("PRAGMA page_count").fetchone()
-        store.connection.execute(f"PRAGMA max_page_count = {pages}")
+        (pages,) = store.disk.connection.execute("PRAGMA page_count").fetchone()
+        store.disk.connection.execute(f"PRAGMA max_page_count = {pages}")
         tensors = {f"t{i:04d}": base_tensors(seed=i, rows=1, width=1)["layer.bias"] for i in range(1500)}
         with pytest.raises(OSError, match="no space left") as caught:
             store.add(write_model(tmp_path / "many", tensors), "org/many")
         assert caught.value.errno == errno.ENOSPC
         assert not isinstance(caught.value, IntegrityError)
-        store.connection.execute("PRAGMA max_page_count = 1000000")
+        store.disk.connection.execute("PRAGMA max_page_count = 1000000")
         assert_whole(store, folders, tmp_path)
 
 
@@ -166,14 +168,14 @@ def test_holes_come_where_nothing_lives_and_nobody_reads(
         for name, folder in folders.items():
             store.add(folder, name, form="hot")
         block_id = max(store.manifest("org/other").block_ids(), key=lambda i: store.info(i).raw_bytes)
-        view = reader.view(block_id)
+        view = reader.disk.view(block_id)
         assert view is not None
         held = bytes(view)
         store.remove("org/other")
-        monkeypatch.setattr(store, "has_room", lambda _: False)
+        monkeypatch.setattr(store.disk, "has_room", lambda _: False)
         store.gc()
         assert bytes(view) == held  # somebody has it: no hole
-        (pack,) = store.layout.packs.iterdir()
+        (pack,) = store.disk.layout.packs.iterdir()
         before = pack.stat().st_blocks
         del view
         reader.close()
@@ -193,17 +195,17 @@ def test_the_reserve_is_freed_before_the_disk_is_full_and_comes_back(
 ) -> None:
     with opened(tmp_path / "store") as store:
         store.add(folders["org/base"], "org/base")
-        assert store.layout.reserve.stat().st_blocks * 512 >= index.size_bytes(store.connection)
+        assert store.disk.layout.reserve.stat().st_blocks * 512 >= index.size_bytes(store.disk.connection)
         with monkeypatch.context() as patch:
             patch.setattr(fsio, "free_bytes", lambda _: 1000)
             with pytest.raises(OSError, match="nearly full") as caught:
                 store.add(folders["org/other"], "org/other")
             assert caught.value.errno == errno.ENOSPC
-            assert not store.layout.reserve.exists()
+            assert not store.disk.layout.reserve.exists()
             store.remove("org/base")
             assert store.gc().orphan_blocks
         store.add(folders["org/other"], "org/other")
-        assert store.layout.reserve.exists()
+        assert store.disk.layout.reserve.exists()
         assert_whole(store, folders, tmp_path)
 
 
@@ -248,7 +250,7 @@ def fill_and_free(root: Path, tmp_path: Path) -> None:
     use(lambda store: store.checkout(names[0], tmp_path / "out"))
     assert folder_content(tmp_path / "out") == folder_content(folders[names[0]])
     use(lambda store: store.remove(names[1]))
-    use(lambda store: store.forget([names[1]]))
+    use(lambda store: store.trash.forget([names[1]]))
     freed = fsio.free_bytes(root)
     assert freed >= 150_000, freed  # a hole: there was no room for a copy
     filler.write(bytes(freed))
@@ -262,7 +264,7 @@ def fill_and_free(root: Path, tmp_path: Path) -> None:
         left = store.models()
         assert len(left) == len(names) - 2
         store.add(folders[names[1]], names[1])
-        assert store.layout.reserve.exists()
+        assert store.disk.layout.reserve.exists()
         assert_whole(store, folders, tmp_path)
     shutil.rmtree(root / "store")
     forget_many_blocks(root, tmp_path)

@@ -59,8 +59,8 @@ def test_a_store_of_version_1_goes_on_living(copy: Path, tmp_path: Path) -> None
     with open_store(copy) as store:
         store.checkout("org/tuned", tmp_path / "tuned")
         assert store.add(tmp_path / "tuned", "org/again").new_blocks == 0
-        store.heat("org/half")
-        store.cool("org/half")
+        store.forms.heat("org/half")
+        store.forms.cool("org/half")
         store.remove("org/base", trash=False)
         store.gc()
         assert store.verify().ok
@@ -73,13 +73,13 @@ def test_the_trash_of_a_store_of_version_1_is_restored(tmp_path: Path, lose_inde
     if lose_index:
         (tmp_path / "store" / "index.sqlite").unlink()
     with open_store(tmp_path / "store") as store:
-        assert [(item.name, item.removed_at) for item in store.trash()] == [
+        assert [(item.name, item.removed_at) for item in store.trash.models()] == [
             ("org/tuned-half", 1795979215.409)
         ]
-        assert store.settings.trash_days == 30
+        assert store.disk.settings.trash_days == 30
         assert "org/tuned-half" not in store.models()
         store.gc()
-        assert store.restore("org/tuned-half").name == "org/tuned-half"
+        assert store.trash.restore("org/tuned-half").name == "org/tuned-half"
         store.checkout("org/tuned-half", tmp_path / "out")
         assert store.verify().ok
     found = {

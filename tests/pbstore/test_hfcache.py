@@ -179,7 +179,7 @@ def test_damaged_items_are_kept_if_that_is_wanted(hub: Path, tmp_path: Path) -> 
 
 
 def test_a_store_that_cannot_be_written_to_ends_all_in_a_full_report(hub: Path, tmp_path: Path) -> None:
-    with open_store(tmp_path / "store", lock_wait_s=0) as store, exclusive(store.layout.lock, 0):
+    with open_store(tmp_path / "store", lock_wait_s=0) as store, exclusive(store.disk.layout.lock, 0):
         report = import_cache(store, look_into(hub))
     assert report.models == ()
     assert {item.model for item in report.failed} == {*BAD, *GOOD}

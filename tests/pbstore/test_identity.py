@@ -16,6 +16,7 @@ from pbstore import DiskBlockStore, MemoryBlockStore, ingest, open_store
 from pbstore.checkpoint.adapter import find_base
 from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.split import split_file
+from pbstore.disk.add import identity
 from pbstore.disk.upkeep import dependents
 from pbstore.manifest import BaseLink
 from pbstore.weights import identities
@@ -92,9 +93,9 @@ def test_a_bound_model_takes_no_other_base_and_finds_its_own_under_any_name(
         store.add(write(tmp_path / "other", content(2)), f"other/{name.replace(' ', '-')}")
     store.add(write_adapter(tmp_path / "adapter"), "adapter", base="base")
     assert find_base(store, "adapter") == "base"
-    assert dependents.find(store, store.model_row("base")).bound == ("adapter",)
-    for row in store.model_rows():
-        assert row.name == "base" or not dependents.find(store, row).bound
+    assert dependents.find(store.disk, store.disk.model_row("base")).bound == ("adapter",)
+    for row in store.disk.model_rows():
+        assert row.name == "base" or not dependents.find(store.disk, row).bound
 
     store.remove("base")
     store.add(write(tmp_path / "other", BASES[kind](3)), "base")
@@ -250,8 +251,8 @@ def test_links_of_earlier_versions_that_say_too_little_match_nothing(
 
     with pytest.raises(CheckpointError, match=r"say which base to use|is not in the store"):
         find_base(store, "adapter")
-    assert store.find_weights(link.weights) == ()
-    assert not store.has_weights("")
+    assert identity.find_weights(store.disk, link.weights) == ()
+    assert not identity.has_weights(store.disk, "")
 
 
 @pytest.mark.parametrize("kind", BASES)
@@ -274,7 +275,7 @@ def test_a_lost_manifest_of_an_earlier_version_is_mended_by_adding_it_again(
     kind: str, store: DiskBlockStore, tmp_path: Path
 ) -> None:
     file_as_earlier(store, write(tmp_path / "base", BASES[kind](1)), "base")
-    (store.path / "manifests" / store.model_row("base").file).unlink()
+    (store.path / "manifests" / store.disk.model_row("base").file).unlink()
 
     assert store.add(tmp_path / "base", "base").already_there
     assert store.manifest("base").weights == hash_of_earlier_versions(tmp_path / "base")
@@ -288,5 +289,5 @@ def test_bindings_in_stores_of_version_1_hold(name: str, tmp_path: Path) -> None
             manifest = store.manifest(model)
             assert manifest.weights in identities(manifest, store.get)
             if manifest.base is not None:
-                assert manifest.base.name in store.find_weights(manifest.base.weights)
+                assert manifest.base.name in identity.find_weights(store.disk, manifest.base.weights)
                 assert find_base(store, model) == manifest.base.name

@@ -47,8 +47,8 @@ def verbs(root: Path, sources: Path) -> dict[str, Verb]:
         "add hot": lambda store, name: store.add(sources / "folders" / name, name, form="hot"),
         "remove": lambda store, name: store.remove(name, trash=False),
         "checkout": lambda store, name: store.checkout(name, root / "out" / name, force=True),
-        "heat": lambda store, name: store.heat(name),
-        "cool": lambda store, name: store.cool(name),
+        "heat": lambda store, name: store.forms.heat(name),
+        "cool": lambda store, name: store.forms.cool(name),
         "gc": lambda store, _: store.gc(),
         "import": lambda store, _: import_cache(store, look_into(sources / "hub")),
         "dry run": lambda store, _: dry_run(store.path, sources),
@@ -83,7 +83,7 @@ def live(root: Path, sources: Path, seed: int) -> None:
     with (root / "journal").open("a", buffering=1) as journal, open_store(root / "store") as store:
         while True:
             verb, name = str(rng.choice(list(known))), str(rng.choice(names))
-            if not verb.startswith("add") and not store.has_model(name):
+            if not verb.startswith("add") and not store.disk.has_model(name):
                 verb = "add"
             print(f"begin {verb.split()[0]} {name}", file=journal)
             known[verb](store, name)

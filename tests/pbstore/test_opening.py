@@ -103,7 +103,7 @@ def test_an_open_store_may_be_used_after_a_fork(tmp_path: Path) -> None:
 
 
 def test_a_second_writer_gives_up_in_the_end(tmp_path: Path) -> None:
-    with open_store(tmp_path) as one, open_store(tmp_path, lock_wait_s=0.05) as two, one.writing():
+    with open_store(tmp_path) as one, open_store(tmp_path, lock_wait_s=0.05) as two, one.disk.writing():
         with pytest.raises(StoreLockedError, match="another process"):
             two.put(b"x")
         assert two.models() == ()

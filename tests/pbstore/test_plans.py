@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 
 from pbstore import DiskBlockStore, open_store
-from pbstore.disk.plans import Plan
 from pbstore.disk.upkeep.collect import GcReport
+from pbstore.disk.upkeep.plans import Plan
 from pbstore.disk.upkeep.verify import reference_problems
 from pbstore.errors import EvictGoalError, PBStoreError, PlanOutdatedError
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 VERBS: dict[str, Callable[[DiskBlockStore], Plan]] = {
-    "gc": lambda store: store.plan_gc(),
-    "forget": lambda store: store.plan_forget(),
-    "evict": lambda store: store.plan_evict(store.used_bytes // 2),
-    "evict largest": lambda store: store.plan_evict(1, "largest"),
-    "heat": lambda store: store.plan_heat(store.models()[-1]),
-    "cool": lambda store: store.plan_cool(store.models()[0]),
-    "balance": lambda store: store.plan_balance(200_000),
+    "gc": lambda store: store.plan.gc(),
+    "forget": lambda store: store.plan.forget(),
+    "evict": lambda store: store.plan.evict(store.used_bytes // 2),
+    "evict largest": lambda store: store.plan.evict(1, "largest"),
+    "heat": lambda store: store.plan.heat(store.models()[-1]),
+    "cool": lambda store: store.plan.cool(store.models()[0]),
+    "balance": lambda store: store.plan.balance(200_000),
 }
 
 
@@ -42,7 +42,7 @@ def random_store(folder: Path, seed: int) -> DiskBlockStore:
             store.add(path, name, form="hot" if rng.random() < 0.4 else "cold")
     for name in store.models():
         for _ in range(int(rng.integers(0, 4))):
-            store.touch(name)
+            store.disk.touch(name)
     for name in rng.permutation(store.models())[:2]:
         store.remove(str(name), trash=bool(rng.random() < 0.5))
     store.put(rng.bytes(30_000))
@@ -50,7 +50,7 @@ def random_store(folder: Path, seed: int) -> DiskBlockStore:
 
 
 def files_of(store: DiskBlockStore) -> dict[str, bytes]:
-    store.disk_use()
+    store.disk.disk_use()
     return {name: data for name, data in folder_content(store.path).items() if "sqlite-" not in name}
 
 
@@ -75,13 +75,13 @@ def test_a_plan_changes_nothing_and_then_comes_true(tmp_path: Path, verb: str, s
         plan = VERBS[verb](store)
 
         assert files_of(store) == before
-        start = store.disk_use()
+        start = store.disk.disk_use()
         done = plan.apply()
         assert_same(plan.report, done)
-        assert (done.before, done.after) == (start, store.disk_use())
-        assert done.after.total_bytes == store.disk_bytes() == store.savings().disk_bytes
+        assert (done.before, done.after) == (start, store.disk.disk_use())
+        assert done.after.total_bytes == store.disk.disk_bytes() == store.savings().disk_bytes
         assert store.verify().ok
-        assert reference_problems(store) == []
+        assert reference_problems(store.disk) == []
         for name in store.models():
             store.checkout(name, tmp_path / "out" / name)
             assert folder_content(tmp_path / "out" / name) == folder_content(tmp_path / name)
@@ -99,7 +99,7 @@ def family(tmp_path: Path) -> Iterator[DiskBlockStore]:
 
 def test_a_gc_that_lets_go_of_a_base_says_so_before(family: DiskBlockStore) -> None:
     family.remove("org/base", trash=False)
-    plan = family.plan_gc().report
+    plan = family.plan.gc().report
 
     assert plan.retired_bases > 0
     assert plan.freed_bytes == plan.before.total_bytes - plan.after.total_bytes > 0
@@ -107,15 +107,15 @@ def test_a_gc_that_lets_go_of_a_base_says_so_before(family: DiskBlockStore) -> N
 
 
 def test_heat_takes_room_and_cool_gives_it_back(family: DiskBlockStore) -> None:
-    heated, cooled = family.heat("org/child"), family.cool("org/child")
+    heated, cooled = family.forms.heat("org/child"), family.forms.cool("org/child")
 
     assert heated.after.total_bytes > heated.before.total_bytes
     assert cooled.after.total_bytes < cooled.before.total_bytes
-    assert cooled.after.total_bytes == family.disk_bytes()
+    assert cooled.after.total_bytes == family.disk.disk_bytes()
 
 
 def test_an_outdated_plan_does_nothing(family: DiskBlockStore) -> None:
-    plan = family.plan_evict(1)
+    plan = family.plan.evict(1)
     family.pin("org/base")
     before = files_of(family)
 
@@ -125,9 +125,9 @@ def test_an_outdated_plan_does_nothing(family: DiskBlockStore) -> None:
 
 
 def test_what_was_planned_goes_whatever_is_used_since(family: DiskBlockStore) -> None:
-    plan = family.plan_evict(1)
+    plan = family.plan.evict(1)
     for name in plan.report.models:
-        family.touch(name)
+        family.disk.touch(name)
 
     assert plan.apply().models == plan.report.models
 
@@ -137,7 +137,7 @@ def test_a_goal_out_of_reach_changes_nothing(family: DiskBlockStore) -> None:
     family.remove("org/other")
     before, used = files_of(family), family.used_bytes
 
-    for attempt in (family.evict, family.plan_evict):
+    for attempt in (family.evict, family.plan.evict):
         with pytest.raises(EvictGoalError, match="nothing was removed"):
             attempt(1 << 40)
         assert {p: d for p, d in files_of(family).items() if p.endswith(".pack")} == {
@@ -145,13 +145,13 @@ def test_a_goal_out_of_reach_changes_nothing(family: DiskBlockStore) -> None:
         }
     assert family.used_bytes == used
     assert family.models() == ("org/base", "org/child")
-    assert [item.name for item in family.trash()] == ["org/other"]
+    assert [item.name for item in family.trash.models()] == ["org/other"]
 
 
 def damage(store: DiskBlockStore, rng: np.random.Generator) -> None:
     """One block's payload, in the largest pack."""
-    location = max(store.locations(), key=lambda one: one.record.stored_bytes)
-    with store.readable_pack(location.pack).open("r+b") as file:
+    location = max(store.disk.locations(), key=lambda one: one.record.stored_bytes)
+    with store.disk.readable_pack(location.pack).open("r+b") as file:
         file.seek(location.record.payload_offset + int(rng.integers(location.record.stored_bytes)))
         byte = file.read(1)
         file.seek(-1, 1)
@@ -186,5 +186,7 @@ def test_a_plan_comes_true_in_a_store_that_was_harmed(
             return
         assert files_of(store) == before
         with pytest.raises(type(expected)) as caught:
-            {"gc": store.gc, "forget": store.forget}.get(verb, lambda: store.cool(store.models()[0]))()
+            {"gc": store.gc, "forget": store.trash.forget}.get(
+                verb, lambda: store.forms.cool(store.models()[0])
+            )()
         assert str(caught.value) == str(expected)

@@ -84,8 +84,8 @@ def test_memory_is_taken_though_an_interrupt_left_a_size_without_any() -> None:
 def test_a_transaction_that_an_interrupt_left_open_is_undone(begin: str, tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", {"weight": np.ones((64, 64), np.float32)})
     with open_store(tmp_path / "store") as store:
-        store.connection.execute(begin)
-        store.connection.execute("SELECT * FROM blocks").fetchall()
+        store.disk.connection.execute(begin)
+        store.disk.connection.execute("SELECT * FROM blocks").fetchall()
         store.add(folder, "org/model")
         with open_store(tmp_path / "store") as other:
             other.add(folder, "org/copy")

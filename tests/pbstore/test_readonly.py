@@ -53,7 +53,7 @@ def family(tmp_path: Path) -> Iterator[DiskBlockStore]:
         store.add(write_model(tmp_path / "base", base), "org/base", form="hot")
         store.add(write_model(tmp_path / "old", base_tensors(seed=4, rows=60)), "org/old")
         store.remove("org/old")
-        store.touch("org/base")
+        store.disk.touch("org/base")
         store.add(write_model(tmp_path / "child", tuned(base, tuple(base))), "org/child", base="org/base")
         write_model(tmp_path / "next", tuned(base, ("layer.weight",), seed=7))
         yield store
@@ -106,9 +106,9 @@ def test_every_reading_verb_reads(barred: Path, tmp_path: Path, capsys: pytest.C
         json.loads(capsys.readouterr().out)
     assert folder_content(tmp_path / "out") == folder_content(tmp_path / "child")
     with open_store(barred) as store:
-        assert store.read_only
+        assert store.disk.read_only
         assert store.models() == ("org/base", "org/child")
-        assert [row.uses for row in store.settled_rows()] == [1, 0]
+        assert [row.uses for row in store.disk.settled_rows()] == [1, 0]
         assert set(load_state_dict(store, "org/base")) == set(base_tensors())
     after = everything(barred)
     for name in ("index.sqlite-shm",):  # readers of a log that is in use note there that they read
@@ -143,7 +143,7 @@ def test_what_others_write_is_seen(family: DiskBlockStore, tmp_path: Path) -> No
         assert "org/next" in reader.models()
         with open_store(family.path) as again:
             again.remove("org/child")
-            again.disk_use()
+            again.disk.disk_use()
         assert reader.models() == ("org/base", "org/next")
         reader.checkout("org/next", tmp_path / "out")
     assert folder_content(tmp_path / "out") == folder_content(tmp_path / "next")

@@ -20,7 +20,7 @@ from pbstore import (
 from pbstore.codecs.casts import bf16_to_f32, f32_to_bf16, f32_to_f16
 from pbstore.codecs.sketch import cast_keys
 from pbstore.codecs.types import TensorSpec
-from pbstore.disk.blocks.disk_blocks import _with_needs
+from pbstore.disk.blocks.read import _with_needs
 from pbstore.disk.blocks.writer import PackWriter
 from pbstore.disk.files.pack import Record
 from pbstore.disk.upkeep.verify import reference_problems
@@ -61,7 +61,7 @@ class Family:
             store.checkout(name, target)
             assert folder_content(target) == folder_content(self.folders[name])
         assert store.verify().problems == ()
-        assert reference_problems(store) == []
+        assert reference_problems(store.disk) == []
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_cast_of_a_fine_tune_costs_nearly_nothing(tmp_path: Path, source: str,
 
         assert report.codecs["recast"] == 2
         assert report.stored_bytes < 0.02 * report.new_bytes
-        assert store.plan(family.folders["copy"]).stored_bytes == 0
+        assert store.plan.add(family.folders["copy"]).stored_bytes == 0
         family.check(store)
 
 
@@ -122,12 +122,12 @@ def test_loading_reads_both_steps(store: DiskBlockStore, family: Family) -> None
 
 def test_the_fine_tune_may_become_hot_and_cold_again(store: DiskBlockStore, family: Family) -> None:
     cold = store.used_bytes
-    store.heat("child")
+    store.forms.heat("child")
     assert "recast" not in codecs(store, "copy")
     assert codecs(store, "copy").count("cast") == 2
     family.check(store)
 
-    store.cool("child")
+    store.forms.cool("child")
     assert len(recasts(store)) == 2
     assert store.used_bytes <= 1.01 * cold
     family.check(store)
@@ -167,11 +167,11 @@ def test_a_lost_base_moves_its_casts_along(tmp_path: Path, family: Family) -> No
 def test_a_recast_is_found_after_the_index_was_lost(tmp_path: Path, family: Family) -> None:
     with open_store(tmp_path / "other", durable=False) as store:
         for name, folder in family.folders.items():
-            store.rebuild_index()
+            store.disk.rebuild_index()
             store.add(folder, name)
         assert len(recasts(store)) == 2
 
-        store.rebuild_index()
+        store.disk.rebuild_index()
         assert len(recasts(store)) == 2
         family.check(store)
 
@@ -238,7 +238,7 @@ def test_removing_everything_but_the_copy_with_a_limit(tmp_path: Path, family: F
             store.add(folder, name)
         room = store.used_bytes
     with open_store(tmp_path / "small", durable=False, capacity_bytes=room - 1) as store:
-        store.on_full = lambda missing: store.evict(missing) and None
+        store.disk.on_full = lambda missing: store.evict(missing) and None
         for name, folder in family.folders.items():
             store.add(folder, name)
         family.check(store, *store.models())
@@ -246,11 +246,11 @@ def test_removing_everything_but_the_copy_with_a_limit(tmp_path: Path, family: F
 
 
 def heat_child(store: DiskBlockStore) -> None:
-    store.heat("child")
+    store.forms.heat("child")
 
 
 def cool_child(store: DiskBlockStore) -> None:
-    store.cool("child")
+    store.forms.cool("child")
 
 
 def drop_base(store: DiskBlockStore) -> None:
@@ -272,7 +272,7 @@ def test_an_index_can_be_built_from_whatever_an_interrupted_step_has_written(
         for name, folder in family.folders.items():
             store.add(folder, name)
         if act is cool_child:
-            store.heat("child")
+            store.forms.heat("child")
     for stop_at in range(1, 100):
         path = tmp_path / f"store-{stop_at}"
         shutil.copytree(tmp_path / "start", path)
@@ -342,14 +342,14 @@ def test_an_exact_base_comes_before_a_fine_tune_that_is_nearly_equal(tmp_path: P
 def test_a_damaged_fine_tune_does_not_stop_an_add(
     store: DiskBlockStore, family: Family, tmp_path: Path
 ) -> None:
-    location = store.locate(store.info(recasts(store)[0]).needs[0])
+    location = store.disk.locate(store.info(recasts(store)[0]).needs[0])
     store.remove("copy", trash=False)
     store.close()
     with (store.path / "packs" / f"{location.pack:08d}.pack").open("r+b") as file:
         file.seek(location.record.payload_offset + 40)
         file.write(b"damage")
     with open_store(store.path, durable=False) as again:
-        again.rebuild_index()
+        again.disk.rebuild_index()
         again.gc()
         again.add(family.folders["copy"], "again")
         family.folders["again"] = family.folders["copy"]

@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> Iterator[DiskBlockStore]:
 
 
 def change(store: DiskBlockStore, statement: str, *values: object) -> None:
-    connection = sqlite3.connect(store.layout.index)
+    connection = sqlite3.connect(store.disk.layout.index)
     connection.execute(statement, values)
     connection.commit()
     connection.close()
@@ -48,8 +48,8 @@ def assert_whole(store: DiskBlockStore) -> None:
 
 def assert_no_false_id(store: DiskBlockStore) -> None:
     """No record of any pack is filed under an id that its bytes do not hash to."""
-    for number in [int(path.stem) for path in store.layout.packs.iterdir()]:
-        for record in recount.records_of(store, number):
+    for number in [int(path.stem) for path in store.disk.layout.packs.iterdir()]:
+        for record in recount.records_of(store.disk, number):
             assert hash_block(store.get(record.block_id)) == record.block_id
 
 
@@ -67,17 +67,17 @@ def assert_no_false_id(store: DiskBlockStore) -> None:
 def test_repair_files_nothing_under_a_false_id(store: DiskBlockStore, statement: str) -> None:
     first = "id = (SELECT id FROM blocks ORDER BY stored_bytes DESC LIMIT 1)"
     change(store, statement.replace("rowid_ = 1", first))
-    sizes = [path.stat().st_size for path in store.layout.packs.iterdir()]
+    sizes = [path.stat().st_size for path in store.disk.layout.packs.iterdir()]
     with open_store(store.path, durable=False) as again:
         assert not again.verify().ok
         assert again.repair().left == ()
-        assert [path.stat().st_size for path in store.layout.packs.iterdir()] == sizes
+        assert [path.stat().st_size for path in store.disk.layout.packs.iterdir()] == sizes
         assert_no_false_id(again)
         assert_whole(again)
 
 
 def test_swapped_rows_are_put_right(store: DiskBlockStore) -> None:
-    one, other = [item.record for item in store.locations()][:2]
+    one, other = [item.record for item in store.disk.locations()][:2]
     key, other_key = bytes.fromhex(one.block_id), bytes.fromhex(other.block_id)
     for old, new in ((key, b"x" * 32), (other_key, key), (b"x" * 32, other_key)):
         change(store, "UPDATE blocks SET id = ? WHERE id = ?", new, old)
@@ -89,7 +89,7 @@ def test_swapped_rows_are_put_right(store: DiskBlockStore) -> None:
 
 
 def test_a_flipped_hash_of_a_manifest_does_not_cost_the_model(store: DiskBlockStore) -> None:
-    row = store.model_row("org/child")
+    row = store.disk.model_row("org/child")
     flipped = ("0" if row.manifest_hash[0] != "0" else "1") + row.manifest_hash[1:]
     change(store, "UPDATE models SET manifest_hash = ? WHERE name = ?", flipped, row.name)
     with open_store(store.path, durable=False) as again:
@@ -112,12 +112,12 @@ def test_settings_are_written_anew(store: DiskBlockStore, bad: str, index_too: b
     store.close()
     with open_store(store.path, 123 << 20, trash_days=3.0) as opened:
         opened.pin("org/base")
-        before, text = opened.settings, opened.layout.settings.read_bytes()
+        before, text = opened.disk.settings, opened.disk.layout.settings.read_bytes()
     damaged = BAD_SETTINGS[bad]
     if damaged is None:
-        opened.layout.settings.unlink()
+        opened.disk.layout.settings.unlink()
     else:
-        opened.layout.settings.write_bytes(damaged)
+        opened.disk.layout.settings.write_bytes(damaged)
     if index_too:
         for file in store.path.glob("index.sqlite*"):
             file.unlink()
@@ -130,38 +130,38 @@ def test_settings_are_written_anew(store: DiskBlockStore, bad: str, index_too: b
     assert mend_settings(store.path) is None
     with open_store(store.path) as again:
         if not index_too:
-            assert again.settings == before
-            assert again.layout.settings.read_bytes() == text
+            assert again.disk.settings == before
+            assert again.disk.layout.settings.read_bytes() == text
         assert_whole(again)
 
 
 def test_a_flipped_setting_is_seen(store: DiskBlockStore) -> None:
     store.close()
-    with open_store(store.path, 987_654_321) as opened, opened.writing():
+    with open_store(store.path, 987_654_321) as opened, opened.disk.writing():
         pass
-    text = opened.layout.settings.read_text()
+    text = opened.disk.layout.settings.read_text()
     for place, letter in enumerate(text):
         if letter.isdigit():
             flipped = text[:place] + str((int(letter) + 1) % 10) + text[place + 1 :]
-            opened.layout.settings.write_text(flipped)
+            opened.disk.layout.settings.write_text(flipped)
             with pytest.raises(NotAStoreError):
                 open_store(store.path)
             assert mend_settings(store.path)
-            assert opened.layout.settings.read_text() == text
+            assert opened.disk.layout.settings.read_text() == text
 
 
 def test_settings_of_earlier_and_later_versions_stay(store: DiskBlockStore, tmp_path: Path) -> None:
     store.close()
     earlier = {"format": "pbstore", "version": 1, "capacity_bytes": None, "pack_bytes": 1 << 20}
-    store.layout.settings.write_text(json.dumps(earlier))
+    store.disk.layout.settings.write_text(json.dumps(earlier))
     assert mend_settings(store.path) is None
     open_store(store.path).close()
     change(store, "DELETE FROM meta WHERE key = 'settings'")
     later = json.dumps({"format": "pbstore", "version": 2})
-    store.layout.settings.write_text(later)
+    store.disk.layout.settings.write_text(later)
     with pytest.raises(NotAStoreError, match="version 2"):
         mend_settings(store.path)
-    assert store.layout.settings.read_text() == later
+    assert store.disk.layout.settings.read_text() == later
     (tmp_path / "no store").mkdir()
     with pytest.raises(NotAStoreError):
         mend_settings(tmp_path / "no store")
@@ -169,7 +169,7 @@ def test_settings_of_earlier_and_later_versions_stay(store: DiskBlockStore, tmp_
 
 def test_repair_of_the_settings_is_said(store: DiskBlockStore, capsys: pytest.CaptureFixture[str]) -> None:
     store.close()
-    store.layout.settings.write_bytes(b"?")
+    store.disk.layout.settings.write_bytes(b"?")
     assert main(["store", "repair", "--store", str(store.path)]) == 0
     assert "STORE.json was damaged" in capsys.readouterr().out
 
@@ -191,7 +191,7 @@ def test_an_add_waits_once_and_says_how_long(
 
     fork = multiprocessing.get_context("fork")
     held = fork.Event()
-    holder = fork.Process(target=hold, args=(store.layout.lock, held))
+    holder = fork.Process(target=hold, args=(store.disk.layout.lock, held))
     holder.start()
     try:
         assert held.wait(20)

@@ -47,7 +47,7 @@ def test_whole_sketches_of_earlier_versions_are_read(tmp_path: Path) -> None:
     base = base_tensors(rows=100)
     with open_store(tmp_path / "store", durable=False) as store:
         store.add(write_model(tmp_path / "base", base), "org/base")
-        path = store.layout.index
+        path = store.disk.layout.index
     connection = sqlite3.connect(path)
     rows = connection.execute("SELECT number, shape FROM tensors WHERE sketch IS NOT NULL").fetchall()
     assert rows
@@ -93,9 +93,9 @@ def add_adapters(store: DiskBlockStore, folder: Path, count: int) -> int:
 
 def test_many_adapters_take_less_than_their_files_and_give_it_back(tmp_path: Path) -> None:
     with open_store(tmp_path / "store", trash_days=0, durable=False) as store:
-        empty = store.disk_use()
+        empty = store.disk.disk_use()
         raw = add_adapters(store, tmp_path / "adapter", 60)
-        full = store.disk_use()
+        full = store.disk.disk_use()
         assert (
             full.total_bytes - empty.total_bytes < 0.89 * raw
         )  # 0.85 from 200 on, where fixed parts count less
@@ -103,7 +103,7 @@ def test_many_adapters_take_less_than_their_files_and_give_it_back(tmp_path: Pat
         for seed in range(0, 60, 2):
             store.remove(f"org/adapter{seed}")
         store.gc()
-        half = store.disk_use()
+        half = store.disk.disk_use()
         assert half.index_bytes < 0.65 * full.index_bytes
         assert half.total_bytes - empty.total_bytes < 0.89 * raw / 2
         assert store.verify().ok
@@ -129,7 +129,7 @@ def test_merges_of_the_newest_of_many_adapters_are_recognised(tmp_path: Path) ->
             store.add(folder, f"org/lora{number}", base="org/base")
         result = write_model(tmp_path / "merged", {f"{name}.weight": merged(weight, down, up, 2.0)})
         assert store.add(result, "org/merged", base="org/base").codecs.get("lora") == 1
-        (pairs,) = store.connection.execute("SELECT COUNT(*) FROM pairs").fetchone()
+        (pairs,) = store.disk.connection.execute("SELECT COUNT(*) FROM pairs").fetchone()
         assert pairs <= 64
         assert store.verify().ok
 
@@ -138,8 +138,8 @@ def test_the_index_is_written_anew_only_where_that_pays(tmp_path: Path) -> None:
     with open_store(tmp_path / "store", trash_days=0, durable=False) as store:
         add_adapters(store, tmp_path / "adapter", 20)
         store.gc()
-        packed = store.disk_use().index_bytes
-        changes = store.layout.index.read_bytes()
+        packed = store.disk.disk_use().index_bytes
+        changes = store.disk.layout.index.read_bytes()
         store.gc()
-        assert store.disk_use().index_bytes == packed
-        assert store.layout.index.read_bytes()[100:4096] == changes[100:4096]
+        assert store.disk.disk_use().index_bytes == packed
+        assert store.disk.layout.index.read_bytes()[100:4096] == changes[100:4096]

@@ -71,8 +71,8 @@ def test_an_index_that_is_older_than_the_packs_takes_nothing_away(
 
 
 def give_up(store: DiskBlockStore) -> None:
-    with store.writing():
-        store.start_new_pack()
+    with store.disk.writing() as tx:
+        tx.start_new_pack()
         store.get(store.put(b"never committed" * 100))
         raise KeyboardInterrupt
 
@@ -92,7 +92,7 @@ def test_a_block_whose_header_is_damaged_is_stored_anew(
     store: DiskBlockStore, folders: dict[str, Path]
 ) -> None:
     store.add(folders["org/one"], "org/one", form="hot")
-    location = max(store.locations(), key=lambda item: item.record.raw_bytes)
+    location = max(store.disk.locations(), key=lambda item: item.record.raw_bytes)
     with (store.path / "packs" / f"{location.pack:08d}.pack").open("r+b") as file:
         file.seek(location.record.offset)
         file.write(b"????")
@@ -105,7 +105,7 @@ def test_a_block_whose_header_is_damaged_is_stored_anew(
 
 def test_what_cannot_be_read_is_not_cut_off(store: DiskBlockStore, folders: dict[str, Path]) -> None:
     store.add(folders["org/one"], "org/one", form="hot")
-    last = max(store.locations(), key=lambda item: (item.pack, item.record.offset))
+    last = max(store.disk.locations(), key=lambda item: (item.pack, item.record.offset))
     path = store.path / "packs" / f"{last.pack:08d}.pack"
     size = path.stat().st_size
     store.close()
@@ -123,7 +123,7 @@ def test_a_damaged_block_keeps_its_pack_and_stops_no_gc(
 ) -> None:
     for name in NAMES:
         store.add(folders[name], name, form="hot")
-    location = store.locate(store.manifest("org/one").block_ids()[1])
+    location = store.disk.locate(store.manifest("org/one").block_ids()[1])
     with (store.path / "packs" / f"{location.pack:08d}.pack").open("r+b") as file:
         file.seek(location.record.payload_offset)
         file.write(b"????")
@@ -139,7 +139,7 @@ def test_memory_that_is_shared_was_checked(
 ) -> None:
     pytest.importorskip("torch")
     store.add(folders["org/one"], "org/one", form="hot")
-    location = max(store.locations(), key=lambda item: item.record.raw_bytes)
+    location = max(store.disk.locations(), key=lambda item: item.record.raw_bytes)
     shutil.copytree(store.path, tmp_path / "damaged")
     with (tmp_path / "damaged" / "packs" / f"{location.pack:08d}.pack").open("r+b") as file:
         file.seek(location.record.payload_offset)
@@ -153,7 +153,7 @@ def test_adding_a_model_again_puts_its_lost_manifest_back(
     store: DiskBlockStore, folders: dict[str, Path]
 ) -> None:
     store.add(folders["org/one"], "org/one")
-    store.layout.manifest("org/one").unlink()
+    store.disk.layout.manifest("org/one").unlink()
 
     assert store.add(folders["org/one"], "org/one").already_there
     assert_whole(store, folders, "org/one")
@@ -164,5 +164,5 @@ def test_heating_a_model_of_many_tiny_blocks_ends(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "tiny", {**tensors, **base_tensors(rows=900)})
     with open_store(tmp_path / "store", capacity_bytes=500_000, durable=False) as store:
         store.add(folder, "org/tiny")
-        store.heat("org/tiny")
+        store.forms.heat("org/tiny")
         assert store.verify().ok

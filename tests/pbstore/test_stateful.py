@@ -90,16 +90,16 @@ class StoreMachine(BlockStoreMachine):
         target = new_name or name
         if target in self.models:
             with pytest.raises(ModelExistsError):
-                self.store.restore(name, new_name)
+                self.store.trash.restore(name, new_name)
             return
-        self.store.restore(name, new_name)
+        self.store.trash.restore(name, new_name)
         self.models[target] = content
         place = max(i for i, (one, _) in enumerate(self.trashed) if one == name)
         del self.trashed[place]
 
     @rule()
     def forget(self) -> None:
-        self.store.forget()
+        self.store.trash.forget()
         self.trashed.clear()
         self.loose = {i: raw for i, raw in self.loose.items() if self.store.has(i)}
 
@@ -108,7 +108,7 @@ class StoreMachine(BlockStoreMachine):
     def change_form(self, data: st.DataObject, hot: bool) -> None:
         name = data.draw(st.sampled_from(sorted(self.models)))
         try:
-            (self.store.heat if hot else self.store.cool)(name)
+            (self.store.forms.heat if hot else self.store.forms.cool)(name)
         except CapacityError:
             assert hot
 
@@ -130,7 +130,7 @@ class StoreMachine(BlockStoreMachine):
         if not hasattr(self, "store"):
             return
         assert set(self.store.models()) == set(self.models)
-        left = Counter(item.name for item in self.store.trash())
+        left = Counter(item.name for item in self.store.trash.models())
         for place in range(len(self.trashed) - 1, -1, -1):  # the oldest of a name are taken first
             name = self.trashed[place][0]
             left[name] -= 1
@@ -147,7 +147,7 @@ class StoreMachine(BlockStoreMachine):
             return
         report = self.store.verify()
         assert report.ok, report.problems
-        assert reference_problems(self.store) == []
+        assert reference_problems(self.store.disk) == []
         super().teardown()
 
 

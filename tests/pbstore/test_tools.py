@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pbstore import DiskBlockStore, IntegrityError, open_store
+from pbstore.disk.add import identity
 from pbstore.disk.upkeep.heat import plan_balance
 from pbstore.disk.upkeep.savings_by_cause import Causes, by_family, by_model
 from pbstore.disk.upkeep.verify import reference_problems
@@ -28,7 +29,7 @@ def family(tmp_path: Path) -> Iterator[DiskBlockStore]:
 def test_a_plan_costs_what_the_add_then_costs(family: DiskBlockStore, tmp_path: Path) -> None:
     folder = write_model(tmp_path / "next", tuned(base_tensors(), ("embed.weight",), seed=4))
     used = family.used_bytes
-    plan = family.plan(folder)
+    plan = family.plan.add(folder)
 
     assert family.used_bytes == used
     assert "plan" not in family.models()
@@ -59,11 +60,11 @@ def test_a_base_is_found_by_content_under_another_name(family: DiskBlockStore, t
     family.remove("org/base", trash=False)
 
     assert link is not None
-    assert family.find_weights(link.weights) == ("mirror/renamed",)
+    assert identity.find_weights(family.disk, link.weights) == ("mirror/renamed",)
 
 
 def test_causes_add_up(family: DiskBlockStore) -> None:
-    models = by_model(family)
+    models = by_model(family.disk)
     total = sum((item.causes for item in models), Causes())
 
     assert total.raw_bytes == family.savings().raw_bytes
@@ -92,10 +93,10 @@ def test_repair_takes_good_copies_from_another_store(family: DiskBlockStore, tmp
         for name in ("base", "child", "other"):
             mirror.add(tmp_path / name, f"org/{name}", form="hot")
         (pack,) = (family.path / "packs").glob("*.pack")
-        places = [item.record for item in family.locations()]
+        places = [item.record for item in family.disk.locations()]
         flip(pack, places[1].payload_offset)
         flip(pack, places[-1].offset + 3)
-        flip(family.layout.manifest("org/other"), 20)
+        flip(family.disk.layout.manifest("org/other"), 20)
         assert not family.verify().ok
         report = family.repair(mirror)
 
@@ -103,7 +104,7 @@ def test_repair_takes_good_copies_from_another_store(family: DiskBlockStore, tmp
     assert report.mended_blocks >= 2
     assert report.mended_manifests == 1
     assert family.verify().ok
-    assert reference_problems(family) == []
+    assert reference_problems(family.disk) == []
     for name in ("base", "child", "other"):
         family.checkout(f"org/{name}", tmp_path / "out" / name)
         assert folder_content(tmp_path / "out" / name) == folder_content(tmp_path / name)
@@ -111,19 +112,19 @@ def test_repair_takes_good_copies_from_another_store(family: DiskBlockStore, tmp
 
 def test_repair_beside_a_damaged_index(family: DiskBlockStore, tmp_path: Path) -> None:
     (pack,) = (family.path / "packs").glob("*.pack")
-    location = max(family.locations(), key=lambda item: item.record.raw_bytes)
+    location = max(family.disk.locations(), key=lambda item: item.record.raw_bytes)
     family.close()
     flip(pack, location.record.payload_offset)
-    for path in family.layout.index.parent.glob(f"{family.layout.index.name}-*"):
+    for path in family.disk.layout.index.parent.glob(f"{family.disk.layout.index.name}-*"):
         path.unlink()
-    family.layout.index.write_bytes(b"no index" * 1000)
+    family.disk.layout.index.write_bytes(b"no index" * 1000)
 
     with open_store(tmp_path / "mirror") as mirror, open_store(family.path) as again:
         for name in ("base", "child", "other"):
             mirror.add(tmp_path / name, f"org/{name}", form="hot")
         report = again.repair(mirror)
         assert (report.mended_blocks, report.left) == (1, ())
-        assert reference_problems(again) == []
+        assert reference_problems(again.disk) == []
         for name in ("base", "child", "other"):
             again.checkout(f"org/{name}", tmp_path / "out" / name)
             assert folder_content(tmp_path / "out" / name) == folder_content(tmp_path / name)
@@ -133,11 +134,11 @@ def test_repair_takes_blocks_from_a_store_that_lost_a_manifest(
     family: DiskBlockStore, tmp_path: Path
 ) -> None:
     (pack,) = (family.path / "packs").glob("*.pack")
-    flip(pack, next(family.locations()).record.payload_offset)
+    flip(pack, next(family.disk.locations()).record.payload_offset)
     with open_store(tmp_path / "mirror") as mirror:
         for name in ("base", "child", "other"):
             mirror.add(tmp_path / name, f"org/{name}")
-        mirror.layout.manifest("org/other").unlink()
+        mirror.disk.layout.manifest("org/other").unlink()
         report = family.repair(mirror)
 
     assert (report.mended_blocks, report.mended_manifests, report.left) == (1, 0, ())
@@ -152,20 +153,20 @@ def test_a_store_for_reading_only_is_not_repaired(family: DiskBlockStore) -> Non
 
 def test_repair_alone_says_what_is_left(family: DiskBlockStore) -> None:
     (pack,) = (family.path / "packs").glob("*.pack")
-    flip(pack, next(family.locations()).record.payload_offset)
+    flip(pack, next(family.disk.locations()).record.payload_offset)
 
     assert len(family.repair().left) > 0
 
 
 def test_a_model_with_a_damaged_manifest_can_be_removed(family: DiskBlockStore) -> None:
-    flip(family.layout.manifest("org/child"), 20)
+    flip(family.disk.layout.manifest("org/child"), 20)
     family.remove("org/child", trash=False)
     family.gc()
 
     assert family.verify().ok
-    assert reference_problems(family) == []
+    assert reference_problems(family.disk) == []
     assert family.models() == ("org/base", "org/other")
-    total = sum((item.causes for item in by_model(family)), Causes())
+    total = sum((item.causes for item in by_model(family.disk)), Causes())
     assert family.savings().file_dedup_bytes == total.raw_bytes - total.same_file
 
 
@@ -183,7 +184,7 @@ def test_a_lost_manifest_is_named_and_mended(family: DiskBlockStore, tmp_path: P
         other.add(tmp_path / "base", "org/base")
         other.add(tmp_path / "child", "org/child", base="org/base")
         other.add(tmp_path / "other", "org/other")
-        path = family.layout.manifest("org/child")
+        path = family.disk.layout.manifest("org/child")
         path.unlink()
 
         with pytest.raises(IntegrityError, match="manifest of org/child is lost"):
@@ -199,24 +200,24 @@ def test_a_lost_manifest_is_named_and_mended(family: DiskBlockStore, tmp_path: P
     assert (report.mended_manifests, report.left) == (1, ())
     family.checkout("org/child", tmp_path / "out")
     assert folder_content(tmp_path / "out") == folder_content(tmp_path / "child")
-    assert reference_problems(family) == []
+    assert reference_problems(family.disk) == []
 
 
 def test_models_whose_manifests_are_lost_can_be_removed(family: DiskBlockStore) -> None:
     for name in ("org/child", "org/other"):
-        family.layout.manifest(name).unlink()
+        family.disk.layout.manifest(name).unlink()
     family.remove("org/child", trash=False)
     assert family.models() == ("org/base", "org/other")
     family.remove("org/other", trash=False)
     family.gc()
 
     assert family.verify().ok
-    assert reference_problems(family) == []
+    assert reference_problems(family.disk) == []
 
 
 def test_a_sample_finds_most_of_many_errors(family: DiskBlockStore) -> None:
     (pack,) = (family.path / "packs").glob("*.pack")
-    for item in list(family.locations()):
+    for item in list(family.disk.locations()):
         flip(pack, item.record.payload_offset)
     report = family.verify(sample=0.5, rng=np.random.default_rng(0))
 
@@ -227,7 +228,7 @@ def test_a_sample_finds_most_of_many_errors(family: DiskBlockStore) -> None:
 
 def test_eviction_spares_pinned_models_and_starts_with_the_longest_unused(family: DiskBlockStore) -> None:
     family.pin("org/base")
-    family.touch("org/child")
+    family.disk.touch("org/child")
     plan = family.evict(1, dry_run=True)
     done = family.evict(1)
 
@@ -243,26 +244,26 @@ def test_eviction_spares_pinned_models_and_starts_with_the_longest_unused(family
 
 def test_a_checkout_counts_as_a_use(family: DiskBlockStore, tmp_path: Path) -> None:
     family.checkout("org/child", tmp_path / "out")
-    family.settled_rows()
+    family.disk.settled_rows()
 
-    assert [row.uses for row in family.model_rows()] == [0, 1, 0]
-    assert family.model_row("org/child").used_at > family.model_row("org/child").added_at
+    assert [row.uses for row in family.disk.model_rows()] == [0, 1, 0]
+    assert family.disk.model_row("org/child").used_at > family.disk.model_row("org/child").added_at
 
 
 def test_priority_comes_before_use(family: DiskBlockStore) -> None:
     family.pin("org/other", pinned=False, priority=5)
-    family.touch("org/base")
+    family.disk.touch("org/base")
 
     assert family.evict(1, dry_run=True).models == ("org/child",)
 
 
 def test_balance_heats_what_is_used(family: DiskBlockStore) -> None:
     for _ in range(3):
-        family.touch("org/child")
-    report = family.balance(raw_room_bytes=family.model_row("org/child").raw_bytes)
+        family.disk.touch("org/child")
+    report = family.forms.balance(raw_room_bytes=family.disk.model_row("org/child").raw_bytes)
 
     assert [(change.name, change.form) for change in report.changes] == [("org/child", "hot")]
-    assert family.balance(raw_room_bytes=0).changes[0].form == "cold"
-    assert plan_balance(family.settled_rows(), 1 << 40) != []
-    assert family.model_row("org/child").uses == 3
+    assert family.forms.balance(raw_room_bytes=0).changes[0].form == "cold"
+    assert plan_balance(family.disk.settled_rows(), 1 << 40) != []
+    assert family.disk.model_row("org/child").uses == 3
     assert family.verify().ok

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pbstore import DiskBlockStore, IntegrityError, ModelExistsError, ModelMissingError, open_store
+from pbstore.disk.add import identity
 from pbstore.disk.files import fsio
 from pbstore.disk.upkeep import trash
 from pbstore.disk.upkeep.verify import reference_problems
@@ -29,7 +30,7 @@ def assert_gives(store: DiskBlockStore, name: str, folder: Path) -> None:
     store.checkout(name, target)
     assert folder_content(target) == folder_content(folder)
     assert store.verify().ok
-    assert reference_problems(store) == []
+    assert reference_problems(store.disk) == []
 
 
 def days_later(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
@@ -39,26 +40,26 @@ def days_later(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
 
 @pytest.mark.parametrize("name", ["org/base", "org/child"])
 def test_a_removed_model_is_restored_as_it_was(family: DiskBlockStore, tmp_path: Path, name: str) -> None:
-    row, savings, weights = family.model_row(name), family.savings(), family.manifest(name).weights
-    family.touch(name)
-    family.settled_rows()
+    row, savings, weights = family.disk.model_row(name), family.savings(), family.manifest(name).weights
+    family.disk.touch(name)
+    family.disk.settled_rows()
     family.remove(name)
 
     assert name not in family.models()
-    assert not family.has_weights(weights)
-    assert family.find_weights(weights) == ()
+    assert not identity.has_weights(family.disk, weights)
+    assert identity.find_weights(family.disk, weights) == ()
     with pytest.raises(ModelMissingError):
         family.manifest(name)
-    assert [item.name for item in family.trash()] == [name]
+    assert [item.name for item in family.trash.models()] == [name]
     assert family.verify().ok
-    assert reference_problems(family) == []
+    assert reference_problems(family.disk) == []
     gone = family.savings()
     assert gone.models == savings.models - 1
     assert gone.trash_bytes + gone.stored_bytes == savings.stored_bytes
     family.gc()
-    family.restore(name)
-    assert family.trash() == []
-    again = family.model_row(name)
+    family.trash.restore(name)
+    assert family.trash.models() == []
+    again = family.disk.model_row(name)
     assert (again.form, again.added_at, again.uses) == (row.form, row.added_at, 1)
     now = family.savings()
     assert (now.raw_bytes, now.file_dedup_bytes, now.block_dedup_bytes, now.trash_bytes) == (
@@ -76,8 +77,8 @@ def test_a_name_in_the_trash_is_free(family: DiskBlockStore, tmp_path: Path) -> 
     family.add(other, "org/base")
 
     with pytest.raises(ModelExistsError):
-        family.restore("org/base")
-    family.restore("org/base", "org/first")
+        family.trash.restore("org/base")
+    family.trash.restore("org/base", "org/first")
     assert_gives(family, "org/base", other)
     assert_gives(family, "org/first", tmp_path / "base")
 
@@ -90,12 +91,12 @@ def test_the_newest_of_a_name_is_restored_first(family: DiskBlockStore, tmp_path
         family.add(folders[-1], "org/base")
     family.remove("org/base")
 
-    assert [item.name for item in family.trash()] == ["org/base"] * 3
+    assert [item.name for item in family.trash.models()] == ["org/base"] * 3
     for number, folder in enumerate(reversed(folders)):
-        family.restore("org/base", f"org/back{number}")
+        family.trash.restore("org/base", f"org/back{number}")
         assert_gives(family, f"org/back{number}", folder)
     with pytest.raises(ModelMissingError, match="in the trash"):
-        family.restore("org/base")
+        family.trash.restore("org/base")
 
 
 def test_gc_respects_the_retention(
@@ -104,12 +105,12 @@ def test_gc_respects_the_retention(
     family.remove("org/base")
     days_later(monkeypatch, 6.9)
     assert family.gc().trashed_models == ()
-    family.keep_trash(8)
+    family.trash.keep(8)
     days_later(monkeypatch, 0.5)
     assert family.gc(dry_run=True).trashed_models == ()
-    family.keep_trash(7)
+    family.trash.keep(7)
     assert family.gc(dry_run=True).trashed_models == family.gc().trashed_models == ("org/base",)
-    assert family.trash() == []
+    assert family.trash.models() == []
     assert_gives(family, "org/child", tmp_path / "child")
 
 
@@ -120,27 +121,30 @@ def test_a_clock_that_went_back_keeps_the_trash(
     days_later(monkeypatch, -20_000)
 
     assert family.gc().trashed_models == ()
-    family.restore("org/base")
+    family.trash.restore("org/base")
 
 
 def test_the_retention_is_kept_with_the_store(tmp_path: Path) -> None:
     with open_store(tmp_path / "store", trash_days=2):
         pass
     with open_store(tmp_path / "store") as store:
-        assert store.settings.trash_days == 2
+        assert store.disk.settings.trash_days == 2
         with pytest.raises(ValueError, match="trash_days"):
-            store.keep_trash(-1)
+            store.trash.keep(-1)
 
 
 def test_forgetting_frees_at_once(family: DiskBlockStore, tmp_path: Path) -> None:
     family.remove("org/base")
     family.remove("org/child")
     with pytest.raises(ModelMissingError, match="org/other"):
-        family.forget(["org/base", "org/other"])
-    assert len(family.trash()) == 2
-    report = family.forget(["org/child"])
-    assert (report.trashed_models, [item.name for item in family.trash()]) == (("org/child",), ["org/base"])
-    assert family.forget().trashed_models == ("org/base",)
+        family.trash.forget(["org/base", "org/other"])
+    assert len(family.trash.models()) == 2
+    report = family.trash.forget(["org/child"])
+    assert (report.trashed_models, [item.name for item in family.trash.models()]) == (
+        ("org/child",),
+        ["org/base"],
+    )
+    assert family.trash.forget().trashed_models == ("org/base",)
     assert family.used_bytes == 0
 
 
@@ -149,10 +153,10 @@ def test_a_full_store_takes_from_the_trash_first(tmp_path: Path) -> None:
     with open_store(tmp_path / "store", capacity_bytes=150_000, durable=False) as store:
         store.add(first, "org/first")
         store.remove("org/first")
-        store.on_full = lambda missing: pytest.fail("the trash has enough")
+        store.disk.on_full = lambda missing: pytest.fail("the trash has enough")
         store.add(second, "org/second")
 
-        assert store.trash() == []
+        assert store.trash.models() == []
         assert_gives(store, "org/second", second)
 
 
@@ -165,7 +169,7 @@ def test_a_full_store_keeps_blocks_that_no_model_names_yet(tmp_path: Path) -> No
         received = [rng.bytes(10_000) for _ in range(6)]
         ids = [store.put(raw) for raw in received]
 
-        assert store.trash() == []
+        assert store.trash.models() == []
         assert [bytes(store.get(block_id)) for block_id in ids] == received
 
 
@@ -178,19 +182,19 @@ def test_an_eviction_takes_from_the_trash_first(family: DiskBlockStore) -> None:
 
 def test_the_trash_outlives_the_index(family: DiskBlockStore, tmp_path: Path) -> None:
     family.remove("org/child")
-    removed_at = family.trash()[0].removed_at
-    family.rebuild_index()
+    removed_at = family.trash.models()[0].removed_at
+    family.disk.rebuild_index()
 
-    assert [(item.name, item.removed_at) for item in family.trash()] == [("org/child", removed_at)]
-    assert reference_problems(family) == []
+    assert [(item.name, item.removed_at) for item in family.trash.models()] == [("org/child", removed_at)]
+    assert reference_problems(family.disk) == []
     family.gc()
-    family.restore("org/child")
+    family.trash.restore("org/child")
     assert_gives(family, "org/child", tmp_path / "child")
 
 
 def test_verify_covers_the_trash(family: DiskBlockStore) -> None:
     family.remove("org/child")
-    (path,) = family.layout.trashed_manifests()
+    (path,) = family.disk.layout.trashed_manifests()
     good = path.read_bytes()
     path.write_bytes(good[:40] + bytes([good[40] ^ 1]) + good[41:])
     report = family.verify()
@@ -200,10 +204,10 @@ def test_verify_covers_the_trash(family: DiskBlockStore) -> None:
 
 
 def test_a_model_that_cannot_be_restored_is_no_trash(family: DiskBlockStore) -> None:
-    family.layout.manifest("org/child").unlink()
+    family.disk.layout.manifest("org/child").unlink()
     family.remove("org/child")
 
-    assert (family.models(), family.trash()) == (("org/base",), [])
+    assert (family.models(), family.trash.models()) == (("org/base",), [])
 
 
 class DiedError(BaseException):
@@ -230,19 +234,19 @@ def test_death_at_every_step_of_removing_and_restoring(tmp_path: Path, lose_inde
             fsio.on_step(count)
             with open_store(path) as store:
                 store.remove("org/m")
-                store.restore("org/m")
+                store.trash.restore("org/m")
                 store.remove("org/m")
-                store.restore("org/m", "org/again")
+                store.trash.restore("org/m", "org/again")
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if lose_index:
             for file in path.glob("index.sqlite*"):
                 file.unlink()
         with open_store(path) as store:
-            names = [*store.models(), *(item.name for item in store.trash())]
+            names = [*store.models(), *(item.name for item in store.trash.models())]
             assert len(names) == 1 or (lose_index and set(names) <= {"org/m", "org/again"})
             if not store.models():
-                store.restore(names[0])
+                store.trash.restore(names[0])
             store.gc()
             assert_gives(store, store.models()[0], folder)
             assert not [*path.rglob(".new-*")]
@@ -263,35 +267,35 @@ def test_random_removals_and_restorations(tmp_path: Path) -> None:
             store.add(folder, name)
         for _ in range(30):
             name = str(rng.choice(list(folders)))
-            trashed = {item.name for item in store.trash()}
+            trashed = {item.name for item in store.trash.models()}
             if name in store.models():
                 store.remove(name)
             elif name in trashed:
-                store.restore(name)
+                store.trash.restore(name)
             if rng.random() < 0.3:
                 store.gc()
             if rng.random() < 0.1:
-                store.rebuild_index()
-            assert {*store.models(), *(item.name for item in store.trash())} == set(folders)
-        for name in {item.name for item in store.trash()}:
-            store.restore(name)
+                store.disk.rebuild_index()
+            assert {*store.models(), *(item.name for item in store.trash.models())} == set(folders)
+        for name in {item.name for item in store.trash.models()}:
+            store.trash.restore(name)
         for name, folder in folders.items():
             assert_gives(store, name, folder)
 
 
 def test_damaged_trash_can_be_let_go_of(family: DiskBlockStore, tmp_path: Path) -> None:
     family.remove("org/child")
-    (path,) = family.layout.trashed_manifests()
+    (path,) = family.disk.layout.trashed_manifests()
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(IntegrityError):
-        family.restore("org/child")
-    assert family.forget(["org/child"]).trashed_models == ("org/child",)
-    assert family.trash() == []
+        family.trash.restore("org/child")
+    assert family.trash.forget(["org/child"]).trashed_models == ("org/child",)
+    assert family.trash.models() == []
     assert_gives(family, "org/base", tmp_path / "base")
 
 
 @pytest.mark.parametrize("wanted", [-1, -(1 << 40)])
 def test_less_than_nothing_cannot_be_wanted(family: DiskBlockStore, wanted: int) -> None:
-    for call in (family.evict, family.plan_evict, family.balance, family.plan_balance):
+    for call in (family.evict, family.plan.evict, family.forms.balance, family.plan.balance):
         with pytest.raises(ValueError, match="must be >= 0"):
             call(wanted)

@@ -35,16 +35,16 @@ def filled(path: Path, folders: dict[str, Path]) -> None:
 
 def life(store: DiskBlockStore, journal: Path) -> None:
     """Every verb that gives room back; the journal is told what is about to be let go of."""
-    store.heat("org/child")
+    store.forms.heat("org/child")
     store.remove("org/base")
     journal.write_text("org/old")
-    store.plan_evict(1).apply()
-    store.cool("org/child")
-    store.restore("org/base", "org/root")
-    store.balance(0)
+    store.plan.evict(1).apply()
+    store.forms.cool("org/child")
+    store.trash.restore("org/base", "org/root")
+    store.forms.balance(0)
     store.remove("org/other")
     journal.write_text("org/old org/other")
-    store.forget(["org/other"])
+    store.trash.forget(["org/other"])
     store.remove("org/root")
     store.gc()
 
@@ -90,12 +90,12 @@ def test_death_at_every_step_of_giving_room_back(
 
 def assert_nothing_is_lost(path: Path, folders: dict[str, Path], doomed: set[str], tmp_path: Path) -> None:
     with open_store(path) as store:
-        with store.writing():
+        with store.disk.writing():
             pass
         assert store.verify().problems == ()
-        assert reference_problems(store) == []
-        for number, item in enumerate(store.trash()):
-            store.restore(item.name, f"org/back{number}")
+        assert reference_problems(store.disk) == []
+        for number, item in enumerate(store.trash.models()):
+            store.trash.restore(item.name, f"org/back{number}")
         found = {}
         for name in store.models():
             target = tmp_path / f"out-{time.monotonic_ns()}"

@@ -31,8 +31,8 @@ def family(tmp_path: Path) -> DiskBlockStore:
 
 
 def flip(store: DiskBlockStore, block_id: str, position: int) -> None:
-    location = store.locate(block_id)  # type: ignore[arg-type]
-    path = store.readable_pack(location.pack)
+    location = store.disk.locate(block_id)  # type: ignore[arg-type]
+    path = store.disk.readable_pack(location.pack)
     data = bytearray(path.read_bytes())
     data[location.record.payload_offset + position % location.record.stored_bytes] ^= 0x55
     path.write_bytes(data)
@@ -40,7 +40,7 @@ def flip(store: DiskBlockStore, block_id: str, position: int) -> None:
 
 def models_not_given_back(store: DiskBlockStore, tmp_path: Path, number: int) -> set[str]:
     lost = set()
-    for row in store.model_rows():
+    for row in store.disk.model_rows():
         out = tmp_path / f"out{number}" / row.name
         try:
             store.checkout(row.name, out)
@@ -58,7 +58,7 @@ def test_the_models_that_a_check_names_are_those_that_cannot_be_given_back(
     ids = sorted(family.block_ids())
     for number in range(4):
         bad = draw.choice(ids)
-        before = family.readable_pack(family.locate(bad).pack).read_bytes()
+        before = family.disk.readable_pack(family.disk.locate(bad).pack).read_bytes()
         flip(family, bad, draw.randrange(1 << 20))
         report = family.verify()
 
@@ -66,12 +66,12 @@ def test_the_models_that_a_check_names_are_those_that_cannot_be_given_back(
         assert named == models_not_given_back(family, tmp_path, number)
         told = [name for name in report.damaged_models if any(name in line for line in report.problems)]
         assert len(told) >= min(MOST_PLACES, len(report.damaged_models))
-        family.readable_pack(family.locate(bad).pack).write_bytes(before)
+        family.disk.readable_pack(family.disk.locate(bad).pack).write_bytes(before)
     assert family.verify().ok
 
 
 def test_a_damaged_tensor_is_called_by_its_name(family: DiskBlockStore) -> None:
-    for tensor in family.tensors("org/child"):
+    for tensor in family.disk.tensors("org/child"):
         flip(family, tensor.pieces[0].block_id, 0)
         told = "\n".join(family.verify().problems)
         assert f"org/child: {tensor.path}, tensor {tensor.name}" in told
@@ -94,6 +94,6 @@ def test_a_block_that_nobody_needs_is_told_so(family: DiskBlockStore) -> None:
 
 
 def test_a_lost_manifest_names_its_model(family: DiskBlockStore) -> None:
-    family.layout.manifest("org/other").unlink()
+    family.disk.layout.manifest("org/other").unlink()
 
     assert family.verify().damaged_models == ("org/other",)

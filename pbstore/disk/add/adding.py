@@ -1,38 +1,35 @@
 """Adding a model to a store: plan it, store its new blocks, file its manifest."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator
 from concurrent.futures import Executor, Future
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from blake3 import blake3
 
 from pbstore.blocks import CAST, RAW, RECAST, StoredBlock
-from pbstore.codecs.sketch import CASTABLE, Sketch, cast_keys, sketch
-from pbstore.codecs.types import TensorSpec
+from pbstore.codecs.sketch import Sketch
 from pbstore.disk.add import undo
 from pbstore.disk.add.encode import Encoder
 from pbstore.disk.add.intake import Intake
 from pbstore.disk.add.next_base import Guess, Trail
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import lora_pairs as adapters
+from pbstore.disk.add.untried import key_untried, sketch_untried
+from pbstore.disk.blocks import raw
+from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.index import model_rows as catalog
 from pbstore.disk.index import sketches as similar
 from pbstore.disk.index.model_rows import COLD, HOT
 from pbstore.disk.index.sketches import CastKeys
+from pbstore.disk.models import Models
 from pbstore.errors import IntegrityError, ModelExistsError, PBStoreError
 from pbstore.feed import DryRun, Feed, FreshBlock
-from pbstore.hashing import BlockId, Buffer
+from pbstore.hashing import BlockId
 from pbstore.ingest import AddReport, Origin, Reading, scan_folder
 from pbstore.manifest import BaseLink, Manifest
 from pbstore.pool import Pool, settle
 from pbstore.store import raw_block
-from pbstore.tensors import stored_tensors
-
-if TYPE_CHECKING:
-    from pbstore.disk.store import DiskBlockStore
 
 ENCODERS = 1
 """Blocks encoded at a time, while the next ones are read and hashed: two take an eighth more CPU time and are
@@ -95,107 +92,56 @@ class _Job(NamedTuple):
     result: Future[tuple[StoredBlock, Sketch | CastKeys | None]]
 
 
-def add_model(store: "DiskBlockStore", origin: Origin, how: HowStored) -> AddReport:
+def add_model(models: Models, origin: Origin, how: HowStored) -> AddReport:
     """Store a model; see `DiskBlockStore.add`."""
-    if store.has_model(origin.name):
-        return _add_again(store, origin)
+    if models.has_model(origin.name):
+        return _add_again(models, origin)
     tally = _Tally()
-    with store.writing():
+    with models.writing() as tx:
         try:
-            reading = _store_blocks(store, origin, how, tally)
+            reading = _store_blocks(models, tx, origin, how, tally)
             if how.form == HOT:
-                store.make_raw(reading.manifest.block_ids())
-            store.file_manifest(reading.manifest, how.form, own=True)
+                raw.make_raw(models, tx, reading.manifest.block_ids())
+            models.file_manifest(tx, reading.manifest, how.form, own=True)
         except (PBStoreError, OSError):
             with suppress(OSError):  # the first error tells it better
-                undo.drop_unused(store, tally.new_ids)
+                undo.drop_unused(models, tx, tally.new_ids)
             raise
         finally:
-            store.spared.clear()
+            tx.spared.clear()
     return _report(reading, how.form, tally)
 
 
-def try_blocks(store: "DiskBlockStore", origin: Origin, how: HowStored) -> AddReport:
-    """Inside `writing`: encode a model's new blocks without keeping them, and say what they would cost."""
-    sketch_untried(store)
+def try_blocks(models: Models, tx: Transaction, origin: Origin, how: HowStored) -> AddReport:
+    """Encode a model's new blocks without keeping them, and say what they would cost."""
+    sketch_untried(models, tx)
     tally = _Tally()
-    feed = Feed(lambda sink: scan_folder(origin, sink), store.buffers)
-    intake = Intake(store)
-    with closing(_encoded(store, feed, origin.base, how, intake)) as blocks:
+    feed = Feed(lambda sink: scan_folder(origin, sink), models.buffers)
+    intake = Intake(models, tx)
+    with closing(_encoded(models, tx, feed, origin.base, how, intake)) as blocks:
         for block, stored, _ in blocks:
             tally.count(block, stored)
     return _report(feed.result, how.form, tally)
 
 
-def note_adapter(store: "DiskBlockStore", manifest: Manifest) -> None:
-    """Remember a filed model's low-rank pairs, so that a merge of them is recognised."""
-    if not adapters.adapter_configs(manifest):
-        return
-    tensors = [
-        tensor for tensor in stored_tensors(manifest, store.get, skip_damaged=True) if len(tensor.pieces) == 1
-    ]
-    for tensor in tensors:  # factors may be too small for a sketch, but a merge needs their shapes
-        similar.note_tensor(store.connection, tensor.pieces[0].block_id, tensor.spec, tried=True)
-    pairs = adapters.pairs_of(manifest, tensors, store.get)
-    similar.forget_small(store.connection, adapters.note_pairs(store.connection, manifest.name, pairs))
-
-
-def note_tensors(store: "DiskBlockStore", manifest: Manifest) -> None:
-    """Remember dtype and shape of a filed model's blocks."""
-    for tensor in stored_tensors(manifest, store.get, skip_damaged=True):
-        if len(tensor.pieces) == 1:
-            similar.note_tensor(store.connection, tensor.pieces[0].block_id, tensor.spec)
-
-
-def sketch_untried(store: "DiskBlockStore") -> None:
-    """Make the sketches that were put off: of blocks that came in raw, or with a rebuilt index."""
-    if index.get_meta(store.connection, "derive") is not None:
-        for name in store.models():
-            with suppress(PBStoreError):
-                note_tensors(store, store.manifest(name))
-                note_adapter(store, store.manifest(name))
-        index.set_meta(store.connection, "derive", None)
-    _offer(store, similar.untried(store.connection), sketch)
-
-
-def key_untried(store: "DiskBlockStore", dtype: str) -> None:
-    """Make the cast keys that were put off, of blocks of which a tensor of this dtype may be a cast."""
-    if dtype in CASTABLE:
-        _offer(store, similar.untried(store.connection, other_than=dtype), cast_keys)
-
-
-def _offer(
-    store: "DiskBlockStore",
-    tensors: Sequence[tuple[BlockId, TensorSpec]],
-    look: Callable[[Buffer, TensorSpec], Sketch | CastKeys | None],
-) -> None:
-    """Let blocks be found as bases; damaged ones are left out."""
-    for block_id, spec in tensors:
-        with suppress(IntegrityError, OSError):
-            raw = store.get(block_id)
-            found = look(raw, spec) if len(raw) == spec.num_bytes else None
-            if found is not None:
-                similar.offer(store.connection, block_id, found)
-        similar.mark_tried(store.connection, block_id)
-
-
 def _store_blocks(
-    store: "DiskBlockStore",
+    models: Models,
+    tx: Transaction,
     origin: Origin,
     how: HowStored,
     tally: _Tally,
 ) -> Reading:
     if how.form == COLD:
-        sketch_untried(store)
-    feed = Feed(lambda sink: scan_folder(origin, sink), store.buffers)
-    intake = Intake(store)
-    with closing(_encoded(store, feed, origin.base, how, intake)) as blocks:
+        sketch_untried(models, tx)
+    feed = Feed(lambda sink: scan_folder(origin, sink), models.buffers)
+    intake = Intake(models, tx)
+    with closing(_encoded(models, tx, feed, origin.base, how, intake)) as blocks:
         for block, stored, found in blocks:
             intake.keep(stored, block.spec, found, tried=how.form == COLD)
             tally.count(block, stored)
             if tally.open_bytes >= COMMIT_BYTES:
                 intake.flush()
-                store.commit_so_far()
+                tx.commit_so_far()
                 tally.open_bytes = 0
             del block, stored  # or large ones stay until the next ones are there
     intake.flush()
@@ -203,18 +149,23 @@ def _store_blocks(
 
 
 def _encoded(
-    store: "DiskBlockStore", feed: Feed[Reading], base: BaseLink | None, how: HowStored, intake: Intake
+    models: Models,
+    tx: Transaction,
+    feed: Feed[Reading],
+    base: BaseLink | None,
+    how: HowStored,
+    intake: Intake,
 ) -> Generator[tuple[FreshBlock, StoredBlock, Sketch | CastKeys | None], None, None]:
     """The blocks of a feed that the store does not have, encoded, in order, while the next ones are read."""
-    encoder = Encoder(store, thorough=how.thorough, spared=store.spared)
-    trail = Trail(store, base if how.form == COLD else None)
+    encoder = Encoder(models, tx, thorough=how.thorough, spared=tx.spared)
+    trail = Trail(models, base if how.form == COLD else None)
     with (
         Pool(ENCODERS, "pbstore-encode") as pool,
-        closing(_Queue(store, encoder, feed, trail, pool)) as queue,
+        closing(_Queue(models, tx, encoder, feed, trail, pool)) as queue,
     ):
         for run in feed.runs():
-            known = store.which([block.block_id for block in run])
-            store.spared |= known
+            known = models.which([block.block_id for block in run])
+            tx.spared |= known
             while run:
                 block = run.popleft()
                 if block.block_id in known:
@@ -238,13 +189,14 @@ class _Queue:
 
     def __init__(
         self,
-        store: "DiskBlockStore",
+        models: Models,
+        tx: Transaction,
         encoder: Encoder,
         feed: Feed[Reading],
         trail: Trail,
         pool: Executor,
     ) -> None:
-        self._store, self._encoder, self._feed, self._pool = store, encoder, feed, pool
+        self._models, self._tx, self._encoder, self._feed, self._pool = models, tx, encoder, feed, pool
         self._trail = trail
         self._dtypes: set[str] = set()
         self.jobs: deque[_Job] = deque()
@@ -263,8 +215,8 @@ class _Queue:
         head = FreshBlock(block.block_id, _NOTHING, block.spec, block.name, block.hashed)
         if block.spec is not None and block.spec.dtype not in self._dtypes:
             self._dtypes.add(block.spec.dtype)
-            key_untried(self._store, block.spec.dtype)
-            if similar.has_casts(self._store.connection):
+            key_untried(self._models, self._tx, block.spec.dtype)
+            if similar.has_casts(self._tx.connection):
                 self._encoder.may_be_casts = True
         if block.spec is not None and len(block.raw) < similar.MIN_BYTES and not self._casts:
             done: Future[tuple[StoredBlock, Sketch | CastKeys | None]] = Future()
@@ -328,16 +280,16 @@ def _report(reading: Reading, form: str, tally: _Tally) -> AddReport:
     )
 
 
-def _add_again(store: "DiskBlockStore", origin: Origin) -> AddReport:
+def _add_again(models: Models, origin: Origin) -> AddReport:
     """Adding the same model twice is no error; what manifests of earlier versions do not tell comes in."""
     reading = scan_folder(origin, DryRun())
     try:
-        same = _renew(store, reading.manifest)
+        same = _renew(models, reading.manifest)
     except IntegrityError:
-        same = any(map(store.mend_manifest, (reading.manifest, _bare(reading.manifest))))
+        same = any(map(models.mend_manifest, (reading.manifest, _bare(reading.manifest))))
     if not same:
         raise ModelExistsError(origin.name)
-    report = _report(reading, store.model_row(origin.name).form, _Tally())
+    report = _report(reading, models.model_row(origin.name).form, _Tally())
     return replace(report, already_there=True)
 
 
@@ -353,26 +305,26 @@ def _bare(manifest: Manifest) -> Manifest:
     )
 
 
-def _renew(store: "DiskBlockStore", manifest: Manifest) -> bool:
+def _renew(models: Models, manifest: Manifest) -> bool:
     """Whether the stored model has these files; their modes and the empty folders then become its own."""
-    old = store.manifest(manifest.name)
+    old = models.manifest(manifest.name)
     if _contents(old) != _contents(manifest):
         return False
     executable = {entry.path for entry in manifest.files if entry.executable}
     files = tuple(replace(entry, executable=entry.path in executable) for entry in old.files)
     renewed = replace(old, files=files, empty_folders=manifest.empty_folders)
     if renewed != old:
-        _refile(store, renewed)
+        _refile(models, renewed)
     return True
 
 
-def _refile(store: "DiskBlockStore", manifest: Manifest) -> None:
+def _refile(models: Models, manifest: Manifest) -> None:
     """Put another manifest of the same blocks in a model's place."""
     text = manifest.to_json().encode()
-    with store.writing() as connection:
-        row = store.model_row(manifest.name)
-        is_own = catalog.is_own(connection, row)
-        catalog.set_manifest_hash(connection, manifest.name, blake3(text).hexdigest())
+    with models.writing() as tx:
+        row = models.model_row(manifest.name)
+        is_own = catalog.is_own(tx.connection, row)
+        catalog.set_manifest_hash(tx.connection, manifest.name, blake3(text).hexdigest())
         if is_own:
-            catalog.note_own(connection, store.model_row(manifest.name))
-        store.place_manifest(store.layout.manifests / row.file, text)
+            catalog.note_own(tx.connection, models.model_row(manifest.name))
+        tx.place_manifest(models.layout.manifests / row.file, text)

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
 
 from pbstore.blocks import CAST, MAX_BLOCK_BYTES, RAW, RECAST, StoredBlock
 from pbstore.codecs.choose import Candidate, LoraCandidate, choose, is_cast
 from pbstore.codecs.sketch import Sketch, cast_keys, glance, sketch
 from pbstore.codecs.types import TensorSpec
 from pbstore.coding import STEPS, check_decodes, check_hash
+from pbstore.disk.blocks.read import BlockReader
+from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.index import locations as index
 from pbstore.disk.index import lora_pairs as adapters
 from pbstore.disk.index import sketches as similar
@@ -18,9 +19,6 @@ from pbstore.disk.index.sketches import CastKeys
 from pbstore.errors import IntegrityError
 from pbstore.hashing import BlockId, Buffer
 from pbstore.store import raw_block
-
-if TYPE_CHECKING:
-    from pbstore.disk.blocks.disk_blocks import DiskBlocks
 
 SHARED_FROM = 8 << 20
 """Blocks from this size on are coded by two threads."""
@@ -42,14 +40,19 @@ class Encoder:
     """
 
     def __init__(
-        self, store: "DiskBlocks", *, thorough: bool = False, spared: set[BlockId] | None = None
+        self,
+        blocks: BlockReader,
+        tx: Transaction,
+        *,
+        thorough: bool = False,
+        spared: set[BlockId] | None = None,
     ) -> None:
         """Blocks that are looked at as bases go into `spared`."""
-        self._store, self._thorough = store, thorough
+        self._blocks, self._thorough = blocks, thorough
         self._spared = set() if spared is None else spared
-        self._connection = store.connection
+        self._connection = tx.connection
         self._own_costs: dict[BlockId, float] = {}
-        self.may_be_casts = similar.has_casts(store.connection)
+        self.may_be_casts = similar.has_casts(tx.connection)
         """Whether a block may be a cast of one that needs others: there is one in the store, or will be.
 
         Several threads set it, none takes it back.
@@ -130,7 +133,7 @@ class Encoder:
             own_costs=self._own_costs,
             thorough=self._thorough,
             workers=_workers(len(raw)),
-            take=self._store.buffers.take,
+            take=self._blocks.buffers.take,
         )
         if encoded.codec == RAW:
             self._give_back(held)
@@ -147,7 +150,7 @@ class Encoder:
     def _give_back(self, held: dict[BlockId, Buffer]) -> None:
         """Let the memory of bases be used again."""
         for memory in held.values():
-            self._store.buffers.give(memoryview(memory))
+            self._blocks.buffers.give(memoryview(memory))
 
     def _similar(self, found: Sketch | None, newest: int) -> list[BlockId]:
         """Blocks that may be bases by their content, the likeliest first."""
@@ -193,7 +196,7 @@ class Encoder:
                 continue
             self._spared.update(known)
             with suppress(IntegrityError):
-                raw = self._store.get_unchecked(block_id, _workers(info.raw_bytes), known)
+                raw = self._blocks.get_unchecked(block_id, _workers(info.raw_bytes), known)
                 check_hash(block_id, raw)
                 chosen.append(((block_id, raw, spec), info.needs))
         return chosen
@@ -211,7 +214,7 @@ class Encoder:
         self._spared.add(block_id)
         try:
             spec = similar.as_spec(dtype, shape)
-            raw = self._store.get_alone(location, _workers(record.raw_bytes))
+            raw = self._blocks.get_alone(location, _workers(record.raw_bytes))
             return (block_id, raw, spec) if spec.num_bytes == len(raw) else None
         except IntegrityError:
             return None

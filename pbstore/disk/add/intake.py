@@ -4,32 +4,29 @@ Each statement of SQLite lets another thread take the interpreter, and waits to 
 many rows takes a tenth of the time of many statements.
 """
 
-from typing import TYPE_CHECKING
-
 from pbstore.blocks import RAW, StoredBlock
 from pbstore.codecs.sketch import Sketch
 from pbstore.codecs.types import TensorSpec
+from pbstore.disk.blocks.read import BlockReader
+from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.files.pack import Record
 from pbstore.disk.index import locations as index
 from pbstore.disk.index import sketches as similar
 from pbstore.disk.index.sketches import CastKeys, Noted
-
-if TYPE_CHECKING:
-    from pbstore.disk.blocks.disk_blocks import DiskBlocks
 
 ROWS = 16
 """Blocks whose rows wait; they cannot be bases meanwhile."""
 
 
 class Intake:
-    """Stores new blocks inside `writing`; nothing of them can be looked up before `flush`."""
+    """Stores new blocks in a transaction; nothing of them can be looked up before `flush`."""
 
-    def __init__(self, store: "DiskBlocks") -> None:
-        self._store = store
-        self._most = ROWS if store.capacity_bytes is None else 1  # the room left shows in the index
+    def __init__(self, blocks: BlockReader, tx: Transaction) -> None:
+        self._tx, self._buffers = tx, blocks.buffers
+        self._most = ROWS if blocks.capacity_bytes is None else 1  # the room left shows in the index
         self._blocks: list[tuple[int, Record]] = []
         self._tensors: list[Noted] = []
-        self.newest = similar.newest_number(store.connection)
+        self.newest = similar.newest_number(tx.connection)
         """Place of the tensor that came into the index last."""
 
     def keep(
@@ -46,18 +43,18 @@ class Intake:
         Raises:
             CapacityError: If it does not fit.
         """
-        self._store.spared.update((stored.block_id, *stored.needs))
-        self._blocks.append(self._store.append_record(stored))
+        self._tx.spared.update((stored.block_id, *stored.needs))
+        self._blocks.append(self._tx.append_record(stored))
         if spec is not None and stored.raw_bytes == spec.num_bytes:
             self._tensors.append(Noted(stored.block_id, spec, found, tried))
         if stored.codec != RAW:
-            self._store.buffers.give(memoryview(stored.payload))
+            self._buffers.give(memoryview(stored.payload))
         if len(self._blocks) >= self._most:
             self.flush()
 
     def flush(self) -> None:
         """Write the rows that wait."""
-        index.insert_many(self._store.connection, self._blocks)
-        self.newest = similar.note_many(self._store.connection, self._tensors)
+        index.insert_many(self._tx.connection, self._blocks)
+        self.newest = similar.note_many(self._tx.connection, self._tensors)
         self._blocks.clear()
         self._tensors.clear()

@@ -1,16 +1,13 @@
 """Which stored model a new one runs along: the tensor behind the last match is a likely next base."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pbstore.blocks import StoredBlock
 from pbstore.codecs.types import TensorSpec
 from pbstore.disk.index import sketches as similar
+from pbstore.disk.models import Models
 from pbstore.hashing import BlockId
 from pbstore.manifest import BaseLink
-
-if TYPE_CHECKING:
-    from pbstore.disk.store import DiskBlockStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +26,13 @@ class Trail:
     It finds bases where sketches do not: of small tensors, and of weights that changed a lot.
     """
 
-    def __init__(self, store: "DiskBlockStore", base: BaseLink | None = None) -> None:
-        self._store = store
+    def __init__(self, models: Models, base: BaseLink | None = None) -> None:
+        self._models = models
         self._passed: BlockId | None = None
         """The last block that was stored already, if it was not yet looked up."""
         self._number: int | None = None
         self._turn = self._serial = 0
-        for tensor in store.tensors(base.name) if base is not None else ():
+        for tensor in models.tensors(base.name) if base is not None else ():
             if len(tensor.pieces) == 1:
                 self.follow(tensor.pieces[0].block_id)
                 self._look_up()
@@ -52,7 +49,7 @@ class Trail:
         self._serial += 1
         found = None
         if self._number is not None and spec is not None:
-            found = similar.neighbour(self._store.connection, self._number, spec)
+            found = similar.neighbour(self._models.connection, self._number, spec)
         if found is not None:
             self._number = found.number
         return Guess(found, self._turn, self._serial)
@@ -65,7 +62,7 @@ class Trail:
             return
         if expected is not None and stored.needs[0] == expected.block_id:
             return
-        actual = similar.number_of(self._store.connection, stored.needs[0])
+        actual = similar.number_of(self._models.connection, stored.needs[0])
         if actual is not None and expected is not None and self._number is not None:
             self._number += actual - expected.number
         elif actual is not None:
@@ -75,10 +72,10 @@ class Trail:
         """Lead the trail on from the last block that was stored already."""
         if self._passed is None:
             return
-        location = self._store.find(self._passed)
+        location = self._models.find(self._passed)
         if location is not None:
             needs = location.record.needs
-            number = similar.number_of(self._store.connection, needs[0] if needs else self._passed)
+            number = similar.number_of(self._models.connection, needs[0] if needs else self._passed)
             if number is not None:
                 self._number = number
                 self._turn += 1

@@ -1,57 +1,54 @@
 """Taking back what a refused add has written: rows, records, and their room on the disk."""
 
 import os
+import sqlite3
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.files import fsio, pack
 from pbstore.disk.index import locations as index
+from pbstore.disk.models import Models
 from pbstore.errors import IntegrityError
 from pbstore.hashing import BlockId
 
-if TYPE_CHECKING:
-    import sqlite3
 
-    from pbstore.disk.store import DiskBlockStore
-
-
-def drop_unused(store: "DiskBlockStore", ids: Sequence[BlockId]) -> None:
-    """Inside `writing`: delete blocks of a refused add, also those that were committed before it was refused.
+def drop_unused(models: Models, tx: Transaction, ids: Sequence[BlockId]) -> None:
+    """Delete blocks of a refused add, also those that were committed before it was refused.
 
     Packs are cut off behind what is left. Where the index is not right all stays for a gc: what made the add
     fail is what the caller should hear of.
     """
-    outermost = store.is_outermost
+    outermost = tx.is_outermost
     if outermost:
-        store.undo_so_far()
-    committed = store.which(ids)
+        tx.undo_so_far()
+    committed = models.which(ids)
     if not committed:
         return
     try:
-        store.check_index()
+        tx.check_index()
     except IntegrityError:
         return
-    firsts = _drop(store, [block_id for block_id in reversed(ids) if block_id in committed])
+    firsts = _drop(models, tx, [block_id for block_id in reversed(ids) if block_id in committed])
     if not outermost:  # then the records are its owner's to commit or to roll back
         return
-    ends = {number: _new_end(store.connection, number, first) for number, first in firsts.items()}
-    store.commit_so_far()
+    ends = {number: _new_end(tx.connection, number, first) for number, first in firsts.items()}
+    tx.commit_so_far()
     for number, end in ends.items():
-        _cut(store, number, end)
+        _cut(models, number, end)
 
 
-def _drop(store: "DiskBlockStore", ids: Sequence[BlockId]) -> dict[int, int]:
+def _drop(models: Models, tx: Transaction, ids: Sequence[BlockId]) -> dict[int, int]:
     """Delete those of some blocks that nothing needs; the first byte of their records in each pack."""
     firsts: dict[int, int] = {}
     for block_id in ids:
-        found = index.find(store.connection, block_id)
-        if found is not None and not found.refs and not index.dependents(store.connection, block_id):
-            store.drop(found)
+        found = index.find(tx.connection, block_id)
+        if found is not None and not found.refs and not index.dependents(tx.connection, block_id):
+            tx.drop(found)
             firsts[found.pack] = min(found.record.offset, firsts.get(found.pack, found.record.offset))
     return firsts
 
 
-def _new_end(connection: "sqlite3.Connection", number: int, first: int) -> int:
+def _new_end(connection: sqlite3.Connection, number: int, first: int) -> int:
     """Note where a pack ends without the records from `first` on that nothing points to; 0 if it goes."""
     query = "SELECT COUNT(*), COALESCE(MAX(payload_offset + stored_bytes), 0) FROM blocks WHERE pack = ?"
     live, live_end = connection.execute(query, (number,)).fetchone()
@@ -65,10 +62,10 @@ def _new_end(connection: "sqlite3.Connection", number: int, first: int) -> int:
     return end
 
 
-def _cut(store: "DiskBlockStore", number: int, end: int) -> None:
+def _cut(models: Models, number: int, end: int) -> None:
     """Give the room behind a pack's end back; the index has forgotten it before."""
-    path = pack.pack_path(store.layout.packs, number)
-    store.forget_pack(number)
+    path = pack.pack_path(models.layout.packs, number)
+    models.forget_pack(number)
     if end:
         os.truncate(path, end)
     else:

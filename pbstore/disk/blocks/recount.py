@@ -6,11 +6,12 @@ are read again from the headers of the records. All of it takes time linear in m
 """
 
 import logging
+import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from pbstore.disk.blocks.read import BlockReader
 from pbstore.disk.files import pack
 from pbstore.disk.files.layout import TRASH_SUFFIX
 from pbstore.disk.index import locations as index
@@ -20,11 +21,6 @@ from pbstore.disk.index.model_rows import HOT
 from pbstore.errors import PackCorruptError, PBStoreError, UnsafeDeletionError
 from pbstore.hashing import BlockId
 from pbstore.manifest import Manifest
-
-if TYPE_CHECKING:
-    import sqlite3
-
-    from pbstore.disk.blocks.disk_blocks import DiskBlocks
 
 log = logging.getLogger(__name__)
 
@@ -67,24 +63,24 @@ class Witness:
     held: frozenset[bytes]
 
 
-def count(store: "DiskBlocks") -> Named:
+def count(blocks: BlockReader) -> Named:
     """Count references from all manifests in the store, also from those that the index has no model for.
 
     Inside `writing`, what the open transaction removes is not counted, and what it files is.
     """
     named = Named()
-    rows = catalog.all_models(store.connection)
+    rows = catalog.all_models(blocks.connection)
     for row in rows:
         try:
-            manifest = catalog.read_manifest(store.layout, row)
+            manifest = catalog.read_manifest(blocks.layout, row)
         except (PBStoreError, OSError) as error:
             named.unreadable.append(str(error))
         else:
             named.take(manifest, row.form == HOT, trashed=row.removed_ms is not None)
             if catalog.says_other(row, manifest):
                 named.odd.append(f"the index and the manifest of {row.title} disagree about the model")
-    known = {row.file for row in rows} | store.leaving_manifests()
-    for path in (*store.layout.placed_manifests(), *store.layout.trashed_manifests()):
+    known = {row.file for row in rows} | blocks.leaving_manifests()
+    for path in (*blocks.layout.placed_manifests(), *blocks.layout.trashed_manifests()):
         if path.name in known:
             continue
         loaded = catalog.load_file(path)
@@ -101,37 +97,37 @@ def count(store: "DiskBlocks") -> Named:
     return named
 
 
-def recount(store: "DiskBlocks") -> Named:
-    """Inside `writing`: count references and used bytes anew, and correct the index where it differs.
+def recount(blocks: BlockReader, connection: sqlite3.Connection) -> Named:
+    """Count references and used bytes anew, on the writer's connection, and correct the index.
 
     Raises:
         UnsafeDeletionError: If a manifest cannot be read.
     """
-    named = readable_count(store)
-    wrong = _wrong_counts(store.connection, named)
+    named = readable_count(blocks)
+    wrong = _wrong_counts(connection, named)
     if wrong:
         log.warning("%d blocks had a wrong number of references in the index: corrected", len(wrong))
-        store.connection.executemany(
+        connection.executemany(
             "UPDATE blocks SET refs = ?, hot_refs = ? WHERE id = ?",
             [(named.refs[key], named.hot_refs[key], key) for key, _, _ in wrong],
         )
-    index.count_packs(store.connection)
+    index.count_packs(connection)
     return named
 
 
-def readable_count(store: "DiskBlocks") -> Named:
+def readable_count(blocks: BlockReader) -> Named:
     """Count references from all manifests.
 
     Raises:
         UnsafeDeletionError: If a manifest cannot be read.
     """
-    named = count(store)
+    named = count(blocks)
     if named.unreadable:
         raise UnsafeDeletionError(named.unreadable[0])
     return named
 
 
-def witness(store: "DiskBlocks", named: Named) -> Witness:
+def witness(blocks: BlockReader, named: Named) -> Witness:
     """What must stay, after the index was compared with the headers of all records that it points to.
 
     Raises:
@@ -139,45 +135,45 @@ def witness(store: "DiskBlocks", named: Named) -> Witness:
             does not know.
     """
     needs: dict[bytes, tuple[bytes, ...]] = {}
-    for location in index.all_locations(store.connection):
-        if not same_header(store, location) and disagrees(store, location):
+    for location in index.all_locations(blocks.connection):
+        if not same_header(blocks, location) and disagrees(blocks, location):
             raise UnsafeDeletionError(says_other(location))
         if location.record.needs:
             key = bytes.fromhex(location.record.block_id)
             needs[key] = tuple(bytes.fromhex(base) for base in location.record.needs)
-    known = {key for (key,) in store.connection.execute("SELECT id FROM blocks").fetchall()}
+    known = {key for (key,) in blocks.connection.execute("SELECT id FROM blocks").fetchall()}
     needed = set(named.refs).union(*(needs[key] for key in named.refs if key in needs))
     held = known.union(named.refs, *needs.values())
-    if lost := _found_in_packs(store, held - known):
+    if lost := _found_in_packs(blocks, held - known):
         raise UnsafeDeletionError(f"the index does not know block {lost[:12]}, which is in a pack")
     return Witness(frozenset(needed), frozenset(held))
 
 
-def same_header(store: "DiskBlocks", location: Location) -> bool:
+def same_header(blocks: BlockReader, location: Location) -> bool:
     """Whether the header of a block's record says what the index says."""
     try:
         expected = pack.encode_header(location.record)
-        return store.record_header(location)[: len(expected)] == expected
+        return blocks.record_header(location)[: len(expected)] == expected
     except (ValueError, FileNotFoundError):  # a codec that no record may have, a pack that is lost
         return False
 
 
-def contradicts(store: "DiskBlocks", location: Location) -> bool:
+def contradicts(blocks: BlockReader, location: Location) -> bool:
     """Whether the header of a block's record is whole and says something else than the index."""
     record = location.record
     try:
-        return pack.decode_header(store.record_header(location), record.offset, location.pack) != record
+        return pack.decode_header(blocks.record_header(location), record.offset, location.pack) != record
     except (PackCorruptError, FileNotFoundError):
         return False
 
 
-def disagrees(store: "DiskBlocks", location: Location) -> bool:
+def disagrees(blocks: BlockReader, location: Location) -> bool:
     """Whether index and packs disagree about a block whose header is not as the index says.
 
     Otherwise the record is damaged or lost, and the index is all that tells of it.
     """
     key = bytes.fromhex(location.record.block_id)
-    return contradicts(store, location) or _found_in_packs(store, {key}) is not None
+    return contradicts(blocks, location) or _found_in_packs(blocks, {key}) is not None
 
 
 def says_other(location: Location) -> str:
@@ -185,38 +181,38 @@ def says_other(location: Location) -> str:
     return f"the index and pack {location.pack} disagree about block {location.record.block_id[:12]}"
 
 
-def check_pack(store: "DiskBlocks", number: int, held: Collection[bytes], *, all_of_it: bool = True) -> None:
+def check_pack(blocks: BlockReader, number: int, held: Collection[bytes], *, all_of_it: bool = True) -> None:
     """Inside `writing`: check that nothing is lost if a pack is deleted, or else all but its live records.
 
     Raises:
         UnsafeDeletionError: If what goes has the only record of a block that must stay.
     """
-    for record in records_of(store, number):
-        location = index.find(store.connection, record.block_id)
+    for record in records_of(blocks, number):
+        location = index.find(blocks.connection, record.block_id)
         if location is None:
             lost = bytes.fromhex(record.block_id) in held
         elif location.pack == number and (all_of_it or location.record.offset == record.offset):
             lost = all_of_it
         else:
-            lost = not same_header(store, location)
+            lost = not same_header(blocks, location)
         if lost:
             raise UnsafeDeletionError(f"pack {number} has the only record of block {record.block_id[:12]}")
 
 
-def _found_in_packs(store: "DiskBlocks", keys: set[bytes]) -> BlockId | None:
+def _found_in_packs(blocks: BlockReader, keys: set[bytes]) -> BlockId | None:
     """One of some blocks of which a pack has a record."""
     if not keys:
         return None
-    for number in pack.pack_numbers(store.layout.packs):
-        for record in records_of(store, number):
+    for number in pack.pack_numbers(blocks.layout.packs):
+        for record in records_of(blocks, number):
             if bytes.fromhex(record.block_id) in keys:
                 return record.block_id
     return None
 
 
-def records_of(store: "DiskBlocks", number: int) -> Iterator[pack.Record]:
+def records_of(blocks: BlockReader, number: int) -> Iterator[pack.Record]:
     """All records in a pack's file, whatever the index says."""
-    path = store.readable_pack(number)
+    path = blocks.readable_pack(number)
     try:
         with path.open("rb") as file:
             yield from pack.scan(file.fileno(), number, path.stat().st_size)
@@ -224,50 +220,50 @@ def records_of(store: "DiskBlocks", number: int) -> Iterator[pack.Record]:
         return
 
 
-def problems(store: "DiskBlocks") -> list[str]:
+def problems(blocks: BlockReader) -> list[str]:
     """How the index's counts differ from the manifests and the packs, one line each.
 
     A writer may be at work: what differs must do so twice.
     """
-    first = _problems(store)
+    first = _problems(blocks)
     if not first:
         return []
-    again = set(_problems(store))
+    again = set(_problems(blocks))
     return [line for line in first if line in again]
 
 
-def _problems(store: "DiskBlocks") -> list[str]:
-    named = count(store)
-    lines = [*named.odd, *_pack_problems(store)]
+def _problems(blocks: BlockReader) -> list[str]:
+    named = count(blocks)
+    lines = [*named.odd, *_pack_problems(blocks)]
     if named.unreadable:  # named by whoever reads manifests; nothing can be counted
         return lines
-    for key, refs, hot_refs in _wrong_counts(store.connection, named):
+    for key, refs, hot_refs in _wrong_counts(blocks.connection, named):
         have, hot = named.refs[key], named.hot_refs[key]
         lines.append(
             f"block {key.hex()[:12]} counts {refs} models in the index ({hot_refs} hot),"
             f" {have} name it ({hot} hot)"
         )
-    files = dict(store.connection.execute("SELECT sha256, refs FROM files").fetchall())
+    files = dict(blocks.connection.execute("SELECT sha256, refs FROM files").fetchall())
     if files != dict(named.files):
         lines.append("the index counts other files than the manifests name")
     return lines
 
 
-def _pack_problems(store: "DiskBlocks") -> Iterator[str]:
+def _pack_problems(blocks: BlockReader) -> Iterator[str]:
     """What is wrong with the index's rows of packs; a pack that is gone shows in its blocks."""
-    for number, end, live, overhead, *true in index.counted_packs(store.connection):
+    for number, end, live, overhead, *true in index.counted_packs(blocks.connection):
         if end is None:
             yield f"the index does not know pack {number}, in which it says that blocks lie"
             continue
         if [live, overhead] != true[:2]:
             yield f"pack {number} counts {live} live bytes in the index and has {true[0]}"
-        path = pack.pack_path(store.layout.packs, number)
+        path = pack.pack_path(blocks.layout.packs, number)
         size = path.stat().st_size if path.exists() else end
         if true[2] > end or size < end:
             yield f"pack {number} has {size} bytes and a block that ends at {true[2]}, the index says {end}"
 
 
-def _wrong_counts(connection: "sqlite3.Connection", named: Named) -> Sequence[tuple[bytes, object, object]]:
+def _wrong_counts(connection: sqlite3.Connection, named: Named) -> Sequence[tuple[bytes, object, object]]:
     """Rows of blocks whose counts are not those of the manifests."""
     rows = connection.execute("SELECT id, refs, hot_refs FROM blocks").fetchall()
     return [row for row in rows if (named.refs[row[0]], named.hot_refs[row[0]]) != row[1:]]

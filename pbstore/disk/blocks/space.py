@@ -3,13 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pbstore.disk.files.layout import Layout
-from pbstore.disk.index import locations as index
-
-if TYPE_CHECKING:
-    from pbstore.disk.blocks.disk_blocks import DiskBlocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,13 +15,6 @@ class DiskUse:
     packs_bytes: int = 0
     index_bytes: int = 0
     """The index; its log, which comes and goes, is not counted."""
-
-
-def measure(store: "DiskBlocks") -> DiskUse:
-    """Measure a store after its index's log was moved into the index, as far as readers allow."""
-    if not store.read_only:
-        index.shorten_log(store.connection)
-    return disk_use(store.layout)
 
 
 def file_bytes(path: Path) -> int:

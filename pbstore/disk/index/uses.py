@@ -4,26 +4,22 @@ A use that is lost in a crash does no harm, so nothing here waits for the disk.
 """
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from pbstore.disk.files.layout import Layout
+from pbstore.disk.index.model_rows import ModelRow
 from pbstore.manifest import check_name
-
-if TYPE_CHECKING:
-    import sqlite3
-
-    from pbstore.disk.files.layout import Layout
-    from pbstore.disk.index.model_rows import ModelRow
 
 MAX_BYTES = 64 << 20
 """Uses beyond this are not noted until someone counts them."""
 
 
-def note_use(layout: "Layout", name: str) -> None:
+def note_use(layout: Layout, name: str) -> None:
     """Note one use of a model; a store that cannot be written to notes nothing."""
     line = f"{time.time():.3f} {check_name(name)}\n".encode()
     with suppress(OSError):
@@ -35,7 +31,7 @@ def note_use(layout: "Layout", name: str) -> None:
             os.close(fd)
 
 
-def count_uses(layout: "Layout", connection: "sqlite3.Connection") -> None:
+def count_uses(layout: Layout, connection: sqlite3.Connection) -> None:
     """Inside `writing`: count the noted uses into the index."""
     if not layout.uses.exists():
         return
@@ -48,7 +44,7 @@ def count_uses(layout: "Layout", connection: "sqlite3.Connection") -> None:
     aside.unlink()
 
 
-def with_noted(layout: "Layout", rows: "Sequence[ModelRow]") -> "list[ModelRow]":
+def with_noted(layout: Layout, rows: "Sequence[ModelRow]") -> "list[ModelRow]":
     """Models with the uses that are noted and not yet counted, for a store that cannot be written to."""
     noted: dict[str, list[float]] = {}
     with suppress(FileNotFoundError):

@@ -3,17 +3,14 @@
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from pbstore.disk.index import locations as index
 from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.models import Models
 from pbstore.errors import PBStoreError
 from pbstore.hashing import BlockId
 from pbstore.manifest import FileEntry
 from pbstore.tensors import header_of, tensors_of
-
-if TYPE_CHECKING:
-    from pbstore.disk.store import DiskBlockStore
 
 MOST_PLACES = 3
 """Places that are told of one block; every model is named in the report."""
@@ -37,24 +34,24 @@ class Concerned:
         return f", needed by {'; '.join(places[:MOST_PLACES])}{more}"
 
 
-def find(store: "DiskBlockStore", bad: Collection[BlockId]) -> Concerned:
+def find(models: Models, bad: Collection[BlockId]) -> Concerned:
     """Look all models through for some blocks; reads manifests once, and headers of the files concerned."""
     concerned = Concerned()
     if not bad:
         return concerned
     spoilt: dict[BlockId, list[BlockId]] = {block_id: [block_id] for block_id in bad}
     for block_id in bad:
-        for user in index.dependents(store.connection, block_id):
+        for user in index.dependents(models.connection, block_id):
             spoilt.setdefault(user, []).append(block_id)
-    for row in catalog.all_models(store.connection):
+    for row in catalog.all_models(models.connection):
         with suppress(PBStoreError, OSError):  # told elsewhere
-            for entry in store.manifest_of(row).files:
-                _note(store, concerned, row.title, entry, spoilt)
+            for entry in models.manifest_of(row).files:
+                _note(models, concerned, row.title, entry, spoilt)
     return concerned
 
 
 def _note(
-    store: "DiskBlockStore",
+    models: Models,
     concerned: Concerned,
     model: str,
     entry: FileEntry,
@@ -63,7 +60,7 @@ def _note(
     found = [piece.block_id for piece in entry.pieces if piece.block_id in spoilt]
     if not found:
         return
-    tensors = _tensors(store, entry)
+    tensors = _tensors(models, entry)
     for block_id in dict.fromkeys(found):
         what = f", tensor {tensors[block_id]}" if block_id in tensors else ""
         for cause in spoilt[block_id]:
@@ -72,12 +69,12 @@ def _note(
             concerned.models[model] = None
 
 
-def _tensors(store: "DiskBlockStore", entry: FileEntry) -> dict[BlockId, str]:
+def _tensors(models: Models, entry: FileEntry) -> dict[BlockId, str]:
     """Names of the tensors that blocks of a file hold; none if its header cannot be read."""
     names: dict[BlockId, str] = {}
     if entry.path.endswith(".safetensors"):
         with suppress(PBStoreError, OSError, ValueError):
-            for tensor in tensors_of(entry, header_of(entry, store.get)):
+            for tensor in tensors_of(entry, header_of(entry, models.get)):
                 for piece in tensor.pieces:
                     names.setdefault(piece.block_id, tensor.name)
     return names

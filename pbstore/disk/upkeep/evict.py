@@ -2,19 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from pbstore.disk.blocks import compact
 from pbstore.disk.blocks.space import DiskUse
+from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.index import model_rows as catalog
 from pbstore.disk.index import uses
 from pbstore.disk.index.model_rows import ModelRow
+from pbstore.disk.models import Models
 from pbstore.disk.upkeep import collect, retire, trash
 from pbstore.errors import EvictGoalError, IntegrityError
-
-if TYPE_CHECKING:
-    import sqlite3
-
-    from pbstore.disk.store import DiskBlockStore
 
 Order = Callable[[ModelRow], tuple[float, ...]]
 """Models with the smallest value go first."""
@@ -41,7 +38,7 @@ class EvictReport:
 
 
 def evict(
-    store: "DiskBlockStore",
+    models: Models,
     wanted_bytes: int,
     order: str | Order = "lru",
     check: Callable[[], None] = lambda: None,
@@ -49,7 +46,7 @@ def evict(
     """Remove models until so many payload bytes are free again; all or nothing.
 
     Args:
-        store: The store.
+        models: The store.
         wanted_bytes: Payload bytes to free.
         order: A name of `ORDERS`, or a function of a model's row.
         check: Called under the writer's lock before anything is changed.
@@ -63,25 +60,25 @@ def evict(
         raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
     if wanted_bytes < 0:
         raise ValueError(f"wanted_bytes must be >= 0, got {wanted_bytes}")
-    before = store.disk_use()
-    with store.writing() as connection:
+    before = models.disk_use()
+    with models.writing() as tx:
         check()
-        store.check_index()
-        uses.count_uses(store.layout, connection)
-        start = store.used_bytes
-        trashed = _drop_until(store, connection, catalog.trashed_models(connection), start, wanted_bytes)
-        rows = [row for row in catalog.live_models(connection) if not row.pinned]
-        models = _drop_until(store, connection, sorted(rows, key=key), start, wanted_bytes)
-        freed = start - store.used_bytes
+        tx.check_index()
+        uses.count_uses(models.layout, tx.connection)
+        start = models.used_bytes
+        trashed = _drop_until(models, tx, catalog.trashed_models(tx.connection), start, wanted_bytes)
+        rows = [row for row in catalog.live_models(tx.connection) if not row.pinned]
+        gone = _drop_until(models, tx, sorted(rows, key=key), start, wanted_bytes)
+        freed = start - models.used_bytes
         if freed < wanted_bytes:
             raise EvictGoalError(wanted_bytes, freed)
-        collect.compact_wasteful(store, connection)
-        if not store.has_room(0):
-            collect.punch_all(store, connection)
-    after = store.disk_use()
+        compact.compact_wasteful(models, tx)
+        if not models.has_room(0):
+            compact.punch_all(models, tx)
+    after = models.disk_use()
     return EvictReport(
         dry_run=False,
-        models=models,
+        models=gone,
         trashed_models=trashed,
         freed_bytes=freed,
         before=before,
@@ -89,24 +86,24 @@ def evict(
     )
 
 
-def take_from_trash(store: "DiskBlockStore", wanted_bytes: int) -> None:
-    """Inside `writing`: let go of models in the trash, the oldest first, until so much room is free.
+def take_from_trash(models: Models, tx: Transaction, wanted_bytes: int) -> None:
+    """Let go of models in the trash, the oldest first, until so much room is free.
 
     Nothing else goes: blocks that no model names yet may be those of one that is on its way.
     """
-    connection, start = store.connection, store.used_bytes
-    for row in catalog.trashed_models(connection):
-        if start - store.used_bytes >= wanted_bytes:
+    start = models.used_bytes
+    for row in catalog.trashed_models(tx.connection):
+        if start - models.used_bytes >= wanted_bytes:
             return
-        store.check_index()
-        ids = trash.held_by(store, row)
-        trash.drop(store, [row])
-        collect.drop_orphans(store, connection, among=ids)
+        tx.check_index()
+        ids = trash.held_by(models, row)
+        trash.drop(models, tx, [row])
+        collect.drop_orphans(models, tx, among=ids)
 
 
 def _drop_until(
-    store: "DiskBlockStore",
-    connection: "sqlite3.Connection",
+    models: Models,
+    tx: Transaction,
     rows: list[ModelRow],
     start: int,
     wanted_bytes: int,
@@ -114,27 +111,27 @@ def _drop_until(
     """Let go of models until so many payload bytes fewer than at the start are used; returns their names."""
     gone: list[str] = []
     for row in rows:
-        if start - store.used_bytes >= wanted_bytes:
+        if start - models.used_bytes >= wanted_bytes:
             break
-        gone += trash.drop(store, [row])
-        collect.drop_orphans(store, connection)
-        missing = wanted_bytes - (start - store.used_bytes)
-        bases = sum(base.record.stored_bytes for base in retire.unnamed_bases(connection))
+        gone += trash.drop(models, tx, [row])
+        collect.drop_orphans(models, tx)
+        missing = wanted_bytes - (start - models.used_bytes)
+        bases = sum(base.record.stored_bytes for base in retire.unnamed_bases(tx.connection))
         if 0 < missing <= bases or row is rows[-1]:  # letting go of these takes long, and may be enough
-            collect.retire_all(store, connection)
-            collect.drop_orphans(store, connection)
+            collect.retire_all(models, tx)
+            collect.drop_orphans(models, tx)
     return tuple(gone)
 
 
-def own_bytes(store: "DiskBlockStore", name: str) -> int:
+def own_bytes(models: Models, name: str) -> int:
     """Payload bytes of the blocks that only this model holds and that no other block needs."""
     total = 0
     try:
-        ids = store.manifest(name).block_ids()
+        ids = models.manifest(name).block_ids()
     except IntegrityError:  # its manifest is lost or damaged: nobody knows
         return 0
     for block_id in ids:
-        location = store.locate(block_id)
-        if location.refs == 1 and not store.dependents(block_id):
+        location = models.locate(block_id)
+        if location.refs == 1 and not models.dependents(block_id):
             total += location.record.stored_bytes
     return total

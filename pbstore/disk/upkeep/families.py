@@ -4,14 +4,11 @@ A few tensors in common make no relation: unrelated models share zeros, ones, ma
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from pbstore.blocks import RAW
+from pbstore.disk.models import Models
 from pbstore.hashing import BlockId, Buffer
 from pbstore.manifest import Manifest
-
-if TYPE_CHECKING:
-    from pbstore.disk.store import DiskBlockStore
 
 KIN_SHARE = 0.1
 """So much of a model's tensor bytes must be copies of another one's, or stored against it."""
@@ -25,8 +22,8 @@ _SAMPLE = 4096
 class Families:
     """Places models one by one, the oldest first."""
 
-    def __init__(self, store: "DiskBlockStore") -> None:
-        self._store = store
+    def __init__(self, models: Models) -> None:
+        self._models = models
         self._roots: dict[str, str] = {}
         self._by_weights: dict[str, str] = {}
         self._says_little: dict[BlockId, bool] = {}
@@ -50,10 +47,12 @@ class Families:
     def _most_in_common(self, manifest: Manifest, owners: dict[BlockId, str]) -> str | None:
         votes: Counter[str] = Counter()
         total = 0
-        for tensor in self._store.tensors(manifest.name):
+        for tensor in self._models.tensors(manifest.name):
             for piece in tensor.pieces:
                 total += piece.raw_bytes
-                found = {owners.get(one) for one in (piece.block_id, *self._store.info(piece.block_id).needs)}
+                found = {
+                    owners.get(one) for one in (piece.block_id, *self._models.info(piece.block_id).needs)
+                }
                 if found - {None} and not self._is_little(piece.block_id):
                     votes.update({owner: piece.raw_bytes for owner in found if owner is not None})
         ((kin, most),) = votes.most_common(1) or [("", 0)]
@@ -61,22 +60,22 @@ class Families:
 
     def _is_little(self, block_id: BlockId) -> bool:
         if block_id not in self._says_little:
-            self._says_little[block_id] = says_little(self._store, block_id)
+            self._says_little[block_id] = says_little(self._models, block_id)
         return self._says_little[block_id]
 
 
-def says_little(store: "DiskBlockStore", block_id: BlockId) -> bool:
+def says_little(models: Models, block_id: BlockId) -> bool:
     """Whether a block is tiny, or one element repeated; reads it only where it may be."""
-    record = store.locate(block_id).record
+    record = models.locate(block_id).record
     if record.raw_bytes < MIN_BYTES:
         return True
     if record.codec == RAW:
-        view = store.view(block_id)
+        view = models.view(block_id)
         if view is not None and not _repeats(view[:_SAMPLE]):
             return False
     elif record.raw_bytes > _SAMPLE and record.stored_bytes * 20 > record.raw_bytes:
         return False
-    return _repeats(store.get(block_id))
+    return _repeats(models.get(block_id))
 
 
 def _repeats(data: Buffer) -> bool:

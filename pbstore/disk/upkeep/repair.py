@@ -3,20 +3,19 @@
 import errno
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
 from pbstore.disk.blocks import recount
+from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.files import fsio
 from pbstore.disk.index import model_rows as catalog
-from pbstore.disk.index.model_rows import HOT, ModelRow
+from pbstore.disk.index.model_rows import ModelRow
+from pbstore.disk.models import Models, is_readable, recount_readable
+from pbstore.disk.upkeep import verify
 from pbstore.errors import CapacityError, FileCorruptError, IndexCorruptError, PBStoreError
 from pbstore.hashing import BlockId
 from pbstore.store import raw_block
-
-if TYPE_CHECKING:
-    from pbstore.disk.store import DiskBlockStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,43 +28,35 @@ class RepairReport:
     """Problems that remain, one line each."""
 
 
-def repair(store: "DiskBlockStore", other: "DiskBlockStore | None") -> RepairReport:
+def repair(models: Models, other: Models | None) -> RepairReport:
     """Mend what is damaged with good copies from another store; without one, only the index is built anew.
 
     It is not where the manifest of a model stays lost: the index is all that tells of that model.
     """
-    if store.read_only:
-        raise PermissionError(errno.EROFS, f"store {store.path} was opened for reading only")
+    if models.read_only:
+        raise PermissionError(errno.EROFS, f"store {models.path} was opened for reading only")
     manifests = blocks = 0
     try:
-        with store.writing():  # also carries out what a killed writer left to do
+        with models.writing() as tx:  # also carries out what a killed writer left to do
             if other is not None:
-                manifests = _mend_manifests(store, other)
-            blocks = _renew_headers(store)
-        whole = all(_has_its_manifest(store, row) for row in store.model_rows())
+                manifests = _mend_manifests(models, tx, other)
+            blocks = _renew_headers(models, tx)
+        whole = all(_has_its_manifest(models, row) for row in models.model_rows())
     except IndexCorruptError:
         whole = True  # the index tells nothing that the manifests do not
     if whole:
-        store.rebuild_index()
+        models.rebuild_index()
     if other is not None:
-        with store.writing():
-            blocks += sum(_mend_block(store, other, block_id) for block_id in _bad_blocks(store))
-            recount_readable(store)
-    return RepairReport(mended_blocks=blocks, mended_manifests=manifests, left=store.verify().problems)
+        with models.writing() as tx:
+            blocks += sum(_mend_block(models, tx, other, block_id) for block_id in _bad_blocks(models))
+            recount_readable(models, tx)
+    return RepairReport(mended_blocks=blocks, mended_manifests=manifests, left=verify.verify(models).problems)
 
 
-def _is_readable(store: "DiskBlockStore", row: ModelRow) -> bool:
-    try:
-        catalog.read_manifest(store.layout, row)
-    except (PBStoreError, OSError):
-        return False
-    return True
-
-
-def _has_its_manifest(store: "DiskBlockStore", row: ModelRow) -> bool:
+def _has_its_manifest(models: Models, row: ModelRow) -> bool:
     """Whether an index that is built anew knows the model again."""
     try:
-        catalog.read_manifest(store.layout, row)
+        catalog.read_manifest(models.layout, row)
     except FileCorruptError as error:
         return _differ_by_a_flip(error.expected, error.actual)
     except (PBStoreError, OSError):
@@ -79,88 +70,75 @@ def _differ_by_a_flip(noted: str, actual: str) -> bool:
     return len(noted) == len(actual) and 0 < wrong <= 2
 
 
-def _renew_headers(store: "DiskBlockStore") -> int:
-    """Inside `writing`: store blocks with damaged headers anew, while the index still says where they lie.
+def _renew_headers(models: Models, tx: Transaction) -> int:
+    """Store blocks with damaged headers anew, while the index still says where they lie.
 
     Where a header is whole, it and not the index is right; only what decodes to its id is stored anew.
     """
     renewed = 0
-    for location in store.locations():
-        if not recount.same_header(store, location):
+    for location in models.locations():
+        if not recount.same_header(models, location):
             with suppress(PBStoreError, OSError):
-                renewed += int(not recount.contradicts(store, location) and bool(store.move(location)))
+                renewed += int(not recount.contradicts(models, location) and bool(tx.move(location)))
     return renewed
 
 
-def recount_readable(store: "DiskBlockStore") -> None:
-    """Inside `writing`: count references anew from the manifests; nothing changes if one cannot be read."""
-    connection = store.connection
-    rows = catalog.all_models(connection)
-    if not all(_is_readable(store, row) for row in rows):
-        return
-    connection.execute("UPDATE blocks SET refs = 0, hot_refs = 0")
-    connection.execute("DELETE FROM files")
-    for row in rows:
-        manifest = store.manifest_of(row)
-        if row.removed_ms is None:
-            catalog.count_files(connection, manifest)
-        catalog.change_refs(connection, manifest.block_ids(), 1, int(row.form == HOT))
-
-
-def _mend_manifests(store: "DiskBlockStore", other: "DiskBlockStore") -> int:
+def _mend_manifests(models: Models, tx: Transaction, other: Models) -> int:
     """Take manifests that are lost or damaged from the other store, by the name that a file stands for."""
     mended = 0
-    known = {row.file: row for row in store.model_rows()}
-    unfiled = {path.name for path in store.layout.placed_manifests()} - set(known)
+    known = {row.file: row for row in models.model_rows()}
+    unfiled = {path.name for path in models.layout.placed_manifests()} - set(known)
     for name in other.models():
-        path = store.layout.manifest(name)
+        path = models.layout.manifest(name)
         try:
             text = other.manifest(name).to_json().encode()
         except (PBStoreError, OSError):
             continue
         row = known.get(path.name)
         if row is not None:
-            wanted = not _is_readable(store, row) and blake3(text).hexdigest() == row.manifest_hash
+            wanted = not is_readable(models, row) and blake3(text).hexdigest() == row.manifest_hash
         else:
             wanted = path.name in unfiled and catalog.load_file(path) is None
         if wanted:
             fsio.write_file(path, text)
             loaded = catalog.load_file(path)
-            if row is None and loaded is not None and not store.has_model(name):
-                catalog.insert_model(store.connection, loaded[0], path.name, loaded[1])
+            if row is None and loaded is not None and not models.has_model(name):
+                catalog.insert_model(tx.connection, loaded[0], path.name, loaded[1])
             mended += 1
     return mended
 
 
-def _bad_blocks(store: "DiskBlockStore") -> list[BlockId]:
+def _bad_blocks(models: Models) -> list[BlockId]:
     bad: dict[BlockId, None] = {}
-    for row in catalog.all_models(store.connection):
-        if _is_readable(store, row):
-            missing = (block_id for block_id in store.manifest_of(row).block_ids() if not store.has(block_id))
+    for row in catalog.all_models(models.connection):
+        if is_readable(models, row):
+            missing = (
+                block_id for block_id in models.manifest_of(row).block_ids() if not models.has(block_id)
+            )
             bad.update(dict.fromkeys(missing))
-    for location in store.locations():
+    for location in models.locations():
         try:
-            store.export_block(location.record.block_id)
-            store.get(location.record.block_id)
+            models.export_block(location.record.block_id)
+            models.get(location.record.block_id)
         except (PBStoreError, OSError):
             bad[location.record.block_id] = None
-            bad.update(dict.fromkeys(need for need in location.record.needs if store.find(need) is None))
+            bad.update(dict.fromkeys(need for need in location.record.needs if models.find(need) is None))
     return list(bad)
 
 
-def _mend_block(store: "DiskBlockStore", other: "DiskBlockStore", block_id: BlockId) -> bool:
+def _mend_block(models: Models, tx: Transaction, other: Models, block_id: BlockId) -> bool:
     """Take one block's raw bytes from the other store; they are hashed on the way."""
     try:
         stored = raw_block(other.get(block_id), block_id)
     except (PBStoreError, OSError):
         return False
-    location = store.find(block_id)
+    location = models.find(block_id)
     try:
         if location is None:
-            store.keep(stored)
+            tx.keep(stored)
         else:
-            store.ensure_room(stored.stored_bytes - location.record.stored_bytes)
-            store.replace_form(store.locate(block_id), stored)
+            tx.ensure_room(stored.stored_bytes - location.record.stored_bytes)
+            tx.replace_form(models.locate(block_id), stored)
     except CapacityError:
         return False
     return True

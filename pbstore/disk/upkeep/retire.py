@@ -1,26 +1,23 @@
 """Letting go of bases that no model names any more: the blocks that need them are stored anew first."""
 
-from typing import TYPE_CHECKING
+import sqlite3
 
 from pbstore.blocks import StoredBlock
 from pbstore.codecs.sketch import Sketch
 from pbstore.disk.add.encode import Encoder
+from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.index import locations as index
 from pbstore.disk.index import sketches as similar
 from pbstore.disk.index.locations import Location
 from pbstore.disk.index.sketches import CastKeys
+from pbstore.disk.models import Models
 from pbstore.hashing import BlockId
-
-if TYPE_CHECKING:
-    import sqlite3
-
-    from pbstore.disk.store import DiskBlockStore
 
 TRIAL_BYTES = 128 << 20
 """Raw bytes of dependents that are encoded for a trial at most."""
 
 
-def unnamed_bases(connection: "sqlite3.Connection") -> list[Location]:
+def unnamed_bases(connection: sqlite3.Connection) -> list[Location]:
     """Blocks that no manifest names and that blocks of models need."""
     return list(
         index.locations(
@@ -31,39 +28,39 @@ def unnamed_bases(connection: "sqlite3.Connection") -> list[Location]:
     )
 
 
-def retire(store: "DiskBlockStore", base: Location) -> bool:
-    """Inside `writing`: store the blocks that need a base without it, if that takes less room in all.
+def retire(models: Models, tx: Transaction, base: Location) -> bool:
+    """Store the blocks that need a base without it, if that takes less room in all.
 
     One dependent, the largest, is stored on its own and becomes the base of the others.
 
     Returns:
         Whether the base is free to go.
     """
-    encoder = Encoder(store, thorough=True)
-    ids = index.dependents(store.connection, base.record.block_id)
-    users = sorted((store.locate(i) for i in ids), key=lambda user: -user.record.raw_bytes)
+    encoder = Encoder(models, tx, thorough=True)
+    ids = index.dependents(tx.connection, base.record.block_id)
+    users = sorted((models.locate(i) for i in ids), key=lambda user: -user.record.raw_bytes)
     users = [user for user in users if base.record.block_id in user.info.bases]  # the others follow these
     if not users:
         return False
     heir, others = users[0], users[1:]
     steps = 1 if base.record.needs else 0  # casts of a difference may become differences themselves
-    alone = _encode(store, encoder, heir, steps=steps, avoid=base.record.block_id)
+    alone = _encode(models, encoder, heir, steps=steps, avoid=base.record.block_id)
     trial = _some(others)
     old_bytes = base.record.stored_bytes + heir.record.stored_bytes - alone[0].stored_bytes
     if old_bytes <= 0:
         return False
-    _swap(store, heir, alone)
+    _swap(models, tx, heir, alone)
     old_id, new_id = base.record.block_id, heir.record.block_id
-    new = [_encode(store, encoder, user, prefer=new_id, avoid=old_id) for user in trial]
+    new = [_encode(models, encoder, user, prefer=new_id, avoid=old_id) for user in trial]
     growth = sum(item[0].stored_bytes for item in new) - sum(user.record.stored_bytes for user in trial)
     if trial and growth * len(others) / len(trial) >= old_bytes:
-        store.replace_form(store.locate(heir.record.block_id), _as_it_was(store, heir))
-        similar.withdraw(store.connection, heir.record.block_id)
+        tx.replace_form(models.locate(heir.record.block_id), _as_it_was(models, heir))
+        similar.withdraw(tx.connection, heir.record.block_id)
         return False
     for user, item in zip(trial, new, strict=True):
-        _swap(store, user, item)
+        _swap(models, tx, user, item)
     for user in others[len(trial) :]:
-        _swap(store, user, _encode(store, encoder, user, prefer=new_id, avoid=old_id))
+        _swap(models, tx, user, _encode(models, encoder, user, prefer=new_id, avoid=old_id))
     return True
 
 
@@ -79,7 +76,7 @@ def _some(users: list[Location]) -> list[Location]:
 
 
 def _encode(
-    store: "DiskBlockStore",
+    models: Models,
     encoder: Encoder,
     location: Location,
     *,
@@ -88,28 +85,30 @@ def _encode(
     avoid: BlockId,
 ) -> tuple[StoredBlock, Sketch | CastKeys | None]:
     block_id = location.record.block_id
-    spec = similar.spec_of(store.connection, block_id)
-    likely = None if prefer is None else similar.described(store.connection, prefer)
-    raw = store.get(block_id)
+    spec = similar.spec_of(models.connection, block_id)
+    likely = None if prefer is None else similar.described(models.connection, prefer)
+    raw = models.get(block_id)
     return encoder.smallest(block_id, raw, spec, steps=steps, likely=likely, avoid=(avoid,))
 
 
-def _swap(store: "DiskBlockStore", old: Location, new: tuple[StoredBlock, Sketch | CastKeys | None]) -> None:
+def _swap(
+    models: Models, tx: Transaction, old: Location, new: tuple[StoredBlock, Sketch | CastKeys | None]
+) -> None:
     stored, found = new
-    store.replace_form(store.locate(old.record.block_id), stored)
+    tx.replace_form(models.locate(old.record.block_id), stored)
     if stored.needs:
-        similar.withdraw(store.connection, stored.block_id)
+        similar.withdraw(tx.connection, stored.block_id)
     if found is not None:
-        similar.offer(store.connection, stored.block_id, found)
+        similar.offer(tx.connection, stored.block_id, found)
 
 
-def _as_it_was(store: "DiskBlockStore", old: Location) -> StoredBlock:
+def _as_it_was(models: Models, old: Location) -> StoredBlock:
     """A block in the form that its old record, still in its pack, has."""
     record = old.record
     return StoredBlock(
         block_id=record.block_id,
         raw_bytes=record.raw_bytes,
         codec=record.codec,
-        payload=store.read_record(old),
+        payload=models.read_record(old),
         needs=record.needs,
     )

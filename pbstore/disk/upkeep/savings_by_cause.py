@@ -1,14 +1,11 @@
 """Where the bytes went, model by model and family by family: which saving comes from what."""
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
 
+from pbstore.disk.models import Models
 from pbstore.disk.upkeep.families import Families
 from pbstore.hashing import BlockId
 from pbstore.manifest import Manifest
-
-if TYPE_CHECKING:
-    from pbstore.disk.store import DiskBlockStore
 
 CAUSE_OF_CODEC = {
     "raw": "compression",
@@ -56,17 +53,17 @@ class ModelCauses:
     causes: Causes
 
 
-def by_model(store: "DiskBlockStore") -> list[ModelCauses]:
+def by_model(models: Models) -> list[ModelCauses]:
     """Savings of each model, the oldest first."""
-    rows = sorted(store.model_rows(), key=lambda row: (row.added_at, row.name))
+    rows = sorted(models.model_rows(), key=lambda row: (row.added_at, row.name))
     owners: dict[BlockId, str] = {}
     files: set[str] = set()
     result = []
-    families = Families(store)
+    families = Families(models)
     for row in rows:
-        manifest = store.manifest(row.name)
+        manifest = models.manifest(row.name)
         family = families.place(manifest, owners)
-        causes = _causes(store, manifest, owners, files)
+        causes = _causes(models, manifest, owners, files)
         result.append(ModelCauses(name=row.name, family=family, causes=causes))
     return result
 
@@ -79,9 +76,7 @@ def by_family(models: list[ModelCauses]) -> dict[str, Causes]:
     return families
 
 
-def _causes(
-    store: "DiskBlockStore", manifest: Manifest, owners: dict[BlockId, str], files: set[str]
-) -> Causes:
+def _causes(models: Models, manifest: Manifest, owners: dict[BlockId, str], files: set[str]) -> Causes:
     causes = Causes(raw_bytes=manifest.raw_bytes)
     for entry in manifest.files:
         if entry.sha256 in files:
@@ -93,7 +88,7 @@ def _causes(
                 causes = replace(causes, same_tensor=causes.same_tensor + piece.raw_bytes)
                 continue
             owners[piece.block_id] = manifest.name
-            info = store.info(piece.block_id)
+            info = models.info(piece.block_id)
             cause = CAUSE_OF_CODEC.get(info.codec, "compression")
             saved = getattr(causes, cause) + info.raw_bytes - info.stored_bytes
             causes = replace(causes, **{cause: saved}, stored_bytes=causes.stored_bytes + info.stored_bytes)

@@ -9,20 +9,20 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from pbstore.disk.add import adding
+from pbstore.disk.blocks.transaction import Transaction
+from pbstore.disk.files.layout import write_settings
 from pbstore.disk.index import locations as index
 from pbstore.disk.index import lora_pairs as adapters
 from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.index import notes
 from pbstore.disk.index.locations import Location
 from pbstore.disk.index.model_rows import ModelRow
+from pbstore.disk.models import Models
 from pbstore.errors import IntegrityError, ModelExistsError, ModelMissingError
 from pbstore.hashing import BlockId
 from pbstore.manifest import Manifest, check_name
-
-if TYPE_CHECKING:
-    from pbstore.disk.store import DiskBlockStore
 
 DAY_S = 86_400.0
 
@@ -40,30 +40,39 @@ class TrashedModel:
     num_blocks: int
 
 
-def listed(store: "DiskBlockStore") -> list[TrashedModel]:
+def listed(models: Models) -> list[TrashedModel]:
     """Models in the trash, those that were removed first first."""
-    return [_entry(store, row) for row in catalog.trashed_models(store.connection)]
+    return [_entry(models, row) for row in catalog.trashed_models(models.connection)]
 
 
-def put(store: "DiskBlockStore", row: ModelRow) -> None:
-    """Inside `writing`: move a model into the trash.
+def put(models: Models, tx: Transaction, row: ModelRow) -> None:
+    """Move a model into the trash.
 
     Raises:
         IntegrityError: If its manifest is lost or damaged: there is nothing to be restored.
     """
-    connection = store.connection
-    manifest = store.manifest_of(row)
+    manifest = models.manifest_of(row)
     stamp = time.time_ns() // 1_000_000
-    while catalog.find_model(connection, catalog.trash_name(row.name, stamp)) is not None:
+    while catalog.find_model(tx.connection, catalog.trash_name(row.name, stamp)) is not None:
         stamp += 1
-    path, text = store.layout.trashed(row.name, stamp), manifest.to_json().encode()
-    catalog.rename_model(connection, row, catalog.trash_name(row.name, stamp), path, text)
-    catalog.discount_files(connection, manifest)
-    adapters.forget_pairs(connection, row.name)
-    store.swap_manifest(row.file, path, text)
+    path, text = models.layout.trashed(row.name, stamp), manifest.to_json().encode()
+    catalog.rename_model(tx.connection, row, catalog.trash_name(row.name, stamp), path, text)
+    catalog.discount_files(tx.connection, manifest)
+    adapters.forget_pairs(tx.connection, row.name)
+    _swap(models, tx, row, path, text)
 
 
-def restore(store: "DiskBlockStore", name: str, new_name: str | None = None) -> Manifest:
+def remove(models: Models, name: str, *, trash: bool = True) -> None:
+    """Take a model out of the store; see `DiskBlockStore.remove`."""
+    with models.writing() as tx:
+        row = models.model_row(name)
+        if trash and models.settings.trash_days and is_readable(models, row):
+            put(models, tx, row)
+        else:
+            models.drop_row(tx, row, counted=models.has_room(0))
+
+
+def restore(models: Models, name: str, new_name: str | None = None) -> Manifest:
     """Take the model of a name that was removed last out of the trash, under this name or another.
 
     Raises:
@@ -71,45 +80,65 @@ def restore(store: "DiskBlockStore", name: str, new_name: str | None = None) -> 
         ModelExistsError: If the name is taken.
     """
     target = check_name(new_name or name)
-    with store.writing() as connection:
-        row = _newest(store, name)
-        if store.has_model(target):
+    with models.writing() as tx:
+        row = _newest(models, name)
+        if models.has_model(target):
             raise ModelExistsError(target)
-        manifest = replace(store.manifest_of(row), name=target)
-        path, text = store.layout.manifest(target), manifest.to_json().encode()
-        catalog.rename_model(connection, row, target, path, text)
-        catalog.count_files(connection, manifest)
-        adding.note_adapter(store, manifest)
-        store.swap_manifest(row.file, path, text)
+        manifest = replace(models.manifest_of(row), name=target)
+        path, text = models.layout.manifest(target), manifest.to_json().encode()
+        catalog.rename_model(tx.connection, row, target, path, text)
+        catalog.count_files(tx.connection, manifest)
+        notes.note_adapter(tx.connection, manifest, models.get)
+        _swap(models, tx, row, path, text)
     return manifest
 
 
-def drop(store: "DiskBlockStore", rows: Iterable[ModelRow], *, counted: bool = True) -> tuple[str, ...]:
-    """Inside `writing`: let go of models, in the trash or not; returns their names. Their blocks stay.
+def _swap(models: Models, tx: Transaction, row: ModelRow, path: Path, text: bytes) -> None:
+    """Put a manifest in place of a row's old one, with the commit."""
+    tx.place_manifest(path, text)
+    tx.remove_manifest(models.layout.manifests / row.file)
+
+
+def drop(
+    models: Models, tx: Transaction, rows: Iterable[ModelRow], *, counted: bool = True
+) -> tuple[str, ...]:
+    """Let go of models, in the trash or not; returns their names. Their blocks stay.
 
     The counts of their blocks may wait for a recount: see `catalog.drop_model`.
     """
     names = []
     for row in rows:
-        store.drop_row(row, counted=counted)
+        models.drop_row(tx, row, counted=counted)
         names.append(catalog.own_name(row.name))
     return tuple(names)
 
 
-def expired(store: "DiskBlockStore", now: float | None = None) -> list[ModelRow]:
+def keep(models: Models, days: float) -> None:
+    """Set for how many days a gc leaves removed models alone.
+
+    Raises:
+        ValueError: If it is negative or out of range.
+    """
+    settings = replace(models.settings, trash_days=days)
+    with models.writing():
+        write_settings(models.layout, settings)
+    models.settings = settings
+
+
+def expired(models: Models, now: float | None = None) -> list[ModelRow]:
     """Models whose time in the trash is over."""
     now = time.time() if now is None else now
-    rows = catalog.trashed_models(store.connection)
-    return [row for row in rows if _entry(store, row).expires_at <= now]
+    rows = catalog.trashed_models(models.connection)
+    return [row for row in rows if _entry(models, row).expires_at <= now]
 
 
-def named(store: "DiskBlockStore", names: Iterable[str] | None) -> list[ModelRow]:
+def named(models: Models, names: Iterable[str] | None) -> list[ModelRow]:
     """Models in the trash that have one of these names, all if None.
 
     Raises:
         ModelMissingError: If a name has none.
     """
-    rows = catalog.trashed_models(store.connection)
+    rows = catalog.trashed_models(models.connection)
     if names is None:
         return rows
     wanted = set(names)
@@ -118,42 +147,42 @@ def named(store: "DiskBlockStore", names: Iterable[str] | None) -> list[ModelRow
     return [row for row in rows if catalog.own_name(row.name) in wanted]
 
 
-def blocks_only_here(store: "DiskBlockStore") -> list[Location]:
+def blocks_only_here(models: Models) -> list[Location]:
     """Blocks that models in the trash name and no other model does."""
     named: Counter[BlockId] = Counter()
-    for row in catalog.trashed_models(store.connection):
+    for row in catalog.trashed_models(models.connection):
         with suppress(IntegrityError, ModelMissingError):
-            named.update(store.manifest_of(row).block_ids())
-    found = index.find_many(store.connection, list(named))
+            named.update(models.manifest_of(row).block_ids())
+    found = index.find_many(models.connection, list(named))
     return [item for block_id, item in found.items() if 0 < item.refs <= named[block_id]]
 
 
-def held_by(store: "DiskBlockStore", row: ModelRow) -> set[BlockId]:
+def held_by(models: Models, row: ModelRow) -> set[BlockId]:
     """Blocks that a model names, and what these need; none if its manifest is lost or damaged."""
     with suppress(IntegrityError, ModelMissingError):
-        return set(index.find_many(store.connection, store.manifest_of(row).block_ids()))
+        return set(index.find_many(models.connection, models.manifest_of(row).block_ids()))
     return set()
 
 
-def is_readable(store: "DiskBlockStore", row: ModelRow) -> bool:
+def is_readable(models: Models, row: ModelRow) -> bool:
     """Whether a model's manifest is there and whole."""
     try:
-        store.manifest_of(row)
+        models.manifest_of(row)
     except (IntegrityError, ModelMissingError):
         return False
     return True
 
 
-def _newest(store: "DiskBlockStore", name: str) -> ModelRow:
-    return named(store, [name])[-1]
+def _newest(models: Models, name: str) -> ModelRow:
+    return named(models, [name])[-1]
 
 
-def _entry(store: "DiskBlockStore", row: ModelRow) -> TrashedModel:
+def _entry(models: Models, row: ModelRow) -> TrashedModel:
     removed_at = (row.removed_ms or 0) / 1000
     return TrashedModel(
         name=catalog.own_name(row.name),
         removed_at=removed_at,
-        expires_at=removed_at + store.settings.trash_days * DAY_S,
+        expires_at=removed_at + models.settings.trash_days * DAY_S,
         raw_bytes=row.raw_bytes,
         num_blocks=row.num_blocks,
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,12 +10,10 @@ from pbstore.disk.files import pack
 from pbstore.disk.index import locations as index
 from pbstore.disk.index import model_rows as catalog
 from pbstore.disk.index.locations import Location
+from pbstore.disk.models import Models
 from pbstore.disk.upkeep import concerned as where
 from pbstore.errors import IntegrityError, PBStoreError
 from pbstore.hashing import BlockId
-
-if TYPE_CHECKING:
-    from pbstore.disk.store import DiskBlockStore
 
 MAX_PROBLEMS = 1000
 """Further problems are counted, not listed."""
@@ -42,7 +39,7 @@ class VerifyReport:
 
 
 def verify(
-    store: "DiskBlockStore",
+    models: Models,
     sample: float = 1.0,
     rng: np.random.Generator | None = None,
     progress: Callable[[int], None] | None = None,
@@ -50,7 +47,7 @@ def verify(
     """Check manifests, record headers, payloads and hashes.
 
     Args:
-        store: The store.
+        models: The store.
         sample: Share of the blocks to read, 0..1; manifests and references are always all checked.
         rng: Draws the sample; needed if `sample` is below 1.
         progress: Called with the raw bytes just checked.
@@ -63,27 +60,27 @@ def verify(
     problems: list[str] = []
     lost: dict[str, None] = {}
     bad: dict[BlockId, str] = {}
-    looks = (_index_problems, lambda store: _model_problems(store, lost, bad), recount.problems)
+    looks = (_index_problems, lambda models: _model_problems(models, lost, bad), recount.problems)
     for look in looks:
         try:
-            problems.extend(look(store))
+            problems.extend(look(models))
         except IntegrityError as error:  # of the index itself
             problems.append(str(error))
     blocks = raw_bytes = 0
-    for location in store.locations(problems):
+    for location in models.locations(problems):
         if rng is not None and sample < 1 and rng.random() >= sample:
             continue
-        if problem := _block_problem(store, location):
+        if problem := _block_problem(models, location):
             bad.setdefault(location.record.block_id, problem)
         blocks, raw_bytes = blocks + 1, raw_bytes + location.record.raw_bytes
         if progress is not None:
             progress(location.record.raw_bytes)
-    concerned = where.find(store, bad)
+    concerned = where.find(models, bad)
     problems += [f"{problem}{concerned.told(block_id)}" for block_id, problem in bad.items()]
     if len(problems) > MAX_PROBLEMS:
         problems[MAX_PROBLEMS:] = [f"and {len(problems) - MAX_PROBLEMS} more"]
     return VerifyReport(
-        models=len(store.models()),
+        models=len(models.models()),
         blocks=blocks,
         raw_bytes=raw_bytes,
         problems=tuple(problems),
@@ -91,69 +88,69 @@ def verify(
     )
 
 
-def _model_problems(store: "DiskBlockStore", lost: dict[str, None], bad: dict[BlockId, str]) -> Iterator[str]:
+def _model_problems(models: Models, lost: dict[str, None], bad: dict[BlockId, str]) -> Iterator[str]:
     """What is wrong with manifests; their models go into `lost`, blocks that are missing into `bad`."""
-    bad.update(_needs_problems(store))
-    rows = catalog.all_models(store.connection)
+    bad.update(_needs_problems(models))
+    rows = catalog.all_models(models.connection)
     for row in rows:
         try:
-            manifest = catalog.read_manifest(store.layout, row)
+            manifest = catalog.read_manifest(models.layout, row)
         except (PBStoreError, OSError) as error:
             lost[row.title] = None
             yield str(error)
             continue
         for piece in dict.fromkeys(manifest.pieces()):
-            location = store.find(piece.block_id)
+            location = models.find(piece.block_id)
             if location is None:
                 bad[piece.block_id] = f"block {piece.block_id[:12]} is missing"
             elif location.record.raw_bytes != piece.raw_bytes:
                 bad[piece.block_id] = f"block {piece.block_id[:12]} has another size than a manifest says"
     files = {row.file for row in rows}
-    for path in (*store.layout.placed_manifests(), *store.layout.trashed_manifests()):
+    for path in (*models.layout.placed_manifests(), *models.layout.trashed_manifests()):
         if path.name not in files and catalog.load_file(path) is None:
             yield f"manifest file {path.name} is damaged"
 
 
-def _needs_problems(store: "DiskBlockStore") -> dict[BlockId, str]:
+def _needs_problems(models: Models) -> dict[BlockId, str]:
     why = "needs a block that is missing or has a form that no base may have"
-    return {block_id: f"block {block_id[:12]} {why}" for block_id in index.unclosed(store.connection)}
+    return {block_id: f"block {block_id[:12]} {why}" for block_id in index.unclosed(models.connection)}
 
 
-def _block_problem(store: "DiskBlockStore", location: Location) -> str | None:
+def _block_problem(models: Models, location: Location) -> str | None:
     for _ in range(2):
         try:
-            return _record_problem(store, location)
+            return _record_problem(models, location)
         except FileNotFoundError:  # perhaps collected since it was looked up
-            found = store.find(location.record.block_id)
+            found = models.find(location.record.block_id)
             if found is None:
                 return None
             location = found
     return f"block {location.record.block_id[:12]} is lost: pack {location.pack} is missing"
 
 
-def _record_problem(store: "DiskBlockStore", location: Location) -> str | None:
+def _record_problem(models: Models, location: Location) -> str | None:
     record = location.record
     try:
-        header = store.record_header(location)
+        header = models.record_header(location)
         if pack.decode_header(header, record.offset, location.pack) != record:
             return f"block {record.block_id[:12]}: its record and the index disagree"
         if any(header[len(pack.encode_header(record)) :]):
             return f"block {record.block_id[:12]}: the padding before its payload is not empty"
-        store.check_block(location)
+        models.check_block(location)
     except (IntegrityError, PBStoreError) as error:
         return str(error)
     return None
 
 
-def _index_problems(store: "DiskBlockStore") -> Iterator[str]:
+def _index_problems(models: Models) -> Iterator[str]:
     try:
-        rows = store.connection.execute("PRAGMA quick_check(5)").fetchall()
+        rows = models.connection.execute("PRAGMA quick_check(5)").fetchall()
     except IntegrityError as error:
         yield str(error)
     else:
         yield from (f"index: {text}" for (text,) in rows if text != "ok")
 
 
-def reference_problems(store: "DiskBlockStore") -> list[str]:
+def reference_problems(models: Models) -> list[str]:
     """Compare the index's counts with the manifests and the packs."""
-    return recount.problems(store)
+    return recount.problems(models)

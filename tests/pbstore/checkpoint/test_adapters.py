@@ -631,4 +631,4 @@ def test_a_lost_manifest_spoils_no_search(store: DiskBlockStore, tmp_path: Path)
 
 
 def catalog_file(store: DiskBlockStore, name: str) -> str:
-    return store.model_row(name).file
+    return store.disk.model_row(name).file

@@ -208,7 +208,7 @@ def test_a_tensor_of_several_blocks_is_shared_whole(
     monkeypatch.setattr(ingest.cut, "__defaults__", (1 << 13,))
     folder = add(bert(), "m", form)
     expected = load_file(folder / "model.safetensors")
-    assert max(len(tensor.pieces) for tensor in store.tensors("m")) > 1
+    assert max(len(tensor.pieces) for tensor in store.disk.tensors("m")) > 1
     one, two = (load_state_dict(store, "m", share=True, **options) for _ in range(2))
 
     assert all(torch.equal(one[key], expected[key]) for key in expected)
@@ -313,7 +313,7 @@ def test_a_block_that_is_stored_anew_at_this_moment_is_read_again(
 def test_an_index_that_names_another_length_is_refused(length: str, store: DiskBlockStore, add: Add) -> None:
     add(bert(), "m")
     load_state_dict(store, "m")
-    store.connection.execute(f"UPDATE blocks SET stored_bytes = {length} WHERE raw_bytes = 128")
+    store.disk.connection.execute(f"UPDATE blocks SET stored_bytes = {length} WHERE raw_bytes = 128")
 
     with pytest.raises(PBStoreError):
         load_state_dict(store, "m")
@@ -500,4 +500,4 @@ def test_loading_counts_as_a_use(store: DiskBlockStore, add: Add) -> None:
     load_state_dict(store, "m")
     load_model(store, "m")
 
-    assert [row.uses for row in store.settled_rows()] == [2]
+    assert [row.uses for row in store.disk.settled_rows()] == [2]

@@ -81,7 +81,7 @@ def test_writing_to_one_of_equal_tensors_changes_no_other(
     save_file(expected, tmp_path / "m" / "model.safetensors")
     with open_store(tmp_path / "store") as store:
         store.add(tmp_path / "m", "m", form=form)
-        assert max(len(tensor.pieces) for tensor in store.tensors("m")) > 2
+        assert max(len(tensor.pieces) for tensor in store.disk.tensors("m")) > 2
         save_file(load_state_dict(store, "m", **options), tmp_path / "saved.safetensors")
 
         check_each_has_its_own(load_state_dict(store, "m", **options), expected)
@@ -159,9 +159,9 @@ def test_a_large_tensor_of_a_hot_model_is_mapped_and_not_copied(
     (tmp_path / "m").mkdir()
     save_file(expected, tmp_path / "m" / "model.safetensors")
     store.add(tmp_path / "m", "m")
-    store.heat("m")
+    store.forms.heat("m")
     store.gc()
-    assert all(len(tensor.pieces) > 2 for tensor in store.tensors("m"))
+    assert all(len(tensor.pieces) > 2 for tensor in store.disk.tensors("m"))
 
     loaded = load_state_dict(store, "m", share=share)
 
@@ -184,7 +184,7 @@ def test_a_large_tensor_that_was_cut_elsewhere_is_loaded_too(
     (tmp_path / "m").mkdir()
     save_file(expected, tmp_path / "m" / "model.safetensors")
     store.add(tmp_path / "m", "m", form="hot")
-    assert all(tensor.pieces[0].raw_bytes % PAGE for tensor in store.tensors("m"))
+    assert all(tensor.pieces[0].raw_bytes % PAGE for tensor in store.disk.tensors("m"))
 
     check_each_has_its_own(load_state_dict(store, "m", **options), expected)
 

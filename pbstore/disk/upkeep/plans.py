@@ -5,9 +5,10 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pbstore.disk.index.model_rows import HOT, ModelRow
+from pbstore.disk.models import Models
 from pbstore.disk.rehearse import rehearsal
 from pbstore.disk.upkeep import collect, evict
 from pbstore.disk.upkeep import heat as forms
@@ -16,11 +17,8 @@ from pbstore.disk.upkeep.evict import EvictReport
 from pbstore.disk.upkeep.heat import BalanceReport, FormReport
 from pbstore.errors import PlanOutdatedError
 
-if TYPE_CHECKING:
-    from pbstore.disk.store import DiskBlockStore
-
 Report = TypeVar("Report", GcReport, EvictReport, FormReport, BalanceReport)
-Step = Callable[["DiskBlockStore", Callable[[], None]], Report]
+Step = Callable[[Models, Callable[[], None]], Report]
 """A verb: it changes a store after it has called a check under the writer's lock."""
 
 
@@ -30,7 +28,7 @@ class Plan(Generic[Report]):
 
     report: Report
     """What `apply` will report, byte for byte, but for `dry_run`."""
-    _store: "DiskBlockStore"
+    _models: Models
     _step: Step[Report]
     _state: str
 
@@ -40,32 +38,32 @@ class Plan(Generic[Report]):
         Raises:
             PlanOutdatedError: If models or blocks have changed since the plan was made; nothing is done.
         """
-        return self._step(self._store, self._check)
+        return self._step(self._models, self._check)
 
     def _check(self) -> None:
-        if state_of(self._store) != self._state:
-            raise PlanOutdatedError(str(self._store.path))
+        if state_of(self._models) != self._state:
+            raise PlanOutdatedError(str(self._models.path))
 
 
-def make(store: "DiskBlockStore", step: Step[Report]) -> Plan[Report]:
+def make(models: Models, step: Step[Report]) -> Plan[Report]:
     """Try a step on a copy of the store."""
-    store.disk_use()  # empties the index's log
-    state = state_of(store)
-    with rehearsal(store) as copy:
+    models.disk_use()  # empties the index's log
+    state = state_of(models)
+    with rehearsal(models) as copy:
         report = step(copy, lambda: None)
-    return Plan(report=replace(report, dry_run=True), _store=store, _step=step, _state=state)
+    return Plan(report=replace(report, dry_run=True), _models=models, _step=step, _state=state)
 
 
-def plan_gc(store: "DiskBlockStore", names: Iterable[str] | None = ()) -> Plan[GcReport]:
+def plan_gc(models: Models, names: Iterable[str] | None = ()) -> Plan[GcReport]:
     """What a gc would drop, with models of the trash whose time is not over; all of it if None."""
     chosen = None if names is None else tuple(names)
     now = time.time()
-    return make(store, lambda one, check: collect.gc(one, check, chosen, now))
+    return make(models, lambda one, check: collect.gc(one, check, chosen, now))
 
 
-def plan_evict(store: "DiskBlockStore", wanted_bytes: int, order: str | evict.Order) -> Plan[EvictReport]:
+def plan_evict(models: Models, wanted_bytes: int, order: str | evict.Order) -> Plan[EvictReport]:
     """Which models an eviction would remove."""
-    plan = make(store, lambda one, check: evict.evict(one, wanted_bytes, order, check))
+    plan = make(models, lambda one, check: evict.evict(one, wanted_bytes, order, check))
     places = {name: place for place, name in enumerate(plan.report.models)}
 
     def these(row: ModelRow) -> tuple[float, ...]:
@@ -74,22 +72,22 @@ def plan_evict(store: "DiskBlockStore", wanted_bytes: int, order: str | evict.Or
     return replace(plan, _step=lambda one, check: evict.evict(one, wanted_bytes, these, check))
 
 
-def plan_form(store: "DiskBlockStore", name: str, form: str) -> Plan[FormReport]:
+def plan_form(models: Models, name: str, form: str) -> Plan[FormReport]:
     """What heating or cooling a model would change."""
     change = forms.heat if form == HOT else forms.cool
-    return make(store, lambda one, check: change(one, name, check))
+    return make(models, lambda one, check: change(one, name, check))
 
 
-def plan_balance(store: "DiskBlockStore", raw_room_bytes: int | None) -> Plan[BalanceReport]:
+def plan_balance(models: Models, raw_room_bytes: int | None) -> Plan[BalanceReport]:
     """Which models balancing would heat and cool."""
-    plan = make(store, lambda one, check: forms.balance(one, raw_room_bytes, check))
+    plan = make(models, lambda one, check: forms.balance(one, raw_room_bytes, check))
     changes = plan.report.changes
     return replace(plan, _step=lambda one, check: forms.balance(one, None, check, changes))
 
 
-def state_of(store: "DiskBlockStore") -> str:
+def state_of(models: Models) -> str:
     """A hash that changes with the store's models, their forms, pins and priorities, and its packs."""
-    connection = store.connection
+    connection = models.connection
     digest = hashlib.sha256()
     queries = (
         "SELECT name, manifest_hash, form, pinned, priority FROM models ORDER BY name",

@@ -1,33 +1,30 @@
 """Which stored model is which, by its weights: for a model that is bound to its base's content."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.models import Models
 from pbstore.errors import IntegrityError
 from pbstore.manifest import BaseLink, Manifest
 from pbstore.weights import identities, is_all_parsed
-
-if TYPE_CHECKING:
-    from pbstore.disk.store import DiskBlockStore
 
 _MAX_KNOWN = 256
 _known: dict[str, tuple[str, ...]] = {}
 """Identities by the hash of a manifest's JSON, which names its blocks by theirs."""
 
 
-def base_link(store: "DiskBlockStore", name: str) -> BaseLink:
+def base_link(models: Models, name: str) -> BaseLink:
     """The link to a stored model, with a hash of all of its weights: never an empty one."""
-    manifest = store.manifest(name)
+    manifest = models.manifest(name)
     try:
-        return BaseLink(name=name, weights=hashes_of(store, name, manifest)[0])
+        return BaseLink(name=name, weights=hashes_of(models, name, manifest)[0])
     except IntegrityError:
         if manifest.weights and is_all_parsed(manifest):
             return BaseLink(name=name, weights=manifest.weights)
         raise
 
 
-def with_weights(store: "DiskBlockStore", weights: str) -> Iterator[str]:
+def with_weights(models: Models, weights: str) -> Iterator[str]:
     """Names of the models that have these weights; none for an empty hash, which earlier versions stored.
 
     What the index says is checked against the manifests and headers. If it knows none, the models that an
@@ -36,39 +33,49 @@ def with_weights(store: "DiskBlockStore", weights: str) -> Iterator[str]:
     if not weights:
         return
     query = f"SELECT name FROM models WHERE weights = ? AND NOT ({catalog.IN_TRASH}) ORDER BY name"
-    named = [str(name) for (name,) in store.connection.execute(query, (weights,)).fetchall()]
+    named = [str(name) for (name,) in models.connection.execute(query, (weights,)).fetchall()]
     found = False
     for name in named:
-        if _has(store, name, weights, every=True):
+        if _has(models, name, weights, every=True):
             found = True
             yield name
     if not found:
-        others = (name for name in store.models() if name not in named)
-        yield from (name for name in others if _has(store, name, weights, every=False))
+        others = (name for name in models.models() if name not in named)
+        yield from (name for name in others if _has(models, name, weights, every=False))
 
 
-def _has(store: "DiskBlockStore", name: str, weights: str, *, every: bool) -> bool:
+def _has(models: Models, name: str, weights: str, *, every: bool) -> bool:
     """Whether a model has these weights; without `every`, False for those whose stored hash is complete."""
     try:
-        manifest = store.manifest(name)
+        manifest = models.manifest(name)
         return (every or not is_all_parsed(manifest) or not manifest.weights) and weights in hashes_of(
-            store, name, manifest
+            models, name, manifest
         )
     except IntegrityError:  # one that cannot be read is no other's base
         return False
 
 
-def hashes_of(store: "DiskBlockStore", name: str, manifest: Manifest) -> tuple[str, ...]:
+def hashes_of(models: Models, name: str, manifest: Manifest) -> tuple[str, ...]:
     """All hashes by which a model may be bound to, see `identities`.
 
     Raises:
         IntegrityError: If a header is damaged or lost.
     """
-    key = store.model_row(name).manifest_hash
+    key = models.model_row(name).manifest_hash
     found = _known.get(key)
     if found is None:
-        found = identities(manifest, store.get)
+        found = identities(manifest, models.get)
         for old in list(_known)[: max(0, len(_known) - _MAX_KNOWN + 1)]:
             _known.pop(old, None)
         _known[key] = found
     return found
+
+
+def has_weights(models: Models, weights: str) -> bool:
+    """Whether a model with these weights is in the store, whatever its name."""
+    return next(with_weights(models, weights), None) is not None
+
+
+def find_weights(models: Models, weights: str) -> tuple[str, ...]:
+    """Names of the models with these weights: how an adapter finds its base by content."""
+    return tuple(with_weights(models, weights))
