@@ -23,6 +23,7 @@ from pbstore.checkpoint import patchwork, shared
 from pbstore.checkpoint.patchwork import Span
 from pbstore.coding import check_hash
 from pbstore.disk.files.pack import pack_path
+from pbstore.disk.index import database
 from pbstore.disk.index import locations as index
 from pbstore.disk.store import DiskBlockStore
 from pbstore.errors import BlockCorruptError, BlockMissingError, IntegrityError
@@ -239,7 +240,7 @@ def raw_places(connection: sqlite3.Connection, wanted: Sequence[BlockId]) -> dic
     for keys in index.key_batches(wanted):
         rows = connection.execute(
             "SELECT id, pack, payload_offset, stored_bytes FROM blocks"
-            f" WHERE codec = 'raw' AND stored_bytes > 0 AND id IN ({index.placeholders(len(keys))})",
+            f" WHERE codec = 'raw' AND stored_bytes > 0 AND id IN ({database.placeholders(len(keys))})",
             keys,
         ).fetchall()
         found |= {key.hex(): (pack, offset, length) for key, pack, offset, length in rows}

@@ -21,8 +21,7 @@ from pbstore.disk.blocks.space import DiskUse, disk_use, store_files
 from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.files import fsio, room
 from pbstore.disk.files.layout import Layout
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import readonly
+from pbstore.disk.index import database, readonly
 from pbstore.disk.index.locations import Location
 from pbstore.disk.models import Models
 from pbstore.hashing import BlockId, Buffer
@@ -51,7 +50,7 @@ class Rehearsal(Models):
 
     def disk_use(self) -> DiskUse:
         """What the store would occupy on the disk."""
-        index.shorten_log(self.connection)
+        database.shorten_log(self.connection)
         return disk_use(self.layout, self._bytes_of)
 
     def _bytes_of(self, path: Path) -> int:
@@ -70,7 +69,7 @@ class Rehearsal(Models):
 
     def has_room(self, wanted_bytes: int) -> bool:
         """See `DiskBlocks`; on the store's disk."""
-        return room.has_room(self._real.layout, index.sizes(self.connection), wanted_bytes)
+        return room.has_room(self._real.layout, database.sizes(self.connection), wanted_bytes)
 
     def get_unchecked(
         self, block_id: BlockId, workers: int = 1, known: Mapping[BlockId, Location] = NOWHERE
@@ -172,7 +171,7 @@ def _copy_index(real: Models, target: Path) -> None:
 def _fresh_connection(real: Models) -> sqlite3.Connection:
     if real.read_only:
         return readonly.open_index(real.layout.index)[0]
-    return index.connect(real.layout.index)
+    return database.connect(real.layout.index)
 
 
 def _whole_blocks(length: int) -> int:

@@ -16,7 +16,7 @@ import pytest
 
 from pbstore import DiskBlockStore, IntegrityError, open_store
 from pbstore.disk.files import fsio
-from pbstore.disk.index import locations as index
+from pbstore.disk.index import database
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 opened = partial(open_store, trash_days=0)
@@ -195,7 +195,7 @@ def test_the_reserve_is_freed_before_the_disk_is_full_and_comes_back(
 ) -> None:
     with opened(tmp_path / "store") as store:
         store.add(folders["org/base"], "org/base")
-        assert store.disk.layout.reserve.stat().st_blocks * 512 >= index.size_bytes(store.disk.connection)
+        assert store.disk.layout.reserve.stat().st_blocks * 512 >= database.size_bytes(store.disk.connection)
         with monkeypatch.context() as patch:
             patch.setattr(fsio, "free_bytes", lambda _: 1000)
             with pytest.raises(OSError, match="nearly full") as caught:
@@ -277,7 +277,7 @@ def forget_many_blocks(root: Path, tmp_path: Path) -> None:
     with open_store(root / "many" / "store") as store:
         store.add(write_model(tmp_path / "many", tensors), "org/many")
         store.add(write_model(tmp_path / "few", base_tensors(rows=60)), "org/few")
-        assert index.size_bytes(store.connection) > store.layout.reserve.stat().st_size
+        assert database.size_bytes(store.disk.connection) > store.disk.layout.reserve.stat().st_size
     with (root / "filler").open("wb", buffering=0) as filler:
         for size in (4096, 1):
             with suppress(OSError):
@@ -285,7 +285,7 @@ def forget_many_blocks(root: Path, tmp_path: Path) -> None:
                     filler.write(bytes(size))
         with open_store(root / "many" / "store") as store:
             store.remove("org/many")
-            gone = store.forget(["org/many"]).orphan_blocks
+            gone = store.trash.forget(["org/many"]).orphan_blocks
             assert gone >= 1200, gone
             assert store.verify().problems == ()
             assert store.models() == ("org/few",)

@@ -153,14 +153,14 @@ def test_what_is_in_the_way_is_found_before_any_write(
 KILLED = """
 import os, signal, sys
 from pbstore import open_store
-from pbstore.disk.store import DiskBlockStore
+from pbstore.disk.models import Models
 count = [0]
 def write_block(self, *arguments, **options):
     count[0] += 1
     if count[0] > int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
     return plain(self, *arguments, **options)
-plain, DiskBlockStore.write_block = DiskBlockStore.write_block, write_block
+plain, Models.write_block = Models.write_block, write_block
 open_store(sys.argv[1], durable=False).checkout("org/model", sys.argv[2])
 """
 

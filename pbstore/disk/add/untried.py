@@ -6,8 +6,7 @@ from contextlib import suppress
 from pbstore.codecs.sketch import CASTABLE, Sketch, cast_keys, sketch
 from pbstore.codecs.types import TensorSpec
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import notes
+from pbstore.disk.index import database, notes
 from pbstore.disk.index import sketches as similar
 from pbstore.disk.index.sketches import CastKeys
 from pbstore.disk.models import Models
@@ -17,12 +16,12 @@ from pbstore.hashing import BlockId, Buffer
 
 def sketch_untried(models: Models, tx: Transaction) -> None:
     """Make the sketches that were put off: of blocks that came in raw, or with a rebuilt index."""
-    if index.get_meta(tx.connection, "derive") is not None:
+    if database.get_meta(tx.connection, "derive") is not None:
         for name in models.models():
             with suppress(PBStoreError):
                 notes.note_tensors(tx.connection, models.manifest(name), models.get)
                 notes.note_adapter(tx.connection, models.manifest(name), models.get)
-        index.set_meta(tx.connection, "derive", None)
+        database.set_meta(tx.connection, "derive", None)
     _offer(models, tx, similar.untried(tx.connection), sketch)
 
 

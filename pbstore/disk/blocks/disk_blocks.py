@@ -15,6 +15,7 @@ from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.blocks.writer import PackWriter
 from pbstore.disk.files import fsio, lock, room
 from pbstore.disk.files.layout import Layout, Settings, settings_text
+from pbstore.disk.index import database
 from pbstore.disk.index import locations as index
 from pbstore.errors import BlockInUseError, CapacityError, IntegrityError, PBStoreError
 from pbstore.hashing import BlockId, Buffer, hash_block
@@ -148,18 +149,18 @@ class DiskBlocks(BlockReader):
         if not self._wrote or self._open is not None:
             return
         with suppress(PBStoreError, OSError, ValueError):  # ValueError: it is closed already
-            if index.is_untidy(self.connection, growth=2.0, few=128):
+            if database.is_untidy(self.connection, growth=2.0, few=128):
                 with lock.exclusive(self.layout.lock, 0.0):
-                    if self.has_room(2 * index.size_bytes(self.connection)):
-                        index.write_anew(self.connection)
+                    if self.has_room(2 * database.size_bytes(self.connection)):
+                        database.write_anew(self.connection)
 
     def tidy_index(self) -> None:
         """Outside `writing`: write the index anew if that gives much room back, and nobody is in the way."""
         with self._mutex, suppress(PBStoreError, OSError):
-            if self._open is None and index.is_untidy(self.connection):
+            if self._open is None and database.is_untidy(self.connection):
                 with self._locked(), fsio.durability(self._durable):
-                    if self.has_room(2 * index.size_bytes(self.connection)):
-                        index.write_anew(self.connection)
+                    if self.has_room(2 * database.size_bytes(self.connection)):
+                        database.write_anew(self.connection)
 
     def rebuild_index(self) -> None:
         """Build the index again from packs and manifests."""
@@ -190,14 +191,14 @@ class DiskBlocks(BlockReader):
     def _transaction(self) -> Iterator[Transaction]:
         self._connections.renew()
         connection = self.connection
-        index.roll_back(connection)  # what an interrupt left open
-        index.add_missing(connection)
+        database.roll_back(connection)  # what an interrupt left open
+        database.add_missing(connection)
         recover.finish_intent(self.layout, connection)
         writer = self._writer = PackWriter(self.layout, connection, self.settings.pack_bytes)
         tx = Transaction(self, connection, writer, self._ensure_room)
         try:
             writer.begin()
-            index.note_settings(connection, settings_text(self.settings))
+            database.note_settings(connection, settings_text(self.settings))
             self._open = tx
             yield tx
             writer.commit()
@@ -210,4 +211,4 @@ class DiskBlocks(BlockReader):
             self._open = self._writer = None
             tx.close()
             with suppress(OSError, IntegrityError):
-                room.keep_reserve(self.layout, index.sizes(connection))
+                room.keep_reserve(self.layout, database.sizes(connection))

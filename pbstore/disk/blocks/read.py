@@ -17,6 +17,7 @@ from pbstore.disk.files import fsio, room
 from pbstore.disk.files.layout import Layout, Settings
 from pbstore.disk.files.pack import MAX_OVERHEAD, pack_path, payload_check
 from pbstore.disk.files.reader import PackReader
+from pbstore.disk.index import database
 from pbstore.disk.index import locations as index
 from pbstore.disk.index import model_rows as catalog
 from pbstore.disk.index.connections import Connections
@@ -273,7 +274,7 @@ class BlockReader:
         """Whether the disk has room for so many bytes more."""
         if self._writer is not None:
             return self._writer.has_room(wanted_bytes)
-        return room.has_room(self.layout, index.sizes(self.connection), wanted_bytes)
+        return room.has_room(self.layout, database.sizes(self.connection), wanted_bytes)
 
     def leaving_manifests(self) -> set[str]:
         """Files of manifests that are still in place and whose models are removed."""
@@ -288,7 +289,7 @@ class BlockReader:
     def disk_use(self) -> DiskUse:
         """What the store's files occupy on the disk, part by part; the index's log is emptied first."""
         if not self.read_only:
-            index.shorten_log(self.connection)
+            database.shorten_log(self.connection)
         return space.disk_use(self.layout)
 
     def check_block(self, location: Location) -> None:

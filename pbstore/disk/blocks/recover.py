@@ -10,6 +10,7 @@ from pathlib import Path
 from pbstore.disk.files import fsio, pack
 from pbstore.disk.files.layout import Layout
 from pbstore.disk.files.pack import Record
+from pbstore.disk.index import database
 from pbstore.disk.index import locations as index
 from pbstore.disk.index import model_rows as catalog
 from pbstore.disk.index.sqlite import FAILURES, Connection
@@ -26,9 +27,9 @@ def index_is_usable(layout: Layout) -> bool:
     if not layout.index.exists():
         return False
     try:
-        connection = index.connect(layout.index)
+        connection = database.connect(layout.index)
         try:
-            version = index.get_meta(connection, "schema")
+            version = database.get_meta(connection, "schema")
             connection.execute("SELECT COUNT(*) FROM packs").fetchone()
         finally:
             connection.close()
@@ -45,11 +46,11 @@ def rebuild_index(layout: Layout) -> None:
     connection = sqlite3.connect(temporary, isolation_level=None, factory=Connection)
     try:
         connection.execute("PRAGMA journal_mode=OFF")
-        index.create(connection)
+        database.create(connection)
         connection.execute("BEGIN")
         _fill(layout, connection)
-        index.set_meta(connection, "schema", SCHEMA_VERSION)
-        index.set_meta(connection, "derive", "1")
+        database.set_meta(connection, "schema", SCHEMA_VERSION)
+        database.set_meta(connection, "derive", "1")
         connection.executemany(_RESTORE, settings)
         connection.execute("COMMIT")
     finally:
@@ -89,10 +90,10 @@ def _file_placed(layout: Layout, connection: sqlite3.Connection, path: Path) -> 
     try:
         if loaded is not None and catalog.find_model(connection, loaded[0].name) is None:
             catalog.insert_model(connection, loaded[0], path.name, loaded[1])
-            index.set_meta(connection, "derive", "1")
+            database.set_meta(connection, "derive", "1")
         fsio.fsync_folder(layout.manifests)
-        index.set_meta(connection, catalog.INTENT, None)
-        index.commit(connection)
+        database.set_meta(connection, catalog.INTENT, None)
+        database.commit(connection)
     except BaseException:
         connection.execute("ROLLBACK")
         raise
@@ -124,7 +125,7 @@ def _saved_settings(layout: Layout) -> list[tuple[object, ...]]:
     if not layout.index.exists():
         return []
     try:
-        connection = index.connect(layout.index, read_only=True)
+        connection = database.connect(layout.index, read_only=True)
         try:
             return connection.execute(f"SELECT {_KEPT} FROM models").fetchall()
         finally:
@@ -143,7 +144,7 @@ def _fill(layout: Layout, connection: sqlite3.Connection) -> None:
         " live_bytes = (SELECT COALESCE(SUM(stored_bytes), 0) FROM blocks WHERE pack = number),"
         " live_overhead = (SELECT COALESCE(SUM(payload_offset - offset), 0) FROM blocks WHERE pack = number)"
     )
-    index.set_meta(connection, "last_pack", str(max(numbers, default=0)))
+    database.set_meta(connection, "last_pack", str(max(numbers, default=0)))
     for place, path in layout.waiting_manifests().items():
         waiting = catalog.load_file(path)
         if catalog.load_file(place) is None and waiting is not None and _has_blocks(connection, waiting[0]):

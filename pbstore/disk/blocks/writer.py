@@ -11,7 +11,7 @@ from pbstore.blocks import StoredBlock
 from pbstore.disk.files import fsio, pack, room
 from pbstore.disk.files.layout import Layout
 from pbstore.disk.files.pack import Record
-from pbstore.disk.index import locations as index
+from pbstore.disk.index import database
 from pbstore.disk.index import model_rows as catalog
 from pbstore.disk.index.model_rows import Intent
 from pbstore.errors import IndexCorruptError
@@ -50,13 +50,13 @@ class PackWriter:
 
     def begin(self) -> None:
         """Start a transaction; on a disk that is nearly full nothing can be appended in it."""
-        self._is_full = room.is_cramped(self._layout, index.sizes(self._connection))
+        self._is_full = room.is_cramped(self._layout, database.sizes(self._connection))
         if self._is_full:
-            index.shorten_log(self._connection)
+            database.shorten_log(self._connection)
         self._connection.execute("BEGIN IMMEDIATE")
         if catalog.get_intent(self._connection) is not None:  # carried out, but perhaps in memory only
             self._folders.add(self._layout.manifests)
-            index.set_meta(self._connection, catalog.INTENT, None)
+            database.set_meta(self._connection, catalog.INTENT, None)
 
     def append(self, block: StoredBlock) -> tuple[int, Record]:
         """Write a block's record; returns the pack and the record. Durable after `commit` only."""
@@ -95,7 +95,9 @@ class PackWriter:
 
     def has_room(self, wanted_bytes: int) -> bool:
         """Whether so many bytes may be appended."""
-        return not self._is_full and room.has_room(self._layout, index.sizes(self._connection), wanted_bytes)
+        return not self._is_full and room.has_room(
+            self._layout, database.sizes(self._connection), wanted_bytes
+        )
 
     @property
     def leaving(self) -> set[str]:
@@ -142,7 +144,7 @@ class PackWriter:
         if self._placed or self._removed:
             place, remove = ([path.name for path in paths] for paths in (self._placed, self._removed))
             catalog.set_intent(self._connection, Intent(place=tuple(place), remove=tuple(remove)))
-        index.commit(self._connection)
+        database.commit(self._connection)
         self._created.clear()
         self._committed.clear()
         placed, self._placed = self._placed, {}
@@ -227,7 +229,7 @@ class PackWriter:
     def _last_number(self) -> int:
         """The highest number that a pack has had."""
         newest = self._newest_pack()
-        noted = index.get_meta(self._connection, "last_pack") or "0"
+        noted = database.get_meta(self._connection, "last_pack") or "0"
         if not noted.isdigit():
             raise IndexCorruptError(f"the last pack is noted as {noted[:20]!r}")
         return max(newest[0] if newest else 0, int(noted))
@@ -260,7 +262,7 @@ class PackWriter:
     def _next_number(self) -> int:
         """A number that no pack has had, so that a reader never mistakes one pack for another."""
         number = self._last_number() + 1
-        index.set_meta(self._connection, "last_pack", str(number))
+        database.set_meta(self._connection, "last_pack", str(number))
         return number
 
     def _await_sent(self) -> None:

@@ -6,8 +6,7 @@ import threading
 from pathlib import Path
 from weakref import WeakSet
 
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import readonly
+from pbstore.disk.index import database, readonly
 
 
 class _Held:
@@ -63,7 +62,7 @@ class Connections:
 
     def _connect(self) -> sqlite3.Connection:
         if not self._read_only:
-            return index.connect(self._path, durable=self._durable)
+            return database.connect(self._path, durable=self._durable)
         connection, self._local.stamp = readonly.open_index(self._path)
         return connection
 

@@ -1,69 +1,18 @@
-"""The index: what lies where, in SQLite. It can be built again from packs and manifests at any time."""
+"""Where each block lies, what it needs, and how many models name it."""
 
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pbstore.blocks import CAST, MAX_BLOCK_BYTES, RECAST, BlockInfo
-from pbstore.disk.files import fsio, room
-from pbstore.disk.files.layout import Layout
 from pbstore.disk.files.pack import MAX_OVERHEAD, Record
-from pbstore.disk.index.sqlite import FAILURES, Connection, named
-from pbstore.errors import IndexCorruptError, StoreLockedError
+from pbstore.disk.index import database
+from pbstore.errors import IndexCorruptError
 from pbstore.hashing import BlockId
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS packs (
-    number INTEGER PRIMARY KEY, end INTEGER NOT NULL, live_bytes INTEGER NOT NULL,
-    live_overhead INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS blocks (
-    id BLOB PRIMARY KEY, pack INTEGER NOT NULL, offset INTEGER NOT NULL, payload_offset INTEGER NOT NULL,
-    raw_bytes INTEGER NOT NULL, stored_bytes INTEGER NOT NULL, codec TEXT NOT NULL, checksum BLOB NOT NULL,
-    refs INTEGER NOT NULL DEFAULT 0, hot_refs INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS needs (
-    block BLOB NOT NULL, position INTEGER NOT NULL, base BLOB NOT NULL,
-    PRIMARY KEY (block, position)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS needs_base ON needs (base);
-CREATE TABLE IF NOT EXISTS models (
-    name TEXT PRIMARY KEY, file TEXT NOT NULL, manifest_hash TEXT NOT NULL, weights TEXT NOT NULL,
-    raw_bytes INTEGER NOT NULL, num_files INTEGER NOT NULL, num_blocks INTEGER NOT NULL,
-    base TEXT, base_weights TEXT, form TEXT NOT NULL DEFAULT 'hot', pinned INTEGER NOT NULL DEFAULT 0,
-    priority REAL NOT NULL DEFAULT 0, uses INTEGER NOT NULL DEFAULT 0, used_at REAL NOT NULL DEFAULT 0,
-    added_at REAL NOT NULL DEFAULT 0) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS models_weights ON models (weights);
-CREATE TABLE IF NOT EXISTS tensors (
-    number INTEGER PRIMARY KEY, block BLOB NOT NULL UNIQUE, dtype TEXT NOT NULL, shape TEXT NOT NULL,
-    sketch BLOB, tried INTEGER NOT NULL DEFAULT 0);
-CREATE INDEX IF NOT EXISTS tensors_untried ON tensors (number) WHERE tried = 0;
-CREATE TABLE IF NOT EXISTS marks (
-    mark INTEGER NOT NULL, tensor INTEGER NOT NULL, PRIMARY KEY (mark, tensor)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS casts (
-    key INTEGER NOT NULL, tensor INTEGER NOT NULL, PRIMARY KEY (key, tensor)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS casts_tensor ON casts (tensor);
-CREATE TABLE IF NOT EXISTS pairs (
-    model TEXT NOT NULL, module TEXT NOT NULL, tail TEXT NOT NULL, down BLOB NOT NULL, up BLOB NOT NULL,
-    scale REAL NOT NULL, UNIQUE (model, module));
-CREATE INDEX IF NOT EXISTS pairs_tail ON pairs (tail);
-CREATE TABLE IF NOT EXISTS files (
-    sha256 BLOB PRIMARY KEY, size_bytes INTEGER NOT NULL, refs INTEGER NOT NULL) WITHOUT ROWID;
-"""
-WAIT_S = 30
-"""How long one process waits for another's step in the index, s."""
-MOST_PARAMETERS = 960
-"""Values of one statement: every SQLite takes 999."""
 ALONE = frozenset({"raw", "zstd", "planes", "grid"})
 """Codecs that need no other block."""
-FEW_PAGES = 32
-"""A shorter index is left as it is."""
-GROWTH = 1.25
-"""Rows come in at random places, so that pages are two thirds full: what has grown is packed again."""
-_PACKED = "packed"
-"""Pages and blocks of the index when it was last written anew."""
 BLOCK_COLUMNS = "id, pack, offset, payload_offset, raw_bytes, stored_bytes, codec, checksum, refs, hot_refs"
 _CODEC = BLOCK_COLUMNS.split(", ").index("codec")
 
@@ -92,124 +41,6 @@ class Location:
         )
 
 
-def connect(path: Path, *, read_only: bool = False, durable: bool = True) -> sqlite3.Connection:
-    """Open the index; every commit is on the disk when it returns, if it is to be durable.
-
-    With `read_only` nothing is written, not even a lock: for read-only disks that nobody else writes to.
-    On a full disk the reserve is freed for SQLite's passing files; without one, their place is memory, and
-    nobody else can use the index meanwhile.
-    """
-    try:
-        return _connect(path, read_only, durable)
-    except OSError as error:
-        if not fsio.is_no_room(error):
-            raise
-    if room.free_reserve(Layout(path.parent).reserve):
-        with suppress(OSError):
-            return _connect(path, read_only, durable)
-    return _connect(path, read_only, durable, alone=True)
-
-
-def _connect(path: Path, read_only: bool, durable: bool, alone: bool = False) -> sqlite3.Connection:
-    mode = "ro&immutable=1" if read_only else "rwc"
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
-    try:
-        connection = sqlite3.connect(
-            uri,
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=WAIT_S,
-            factory=Connection,
-        )
-    except FAILURES as error:
-        raise named(error) from None
-    try:
-        if alone:
-            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        if not read_only:
-            _keep_log(connection)
-            connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _keep_log(connection: sqlite3.Connection) -> None:
-    """Switch to a write-ahead log; SQLite does not wait by itself while another process does the same."""
-    last = time.monotonic() + WAIT_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except StoreLockedError:
-            if time.monotonic() > last:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-def create(connection: sqlite3.Connection) -> None:
-    """Make the tables that are missing."""
-    connection.executescript(SCHEMA)
-
-
-def add_missing(connection: sqlite3.Connection) -> None:
-    """Add what indexes of earlier versions lack."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'casts_tensor'").fetchone():
-        create(connection)
-        connection.execute("UPDATE tensors SET tried = 0 WHERE block IN (SELECT block FROM needs)")
-
-
-def commit(connection: sqlite3.Connection) -> None:
-    """Make the open transaction durable."""
-    fsio.step("commit")
-    connection.execute("COMMIT")
-
-
-def shorten_log(connection: sqlite3.Connection) -> None:
-    """Move the write-ahead log into the index and empty it, as far as readers allow."""
-    if not connection.in_transaction:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def size_bytes(connection: sqlite3.Connection) -> int:
-    """Length of the index once its log is in it, bytes."""
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-    return int(pages * page_bytes)
-
-
-def sizes(connection: sqlite3.Connection) -> room.Sizes:
-    """How long the index, once its log is in it, and the packs are."""
-    (packs,) = connection.execute("SELECT COALESCE(SUM(end), 0) FROM packs").fetchone()
-    return room.Sizes(size_bytes(connection), int(packs))
-
-
-def is_untidy(connection: sqlite3.Connection, growth: float = GROWTH, few: int = FEW_PAGES) -> bool:
-    """Whether the index has at least a few pages and would be much shorter if it were written anew."""
-    pages, blocks = _pages_and_blocks(connection)
-    (unused,) = connection.execute("PRAGMA freelist_count").fetchone()
-    noted = (get_meta(connection, _PACKED) or "").split()
-    packed = [int(number) if number.isdigit() else 0 for number in noted] or [0, 0]
-    changed = pages > growth * packed[0] or blocks * growth < packed[-1]
-    return pages >= few and (unused > pages // 8 or changed)
-
-
-def write_anew(connection: sqlite3.Connection) -> None:
-    """Write the index anew without unused room; a crash leaves the old one or the new one."""
-    fsio.step("vacuum")
-    connection.execute("VACUUM")
-    set_meta(connection, _PACKED, "{} {}".format(*_pages_and_blocks(connection)))
-
-
-def _pages_and_blocks(connection: sqlite3.Connection) -> tuple[int, int]:
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    (blocks,) = connection.execute("SELECT COUNT(*) FROM blocks").fetchone()
-    return int(pages), int(blocks)
-
-
 def find(connection: sqlite3.Connection, block_id: BlockId) -> Location | None:
     """Where a block lies, None if it is not there."""
     query, key = f"SELECT {BLOCK_COLUMNS} FROM blocks WHERE id = ?", (bytes.fromhex(block_id),)
@@ -231,13 +62,7 @@ def find_many(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> dict[Bl
         connection.execute("BEGIN")
         return _find_many(connection, ids)
     finally:
-        roll_back(connection)
-
-
-def roll_back(connection: sqlite3.Connection) -> None:
-    """Undo the open transaction, if there is one."""
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")
+        database.roll_back(connection)
 
 
 def _find_many(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> dict[BlockId, Location]:
@@ -261,14 +86,14 @@ def _needs_of_many(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> di
 
 def key_batches(ids: Sequence[BlockId]) -> Iterator[list[bytes]]:
     """Block ids as keys of the index, as many at a time as one statement takes."""
-    for start in range(0, len(ids), MOST_PARAMETERS):
-        yield [bytes.fromhex(block_id) for block_id in ids[start : start + MOST_PARAMETERS]]
+    for start in range(0, len(ids), database.MOST_PARAMETERS):
+        yield [bytes.fromhex(block_id) for block_id in ids[start : start + database.MOST_PARAMETERS]]
 
 
 def _rows_of(connection: sqlite3.Connection, query: str, ids: Sequence[BlockId]) -> Iterator[Any]:
     """Rows of a query whose `{}` stands for block ids."""
     for keys in key_batches(ids):
-        yield from connection.execute(query.format(placeholders(len(keys))), keys).fetchall()
+        yield from connection.execute(query.format(database.placeholders(len(keys))), keys).fetchall()
 
 
 def _row_needs(connection: sqlite3.Connection, row: Sequence[Any]) -> tuple[BlockId, ...]:
@@ -360,19 +185,10 @@ def insert_many(
         places = (pack, record.offset, record.payload_offset, record.raw_bytes, record.stored_bytes)
         blocks.append((key, *places, record.codec, record.check, refs, hot_refs))
         needs += [(key, position, bytes.fromhex(base)) for position, base in enumerate(record.needs)]
-    insert_rows(connection, f"INSERT INTO blocks ({BLOCK_COLUMNS})", blocks)
-    insert_rows(connection, "INSERT INTO needs (block, position, base)", needs)
+    database.insert_rows(connection, f"INSERT INTO blocks ({BLOCK_COLUMNS})", blocks)
+    database.insert_rows(connection, "INSERT INTO needs (block, position, base)", needs)
     for pack in {pack for pack, _ in records}:
         _count(connection, pack, [record for number, record in records if number == pack], 1)
-
-
-def insert_rows(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[object]]) -> None:
-    """Run an `INSERT INTO ...` for many rows in as few statements as SQLite allows."""
-    most = MOST_PARAMETERS // len(rows[0]) if rows else 1
-    for start in range(0, len(rows), most):
-        part = rows[start : start + most]
-        values = ", ".join([f"({placeholders(len(part[0]))})"] * len(part))
-        connection.execute(f"{into} VALUES {values}", [value for row in part for value in row])
 
 
 def keys_in(
@@ -384,16 +200,11 @@ def keys_in(
         # one row: each row would let another thread take the interpreter
         query = (
             f"SELECT group_concat(lower(hex({column}))) FROM {table}"
-            f" WHERE {column} IN ({placeholders(len(keys))}) AND {also}"
+            f" WHERE {column} IN ({database.placeholders(len(keys))}) AND {also}"
         )
         (joined,) = connection.execute(query, keys).fetchone()
         found.update(BlockId(block_id) for block_id in (joined or "").split(",") if block_id)
     return found
-
-
-def placeholders(count: int) -> str:
-    """`?, ?, ...`."""
-    return ", ".join("?" * count)
 
 
 def delete(connection: sqlite3.Connection, location: Location) -> None:
@@ -413,16 +224,6 @@ def replace(connection: sqlite3.Connection, old: Location, pack: int, record: Re
 def used_bytes(connection: sqlite3.Connection) -> int:
     """Payload bytes of all blocks."""
     return int(connection.execute("SELECT COALESCE(SUM(live_bytes), 0) FROM packs").fetchone()[0])
-
-
-SETTINGS = "settings"
-"""A copy of STORE.json, from which it is written anew if it is lost."""
-
-
-def note_settings(connection: sqlite3.Connection, text: str) -> None:
-    """Keep a copy of STORE.json."""
-    if get_meta(connection, SETTINGS) != text:
-        set_meta(connection, SETTINGS, text)
 
 
 def counted_packs(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
@@ -446,20 +247,6 @@ def count_packs(connection: sqlite3.Connection) -> None:
         if was != [live, overhead]
     ]
     connection.executemany("UPDATE packs SET live_bytes = ?, live_overhead = ? WHERE number = ?", wrong)
-
-
-def get_meta(connection: sqlite3.Connection, key: str) -> str | None:
-    """A small setting."""
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return None if row is None else str(row[0])
-
-
-def set_meta(connection: sqlite3.Connection, key: str, value: str | None) -> None:
-    """Set or clear a small setting."""
-    if value is None:
-        connection.execute("DELETE FROM meta WHERE key = ?", (key,))
-    else:
-        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
 
 def _count(connection: sqlite3.Connection, pack: int, records: Sequence[Record], sign: int) -> None:

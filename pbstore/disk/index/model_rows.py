@@ -14,6 +14,7 @@ from blake3 import blake3
 
 from pbstore.blocks import RAW
 from pbstore.disk.files.layout import Layout, manifest_file, trash_file
+from pbstore.disk.index import database
 from pbstore.disk.index import locations as index
 from pbstore.errors import FileCorruptError, IndexCorruptError, ManifestError, ManifestLostError
 from pbstore.hashing import BlockId
@@ -174,7 +175,7 @@ def change_refs(connection: sqlite3.Connection, ids: Sequence[BlockId], refs: in
     for keys in index.key_batches(ids):
         connection.execute(
             f"UPDATE blocks SET refs = refs + {refs}, hot_refs = hot_refs + {hot_refs}"
-            f" WHERE id IN ({index.placeholders(len(keys))})",
+            f" WHERE id IN ({database.placeholders(len(keys))})",
             keys,
         )
 
@@ -190,12 +191,12 @@ _TELLING = 16
 
 def note_own(connection: sqlite3.Connection, row: ModelRow) -> None:
     """Note that the sha256 of a model's files and the ids of its blocks were made from the same bytes."""
-    index.set_meta(connection, f"own/{row.name}", row.manifest_hash[:_TELLING])
+    database.set_meta(connection, f"own/{row.name}", row.manifest_hash[:_TELLING])
 
 
 def is_own(connection: sqlite3.Connection, row: ModelRow) -> bool:
     """Whether `note_own` was called for this model as it is."""
-    noted = index.get_meta(connection, f"own/{row.name}")  # earlier versions noted the whole hash
+    noted = database.get_meta(connection, f"own/{row.name}")  # earlier versions noted the whole hash
     return noted in (row.manifest_hash[:_TELLING], row.manifest_hash)
 
 
@@ -216,7 +217,7 @@ def drop_model(
     if row.removed_ms is None:
         discount_files(connection, manifest)
     connection.execute("DELETE FROM models WHERE name = ?", (row.name,))
-    index.set_meta(connection, f"own/{row.name}", None)
+    database.set_meta(connection, f"own/{row.name}", None)
 
 
 def discount_files(connection: sqlite3.Connection, manifest: Manifest) -> None:
@@ -234,9 +235,9 @@ def rename_model(connection: sqlite3.Connection, row: ModelRow, name: str, path:
         "UPDATE models SET name = ?, file = ?, manifest_hash = ? WHERE name = ?",
         (name, path.name, manifest_hash, row.name),
     )
-    index.set_meta(connection, f"own/{row.name}", None)
+    database.set_meta(connection, f"own/{row.name}", None)
     if own:
-        index.set_meta(connection, f"own/{name}", manifest_hash[:_TELLING])
+        database.set_meta(connection, f"own/{name}", manifest_hash[:_TELLING])
 
 
 def set_form(connection: sqlite3.Connection, manifest: Manifest, form: str) -> None:
@@ -268,12 +269,12 @@ class Intent:
 
 def set_intent(connection: sqlite3.Connection, intent: Intent) -> None:
     """Note it in the open transaction."""
-    index.set_meta(connection, INTENT, json.dumps(["change", intent.place, intent.remove]))
+    database.set_meta(connection, INTENT, json.dumps(["change", intent.place, intent.remove]))
 
 
 def get_intent(connection: sqlite3.Connection) -> Intent | None:
     """What the last writer noted and nobody cleared."""
-    text = index.get_meta(connection, INTENT)
+    text = database.get_meta(connection, INTENT)
     if text is None:
         return None
     try:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from pbstore.codecs.sketch import MAX_HITS, Sketch, gap, rank
 from pbstore.codecs.types import CodecError, TensorSpec
+from pbstore.disk.index import database
 from pbstore.disk.index import locations as index
 from pbstore.errors import IndexCorruptError
 from pbstore.hashing import BlockId, Buffer
@@ -76,9 +77,9 @@ def note_many(connection: sqlite3.Connection, tensors: Sequence[Noted]) -> int:
             marks += [(mark, number) for mark in found.marks.tolist()]
         else:
             casts += [(key, number) for key in (found or {}).values()]
-    index.insert_rows(connection, "INSERT INTO tensors (number, block, dtype, shape, sketch, tried)", rows)
-    index.insert_rows(connection, "INSERT OR IGNORE INTO marks (mark, tensor)", marks)
-    index.insert_rows(connection, "INSERT OR IGNORE INTO casts (key, tensor)", casts)
+    database.insert_rows(connection, "INSERT INTO tensors (number, block, dtype, shape, sketch, tried)", rows)
+    database.insert_rows(connection, "INSERT OR IGNORE INTO marks (mark, tensor)", marks)
+    database.insert_rows(connection, "INSERT OR IGNORE INTO casts (key, tensor)", casts)
     for block_id, _, found, _ in tensors:
         if block_id in known and found is not None:
             offer(connection, block_id, found)
@@ -179,7 +180,7 @@ def forget_small(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> None
     )
     for keys in index.key_batches(ids):
         values = (*keys, SMALL_BYTES, json.dumps(sorted(index.ALONE)))
-        found = connection.execute(query.format(index.placeholders(len(keys))), values).fetchall()
+        found = connection.execute(query.format(database.placeholders(len(keys))), values).fetchall()
         for (block,) in found:
             forget(connection, BlockId(block.hex()))
 
@@ -246,7 +247,7 @@ def cast_sources(
     own = [keys[spec.dtype]] if spec.dtype in keys else list(keys.values())
     query = (
         "SELECT DISTINCT block FROM casts JOIN tensors ON number = tensor"
-        f" WHERE key IN ({index.placeholders(len(own))}) AND tensor <= ? AND dtype != ?"
+        f" WHERE key IN ({database.placeholders(len(own))}) AND tensor <= ? AND dtype != ?"
         " ORDER BY tensor DESC LIMIT ?"
     )
     rows = connection.execute(query, (*own, newest, spec.dtype, MOST_SOURCES))
@@ -279,7 +280,7 @@ def similar(
     (joined,) = connection.execute(query, (newest, LONGEST_LIST, json.dumps(marks))).fetchone()
     votes = Counter(map(int, joined.split(","))) if joined else Counter()
     best = [number for number, _ in votes.most_common(MAX_HITS)]
-    query = f"SELECT number, block, sketch FROM tensors WHERE number IN ({index.placeholders(len(best))})"
+    query = f"SELECT number, block, sketch FROM tensors WHERE number IN ({database.placeholders(len(best))})"
     rows = {row[0]: row for row in connection.execute(query, best).fetchall()}
     hits = []
     for number in (one for one in best if one in rows):

@@ -65,7 +65,9 @@ def gc(
         doomed = {row.name: row for row in (*trash.named(models, names), *trash.expired(models, now))}
         early = [] if models.has_room(0) else _free_step_by_step(models, tx, list(doomed.values()))
         gone = tuple(map(catalog.own_name, doomed))
-        trash.drop(models, tx, [row for row in doomed.values() if catalog.find_model(tx.connection, row.name)])
+        trash.drop(
+            models, tx, [row for row in doomed.values() if catalog.find_model(tx.connection, row.name)]
+        )
         named = recount.recount(models, tx.connection)
         witness = recount.witness(models, named)
         retired = retire_all(models, tx)

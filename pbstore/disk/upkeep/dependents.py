@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pbstore.disk.add import identity
+from pbstore.disk.index import database
 from pbstore.disk.index import locations as index
 from pbstore.disk.index import model_rows as catalog
 from pbstore.disk.index.model_rows import ModelRow
@@ -52,7 +53,7 @@ def _coded(models: Models, row: ModelRow, going: set[str]) -> list[str]:
         return []
     users: set[BlockId] = set()
     for keys in index.key_batches(ids):
-        query = f"SELECT DISTINCT block FROM needs WHERE base IN ({index.placeholders(len(keys))})"
+        query = f"SELECT DISTINCT block FROM needs WHERE base IN ({database.placeholders(len(keys))})"
         users.update(BlockId(key.hex()) for (key,) in models.connection.execute(query, keys).fetchall())
     users -= set(ids)
     found = []

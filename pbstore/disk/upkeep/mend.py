@@ -13,7 +13,7 @@ from pbstore.disk.files.layout import (
     read_settings,
     write_settings,
 )
-from pbstore.disk.index import locations as index
+from pbstore.disk.index import database
 from pbstore.errors import IntegrityError, NotAStoreError
 
 
@@ -58,9 +58,9 @@ def _copy_in_index(layout: Layout) -> Settings | None:
     if not layout.index.exists():
         return None
     try:
-        connection = index.connect(layout.index)
+        connection = database.connect(layout.index)
         try:
-            text = index.get_meta(connection, index.SETTINGS)
+            text = database.get_meta(connection, database.SETTINGS)
         finally:
             connection.close()
         return None if text is None else parse_settings(text, str(layout.root))

@@ -1,5 +1,6 @@
 """What a store saves: raw, file-deduplicated, block-deduplicated and real bytes."""
 
+from pbstore.disk.index import database
 from pbstore.disk.index import locations as index
 from pbstore.disk.index import model_rows as catalog
 from pbstore.disk.models import Models
@@ -11,7 +12,7 @@ def savings(models: Models) -> Savings:
     """Raw, file-deduplicated, block-deduplicated and real bytes."""
     connection = models.connection
     if not models.read_only:
-        index.shorten_log(connection)
+        database.shorten_log(connection)
     count, raw = connection.execute(
         f"SELECT COUNT(*), COALESCE(SUM(raw_bytes), 0) FROM models WHERE NOT ({catalog.IN_TRASH})"
     ).fetchone()
