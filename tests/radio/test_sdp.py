@@ -40,7 +40,7 @@ def solver_of(process: "subprocess.Popen[str]", within_s: float = 60.0) -> int:
     until = time.monotonic() + within_s
     while time.monotonic() < until and process.poll() is None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        if children and b"radio_sdp" in Path(f"/proc/{children[0]}/cmdline").read_bytes():
+        if children and b"broadcast_sdp" in Path(f"/proc/{children[0]}/cmdline").read_bytes():
             return int(children[0])
         time.sleep(0.05)
     raise AssertionError("no solver was started")
