@@ -278,8 +278,8 @@ def config_from_dict(data: dict[str, Any]) -> ScenarioConfig:
     base = rest.pop("base", "default")
     if not isinstance(base, str) or base not in PRESETS:
         raise ValueError(f"base must be one of {sorted(PRESETS)}, got {base!r}")
-    made: ScenarioConfig = _update(PRESETS[base], rest)
-    return made
+    config: ScenarioConfig = _update(PRESETS[base], rest)
+    return config
 
 
 def _update(config: Any, changes: dict[str, Any]) -> Any:  # noqa: ANN401 - any of the config classes
@@ -292,14 +292,14 @@ def _update(config: Any, changes: dict[str, Any]) -> Any:  # noqa: ANN401 - any 
         raise ValueError(
             f"unknown field {unknown[0]!r}; {type(config).__name__} has {', '.join(sorted(known))}"
         )
-    made = {}
+    updated = {}
     for key, value in changes.items():
         old = getattr(config, key)
         if is_dataclass(old):
-            made[key] = _update(old, value)
+            updated[key] = _update(old, value)
         else:
-            made[key] = _coerce(key, old, value)
-    return replace(config, **made)
+            updated[key] = _coerce(key, old, value)
+    return replace(config, **updated)
 
 
 def _coerce(key: str, old: object, value: object) -> object:

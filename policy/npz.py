@@ -27,13 +27,13 @@ def read_npz(path: Path, kinds: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
-            made = {}
+            arrays = {}
             for name, kind in kinds.items():
                 with archive.open(f"{name}.npy") as member:
-                    made[name] = _read_array(member, name)
-                if made[name].dtype.kind not in kind:
-                    raise ValueError(f"array {name!r} holds {made[name].dtype}")
-            return made
+                    arrays[name] = _read_array(member, name)
+                if arrays[name].dtype.kind not in kind:
+                    raise ValueError(f"array {name!r} holds {arrays[name].dtype}")
+            return arrays
     except KeyError:
         raise ValueError(f"it has no array {name!r}") from None
     except (

@@ -65,10 +65,12 @@ class Scenario:
     def whole_models(self) -> "Scenario":
         """The same problem with each model as one block of its own; capacities in bytes stay."""
         config = replace(self.config, capacity_bytes=tuple(self.capacity_bytes.tolist()))
-        made = object.__new__(Scenario)  # a whole model may exceed every capacity: that is the scheme's fate
-        object.__setattr__(made, "config", config)
-        object.__setattr__(made, "catalog", self.catalog.whole_models())
-        return made
+        coarse = object.__new__(
+            Scenario
+        )  # a whole model may exceed every capacity: that is the scheme's fate
+        object.__setattr__(coarse, "config", config)
+        object.__setattr__(coarse, "catalog", self.catalog.whole_models())
+        return coarse
 
     def world(self, seed: int) -> "World":
         """Draw the world of one seed, with the cheap radio of the config."""
@@ -91,8 +93,8 @@ class Scenario:
             )
         if trace.requests.max() >= self.catalog.num_models:
             raise ValueError(f"the trace asks for model {trace.requests.max()} of {self.catalog.num_models}")
-        made = delay or proxy_delay(trace.node_xy, trace.user_xy, config.radio)
-        return World(scenario=self, trace=trace, delay=made, hidden=hidden)
+        radio = delay or proxy_delay(trace.node_xy, trace.user_xy, config.radio)
+        return World(scenario=self, trace=trace, delay=radio, hidden=hidden)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

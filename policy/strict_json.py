@@ -16,10 +16,10 @@ def strict_json(document: object, indent: int | None = 1) -> str:
         indent: As `json.dumps` takes it.
     """
     lost: dict[str, str] = {}
-    made = _plain(document, "", lost)
-    if lost and isinstance(made, dict):
-        made[REASONS] = lost
-    return json.dumps(made, indent=indent, allow_nan=False)
+    plain = _plain(document, "", lost)
+    if lost and isinstance(plain, dict):
+        plain[REASONS] = lost
+    return json.dumps(plain, indent=indent, allow_nan=False)
 
 
 def _plain(value: object, path: str, lost: dict[str, str]) -> object:

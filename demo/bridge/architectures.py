@@ -136,24 +136,26 @@ class _Shelf:
 
 
 def _expand(names: Iterable[str]) -> list[str]:
-    made: list[str] = []
+    expanded: list[str] = []
     known = [name for family in FAMILIES.values() for name in family]
     for name in names:
         if name not in FAMILIES and name not in known:
             raise ValueError(f"no architecture {name!r}; there are {', '.join([*FAMILIES, *known])}")
-        made += [item for item in FAMILIES.get(name, (name,)) if item not in made]
-    return made
+        expanded += [item for item in FAMILIES.get(name, (name,)) if item not in expanded]
+    return expanded
 
 
 def _models(base: str, kinds: Children, layers: int, cut: Layers) -> list[tuple[str, int, bool]]:
     """Name, tuned layers, LoRA or not, of a base and its children."""
-    made = [(base, 0, False)]
+    models = [(base, 0, False)]
     for task in range(kinds.tasks):
         for share in kinds.tuned_shares:
-            made.append((f"{base}-top{round(100 * share)}-task{task}", max(1, round(share * layers)), False))
+            models.append(
+                (f"{base}-top{round(100 * share)}-task{task}", max(1, round(share * layers)), False)
+            )
         if kinds.lora_rank and cut.adapted:
-            made.append((f"{base}-lora{kinds.lora_rank}-task{task}", 0, True))
-    return made
+            models.append((f"{base}-lora{kinds.lora_rank}-task{task}", 0, True))
+    return models
 
 
 def cut_layers(name: str) -> Layers:

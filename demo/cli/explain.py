@@ -40,18 +40,18 @@ def explain(
     from policy.slot.tables import MAX_TABLE_NODES
     from policy.world.splits import world_seed
 
-    made = load_scenario(scenario, BlockCatalog.load(catalog) if catalog else None)
-    if made.config.num_nodes > MAX_TABLE_NODES:
+    problem = load_scenario(scenario, BlockCatalog.load(catalog) if catalog else None)
+    if problem.config.num_nodes > MAX_TABLE_NODES:
         raise ValueError(f"only decisions for at most {MAX_TABLE_NODES} nodes are explained")
-    if node is not None and node >= made.config.num_nodes:
-        raise ValueError(f"node must be 0..{made.config.num_nodes - 1}, got {node}")
-    augur = Augur(made, np.random.default_rng(seed), model_from(weights))
-    drawn = made.world(world_seed("validation", world))
+    if node is not None and node >= problem.config.num_nodes:
+        raise ValueError(f"node must be 0..{problem.config.num_nodes - 1}, got {node}")
+    augur = Augur(problem, np.random.default_rng(seed), model_from(weights))
+    drawn = problem.world(world_seed("validation", world))
     rows = [row for row in explain_world(drawn, augur, slot, left_out) if node in (None, row.node)]
     if as_json:
         print_json([row.to_dict() for row in rows], indent=None)
         return
     from demo.show.explanation import print_reasons
 
-    overlap = made.config.planning_links != made.config.links
-    print_reasons(rows, slot, made.capacity_bytes, overlap=overlap)
+    overlap = problem.config.planning_links != problem.config.links
+    print_reasons(rows, slot, problem.capacity_bytes, overlap=overlap)

@@ -80,7 +80,7 @@ def play_part(part: Part) -> dict[str, Any]:
         return play_by_tables(world, entry, np.random.default_rng([part.world, seed]))
 
     ours = [played(learned_entry(weights[seed % len(weights)]), seed) for seed in range(part.seeds)]
-    made: dict[str, Any] = {
+    result: dict[str, Any] = {
         "scenario": part.scenario,
         "world": part.world,
         "learned_s": [round(item.cost_s, 6) for item in ours],
@@ -90,8 +90,8 @@ def play_part(part: Part) -> dict[str, Any]:
     }
     if part.planner:
         rng = np.random.default_rng([part.world, 1])
-        made["planner_s"] = round(bound_cost_s(world, PLANNER, rng), 6)
-    return made
+        result["planner_s"] = round(bound_cost_s(world, PLANNER, rng), 6)
+    return result
 
 
 def try_setting(item: tuple[str, str]) -> tuple[str, str, float]:
@@ -110,7 +110,7 @@ def summary(rows: Sequence[dict[str, Any]], tunings: dict[str, str], weights: in
     ours, theirs, before = _columns(rows, "learned_s"), _columns(rows, "ewma_s"), _columns(rows, "plain_s")
     draws = bootstrap(np.random.default_rng(0), *ours.shape)
     by_weights = [float(ours[:, first::weights].mean()) for first in range(min(weights, ours.shape[1]))]
-    made: dict[str, Any] = {
+    summary_of: dict[str, Any] = {
         "ewma": tunings["ewma"],
         "ewma_s": float(theirs.mean()),
         "learned_s": float(ours.mean()),
@@ -130,8 +130,8 @@ def summary(rows: Sequence[dict[str, Any]], tunings: dict[str, str], weights: in
         above = asdict(paired(_columns(bounded, "learned_s"), bound, part))
         above["reduction"] *= -1  # how much dearer than the planner
         above["ci95"] = [-x for x in reversed(above["ci95"])]
-        made |= {"planner_s": float(bound.mean()), "above_planner": above}
-    return made
+        summary_of |= {"planner_s": float(bound.mean()), "above_planner": above}
+    return summary_of
 
 
 def _columns(rows: Sequence[dict[str, Any]], key: str) -> Float:
@@ -194,15 +194,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "code": {name: code_version(name) for name in ("learned", "ewma-greedy")},
         "own_code": closure_of(["demo.experiments.augur"]).digest[:16],
     }
-    made = Comparison(given.out, settings)
+    comparison = Comparison(given.out, settings)
     order = given.only or [MAIN, *(name for name in shifted_scenarios() if name != MAIN)]
-    names = [name for name in order if name not in made.done["scenarios"]]
+    names = [name for name in order if name not in comparison.done["scenarios"]]
     try:
-        made.tune(names, given.workers)
-        made.play([part for name in names for part in _parts(name, given, made)], given.workers, given.ray)
+        comparison.tune(names, given.workers)
+        comparison.play(
+            [part for name in names for part in _parts(name, given, comparison)], given.workers, given.ray
+        )
     finally:
-        made.save()
-    given.out.with_suffix(".md").write_text(markdown(made.done), encoding="utf-8")
+        comparison.save()
+    given.out.with_suffix(".md").write_text(markdown(comparison.done), encoding="utf-8")
     return 0
 
 
@@ -224,8 +226,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _parts(name: str, given: argparse.Namespace, made: Comparison) -> list[Part]:
-    main_one, chosen = name == MAIN, made.chosen(name)
+def _parts(name: str, given: argparse.Namespace, comparison: Comparison) -> list[Part]:
+    main_one, chosen = name == MAIN, comparison.chosen(name)
     return [
         Part(
             scenario=name,

@@ -24,8 +24,8 @@ def zoo_catalog(size: str, form: str = "cold") -> BlockCatalog:
     zoo = build_zoo(size, progress=True)
     folders = "\n".join(str(model.folder) for model in zoo)
     code = closure_of(["pbstore.disk.store"]).digest  # another coder stores other sizes
-    made = hashlib.sha256(f"{folders}\n{code}".encode()).hexdigest()[:12]
-    with open_store(cache_root() / "experiments" / f"zoo-{size}-{form}-{made}") as store:
+    key = hashlib.sha256(f"{folders}\n{code}".encode()).hexdigest()[:12]
+    with open_store(cache_root() / "experiments" / f"zoo-{size}-{form}-{key}") as store:
         for model in zoo:
             if model.name not in store.models():
                 base = model.base if model.base in store.models() else None

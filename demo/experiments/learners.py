@@ -76,8 +76,8 @@ def train(job: Job) -> tuple[Job, list[dict[str, float]], dict[str, Any]]:
     )
     trainer = MarlTrainer(config)
     trainer.run()
-    made = {"about": trainer.about(), "weights": _arrays(trainer.learner.actor)}
-    return job, [_plain(point) for point in trainer.history], made
+    trained = {"about": trainer.about(), "weights": _arrays(trainer.learner.actor)}
+    return job, [_plain(point) for point in trainer.history], trained
 
 
 def _arrays(net: torch.nn.Module) -> dict[str, Any]:
@@ -96,18 +96,18 @@ def _judge_worlds(scenario: Scenario) -> list[World]:
 
 def reference_costs() -> dict[str, float]:
     """What schemes that learn nothing cost on the validation worlds, s a slot."""
-    made, worlds = {}, _judge_worlds(load_scenario("findings"))
+    by_scheme, worlds = {}, _judge_worlds(load_scenario("findings"))
     for name in REFERENCES:
         entry = find_scheme(name)
         costs = [play_by_tables(world, entry, np.random.default_rng(0)).cost_s for world in worlds]
-        made[name] = round(float(np.mean(costs)), 3)
-    return made
+        by_scheme[name] = round(float(np.mean(costs)), 3)
+    return by_scheme
 
 
 def _train_augur(seed: int) -> tuple[list[dict[str, float]], dict[str, Any]]:
     """Cost of Augur with the weights of some looks of its training, on the baselines' validation worlds."""
     trainer, worlds = Trainer(TrainConfig(seed=seed)), _judge_worlds(load_scenario("findings"))
-    made: list[dict[str, float]] = []
+    looks: list[dict[str, float]] = []
 
     def measure(env_steps: int, cpu_s: float) -> None:
         model = DemandModel.from_tensors(_arrays(trainer.net))
@@ -117,7 +117,7 @@ def _train_augur(seed: int) -> tuple[list[dict[str, float]], dict[str, Any]]:
 
         entry = SchemeEntry(name=AUGUR, start=start, paper="", random=True)
         costs = [play_by_tables(world, entry, np.random.default_rng(0)).cost_s for world in worlds]
-        made.append({"env_steps": env_steps, "cpu_s": cpu_s, "cost_s": round(float(np.mean(costs)), 3)})
+        looks.append({"env_steps": env_steps, "cpu_s": cpu_s, "cost_s": round(float(np.mean(costs)), 3)})
 
     def look(now: Progress) -> None:
         if len(trainer.history) in AUGUR_LOOKS:
@@ -126,7 +126,7 @@ def _train_augur(seed: int) -> tuple[list[dict[str, float]], dict[str, Any]]:
     measure(0, round(float(trainer.about()["cpu_s"]), 2))  # type: ignore[arg-type]
     trainer.run(report=look)
     measure(trainer.history[-1].env_steps, trainer.history[-1].cpu_s)
-    return made, {"about": trainer.about(), "weights": _arrays(trainer.net)}
+    return looks, {"about": trainer.about(), "weights": _arrays(trainer.net)}
 
 
 class Results(Unfinished):

@@ -24,19 +24,19 @@ def draw_all(source: Path, folder: Path) -> list[Path]:
     Returns:
         The pictures.
     """
-    made = []
+    drawn = []
     for path in sorted(source.glob("ladder-*.json")):
         document = json.loads(path.read_text(encoding="utf-8"))
-        made.append(folder / f"{path.stem}.png")
-        draw_ladder(Evaluation.from_dict(document["ladder"]), made[-1])
+        drawn.append(folder / f"{path.stem}.png")
+        draw_ladder(Evaluation.from_dict(document["ladder"]), drawn[-1])
         sweep = {float(k): Evaluation.from_dict(v) for k, v in document["capacities"].items()}
         if sweep:
-            made.append(folder / f"{path.stem.replace('ladder', 'capacities', 1)}.png")
-            draw_capacities(sweep, made[-1])
+            drawn.append(folder / f"{path.stem.replace('ladder', 'capacities', 1)}.png")
+            draw_capacities(sweep, drawn[-1])
     for path in source.glob("beamformers.json"):
-        made.append(folder / "beamformers.png")
-        draw_ladder(Evaluation.from_dict(json.loads(path.read_text(encoding="utf-8"))), made[-1])
-    return made
+        drawn.append(folder / "beamformers.png")
+        draw_ladder(Evaluation.from_dict(json.loads(path.read_text(encoding="utf-8"))), drawn[-1])
+    return drawn
 
 
 def main(argv: Sequence[str] | None = None) -> int:

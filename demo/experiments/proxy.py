@@ -31,7 +31,7 @@ WORLDS, SLOTS, BROADCASTS = 8, 6, 60
 
 def correlations(scenario: Scenario, combining: Combining, rng: np.random.Generator) -> Float:
     """Spearman's correlation in every slot looked at, (worlds x slots,)."""
-    config, made = scenario.config, []
+    config, per_world = scenario.config, []
     cheap_config = replace(config.radio, combining=combining)
     for index in range(WORLDS):
         world = beamformed_world(scenario, world_seed("validation", index))
@@ -42,8 +42,8 @@ def correlations(scenario: Scenario, combining: Combining, rng: np.random.Genera
             some = holders.any(axis=1) & users.any(axis=1)
             rough = cheap.rate_bit_s(slot, holders[some], users[some])
             real = world.delay.rate_bit_s(slot, holders[some], users[some])
-            made.append(float(np.corrcoef(rankdata(rough), rankdata(real))[0, 1]))
-    return np.array(made)
+            per_world.append(float(np.corrcoef(rankdata(rough), rankdata(real))[0, 1]))
+    return np.array(per_world)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -28,7 +28,7 @@ def shifted_configs() -> dict[str, ScenarioConfig]:
     crowd = RequestConfig(
         zipf_exponent=0.9, cell_taste=0.7, drift_prob=0.2, flash_prob=0.08, request_prob=0.7
     )
-    made = {
+    configs = {
         "findings": FINDINGS,
         "half the room": replace(FINDINGS, capacity_bytes=(225e6,)),
         "twice the room": replace(FINDINGS, capacity_bytes=(900e6,)),
@@ -43,12 +43,12 @@ def shifted_configs() -> dict[str, ScenarioConfig]:
         "devices keep": _requests(keep_downloads=True),
         "dear updates": replace(FINDINGS, update_weight=1.0),
     }
-    return {name: replace(config, name=name) for name, config in made.items()}
+    return {name: replace(config, name=name) for name, config in configs.items()}
 
 
 def shifted_scenarios() -> dict[str, Scenario]:
     """All of `shifted_configs` with the prototype's catalog, and one with a new catalog."""
-    made = {name: Scenario(config, findings_catalog()) for name, config in shifted_configs().items()}
+    scenarios = {name: Scenario(config, findings_catalog()) for name, config in shifted_configs().items()}
     catalog = new_catalog()
-    made["new catalogue"] = Scenario(replace(FINDINGS, name="new catalogue"), catalog)
-    return made
+    scenarios["new catalogue"] = Scenario(replace(FINDINGS, name="new catalogue"), catalog)
+    return scenarios

@@ -50,13 +50,13 @@ GRIDS: dict[str, Grid] = {
 def settings_of(scheme: str) -> list[str]:
     """All settings of a scheme's grid, as names that the registry takes."""
     grid = GRIDS[scheme]
-    made = [
+    names = [
         f"{scheme}:" + ";".join(f"{key}={value:g}" for key, value in zip(grid, row, strict=True))
         for row in itertools.product(*grid.values())
     ]
-    if len(made) > BUDGET:
-        raise ValueError(f"{scheme} has {len(made)} settings, the budget is {BUDGET}")
-    return made
+    if len(names) > BUDGET:
+        raise ValueError(f"{scheme} has {len(names)} settings, the budget is {BUDGET}")
+    return names
 
 
 def tune(scheme: str) -> dict[str, float]:

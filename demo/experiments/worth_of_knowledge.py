@@ -75,18 +75,18 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     costs = {name: each.mean(axis=1, keepdims=True) for name, each in slots.items()}
     costs["bound"] = np.array([[row["bound_s"]] for row in rows])
     draws = bootstrap(np.random.default_rng(0), len(rows), 1)
-    made: dict[str, Any] = {}
+    gains: dict[str, Any] = {}
     for name, cost in costs.items():
-        made[name] = {"cost_s": float(cost.mean()), "ci95_s": mean_interval(cost, draws)}
+        gains[name] = {"cost_s": float(cost.mean()), "ci95_s": mean_interval(cost, draws)}
         if name in slots:
-            made[name]["slots_s"] = np.round(slots[name].mean(axis=0), 4).tolist()
+            gains[name]["slots_s"] = np.round(slots[name].mean(axis=0), 4).tolist()
         if name != "ewma":
-            made[name]["below_ewma"] = asdict(paired(cost, costs["ewma"], draws))
+            gains[name]["below_ewma"] = asdict(paired(cost, costs["ewma"], draws))
         if name not in ("ewma", "augur"):
-            made[name]["below_augur"] = asdict(paired(cost, costs["augur"], draws))
+            gains[name]["below_augur"] = asdict(paired(cost, costs["augur"], draws))
     for told in get_args(Knowledge):
-        made[told]["gain_in_first_slots"] = _early(slots["augur"] - slots[told])
-    return made
+        gains[told]["gain_in_first_slots"] = _early(slots["augur"] - slots[told])
+    return gains
 
 
 def _early(gain_s: Float) -> dict[str, float]:
@@ -126,27 +126,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         "code": {scheme: code_version(scheme) for scheme in ("learned", "ewma-greedy")},
         "own_code": closure_of(["demo.experiments.worth_of_knowledge"]).digest[:16],
     }
-    made = Comparison(given.out, settings)
+    comparison = Comparison(given.out, settings)
     numbers = [world_seed("validation", given.first_world + place) for place in range(given.worlds)]
-    if name not in made.done["scenarios"]:
+    if name not in comparison.done["scenarios"]:
         make = partial(Item, scenario=name, ewma=ewma, futures=given.futures)
-        play([make(world=number) for number in numbers], made, given.workers)
-    given.out.with_suffix(".md").write_text(markdown(made.done["scenarios"][name]), encoding="utf-8")
+        play([make(world=number) for number in numbers], comparison, given.workers)
+    given.out.with_suffix(".md").write_text(markdown(comparison.done["scenarios"][name]), encoding="utf-8")
     return 0
 
 
-def play(items: Sequence[Item], made: Comparison, workers: int) -> None:
+def play(items: Sequence[Item], comparison: Comparison, workers: int) -> None:
     """Play what is missing of one scenario, sum up, and let the worlds go."""
-    name, worlds = items[0].scenario, made.done["worlds"]
+    name, worlds = items[0].scenario, comparison.done["worlds"]
     missing = [item for item in items if str(item.world) not in worlds]
     try:
         for row in spread(play_item, missing, workers):
             worlds[str(row["world"])] = row
-            made.save(now=False)
-        made.done["scenarios"][name] = summary([worlds[str(item.world)] for item in items])
+            comparison.save(now=False)
+        comparison.done["scenarios"][name] = summary([worlds[str(item.world)] for item in items])
         worlds.clear()
     finally:
-        made.save()
+        comparison.save()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -86,14 +86,14 @@ def places(settings: Settings, name: str) -> FloatArray | None:
     if name not in settings:
         return None
     try:
-        made = np.array(settings[name], dtype=np.float64)
+        xy = np.array(settings[name], dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
-        made = np.zeros(0)
-    if made.ndim != 2 or not len(made) or made.shape[1] != 2 or not np.isfinite(made).all():
+        xy = np.zeros(0)
+    if xy.ndim != 2 or not len(xy) or xy.shape[1] != 2 or not np.isfinite(xy).all():
         raise ValueError(f"{name} must be a list of [x, y] in m, got {_shown(settings[name])}")
-    if np.abs(made).max() > _FARTHEST_M:
-        raise ValueError(f"{name} must be within {_FARTHEST_M:g} m, got {np.abs(made).max():g}")
-    return made
+    if np.abs(xy).max() > _FARTHEST_M:
+        raise ValueError(f"{name} must be within {_FARTHEST_M:g} m, got {np.abs(xy).max():g}")
+    return xy
 
 
 def chosen(settings: Settings, name: str, count: int) -> BoolArray:

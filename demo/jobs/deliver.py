@@ -105,11 +105,11 @@ class _Check:
         """Whether all files are equal, whether the answers are, and the device's answer for a human."""
         model = self._zoo[name]
         base = self._zoo[model.base] if model.kind == "adapter" and model.base else None
-        made = device.reassemble(self._cloud.manifest(name), model.folder)
+        rebuilt = device.reassemble(self._cloud.manifest(name), model.folder)
         made_base = device.reassemble(self._cloud.manifest(base.name), base.folder) if base else None
         if name not in self._answers:
             self._answers[name] = infer(model.folder, model, base_folder=base.folder if base else None)
-        answer = infer(made.folder, model, base_folder=made_base.folder if made_base else None)
+        answer = infer(rebuilt.folder, model, base_folder=made_base.folder if made_base else None)
         device.discard_folders()
-        sha256_ok = made.sha256_ok and (made_base is None or made_base.sha256_ok)
+        sha256_ok = rebuilt.sha256_ok and (made_base is None or made_base.sha256_ok)
         return sha256_ok, answer.equals(self._answers[name]), answer.line

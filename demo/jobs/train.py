@@ -72,8 +72,8 @@ def train_one(request: TrainRequest) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    made = _train_ours(request) if request.scheme == OURS else _train_other(request)
-    return {**made, "weights": str(request.folder / "best.safetensors")}
+    result = _train_ours(request) if request.scheme == OURS else _train_other(request)
+    return {**result, "weights": str(request.folder / "best.safetensors")}
 
 
 def _train_ours(request: TrainRequest) -> dict[str, Any]:

@@ -56,11 +56,11 @@ def draw_broadcast(scenario: Scenario, result: Comparison, path: Path) -> None:
 
 def user_rows(result: Comparison) -> list[dict[str, object]]:
     """SNR of each user with each solver that gives one, dB."""
-    made: list[dict[str, object]] = []
+    rows: list[dict[str, object]] = []
     for place, user in enumerate(result.users):
         snr: dict[str, object] = {f"{row.name}_db": row.snr_db[place] for row in result.rows if row.snr_db}
-        made.append({"user": user, "matched_db": result.matched_db[place], **snr})
-    return made
+        rows.append({"user": user, "matched_db": result.matched_db[place], **snr})
+    return rows
 
 
 def _draw_map(figure: Any, axes: Any, scenario: Scenario, result: Comparison) -> None:  # noqa: ANN401 - matplotlib

@@ -12,15 +12,15 @@ from policy.evaluation import Evaluation
 
 def bound_lines(result: Evaluation) -> list[tuple[str, float]]:
     """Each bound and its cost, s; where not all worlds were bounded, the best scheme on those, too."""
-    made = [
+    lines = [
         (label, value) for key, label in BOUND_LABELS.items() if (value := result.bounds[key]) is not None
     ]
     count = result.bounds["worlds"]
-    if made and count and count < result.settings["worlds"]:
+    if lines and count and count < result.settings["worlds"]:
         best = min(result.on_bound_worlds, key=result.on_bound_worlds.__getitem__)
-        made = [(f"{label}, first {count} worlds", value) for label, value in made]
-        made.append((f"{best}, first {count} worlds", result.on_bound_worlds[best]))
-    return made
+        lines = [(f"{label}, first {count} worlds", value) for label, value in lines]
+        lines.append((f"{best}, first {count} worlds", result.on_bound_worlds[best]))
+    return lines
 
 
 def evaluation_table(result: Evaluation) -> Sheet:

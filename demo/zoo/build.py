@@ -122,7 +122,7 @@ def _make_all(
             _run_worker(root, name, keys, step, children)
 
     try:
-        made = run_graph(
+        finished = run_graph(
             needs,
             make,
             workers=workers,
@@ -132,7 +132,7 @@ def _make_all(
     finally:
         for child in children:
             child.kill()
-    return there | made
+    return there | finished
 
 
 def _run_worker(

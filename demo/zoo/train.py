@@ -127,8 +127,8 @@ def batches(lengths: Sequence[int], batch_rows: int, generator: torch.Generator)
     buckets = [
         sorted(order[at : at + width], key=lambda row: lengths[row]) for at in range(0, len(order), width)
     ]
-    made = [bucket[at : at + batch_rows] for bucket in buckets for at in range(0, len(bucket), batch_rows)]
-    return [made[at] for at in torch.randperm(len(made), generator=generator).tolist()]
+    batched = [bucket[at : at + batch_rows] for bucket in buckets for at in range(0, len(bucket), batch_rows)]
+    return [batched[at] for at in torch.randperm(len(batched), generator=generator).tolist()]
 
 
 def learning_rate_at(step: int, steps: int, settings: TrainSettings) -> float:

@@ -49,11 +49,11 @@ class BatchedRadio:
 
 def _padded_models(catalog: BlockCatalog) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     most = int(catalog.members.sum(axis=0).max())
-    made = np.full((catalog.num_blocks, most), catalog.num_models, dtype=np.int64)
+    models_of = np.full((catalog.num_blocks, most), catalog.num_models, dtype=np.int64)
     for block in range(catalog.num_blocks):
         having = np.flatnonzero(catalog.members[:, block])
-        made[block, : having.size] = having
-    return made
+        models_of[block, : having.size] = having
+    return models_of
 
 
 def batched_tables(
@@ -83,25 +83,25 @@ def _seconds_per_bit(radio: BatchedRadio, snr: Tensor) -> Tensor:
     if radio.rules.comp:
         joint = (snr.sqrt() @ radio.sets.T).square() if radio.coherent else snr @ radio.sets.T
         rate = torch.log1p(joint) * (radio.bandwidth_hz / float(np.log(2.0)))
-        made = 1.0 / rate
+        seconds = 1.0 / rate
     else:  # the best single node per group is found after the groups are formed: keep the singles
-        made = torch.full((*snr.shape[:-1], radio.sets.shape[0]), torch.inf, device=snr.device)
+        seconds = torch.full((*snr.shape[:-1], radio.sets.shape[0]), torch.inf, device=snr.device)
         rate = torch.log1p(snr) * (radio.bandwidth_hz / float(np.log(2.0)))
-        made[..., 1 << torch.arange(radio.nodes)] = 1.0 / rate
-    made[..., 0] = 0.0
-    return made
+        seconds[..., 1 << torch.arange(radio.nodes)] = 1.0 / rate
+    seconds[..., 0] = 0.0
+    return seconds
 
 
 def _best_single(radio: BatchedRadio, per_bit: Tensor) -> Tensor:
     """Without CoMP a set is as fast as the best node in it; `per_bit` holds singles, 0 for the empty set."""
     if radio.rules.comp:
         return per_bit
-    made = per_bit.clone()
+    best = per_bit.clone()
     for held in range(1, radio.sets.shape[0]):
         low = held & -held
         if held != low:
-            made[..., held] = torch.minimum(per_bit[..., low], made[..., held ^ low])
-    return made
+            best[..., held] = torch.minimum(per_bit[..., low], best[..., held ^ low])
+    return best
 
 
 def _per_model(radio: BatchedRadio, per_bit: Tensor, requests: Tensor) -> Tensor:
@@ -113,30 +113,30 @@ def _per_model(radio: BatchedRadio, per_bit: Tensor, requests: Tensor) -> Tensor
     if radio.rules.share_air:
         grouped.scatter_reduce_(1, where, per_bit, "amax")
         grouped[:, models] = 0.0
-        made = grouped[:, radio.models_of[:, 0]]
+        seconds = grouped[:, radio.models_of[:, 0]]
         for column in radio.models_of.T[1:]:
-            made = torch.maximum(made, grouped[:, column])
-        return _best_single(radio, made)
+            seconds = torch.maximum(seconds, grouped[:, column])
+        return _best_single(radio, seconds)
     grouped.scatter_add_(1, where, _best_single(radio, per_bit))
     grouped[:, models] = 0.0
-    made = grouped[:, radio.models_of[:, 0]]
+    seconds = grouped[:, radio.models_of[:, 0]]
     for column in radio.models_of.T[1:]:
-        made = made + grouped[:, column]
-    return made
+        seconds = seconds + grouped[:, column]
+    return seconds
 
 
 def _per_user(radio: BatchedRadio, per_bit: Tensor, requests: Tensor, kept: Tensor) -> Tensor:
     """The same when devices hold blocks already, so that needs differ within a model."""
     members = torch.tensor(radio.catalog.members, device=per_bit.device)
     shape = (per_bit.shape[0], radio.catalog.num_blocks, per_bit.shape[2])
-    made = torch.zeros(shape, dtype=per_bit.dtype, device=per_bit.device)
+    seconds = torch.zeros(shape, dtype=per_bit.dtype, device=per_bit.device)
     alone = per_bit if radio.rules.share_air else _best_single(radio, per_bit)
     for user in range(per_bit.shape[1]):
         asked = requests[:, user]
         needs = members[asked.clamp(min=0)] & (asked >= 0)[:, None] & ~kept[:, user]
         share = torch.where(needs[..., None], alone[:, user, None], 0.0)
-        made = torch.maximum(made, share) if radio.rules.share_air else made + share
-    return _best_single(radio, made) if radio.rules.share_air else made
+        seconds = torch.maximum(seconds, share) if radio.rules.share_air else seconds + share
+    return _best_single(radio, seconds) if radio.rules.share_air else seconds
 
 
 def _migrate(radio: BatchedRadio, air: Tensor, wanted: Tensor) -> Tensor:

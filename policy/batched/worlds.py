@@ -111,12 +111,12 @@ def batch_worlds(
 
 
 def _stack_snr(worlds: Sequence[World], device: str) -> Tensor | None:
-    made = []
+    stacked = []
     for world in worlds:
         if not isinstance(world.delay, ProxyDelay):
             return None
-        made.append(world.delay.snr)
-    return torch.tensor(np.stack(made), dtype=torch.float32, device=device)
+        stacked.append(world.delay.snr)
+    return torch.tensor(np.stack(stacked), dtype=torch.float32, device=device)
 
 
 def _stack_devices(worlds: Sequence[World], device: str) -> Tensor | None:
@@ -127,5 +127,5 @@ def _stack_devices(worlds: Sequence[World], device: str) -> Tensor | None:
 
 
 def _stack_tables(worlds: Sequence[World], rules: ServiceRules, device: str) -> Tensor:
-    made = [[w.table(slot, rules).cost_s for slot in range(w.trace.num_slots)] for w in worlds]
-    return torch.tensor(np.array(made), dtype=torch.float32, device=device)
+    tables = [[w.table(slot, rules).cost_s for slot in range(w.trace.num_slots)] for w in worlds]
+    return torch.tensor(np.array(tables), dtype=torch.float32, device=device)

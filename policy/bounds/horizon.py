@@ -85,11 +85,11 @@ class _Horizon:
             jump: Cost between sets, (..., sets, sets).
         """
         value = torch.zeros_like(charged[:, 0])
-        made = [value]
+        values = [value]
         for slot in range(self.slots - 1, 0, -1):
             value = (jump + (charged[:, slot] + value).unsqueeze(-2)).amin(dim=-1)
-            made.append(value)
-        return made[::-1]
+            values.append(value)
+        return values[::-1]
 
     def path(self, charged: Tensor, jump: Tensor) -> tuple[Tensor, Tensor]:
         """Cheapest path from empty caches: its cost, (worlds, ...), and its sets, (worlds, slots, ...)."""

@@ -89,12 +89,12 @@ class ToldState(ToldDemand):
         rng, config = np.random.default_rng(self._seed), self._scenario.config
         samples, users = draws.ahead.size, config.num_users
         state = _copies(self._hidden[self._slot].mobility, samples)
-        made = np.zeros((samples, users, 2))
+        places = np.zeros((samples, users, 2))
         for ahead in range(1, int(draws.ahead.max()) + 1):
             state = step_mobility(rng, state, config.slot_s, config.area_m, config.mobility)
             there = draws.ahead == ahead
-            made[there] = state.xy.reshape(made.shape)[there]
-        return made
+            places[there] = state.xy.reshape(places.shape)[there]
+        return places
 
 
 def _copies(state: MobilityState, count: int) -> MobilityState:

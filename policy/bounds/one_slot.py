@@ -41,7 +41,7 @@ def lp_bound(table_s: Float, sizes_bytes: Int, capacity_bytes: Float) -> OneSlot
         PolicyError: If HiGHS does not reach the optimum.
     """
     pick, use = _rows(sizes_bytes, capacity_bytes.size)
-    made = linprog(  # type: ignore[call-overload, unused-ignore]  # the stubs know no sparse rows
+    solution = linprog(  # type: ignore[call-overload, unused-ignore]  # the stubs know no sparse rows
         table_s.ravel(),
         A_ub=use,
         b_ub=capacity_bytes,
@@ -50,9 +50,9 @@ def lp_bound(table_s: Float, sizes_bytes: Int, capacity_bytes: Float) -> OneSlot
         bounds=(0, 1),
         method="highs",
     )
-    if made.status != 0:
-        raise PolicyError(f"the linear programme was not solved: {made.message}")
-    return OneSlotBound(lower_s=float(made.fun), cost_s=np.inf, masks=None)
+    if solution.status != 0:
+        raise PolicyError(f"the linear programme was not solved: {solution.message}")
+    return OneSlotBound(lower_s=float(solution.fun), cost_s=np.inf, masks=None)
 
 
 def milp_optimum(
@@ -64,18 +64,18 @@ def milp_optimum(
         PolicyError: If HiGHS finds no placement in time.
     """
     pick, use = _rows(sizes_bytes, capacity_bytes.size)
-    made = milp(
+    solution = milp(
         table_s.ravel(),
         integrality=np.ones(table_s.size, dtype=np.int64),
         bounds=Bounds(0, 1),
         constraints=[LinearConstraint(pick, 1, 1), LinearConstraint(use, -np.inf, capacity_bytes)],
         options={"mip_rel_gap": rel_gap, "time_limit": limit_s},
     )
-    if made.x is None:
-        raise PolicyError(f"the mixed-integer programme was not solved: {made.message}")
-    masks = np.asarray(made.x.reshape(table_s.shape).argmax(axis=1), dtype=np.int64)
+    if solution.x is None:
+        raise PolicyError(f"the mixed-integer programme was not solved: {solution.message}")
+    masks = np.asarray(solution.x.reshape(table_s.shape).argmax(axis=1), dtype=np.int64)
     cost = float(table_s[np.arange(masks.size), masks].sum())
-    lower = float(made.mip_dual_bound) if made.mip_dual_bound is not None else -np.inf
+    lower = float(solution.mip_dual_bound) if solution.mip_dual_bound is not None else -np.inf
     return OneSlotBound(lower_s=min(lower, cost), cost_s=cost, masks=masks)
 
 

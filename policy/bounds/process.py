@@ -68,9 +68,9 @@ def reshuffled(rng: np.random.Generator, ranks: Int, config: RequestConfig) -> t
         The new ranks, (particles, models), and which particles drew theirs anew.
     """
     drawn = np.flatnonzero(rng.random(len(ranks)) < config.reshuffle_prob)
-    made = ranks.copy()
-    made[drawn] = rng.permuted(made[drawn], axis=1)
-    return made, drawn
+    shuffled = ranks.copy()
+    shuffled[drawn] = rng.permuted(shuffled[drawn], axis=1)
+    return shuffled, drawn
 
 
 def forecast(rng: np.random.Generator, ranks: Int, last: Int, families: Int, config: RequestConfig) -> Float:

@@ -35,10 +35,10 @@ class Closure:
     @property
     def digest(self) -> str:
         """SHA-256 over the content of all files, the libraries' versions and Python's."""
-        made = hashlib.sha256("\n".join(sorted(map(content_digest, self.files))).encode())
-        made.update(repr([(name, _version(name)) for name in self.libraries]).encode())
-        made.update(repr(sys.version_info[:2]).encode())
-        return made.hexdigest()
+        hasher = hashlib.sha256("\n".join(sorted(map(content_digest, self.files))).encode())
+        hasher.update(repr([(name, _version(name)) for name in self.libraries]).encode())
+        hasher.update(repr(sys.version_info[:2]).encode())
+        return hasher.hexdigest()
 
 
 def closure_of(modules: Iterable[str | Path], apart: frozenset[str] = frozenset()) -> Closure:

@@ -161,13 +161,13 @@ def evaluate(
         SchemeError: If a scheme is not known or cannot run on the scenario.
         ValueError: If a number is out of range.
     """
-    made = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
+    problem = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
     entries = _entries(schemes)
     names = list(entries)
-    _check(made, entries, worlds, seeds, workers, bound_worlds)
+    _check(problem, entries, worlds, seeds, workers, bound_worlds)
     own = {entry.name: entry for entry in schemes if isinstance(entry, SchemeEntry)}
     ids = [world_seed(split, first_world + i) for i in range(worlds)]
-    bounds = bounds_for(made) if bound_worlds else ()
+    bounds = bounds_for(problem) if bound_worlds else ()
     wanted = {
         world: (*names_of(list(entries.values()), seeds), *((b, 0) for b in bounds if i < bound_worlds))
         for i, world in enumerate(ids)
@@ -175,7 +175,9 @@ def evaluate(
     maker = function_digest(make_world)
     if folder is not None and maker is None:
         log.warning("episodes are not kept: nothing names all that %r depends on", make_world)
-    store = ResultFolder(folder, made, make_world, own) if folder is not None and maker is not None else None
+    store = (
+        ResultFolder(folder, problem, make_world, own) if folder is not None and maker is not None else None
+    )
     done = store.read([*names, *bounds]) if store else {}
     jobs = [
         Job(world=world, wanted=tuple(w for w in items if (w[0], world, w[1]) not in done))
@@ -183,7 +185,7 @@ def evaluate(
     ]
     jobs = [job for job in jobs if job.wanted]
     ready = len(ids) - len(jobs)
-    for results in spread(partial(run_job, made, make_world=make_world, entries=own), jobs, workers, ray):
+    for results in spread(partial(run_job, problem, make_world=make_world, entries=own), jobs, workers, ray):
         done.update({(r.scheme, r.world, r.seed): r for r in results})
         if store:
             store.append(results)
@@ -194,19 +196,19 @@ def evaluate(
     found = {n: [[done[(n, w, s)] for s in turns[n]] for w in ids] for n in names}
     limits = {b: [done[(b, w, 0)].cost_s for w in ids[:bound_worlds]] for b in bounds}
     settings = {
-        "scenario": made.config.to_dict(),
+        "scenario": problem.config.to_dict(),
         "catalog": {
-            "models": made.catalog.num_models,
-            "blocks": made.catalog.num_blocks,
-            "dedup_bytes": made.catalog.dedup_bytes,
-            "sharing": made.catalog.sharing,
+            "models": problem.catalog.num_models,
+            "blocks": problem.catalog.num_blocks,
+            "dedup_bytes": problem.catalog.dedup_bytes,
+            "sharing": problem.catalog.sharing,
         },
-        "capacity_bytes": made.capacity_bytes.tolist(),
+        "capacity_bytes": problem.capacity_bytes.tolist(),
         "split": split,
         "first_world": first_world,
         "worlds": worlds,
         "seeds": seeds,
-        "scenario_sha256": scenario_digest(made),
+        "scenario_sha256": scenario_digest(problem),
         "code_sha256": {name: code_version(own.get(name, name)) for name in names},
         "make_world_sha256": maker,
         "bootstrap_seed": boot_seed,
@@ -288,13 +290,13 @@ def _summary(rows: Sequence[Sequence[EpisodeResult]], costs: Float, draws: Draws
 
 def _entries(schemes: Sequence[str | SchemeEntry]) -> dict[str, SchemeEntry]:
     """Each scheme by its name, in order; an entry under a name that is taken is refused."""
-    made: dict[str, SchemeEntry] = {}
+    entries: dict[str, SchemeEntry] = {}
     for scheme in schemes:
         entry = scheme if isinstance(scheme, SchemeEntry) else find_scheme(scheme)
-        if entry.name in made and isinstance(scheme, SchemeEntry):
+        if entry.name in entries and isinstance(scheme, SchemeEntry):
             raise ValueError(f"two schemes are called {entry.name!r}")
-        made[entry.name] = entry
-    return made
+        entries[entry.name] = entry
+    return entries
 
 
 def _check(

@@ -15,13 +15,13 @@ from policy.scenario import Scenario
 
 def scenario_digest(scenario: Scenario) -> str:
     """SHA-256 over settings and catalog."""
-    made = hashlib.sha256(json.dumps(scenario.config.to_dict(), sort_keys=True).encode())
+    hasher = hashlib.sha256(json.dumps(scenario.config.to_dict(), sort_keys=True).encode())
     catalog = scenario.catalog
     for array in (catalog.sizes_bytes, catalog.members, catalog.requires, catalog.whole_bytes):
-        made.update(f"{array.dtype.str}{array.shape}".encode())
-        made.update(array.tobytes())
-    made.update("\n".join(catalog.block_names).encode())
-    return made.hexdigest()
+        hasher.update(f"{array.dtype.str}{array.shape}".encode())
+        hasher.update(array.tobytes())
+    hasher.update("\n".join(catalog.block_names).encode())
+    return hasher.hexdigest()
 
 
 class ResultFolder:
@@ -48,15 +48,15 @@ class ResultFolder:
 
     def read(self, names: Sequence[str]) -> dict[tuple[str, int, int], EpisodeResult]:
         """Finished episodes of these schemes by (scheme, world, seed); a torn last line is skipped."""
-        made = {}
+        finished = {}
         for name in names:
             for row in self.rows(name) or ():
                 try:
                     result = EpisodeResult.from_dict(row)
                 except (TypeError, KeyError):
                     continue
-                made[(result.scheme, result.world, result.seed)] = result
-        return made
+                finished[(result.scheme, result.world, result.seed)] = result
+        return finished
 
     def append(self, results: Iterable[EpisodeResult]) -> None:
         """Add finished episodes, one write each."""

@@ -55,13 +55,13 @@ def _own_weights() -> tuple[str, ...]:
 @cache
 def _version(modules: tuple[str | Path, ...], rules: str, own: tuple[str, ...]) -> str:
     closure = closure_of((*PLAY, *modules), APART)
-    made = hashlib.sha256(f"{rules}\n{closure.digest}".encode())
+    hasher = hashlib.sha256(f"{rules}\n{closure.digest}".encode())
     if any(path.is_relative_to(ROOT / "learn") for path in closure.files):
-        made.update("\n".join(own).encode())
+        hasher.update("\n".join(own).encode())
         shipped = sorted(path for path in (ROOT / "weights").rglob("*") if path.is_file())
         for path in shipped:
-            made.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    return made.hexdigest()
+            hasher.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return hasher.hexdigest()
 
 
 __all__ = ["APART", "PLAY", "code_version", "function_digest"]

@@ -74,12 +74,12 @@ def bootstrap(
     labels = np.zeros(worlds, dtype=np.int64) if strata is None else np.asarray(strata)
     if labels.shape != (worlds,):
         raise ValueError(f"need a stratum for each of {worlds} worlds, got shape {labels.shape}")
-    made = np.zeros((draws, worlds))
+    weights = np.zeros((draws, worlds))
     for label in np.unique(labels):
         inside = np.flatnonzero(labels == label)
-        made[:, inside] = rng.multinomial(inside.size, np.full(inside.size, 1 / inside.size), size=draws)
+        weights[:, inside] = rng.multinomial(inside.size, np.full(inside.size, 1 / inside.size), size=draws)
     drawn_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
-    return Draws(worlds=made, seeds=drawn_seeds.astype(np.float64))
+    return Draws(worlds=weights, seeds=drawn_seeds.astype(np.float64))
 
 
 def mean_interval(values: Float, draws: Draws) -> tuple[float, float]:

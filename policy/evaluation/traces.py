@@ -51,10 +51,10 @@ def stretch(scenario: Scenario, seed: int, source: TraceSource) -> Trace:
     return window(whole, seed % WORLDS_PER_SPLIT, scenario.config.num_slots)
 
 
-def account(made: Replayed, num_slots: int) -> dict[str, Any]:
+def account(outcome: Replayed, num_slots: int) -> dict[str, Any]:
     """What became of the file's requests, and how many worlds it is long, for a report."""
-    counts = {key: value for key, value in asdict(made).items() if key != "trace"}
-    return {**counts, "slots": made.trace.num_slots, "worlds": made.trace.num_slots // num_slots}
+    counts = {key: value for key, value in asdict(outcome).items() if key != "trace"}
+    return {**counts, "slots": outcome.trace.num_slots, "worlds": outcome.trace.num_slots // num_slots}
 
 
 class _Key:

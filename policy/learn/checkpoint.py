@@ -77,8 +77,8 @@ def weights_of(kind: str) -> Path:
 
 def versions() -> dict[str, str]:
     """Versions that a result depends on."""
-    made = {name: metadata.version(name) for name in ("numpy", "scipy", "torch", "safetensors")}
-    return {"python": platform.python_version(), **made}
+    packages = {name: metadata.version(name) for name in ("numpy", "scipy", "torch", "safetensors")}
+    return {"python": platform.python_version(), **packages}
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, NDArray[Any]], about: dict[str, Any]) -> None:

@@ -9,12 +9,12 @@ Columns = Mapping[str, slice]
 
 def columns(**widths: int) -> Columns:
     """Places of features of some widths, one after another."""
-    made: dict[str, slice] = {}
+    places: dict[str, slice] = {}
     start = 0
     for name, width in widths.items():
-        made[name] = slice(start, start + width)
+        places[name] = slice(start, start + width)
         start += width
-    return MappingProxyType(made)
+    return MappingProxyType(places)
 
 
 def width_of(places: Columns) -> int:

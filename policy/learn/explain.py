@@ -77,14 +77,14 @@ def copy_reasons(scenario: Scenario, reasons: Reasons, left_out: int = 2) -> lis
     next_s = reasons.next_s[reasons.class_of_block] * bits[:, None]
     total = (reasons.value_s[reasons.class_of_block] + reasons.update_s[before]) * bits[:, None]
     wanted = 1.0 - np.prod(1.0 - reasons.chance @ scenario.catalog.members, axis=0)
-    made = []
+    listed = []
     for node in range(reasons.holds.shape[0]):
         without, with_it = masks & ~(1 << node), masks | 1 << node
         saves = total[rows, without] - total[rows, with_it]
         soon = next_s[rows, without] - next_s[rows, with_it]
         for block in _listed(reasons.holds[node], saves / sizes, left_out):
-            made.append(_reason(scenario, reasons, node, block, wanted[block], soon[block], saves[block]))
-    return made
+            listed.append(_reason(scenario, reasons, node, block, wanted[block], soon[block], saves[block]))
+    return listed
 
 
 def _listed(held: Bool, density: Float, left_out: int) -> Sequence[int]:

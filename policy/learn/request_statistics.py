@@ -171,14 +171,14 @@ class RequestStatistics:
 
         The common popularity, slow and fast; the user's cell; the user itself; and no idea at all.
         """
-        made = np.empty((EXPERTS, *self._own.shape[1:]))
-        made[0] = (self._counts[0, 0] + 2.0)[:, None]
-        made[1] = (self._counts[0, 1] + 0.5)[:, None]
-        made[2] = self._cell[0][np.arange(cells.shape[0])[:, None], cells] + 1.0
-        made[3] = self._own[0] + 0.5
-        made[4] = 1.0
-        made /= made.sum(axis=-1, keepdims=True)
-        return made
+        forecasts = np.empty((EXPERTS, *self._own.shape[1:]))
+        forecasts[0] = (self._counts[0, 0] + 2.0)[:, None]
+        forecasts[1] = (self._counts[0, 1] + 0.5)[:, None]
+        forecasts[2] = self._cell[0][np.arange(cells.shape[0])[:, None], cells] + 1.0
+        forecasts[3] = self._own[0] + 0.5
+        forecasts[4] = 1.0
+        forecasts /= forecasts.sum(axis=-1, keepdims=True)
+        return forecasts
 
     @property
     def trust(self) -> Float:
@@ -263,41 +263,41 @@ class RequestStatistics:
         """
         mix, trust, experts = self.mixture(), self.trust, self.experts(cells)
         worlds, users, models = mix.whole.shape
-        made = np.empty((worlds, users, models, NUM_FEATURES), dtype=np.float32)
+        pair = np.empty((worlds, users, models, NUM_FEATURES), dtype=np.float32)
         simple = np.einsum("we,ewum->wum", trust[:, 1:], experts)
         blend = trust[:, :1, None] * np.stack([mix.whole, self.later()]) + simple
         base = np.log(np.maximum(blend, 1e-6)).astype(np.float32)
         kin = self._kin[self._last[:, :, 0]]
-        self._fill_recent(made, kin)
-        self._fill_counts(made, cells)
+        self._fill_recent(pair, kin)
+        self._fill_counts(pair, cells)
         for name, values in {
             "forecast": base[0] + np.log(models),
             "family": np.log(np.maximum(mix.family * models, 1e-3)) * kin,
             "asks": np.log1p(self._asks)[:, :, None] / 3,
             "asks_of_all": (np.log1p(self._asks.sum(1)) / 5)[:, None, None],
             "stay": self.stay[:, None, None],
-            "hottest": made[..., PAIR["fresh"]].max(axis=(2, 3))[:, :, None],
+            "hottest": pair[..., PAIR["fresh"]].max(axis=(2, 3))[:, :, None],
             "models": np.log(models) / 4,
             "trust": trust[:, :1, None],
             "first_expert": np.log(experts[0] * models),
             "mixture": np.log(np.maximum(mix.whole * models, 1e-3)),
         }.items():
-            made[..., PAIR[name]] = np.asarray(values)[..., None]
-        made[..., PAIR["experts"]] = np.log(experts[1:4] * models).transpose(1, 2, 3, 0)
-        made[..., PAIR["expert_scores"]] = (10 * self._score)[:, None, None, :]
-        return base, made, self._ask_features()
+            pair[..., PAIR[name]] = np.asarray(values)[..., None]
+        pair[..., PAIR["experts"]] = np.log(experts[1:4] * models).transpose(1, 2, 3, 0)
+        pair[..., PAIR["expert_scores"]] = (10 * self._score)[:, None, None, :]
+        return base, pair, self._ask_features()
 
-    def _fill_recent(self, made: Single, kin: Bool) -> None:
+    def _fill_recent(self, pair: Single, kin: Bool) -> None:
         """Was it asked for lately, or something like it?"""
         back = self._spot[self._last]
         factor = np.log(self.repeat)
-        made[..., PAIR["asked_back"]] = back.transpose(0, 1, 3, 2)
-        made[..., PAIR["asked_back_by_factor"]] = (back * factor[:, None, :, None]).transpose(0, 1, 3, 2)
-        made[..., PAIR["kin"]] = kin[..., None]
-        made[..., PAIR["overlap_last"]] = self._overlap[self._last[:, :, 0]][..., None]
-        made[..., PAIR["overlap_before"]] = self._overlap[self._last[:, :, 1]][..., None]
+        pair[..., PAIR["asked_back"]] = back.transpose(0, 1, 3, 2)
+        pair[..., PAIR["asked_back_by_factor"]] = (back * factor[:, None, :, None]).transpose(0, 1, 3, 2)
+        pair[..., PAIR["kin"]] = kin[..., None]
+        pair[..., PAIR["overlap_last"]] = self._overlap[self._last[:, :, 0]][..., None]
+        pair[..., PAIR["overlap_before"]] = self._overlap[self._last[:, :, 1]][..., None]
 
-    def _fill_counts(self, made: Single, cells: Int) -> None:
+    def _fill_counts(self, pair: Single, cells: Int) -> None:
         """How popular is it, against what was expected: slowly, fast, now, in the cell, with the user."""
         rows = np.arange(cells.shape[0])[:, None]
         for name, values in {
@@ -307,7 +307,7 @@ class RequestStatistics:
             "cell": _log_ratio(self._cell)[rows, cells],
             "own": _log_ratio(self._own),
         }.items():
-            made[..., PAIR[name]] = values[..., None]
+            pair[..., PAIR[name]] = values[..., None]
 
     def _ask_features(self) -> Single:
         users = self._asks.shape[1]

@@ -13,8 +13,8 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> Arrays:
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Arrays) -> None:
     """Inverse of `optimizer_state`."""
-    made: dict[int, dict[str, torch.Tensor]] = {}
+    states: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in state.items():
         place, _, key = name.partition(".")
-        made.setdefault(int(place), {})[key] = torch.from_numpy(value.copy())
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": made})
+        states.setdefault(int(place), {})[key] = torch.from_numpy(value.copy())
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": states})

@@ -98,7 +98,7 @@ def examples_of(batch: Batch) -> list[Example]:
     """Features and requests of every slot of a batch."""
     worlds, slots, users = batch.requests.shape
     statistics = RequestStatistics((worlds, users), batch.families, batch.overlap, batch.node_xy.shape[0])
-    made = []
+    examples = []
     later = later_shares(batch.requests, batch.families.size)
     for slot in range(slots):
         now, before = batch.user_xy[:, max(slot - 1, 0)], batch.user_xy[:, max(slot - 2, 0)]
@@ -107,9 +107,9 @@ def examples_of(batch: Batch) -> list[Example]:
         base, pair, ask = map(torch.from_numpy, parts)
         requests = torch.from_numpy(batch.requests[:, slot])
         share, weight = torch.from_numpy(later[slot]), 1 - LATER ** (slots - 1 - slot)
-        made.append(Example(base=base, pair=pair, ask=ask, requests=requests, later=share, weight=weight))
+        examples.append(Example(base=base, pair=pair, ask=ask, requests=requests, later=share, weight=weight))
         statistics.observe(batch.requests[:, slot], batch.cells[:, slot])
-    return made
+    return examples
 
 
 def later_shares(requests: Int, models: int) -> Single:
@@ -123,10 +123,10 @@ def later_shares(requests: Int, models: int) -> Single:
         (slots, worlds, users, models); sums to at most 1 - LATER^(slots left).
     """
     asked = np.vstack([np.eye(models), np.zeros((1, models))]).astype(np.float32)[requests]
-    made = np.zeros((requests.shape[1], requests.shape[0], *asked.shape[2:]), dtype=np.float32)
+    shares = np.zeros((requests.shape[1], requests.shape[0], *asked.shape[2:]), dtype=np.float32)
     for slot in range(requests.shape[1] - 2, -1, -1):
-        made[slot] = (1 - LATER) * asked[:, slot + 1] + LATER * made[slot + 1]
-    return made
+        shares[slot] = (1 - LATER) * asked[:, slot + 1] + LATER * shares[slot + 1]
+    return shares
 
 
 def loss_of(net: DemandNet, example: Example) -> Tensor:
@@ -147,11 +147,11 @@ def loss_of(net: DemandNet, example: Example) -> Tensor:
 
 def digest_of(batches: Sequence[Batch]) -> str:
     """Hash of all worlds that were learnt from."""
-    made = hashlib.sha256()
+    hasher = hashlib.sha256()
     for batch in batches:
         for array in (batch.requests, batch.user_xy, batch.node_xy, batch.families, batch.overlap):
-            made.update(np.ascontiguousarray(array).tobytes())
-    return made.hexdigest()
+            hasher.update(np.ascontiguousarray(array).tobytes())
+    return hasher.hexdigest()
 
 
 class Trainer:
@@ -278,15 +278,15 @@ class Trainer:
         Raises:
             ValueError: If it was made with another config (more steps or patience are taken) or worlds.
         """
-        made = load_checkpoint(path)
-        there = {**made.about.get("config", {}), "trace_hash": made.about.get("trace_hash")}
+        checkpoint = load_checkpoint(path)
+        there = {**checkpoint.about.get("config", {}), "trace_hash": checkpoint.about.get("trace_hash")}
         wanted = asdict(self.config) | {"trace_hash": self.digest}
         check_resumable(path, there, wanted, {"steps", "patience"})
-        as_torch = {name: torch.from_numpy(value.copy()) for name, value in made.tensors.items()}
+        as_torch = {name: torch.from_numpy(value.copy()) for name, value in checkpoint.tensors.items()}
         self.net.load_state_dict(part_of(as_torch, "current."))
         self._best_weights = {name: as_torch[name] for name in self.net.state_dict()}
-        load_optimizer(self._optimizer, part_of(made.tensors, "optimizer."))
-        about = made.about
+        load_optimizer(self._optimizer, part_of(checkpoint.tensors, "optimizer."))
+        about = checkpoint.about
         self._step, self._env_steps = int(about["step"]), int(about["env_steps"])
         self._best, self._since = float(about["best_validation_loss"]), int(about["since_best"])
         self._cpu_s = float(about["cpu_s"])

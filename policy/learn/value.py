@@ -62,9 +62,9 @@ def seconds_per_bit(node_xy: Float, user_xy: Float, radio: RadioProxyConfig) -> 
     bits = mask_bits(node_xy.shape[0]).astype(np.float64)
     joint = (np.sqrt(snr) @ bits.T) ** 2 if radio.combining == "coherent" else snr @ bits.T
     joint[..., 0] = np.inf
-    made = np.log(2.0) / (radio.bandwidth_hz * np.log1p(joint.astype(np.float32)))
-    made[..., 0] = 0.0
-    return np.asarray(np.minimum(made, 1e3), dtype=np.float32)
+    seconds = np.log(2.0) / (radio.bandwidth_hz * np.log1p(joint.astype(np.float32)))
+    seconds[..., 0] = 0.0
+    return np.asarray(np.minimum(seconds, 1e3), dtype=np.float32)
 
 
 def class_times(
@@ -101,10 +101,10 @@ def _by_model(asked: Int, air: Single, of: Classes, rules: ServiceRules) -> Sing
         times[model, rows] = join(times[model, rows], air[:, user])
     times[models] = 0.0  # -1 landed there
     by_set = np.ascontiguousarray(times.transpose(2, 0, 1))
-    made = by_set[:, of.models_of[:, 0]]
+    seconds = by_set[:, of.models_of[:, 0]]
     for column in of.models_of.T[1:]:
-        join(made, by_set[:, column], out=made)
-    return np.asarray(made)
+        join(seconds, by_set[:, column], out=seconds)
+    return np.asarray(seconds)
 
 
 def _by_user(asked: Int, air: Single, of: Classes, kept: Bool, rules: ServiceRules) -> Single:
@@ -113,10 +113,10 @@ def _by_user(asked: Int, air: Single, of: Classes, kept: Bool, rules: ServiceRul
     join, classes = _join(rules), kept.shape[1]
     needs = np.vstack([of.members, np.zeros((1, classes), dtype=bool)])[asked] & ~kept
     needed, by_user = (np.ascontiguousarray(part.transpose(1, 2, 0)) for part in (needs, air))
-    made = np.zeros((sets, classes, samples), dtype=np.float32)
+    seconds = np.zeros((sets, classes, samples), dtype=np.float32)
     for user in range(users):
-        join(made, needed[user] * by_user[user, :, None], out=made)
-    return made
+        join(seconds, needed[user] * by_user[user, :, None], out=seconds)
+    return seconds
 
 
 def _join(rules: ServiceRules) -> np.ufunc:
@@ -126,23 +126,23 @@ def _join(rules: ServiceRules) -> np.ufunc:
 
 def _best_single(times: Single) -> Single:
     """Time of each set if its best node sends alone; sets along the first axis."""
-    made = times.copy()
+    best = times.copy()
     for held in range(1, len(times)):
         low = held & -held
         if held != low:
-            made[held] = np.minimum(times[low], made[held ^ low])
-    return made
+            best[held] = np.minimum(times[low], best[held ^ low])
+    return best
 
 
 def _padded_models(members: Bool) -> Int:
     """Models that need each class, padded with the number of models, (classes, most models)."""
     models, classes = members.shape
     most = int(members.sum(axis=0).max())
-    made = np.full((classes, most), models, dtype=np.int64)
+    models_of = np.full((classes, most), models, dtype=np.int64)
     for place in range(classes):
         having = np.flatnonzero(members[:, place])
-        made[place, : having.size] = having
-    return made
+        models_of[place, : having.size] = having
+    return models_of
 
 
 def expected_tables(air: Single, links: LinkConfig, migration: bool = True, parts: int = 1) -> Float:

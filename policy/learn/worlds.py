@@ -102,7 +102,7 @@ def draw_batches(rng: np.random.Generator, settings: int, worlds: int, split: Sp
         worlds: Worlds of each.
         split: Which seeds the worlds may have; the first `settings` x `worlds` of it are used.
     """
-    made = []
+    batches = []
     for place in range(settings):
         base = PRESETS["default"] if place % 6 == 3 else FINDINGS
         config = replace(base, num_slots=int(rng.choice([24, 24, 48])), num_users=int(rng.integers(4, 25)))
@@ -110,5 +110,5 @@ def draw_batches(rng: np.random.Generator, settings: int, worlds: int, split: Sp
         if place % 3:
             config = replace(config, requests=random_requests(rng), mobility=random_mobility(rng))
         seeds = [world_seed(split, place * worlds + i) for i in range(worlds)]
-        made.append(draw_batch(config, catalog, seeds))
-    return made
+        batches.append(draw_batch(config, catalog, seeds))
+    return batches

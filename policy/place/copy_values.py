@@ -98,30 +98,30 @@ def place_by_copy_values(
     best, rows = first.argmax(axis=0), np.arange(sizes.size)
     density = value / sizes
     density[best, rows] = first[best, rows] / sizes
-    made = fill_by_score(density, sizes_bytes, capacity_bytes, before, budget_bytes, floor=0.0)
-    room = capacity_bytes - made @ sizes
-    budget = budget_bytes - (made & ~before) @ sizes
-    _rescue(made, first, room, budget, before, sizes)
-    return made
+    holds = fill_by_score(density, sizes_bytes, capacity_bytes, before, budget_bytes, floor=0.0)
+    room = capacity_bytes - holds @ sizes
+    budget = budget_bytes - (holds & ~before) @ sizes
+    _rescue(holds, first, room, budget, before, sizes)
+    return holds
 
 
-def _take(made: Bool, room: Float, budget: Float, before: Bool, sizes: Float, node: int, block: int) -> bool:
+def _take(holds: Bool, room: Float, budget: Float, before: Bool, sizes: Float, node: int, block: int) -> bool:
     """Add a copy if it fits; tells whether it did."""
     size = sizes[block]
     price = 0.0 if before[node, block] else size
-    if made[node, block] or size > room[node] or price > budget[node]:
+    if holds[node, block] or size > room[node] or price > budget[node]:
         return False
-    made[node, block] = True
+    holds[node, block] = True
     room[node] -= size
     budget[node] -= price
     return True
 
 
-def _rescue(made: Bool, first: Float, room: Float, budget: Float, before: Bool, sizes: Float) -> None:
+def _rescue(holds: Bool, first: Float, room: Float, budget: Float, before: Bool, sizes: Float) -> None:
     """Blocks whose best node was full go to the best node that still has room, most saved per byte first."""
     gain = first.max(axis=0) / sizes
-    lost = np.flatnonzero(~made.any(axis=0) & (gain > 0))
+    lost = np.flatnonzero(~holds.any(axis=0) & (gain > 0))
     for block in lost[np.argsort(-gain[lost], kind="stable")].tolist():
         for node in np.argsort(-first[:, block], kind="stable").tolist():
-            if first[node, block] <= 0 or _take(made, room, budget, before, sizes, node, block):
+            if first[node, block] <= 0 or _take(holds, room, budget, before, sizes, node, block):
                 break

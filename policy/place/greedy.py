@@ -40,7 +40,7 @@ def fill_by_score(
     _refuse_nan(scores, "score of node {}, block {}")
     ranks = np.argsort(-scores, axis=1, kind="stable")
     sizes = np.asarray(sizes_bytes, dtype=np.float64).tolist()
-    made = np.zeros((nodes, blocks), dtype=bool)
+    holds = np.zeros((nodes, blocks), dtype=bool)
     for node in range(nodes):
         room, budget = float(capacity_bytes[node]), float(budget_bytes)
         kept = before[node] if before is not None else None
@@ -55,8 +55,8 @@ def fill_by_score(
                 room -= size
                 budget -= price
                 taken.append(block)
-        made[node, taken] = True
-    return made
+        holds[node, taken] = True
+    return holds
 
 
 def _refuse_nan(values: Float, what: str) -> None:
@@ -165,8 +165,8 @@ def _best_step(row: list[float], held: int, shut: int, size: float, moves: Moves
 
 def _full(size: float, prices: list[float], room: list[float], budget: list[float]) -> int:
     """Nodes that cannot take a block, as an integer."""
-    made = 0
+    masks = 0
     for node, price in enumerate(prices):
         if size > room[node] or price > budget[node]:
-            made |= 1 << node
-    return made
+            masks |= 1 << node
+    return masks

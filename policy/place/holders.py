@@ -58,11 +58,11 @@ def greedy_holders(
     search, wanted = search or Search(), problem.wanted
     if alone is None:
         alone = link_rates(problem.delay, problem.slot, problem.needs.shape[0], problem.num_nodes)
-    made = problem.cached.copy()
+    holders = problem.cached.copy()
     for part in _parts(wanted.size, CHUNK):
         blocks = wanted[part]
-        made[:, blocks] = _grow(problem, blocks, alone, hop_weight, search).T
-    return made
+        holders[:, blocks] = _grow(problem, blocks, alone, hop_weight, search).T
+    return holders
 
 
 def _grow(problem: SlotProblem, blocks: Int, alone: Float, hop_weight: float, search: Search) -> Bool:
@@ -99,10 +99,10 @@ def _air(bits: Float, rates: Float) -> Float:
 
 def _fittest(links: Float, users: Bool) -> Int:
     """Node that the worst-off user of each block hears best, (blocks,)."""
-    made = np.zeros(users.shape[0], dtype=np.int64)
+    fittest = np.zeros(users.shape[0], dtype=np.int64)
     for row, group in enumerate(users):
-        made[row] = int(links[group].min(axis=0).argmax())
-    return made
+        fittest[row] = int(links[group].min(axis=0).argmax())
+    return fittest
 
 
 def _next_node(links: Float, users: Bool, holders: Bool, rules: ServiceRules) -> Int:
@@ -119,13 +119,13 @@ def _rates(problem: SlotProblem, holders: Bool, users: Bool) -> Float:
     delay, slot = problem.delay, problem.slot
     if problem.rules.comp:
         return checked_rates(delay, slot, holders, users)
-    made = np.zeros(holders.shape[0])
+    rates = np.zeros(holders.shape[0])
     for node in range(holders.shape[1]):
         has = np.flatnonzero(holders[:, node])
         alone = np.zeros((has.size, holders.shape[1]), dtype=bool)
         alone[:, node] = True
-        made[has] = np.maximum(made[has], checked_rates(delay, slot, alone, users[has]))
-    return made
+        rates[has] = np.maximum(rates[has], checked_rates(delay, slot, alone, users[has]))
+    return rates
 
 
 def _parts(count: int, size: int) -> Iterator[slice]:

@@ -73,10 +73,10 @@ def near_scores(demand: SlotDemand, blocks: int) -> Float:
     """
     nodes = demand.links.shape[1]
     best = np.argsort(-demand.links, axis=1)[:, :3]
-    made = np.zeros((nodes, blocks))
+    scores = np.zeros((nodes, blocks))
     for place in range(best.shape[1]):
-        np.add.at(made, (best[demand.user, place], demand.block), 0.5**place)
-    return made
+        np.add.at(scores, (best[demand.user, place], demand.block), 0.5**place)
+    return scores
 
 
 def local_table(scenario: Scenario, demand: SlotDemand, candidates: Int, migration: bool = True) -> Float:
@@ -147,14 +147,14 @@ def greedy_local(
     heapq.heapify(heap)
     masks = np.zeros(sizes.size, dtype=np.int64)
     room, budget = np.array(capacity_bytes, dtype=np.float64), np.full(before.shape[0], budget_bytes)
-    made = np.zeros_like(before)
+    holds = np.zeros_like(before)
     while heap:
         value, block, place = heapq.heappop(heap)
         node = int(candidates[block, place])
         price = 0.0 if before[node, block] else sizes[block]
         if -value != density[block, place] or sizes[block] > room[node] or price > budget[node]:
             continue
-        made[node, block] = True
+        holds[node, block] = True
         masks[block] |= ones[place]
         room[node] -= sizes[block]
         budget[node] -= price
@@ -162,4 +162,4 @@ def greedy_local(
         density[block] = (row[masks[block]] - row[masks[block] | ones]) / sizes[block]
         for other in np.flatnonzero((density[block] > 0) & ((masks[block] & ones) == 0)).tolist():
             heapq.heappush(heap, (-density[block, other], block, other))
-    return made
+    return holds

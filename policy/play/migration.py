@@ -84,18 +84,18 @@ def _serve_many(world: World, problem: SlotProblem) -> SlotOutcome:
 
 def _fetch_s(work: dict[int, Parcel], blocks: int) -> Float:
     """Time of all copies of each block one after another, (blocks,), s."""
-    made = np.zeros(blocks)
+    seconds = np.zeros(blocks)
     for block, item in work.items():
         cloud = 0.0 if item.cached else item.cloud_s - item.hop_s
-        made[block] = cloud + item.hop_s * len(item.missing)
-    return made
+        seconds[block] = cloud + item.hop_s * len(item.missing)
+    return seconds
 
 
 def _air_s(work: dict[int, Parcel], blocks: int) -> Float:
-    made = np.zeros(blocks)
+    seconds = np.zeros(blocks)
     for block, item in work.items():
-        made[block] = item.air_s
-    return made
+        seconds[block] = item.air_s
+    return seconds
 
 
 def serve_with(

@@ -68,10 +68,10 @@ class History:
 
     def recast(self, scenario: Scenario) -> "History":
         """The same past with another catalog of the same models."""
-        made = _RECAST.setdefault(self._world, {})
-        if id(scenario) not in made:
-            made[id(scenario)] = replace(self._world, scenario=scenario, _tables={})
-        return History(made[id(scenario)], self.num_slots, self._rules)
+        recasts = _RECAST.setdefault(self._world, {})
+        if id(scenario) not in recasts:
+            recasts[id(scenario)] = replace(self._world, scenario=scenario, _tables={})
+        return History(recasts[id(scenario)], self.num_slots, self._rules)
 
     def _past(self, slot: int) -> int:
         if not 0 <= slot < self.num_slots:

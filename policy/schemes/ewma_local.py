@@ -107,12 +107,12 @@ def imagined_demand(scenario: Scenario) -> tuple[SlotDemand, ...]:
     snr = link_snr(grid_nodes(config.num_nodes, config.area_m), places, config.radio)
     coherent = config.radio.combining == "coherent"
     radio = ProxyDelay(snr=snr, bandwidth_hz=config.radio.bandwidth_hz, coherent=coherent)
-    made = []
+    demands = []
     for slot in range(shape[0]):
         needs = catalog.members[np.maximum(asked[slot], 0)] & (asked[slot] >= 0)[:, None]
         links = link_rates(radio, slot, config.num_users, config.num_nodes)
-        made.append(slot_demand(needs, links, fit_exponent(radio, slot, links)))
-    return tuple(made)
+        demands.append(slot_demand(needs, links, fit_exponent(radio, slot, links)))
+    return tuple(demands)
 
 
 ENTRY = SchemeEntry(

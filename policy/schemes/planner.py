@@ -61,15 +61,15 @@ class FittedPlanner:
         count, users = self._samples, fit.ask.size
         last = np.broadcast_to(fit.last, (count, *fit.last.shape))
         ahead = _spread(count, self._horizon)
-        made = np.full((count, users), -1, dtype=np.int64)
+        requests = np.full((count, users), -1, dtype=np.int64)
         for step in range(self._horizon):
             chances = fit.chances(np.broadcast_to(cells[step], (count, users)), last)
             upto = (fit.ask[:, None] * chances).cumsum(axis=-1)
             drawn = (upto < self._even_draws(count, users)[..., None]).sum(axis=-1)
             asked = np.where(drawn < fit.families.size, drawn, -1)
-            made = np.where((ahead == step)[:, None], asked, made)
+            requests = np.where((ahead == step)[:, None], asked, requests)
             last = push(last, asked)
-        return made, ahead
+        return requests, ahead
 
     def _even_draws(self, count: int, users: int) -> Float:
         """A number of each of `count` equal parts of [0, 1) for every user, shuffled, (count, users)."""

@@ -65,7 +65,7 @@ def price_placement(
     bought = _fit(table_s, costs.argmin(axis=1), sizes_bytes, capacity_bytes, kept, budget_bytes)
     filled = _top_up(table_s, bought, sizes_bytes, capacity_bytes, kept, budget_bytes)
     plain = greedy_placement(table_s, sizes_bytes, capacity_bytes, kept, budget_bytes)
-    worth = [float(table_s[rows, to_masks(made)].sum()) for made in (filled, plain)]
+    worth = [float(table_s[rows, to_masks(placement)].sum()) for placement in (filled, plain)]
     return filled if worth[0] < worth[1] else plain
 
 

@@ -47,7 +47,7 @@ def read_settings(text: str, entry: SchemeEntry) -> dict[str, float]:
         SchemeError: If that is not what the text says, the scheme has no such setting, or it is out of range.
     """
     known = settings_of(entry)
-    made = {}
+    settings = {}
     for item in text.split(";"):
         key, _, number = (part.strip() for part in item.partition("="))
         try:
@@ -56,8 +56,8 @@ def read_settings(text: str, entry: SchemeEntry) -> dict[str, float]:
             raise SchemeError(f"expected settings such as weight=0.2, got {item!r}") from None
         if key not in known:
             raise SchemeError(f"{entry.name} has settings {', '.join(known) or 'none'}, got {key!r}")
-        made[key] = _checked(entry.name, key, value)
-    return made
+        settings[key] = _checked(entry.name, key, value)
+    return settings
 
 
 def _checked(scheme: str, key: str, value: float) -> float:

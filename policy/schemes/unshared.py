@@ -13,7 +13,7 @@ def copies_of(catalog: BlockCatalog) -> tuple[BlockCatalog, Int]:
     """The same models with blocks of their own, and the block that each copy is of, (copies,)."""
     model, block = np.nonzero(catalog.members)
     members = np.arange(catalog.num_models)[:, None] == model
-    made = BlockCatalog(
+    copies = BlockCatalog(
         sizes_bytes=catalog.sizes_bytes[block],
         members=members,
         model_names=catalog.model_names,
@@ -21,7 +21,7 @@ def copies_of(catalog: BlockCatalog) -> tuple[BlockCatalog, Int]:
             f"{catalog.model_names[m]}/{catalog.block_names[b]}" for m, b in zip(model, block, strict=True)
         ),
     )
-    return made, block.astype(np.int64)
+    return copies, block.astype(np.int64)
 
 
 class Unshared:

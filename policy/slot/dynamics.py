@@ -170,7 +170,7 @@ def _sends(problem: SlotProblem, holders: Bool, wanted: Int) -> dict[int, list[S
     """Who sends each block to whom and for how long, under the rules; all rates in one batch."""
     block, sender, user = _candidates(problem.needs, holders, wanted, problem.rules)
     rates = checked_rates(problem.delay, problem.slot, sender, user)
-    made: dict[int, list[Send]] = {int(b): [] for b in wanted}
+    sends: dict[int, list[Send]] = {int(b): [] for b in wanted}
     best: dict[tuple[int, bytes], int] = {}
     for row, b in enumerate(block.tolist()):  # of the candidates for the same block and users, the fastest
         key = (b, user[row].tobytes())
@@ -179,14 +179,14 @@ def _sends(problem: SlotProblem, holders: Bool, wanted: Int) -> dict[int, list[S
     for (b, _), row in best.items():
         if rates[row] <= 0:
             raise PlacementError(f"nobody can send block {b} to users {np.flatnonzero(user[row]).tolist()}")
-        made[b].append(
+        sends[b].append(
             Send(
                 holders=tuple(np.flatnonzero(sender[row]).tolist()),
                 users=tuple(np.flatnonzero(user[row]).tolist()),
                 seconds=8.0 * float(problem.sizes_bytes[b]) / float(rates[row]),
             )
         )
-    return made
+    return sends
 
 
 def _candidates(needs: Bool, holders: Bool, wanted: Int, rules: ServiceRules) -> tuple[Int, Bool, Bool]:

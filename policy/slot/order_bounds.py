@@ -156,6 +156,6 @@ def _cut(needs: Bool, time: Float, gain: Float) -> Bool:
     left.data = np.where(left.data > 0, left.data, 0)
     left.eliminate_zeros()
     reached = breadth_first_order(left, source, directed=True, return_predecessors=False)
-    made = np.zeros(size, dtype=bool)
-    made[reached] = True
-    return np.asarray(made[:groups])
+    chosen = np.zeros(size, dtype=bool)
+    chosen[reached] = True
+    return np.asarray(chosen[:groups])

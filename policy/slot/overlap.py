@@ -62,7 +62,7 @@ def parcels(problem: SlotProblem, holders: Bool, air_s: Float) -> dict[int, Parc
 def ready_times(order: Sequence[int], work: dict[int, Parcel], nodes: int) -> list[float]:
     """When all holders of each block have it, in the order of fetching; as `timeline.schedule`."""
     free = [0.0] * nodes
-    made = []
+    ready_at = []
     for block in order:
         item = work[block]
         ready, start, missing = 0.0, 0.0, item.missing
@@ -74,33 +74,33 @@ def ready_times(order: Sequence[int], work: dict[int, Parcel], nodes: int) -> li
             begin = free[node] if free[node] > start else start
             free[node] = begin + item.hop_s
             ready = max(ready, free[node])
-        made.append(ready)
-    return made
+        ready_at.append(ready)
+    return ready_at
 
 
 def end_times(order: Sequence[int], work: dict[int, Parcel], nodes: int, timing: Timing) -> list[float]:
     """When each broadcast ends, in the order of sending."""
     ready = ready_times(order, work, nodes)
     band = max(ready, default=0.0) if timing == "sequential" else 0.0
-    made = []
+    ends = []
     for block, at in zip(order, ready, strict=True):
         band = (at if at > band else band) + work[block].air_s
-        made.append(band)
-    return made
+        ends.append(band)
+    return ends
 
 
 def dispatch(order: Sequence[int], work: dict[int, Parcel], nodes: int) -> list[int]:
     """The order, but with blocks that are not ready passed over by the next that is."""
     ready = dict(zip(order, ready_times(order, work, nodes), strict=True))
-    left, now, made = list(order), 0.0, []
+    left, now, dispatched = list(order), 0.0, []
     while left:
         block = next((b for b in left if ready[b] <= now), None)
         if block is None:
             block = min(left, key=ready.__getitem__)
         left.remove(block)
-        made.append(block)
+        dispatched.append(block)
         now = max(now, ready[block]) + work[block].air_s
-    return made
+    return dispatched
 
 
 def base_orders(needs: Bool, fetch_s: Float, air_s: Float, timing: Timing) -> list[list[int]]:
@@ -112,8 +112,8 @@ def base_orders(needs: Bool, fetch_s: Float, air_s: Float, timing: Timing) -> li
     if not fetch_s.any():
         return [by_air]
     by_all = best_order(needs, air_s + fetch_s, fetch_s).tolist()
-    made = [by_air, by_all, sorted(by_air, key=lambda block: fetch_s[block] > 0)]
-    return made if timing == "pipelined" else [*made, best_order(needs, air_s).tolist()]
+    orders = [by_air, by_all, sorted(by_air, key=lambda block: fetch_s[block] > 0)]
+    return orders if timing == "pipelined" else [*orders, best_order(needs, air_s).tolist()]
 
 
 def mean_delay_s(order: Sequence[int], ends: Sequence[float], needs: Bool) -> float:
@@ -136,7 +136,9 @@ def best_overlap(
     """
     tries = list(orders)
     if timing == "pipelined" and len(work) <= MAX_DISPATCH:
-        tries += [made for order in orders[:2] if (made := dispatch(order, work, nodes)) not in tries]
+        tries += [
+            dispatched for order in orders[:2] if (dispatched := dispatch(order, work, nodes)) not in tries
+        ]
     values = [mean_delay_s(order, end_times(order, work, nodes, timing), needs) for order in tries]
     best = int(np.argmin(values))
     return tries[best], values[best]
@@ -161,7 +163,7 @@ def queue_holders(problem: SlotProblem, order: Sequence[int], air_s: Float, hop_
     masks, links, timing = to_masks(problem.cached), problem.links, problem.timing
     nodes = int(air_s.shape[1]).bit_length() - 1
     members = [tuple(n for n in range(nodes) if held >> n & 1) for held in range(2**nodes)]
-    free, band, made = [0.0] * nodes, 0.0, masks.copy()
+    free, band, chosen = [0.0] * nodes, 0.0, masks.copy()
     for block in order:
         bits, held = 8.0 * float(problem.sizes_bytes[block]), int(masks[block])
         hop, cloud = bits / links.backhaul_bit_s, bits / links.cloud_bit_s
@@ -175,10 +177,10 @@ def queue_holders(problem: SlotProblem, order: Sequence[int], air_s: Float, hop_
             value = wait + air[target] + hop_weight * hop * len(members[target & ~held])
             if value < least:
                 best, least, queue = target, value, after
-        made[block] = best
+        chosen[block] = best
         ready = max((queue[n] for n in members[best & ~held]), default=0.0)
         free, band = queue, max(band, ready) + air[best]
-    return made
+    return chosen
 
 
 def _arrival(

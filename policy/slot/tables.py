@@ -97,10 +97,10 @@ def _seconds_per_bit(delay: DelayModel, slot: int, groups: Bool, nodes: int, rul
         alone = np.zeros((users.size, groups.shape[1]), dtype=bool)
         alone[np.arange(users.size), users] = True
         single = _seconds_per_bit(delay, slot, alone, nodes, ServiceRules(comp=rules.comp))
-        made = np.zeros((groups.shape[0], 2**nodes))
+        seconds = np.zeros((groups.shape[0], 2**nodes))
         for row, user in enumerate(users):
-            made[groups[:, user]] += single[row]
-        return made
+            seconds[groups[:, user]] += single[row]
+        return seconds
     bits = mask_bits(nodes)
     sets = np.flatnonzero(bits.sum(axis=1) == 1) if not rules.comp else np.arange(1, 2**nodes)
     holders = np.tile(bits[sets], (groups.shape[0], 1))
@@ -108,12 +108,12 @@ def _seconds_per_bit(delay: DelayModel, slot: int, groups: Bool, nodes: int, rul
     rates = checked_rates(delay, slot, holders, receivers).reshape(groups.shape[0], sets.size)
     with np.errstate(divide="ignore"):
         times = 1.0 / rates
-    made = np.full((groups.shape[0], 2**nodes), np.inf)
-    made[:, sets] = times
+    seconds = np.full((groups.shape[0], 2**nodes), np.inf)
+    seconds[:, sets] = times
     if not rules.comp:
         for held in range(1, 2**nodes):
-            made[:, held] = times[:, np.flatnonzero(bits[held])].min(axis=1)
-    return made
+            seconds[:, held] = times[:, np.flatnonzero(bits[held])].min(axis=1)
+    return seconds
 
 
 def migration_table(

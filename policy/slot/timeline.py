@@ -105,30 +105,32 @@ def schedule(jobs: Sequence[Job], nodes: int, links: LinkConfig, timing: Timing)
 def _fetch(job: Job, free: list[float], links: LinkConfig, *, one_by_one: bool) -> list[Transfer]:
     """Transfers that give the block to all its holders; `free[n]` is when node n's incoming link is free."""
     missing = [n for n in job.holders if n not in job.cached]
-    made: list[Transfer] = []
+    transfers: list[Transfer] = []
     start = min(free, default=0.0)
     if not job.cached:  # the first copy comes from the cloud, to the node that can take it first
         first = min(missing, key=lambda n: free[n])
         missing.remove(first)
         end = free[first] + job.size_bits / links.cloud_bit_s
-        made.append(Transfer(block=job.block, source=CLOUD, target=first, start_s=free[first], end_s=end))
+        transfers.append(
+            Transfer(block=job.block, source=CLOUD, target=first, start_s=free[first], end_s=end)
+        )
         free[first] = start = end
-    source = job.cached[0] if job.cached else made[0].target
+    source = job.cached[0] if job.cached else transfers[0].target
     for node in missing:
         begin = max(free[node], start) if one_by_one or not job.cached else free[node]
         end = begin + job.size_bits / links.backhaul_bit_s
-        made.append(Transfer(block=job.block, source=source, target=node, start_s=begin, end_s=end))
+        transfers.append(Transfer(block=job.block, source=source, target=node, start_s=begin, end_s=end))
         free[node] = end
         if one_by_one:
             start = end
-    return made
+    return transfers
 
 
-def _send(job: Job, start: float, made: list[Broadcast]) -> float:
+def _send(job: Job, start: float, broadcasts: list[Broadcast]) -> float:
     """Put the job's broadcasts on the band from `start` on; returns when the band is free again."""
     for send in job.sends:
         end = start + send.seconds
-        made.append(
+        broadcasts.append(
             Broadcast(block=job.block, holders=send.holders, users=send.users, start_s=start, end_s=end)
         )
         start = end

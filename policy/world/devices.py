@@ -24,15 +24,15 @@ def device_blocks(requests: Int, catalog: BlockCatalog, config: RequestConfig) -
     if not config.keep_downloads:
         return None
     slots, users = requests.shape
-    made = np.zeros((slots, users, catalog.num_blocks), dtype=bool)
+    kept = np.zeros((slots, users, catalog.num_blocks), dtype=bool)
     used = np.full((users, catalog.num_blocks), -1, dtype=np.int64)
     for slot in range(slots):
-        made[slot] = used >= 0
+        kept[slot] = used >= 0
         for user in np.flatnonzero(requests[slot] >= 0):
             used[user, catalog.members[requests[slot, user]]] = slot
             if math.isfinite(config.device_bytes):
                 used[user] = _evict(used[user], catalog.sizes_bytes, config.device_bytes)
-    return made
+    return kept
 
 
 def _evict(used: Int, sizes_bytes: Int, room_bytes: float) -> Int:

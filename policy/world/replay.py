@@ -175,20 +175,20 @@ def _seats(path: Path, rows: Sequence[Request], config: ScenarioConfig) -> dict[
             f"{path} names {len(users)} users and {len(cells)} cells, "
             f"the scenario has {config.num_users} users"
         )
-    made = {user: [seat] for seat, user in enumerate(users)}
+    seats = {user: [seat] for seat, user in enumerate(users)}
     for index, cell in enumerate(cells):
-        made[cell] = list(range(len(users) + index, config.num_users, len(cells)))
-    return made
+        seats[cell] = list(range(len(users) + index, config.num_users, len(cells)))
+    return seats
 
 
 def _walk(rng: np.random.Generator, config: ScenarioConfig, num_slots: int) -> Float:
     """Places of all users for as long as the file lasts, (slots, users, 2), m."""
     state = start_mobility(rng, config.num_users, config.area_m, config.mobility)
-    made = np.empty((num_slots, config.num_users, 2))
+    places = np.empty((num_slots, config.num_users, 2))
     for slot in range(num_slots):
         state = step_mobility(rng, state, config.slot_s, config.area_m, config.mobility)
-        made[slot] = state.xy
-    return made
+        places[slot] = state.xy
+    return places
 
 
 def _settle_cells(

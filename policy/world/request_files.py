@@ -93,15 +93,15 @@ def read_requests(path: Path, how: FileFormat | None = None, max_rows: int = MAX
     if not path.is_file():
         raise TraceError(f"no such trace file: {path}")
     how = how or FileFormat()
-    made: list[Request] = []
+    requests: list[Request] = []
     try:
         for number, row in enumerate(_rows(path, how), start=1):
             if number > max_rows:
                 raise TraceError(f"{path} has more than {max_rows:,} rows")
-            made.append(_request(path, number, row, how))
+            requests.append(_request(path, number, row, how))
     except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise TraceError(f"{path} cannot be read: {error}") from error
-    return made
+    return requests
 
 
 def _rows(path: Path, how: FileFormat) -> Iterator[dict[str, Any]]:
@@ -249,7 +249,7 @@ def _timestamp(moment: datetime) -> float:
 
 def counts(items: Iterable[str]) -> dict[str, int]:
     """How often each text occurs, most often first, first seen first among equals."""
-    made: dict[str, int] = {}
+    counted: dict[str, int] = {}
     for item in items:
-        made[item] = made.get(item, 0) + 1
-    return dict(sorted(made.items(), key=lambda pair: -pair[1]))
+        counted[item] = counted.get(item, 0) + 1
+    return dict(sorted(counted.items(), key=lambda pair: -pair[1]))

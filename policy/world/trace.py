@@ -70,11 +70,11 @@ class Trace:
     @property
     def digest(self) -> str:
         """SHA-256 over shapes and contents: equal traces, and only they, have equal digests."""
-        made = hashlib.sha256()
+        hasher = hashlib.sha256()
         for array in (self.node_xy, self.user_xy, self.requests):
-            made.update(f"{array.dtype.str}{array.shape}".encode())
-            made.update(np.ascontiguousarray(array).tobytes())
-        return made.hexdigest()
+            hasher.update(f"{array.dtype.str}{array.shape}".encode())
+            hasher.update(np.ascontiguousarray(array).tobytes())
+        return hasher.hexdigest()
 
     def cells(self) -> Int:
         """Nearest node of each user in each slot, (slots, users)."""

@@ -26,8 +26,8 @@ class FlatActor(nn.Module):
         """Scores, (samples, nodes, blocks), of features (samples, nodes, blocks, NUM_FEATURES)."""
         nodes = features.shape[1]
         others = (features.sum(dim=1, keepdim=True) - features) / max(nodes - 1, 1)
-        made: Tensor = self.score(torch.cat([features, others], dim=-1)).squeeze(-1)
-        return made
+        scores: Tensor = self.score(torch.cat([features, others], dim=-1)).squeeze(-1)
+        return scores
 
 
 class SemanticActor(nn.Module):
@@ -54,8 +54,8 @@ class SemanticActor(nn.Module):
         pair = torch.relu(pair + self.far(distance[..., None])[:, :, None])
         asked = self.ask(pair).squeeze(-1)  # (samples, from, to, blocks)
         holds = features[..., -2][:, :, None] * (1 - torch.eye(nodes))[:, :, None]
-        made: Tensor = own + (asked * holds).sum(dim=1) / max(nodes - 1, 1)
-        return made
+        scores: Tensor = own + (asked * holds).sum(dim=1) / max(nodes - 1, 1)
+        return scores
 
 
 def gumbel_like(scores: Tensor, generator: torch.Generator) -> Tensor:

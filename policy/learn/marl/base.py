@@ -109,8 +109,8 @@ class Learner(ABC):
 
     def scores(self, features: Tensor) -> Tensor:
         """Scores by which capacities are filled, (samples, nodes, blocks)."""
-        made: Tensor = self.actor(features, self.world_set.distance)
-        return made
+        scores: Tensor = self.actor(features, self.world_set.distance)
+        return scores
 
     def explore(self, features: Tensor) -> Tensor:
         """Placement with Gumbel noise on the scores, (samples, blocks)."""
@@ -142,13 +142,13 @@ class Learner(ABC):
 
     def state(self) -> Arrays:
         """Everything that training goes on from, but the world set and the config."""
-        made = {"generator": self.generator.get_state().numpy(), "env_steps": np.array(self.env_steps)}
-        made |= {f"memory.{key}": value for key, value in self.memory.state().items()}
+        arrays = {"generator": self.generator.get_state().numpy(), "env_steps": np.array(self.env_steps)}
+        arrays |= {f"memory.{key}": value for key, value in self.memory.state().items()}
         for name, module in self._parts(nn.Module):
-            made |= {f"{name}.{key}": value.numpy() for key, value in module.state_dict().items()}
+            arrays |= {f"{name}.{key}": value.numpy() for key, value in module.state_dict().items()}
         for name, optimizer in self._parts(torch.optim.Optimizer):
-            made |= {f"{name}.{key}": value for key, value in optimizer_state(optimizer).items()}
-        return made
+            arrays |= {f"{name}.{key}": value for key, value in optimizer_state(optimizer).items()}
+        return arrays
 
     def load(self, state: Arrays) -> None:
         """Inverse of `state`."""

@@ -31,8 +31,8 @@ class MonotoneMixer(nn.Module):
         """Mix values (..., agents) given a state (..., state features)."""
         weight = torch.abs(self.first(state)).view(*values.shape, HIDDEN)
         hidden = nn.functional.elu((values[..., None, :] @ weight)[..., 0, :] + self.bias(state))
-        made: Tensor = (hidden * torch.abs(self.second(state))).sum(dim=-1) + self.rest(state).squeeze(-1)
-        return made
+        value: Tensor = (hidden * torch.abs(self.second(state))).sum(dim=-1) + self.rest(state).squeeze(-1)
+        return value
 
 
 class BlockCritic(nn.Module):
@@ -86,5 +86,5 @@ class TeamCritic(nn.Module):
         """Cost of the slot, (samples,); a function of the state alone when made without actions."""
         inputs = features if actions is None else with_actions(features, actions)
         pooled = torch.relu(self.pair(inputs)).mean(dim=(1, 2))
-        made: Tensor = self.judge(pooled).squeeze(-1)
-        return made
+        value: Tensor = self.judge(pooled).squeeze(-1)
+        return value

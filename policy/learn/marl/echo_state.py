@@ -61,9 +61,9 @@ class EchoStateNetwork:
         """Reservoir states beside the inputs, (slots, worlds, blocks, units + inputs + 1)."""
         slots, worlds, _, blocks, _ = world_set.view.shape
         seen = world_set.view.permute(0, 1, 3, 2, 4).reshape(slots, worlds, blocks, -1)
-        state, made = torch.zeros((worlds, blocks, self._inner.shape[0])), []
+        state, states = torch.zeros((worlds, blocks, self._inner.shape[0])), []
         for now in seen:
             fresh = torch.tanh(now @ self._inputs + state @ self._inner)
             state = (1 - self._leak) * state + self._leak * fresh
-            made.append(torch.cat([state, now, torch.ones_like(now[..., :1])], dim=-1))
-        return torch.stack(made)
+            states.append(torch.cat([state, now, torch.ones_like(now[..., :1])], dim=-1))
+        return torch.stack(states)

@@ -84,13 +84,13 @@ class MaasnDa(Learner):
         """Cost of each block and the holders it belongs to, both (samples, blocks); some synthetic."""
         world_set = self.world_set
         goal = world_set.block_costs(slots.slot, slots.world, slots.before, slots.after)
-        made = round(self.synthetic_share * slots.slot.numel())
-        if self._echo_network is None or made == 0:
+        count = round(self.synthetic_share * slots.slot.numel())
+        if self._echo_network is None or count == 0:
             return goal, slots.after
         with torch.no_grad():
-            features = world_set.features(slots.slot[:made], slots.world[:made], slots.before[:made])
+            features = world_set.features(slots.slot[:count], slots.world[:count], slots.before[:count])
             other = self.explore(features)
-        predicted = self._echo_network.tables[slots.world[:made], slots.slot[:made]]
-        update = world_set.update_costs(slots.before[:made], other)
+        predicted = self._echo_network.tables[slots.world[:count], slots.slot[:count]]
+        update = world_set.update_costs(slots.before[:count], other)
         synthetic = predicted.gather(2, other[..., None])[..., 0] + update
-        return torch.cat([synthetic, goal[made:]]), torch.cat([other, slots.after[made:]])
+        return torch.cat([synthetic, goal[count:]]), torch.cat([other, slots.after[count:]])

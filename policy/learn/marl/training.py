@@ -74,19 +74,19 @@ class CurvePoint:
 @lru_cache(maxsize=2)
 def world_sets(scenario: str, training: int, validation: int) -> tuple[WorldSet, WorldSet, str, float]:
     """Training and validation worlds, a hash of all traces learnt from, and the CPU time it took, s."""
-    began, made = time.process_time(), load_scenario(scenario)
+    began, problem = time.process_time(), load_scenario(scenario)
     numbers = [world_seed("train", FIRST_TRAINING_WORLD + i) for i in range(training)]
-    train = make_world_set(made, numbers)
+    train = make_world_set(problem, numbers)
     spent = time.process_time() - began
     checks = [world_seed("validation", FIRST_VALIDATION_WORLD + i) for i in range(validation)]
-    return train, make_world_set(made, checks), _digest(made, numbers), spent
+    return train, make_world_set(problem, checks), _digest(problem, numbers), spent
 
 
 def _digest(scenario: Scenario, numbers: Sequence[int]) -> str:
-    made = hashlib.sha256()
+    hasher = hashlib.sha256()
     for number in numbers:
-        made.update(scenario.world(number).trace.digest.encode())
-    return made.hexdigest()
+        hasher.update(scenario.world(number).trace.digest.encode())
+    return hasher.hexdigest()
 
 
 class MarlTrainer:
@@ -180,14 +180,15 @@ class MarlTrainer:
         Raises:
             ValueError: If it was made with another config (more episodes or patience are taken) or worlds.
         """
-        made = load_checkpoint(path)
-        about = made.about
+        checkpoint = load_checkpoint(path)
+        about = checkpoint.about
         there = {**about.get("config", {}), "trace_hash": about.get("trace_hash")}
         wanted = asdict(self.config) | {"trace_hash": self.digest}
         check_resumable(path, there, wanted, {"episodes", "patience"})
-        self.learner.load(part_of(made.tensors, "learner."))
+        self.learner.load(part_of(checkpoint.tensors, "learner."))
         self._best_weights = {
-            name: torch.from_numpy(made.tensors[name].copy()) for name in self.learner.actor.state_dict()
+            name: torch.from_numpy(checkpoint.tensors[name].copy())
+            for name in self.learner.actor.state_dict()
         }
         self._episode, self._since = int(about["episode"]), int(about["since_best"])
         self._best, self._cpu_s = float(about["best_cost_s"]), float(about["cpu_s"])

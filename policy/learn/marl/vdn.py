@@ -33,15 +33,15 @@ class Utilities(nn.Module):
 
     def forward(self, features: Tensor, distance: Tensor) -> Tensor:
         """Saved seconds in units of the scale of the world set, (samples, nodes, blocks)."""
-        made: Tensor = self.saves(features, distance)
-        return made
+        saved: Tensor = self.saves(features, distance)
+        return saved
 
     def values(self, features: Tensor, distance: Tensor, actions: Tensor) -> Tensor:
         """Cost that each node expects of its own action, (samples, nodes)."""
         idle = self.idle(features.mean(dim=2)).squeeze(-1)
         blocks = features.shape[2]
-        made: Tensor = idle - (self(features, distance) * actions).sum(dim=-1) / blocks
-        return made
+        cost: Tensor = idle - (self(features, distance) * actions).sum(dim=-1) / blocks
+        return cost
 
 
 class Vdn(Learner):
@@ -64,8 +64,8 @@ class Vdn(Learner):
 
     def scores(self, features: Tensor) -> Tensor:
         """Savings a byte."""
-        made: Tensor = self.actor(features, self.world_set.distance) * self._relative
-        return made
+        scores: Tensor = self.actor(features, self.world_set.distance) * self._relative
+        return scores
 
     def explore(self, features: Tensor) -> Tensor:
         """Values have a scale of their own: noise in standard deviations of the scores."""

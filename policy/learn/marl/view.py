@@ -71,17 +71,17 @@ class View:
         ask = (self._asks + 1.4) / (self._slots + 2.0)
         chance = (self._statistics.mixture().whole * ask[:, :, None]).astype(np.float32)
         expected = self._by_cell(chance @ self._members[:-1], self._cells)
-        made = np.empty((*expected.shape, NUM_VIEW), dtype=np.float32)
+        features = np.empty((*expected.shape, NUM_VIEW), dtype=np.float32)
         for what, seen in (("expected", expected), ("last", self._last), ("slow", self._slow)):
-            made[..., VIEW[f"own_{what}"]] = seen[..., None]
-            made[..., VIEW[f"others_{what}"]] = (seen.sum(axis=1, keepdims=True) - seen)[..., None]
+            features[..., VIEW[f"own_{what}"]] = seen[..., None]
+            features[..., VIEW[f"others_{what}"]] = (seen.sum(axis=1, keepdims=True) - seen)[..., None]
         here = np.eye(self._nodes, dtype=np.float32)[self._cells].sum(axis=1)
-        made[..., VIEW["size"]] = self._size[:, None]
-        made[..., VIEW["degree"]] = self._degree[:, None]
-        made[..., VIEW["room"]] = self._room[:, None, None]
-        made[..., VIEW["users"]] = 2 * (here / self._users)[:, :, None, None]
-        made[..., VIEW["turn"]] = self._turn[..., None]
-        return made
+        features[..., VIEW["size"]] = self._size[:, None]
+        features[..., VIEW["degree"]] = self._degree[:, None]
+        features[..., VIEW["room"]] = self._room[:, None, None]
+        features[..., VIEW["users"]] = 2 * (here / self._users)[:, :, None, None]
+        features[..., VIEW["turn"]] = self._turn[..., None]
+        return features
 
     def _by_cell(self, per_user: Single, cells: Int) -> Single:
         """Sum over the users of each cell, (worlds, nodes, blocks)."""
@@ -100,11 +100,11 @@ def precompute(scenario: Scenario, requests: Int, cells: Int) -> Single:
     Returns:
         (slots, worlds, nodes, blocks, NUM_VIEW).
     """
-    view, made = View(scenario, requests.shape[0]), []
+    view, features = View(scenario, requests.shape[0]), []
     for slot in range(requests.shape[1]):
-        made.append(view.features())
+        features.append(view.features())
         view.observe(requests[:, slot], cells[:, slot])
-    return np.stack(made)
+    return np.stack(features)
 
 
 def node_distance(node_xy: Float, area_m: float) -> Single:
