@@ -65,9 +65,7 @@ class Scenario:
     def whole_models(self) -> "Scenario":
         """The same problem with each model as one block of its own; capacities in bytes stay."""
         config = replace(self.config, capacity_bytes=tuple(self.capacity_bytes.tolist()))
-        coarse = object.__new__(
-            Scenario
-        )  # a whole model may exceed every capacity: that is the scheme's fate
+        coarse = object.__new__(Scenario)  # not checked: a whole model may exceed every capacity
         object.__setattr__(coarse, "config", config)
         object.__setattr__(coarse, "catalog", self.catalog.whole_models())
         return coarse

@@ -119,10 +119,10 @@ class NrLink:
         return np.where(np.isposinf(ratio), np.inf, chosen * (1.0 - self.bler_target))
 
     def rate_bit_s(self, snr: ArrayLike, bandwidth_hz: float) -> FloatArray:
-        """Information bits a second in a channel: TS 38.306 section 4.1.2 with one layer, same shape as snr.
+        """Information bits per second in a channel: TS 38.306 section 4.1.2 with one layer; shape of snr.
 
-        Resource elements a second are 12 a block and 14 symbols (a normal cyclic prefix) a slot; what is left
-        between the blocks and the channel's edges is guard.
+        Resource elements: 12 per block and 14 symbols (a normal cyclic prefix) per slot; what is left between
+        the blocks and the channel's edges is guard.
         """
         slots_s = 1000.0 * self.subcarrier_hz / 15e3
         elements_s = num_resource_blocks(bandwidth_hz, self.subcarrier_hz) * 12 * 14 * slots_s
@@ -130,7 +130,7 @@ class NrLink:
 
 
 def rate_bit_s(config: RadioConfig, snr: ArrayLike) -> FloatArray:
-    """Bits a second at this SNR over the config's band, by the config's `link`: Shannon or an NR table.
+    """Bits per second at this SNR over the config's band, by the config's `link`: Shannon or an NR table.
 
     Args:
         config: Bandwidth and kind of link.

@@ -27,7 +27,7 @@ def evaluate(
         ),
     ] = DEFAULT_SCHEMES,
     worlds: Annotated[int, typer.Option(min=1, help="Worlds every scheme is played on.")] = 16,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds a world, for schemes that draw.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds per world, for schemes that draw.")] = 1,
     split: Annotated[
         Literal["train", "validation", "test"], typer.Option(help="Which worlds; test: final reports only.")
     ] = "validation",

@@ -71,7 +71,7 @@ def learned_entry(weights: Path | None) -> SchemeEntry:
 
 
 def play_part(part: Part) -> dict[str, Any]:
-    """Play all that is compared on one world; costs in seconds a slot."""
+    """Play all that is compared on one world; costs in seconds per slot."""
     scenario = scenario_of(part.scenario)
     world = scenario.world(part.world)
     weights = part.weights or (None,)

@@ -4,7 +4,7 @@ r"""Tune and train all learners with the same budget, over training seeds; see R
         --out demo/experiments/results/convergence.json
 
 Every baseline has three settings to choose from, each tried for `tuning-s`; the best one on validation worlds
-is trained from nothing for `training-s`, once a seed. Ablations of MAASN-DA get the same time, and no fewer
+is trained from nothing for `training-s`, once per seed. Ablations of MAASN-DA get the same time, and no fewer
 slots. Times are CPU seconds of a quiet core, turned into numbers of episodes (`setups.SPEEDS`), so that the
 same seed gives the same weights; the file has the CPU time that it really took. Augur trains as it always
 does. What is finished is found in the output file and skipped.
@@ -95,7 +95,7 @@ def _judge_worlds(scenario: Scenario) -> list[World]:
 
 
 def reference_costs() -> dict[str, float]:
-    """What schemes that learn nothing cost on the validation worlds, s a slot."""
+    """What schemes that learn nothing cost on the validation worlds, s per slot."""
     by_scheme, worlds = {}, _judge_worlds(load_scenario("findings"))
     for name in REFERENCES:
         entry = find_scheme(name)
@@ -219,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def markdown(curves: dict[str, dict[str, list[dict[str, float]]]]) -> str:
     """Learners as a table: lowest cost on the validation worlds, mean and range over training seeds."""
     lines = [
-        "| learner | seeds | env steps | CPU s | at half the CPU time, s | lowest, s a slot | range |",
+        "| learner | seeds | env steps | CPU s | at half the CPU time, s | lowest, s per slot | range |",
         "|---|---|---|---|---|---|---|",
     ]
     order = sorted(curves, key=lambda name: np.mean([lowest(curve) for curve in curves[name].values()]))

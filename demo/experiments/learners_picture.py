@@ -62,7 +62,7 @@ def draw_convergence(results: Mapping[str, Any], path: Path) -> None:
             _draw_references(ax, results["references_s"])
             ax.set_xlabel(label)
             clean_axes(ax, "y")
-        row[0].set_ylabel("cost on validation worlds (s a slot)")
+        row[0].set_ylabel("cost on validation worlds (s per slot)")
         row[1].xaxis.set_major_formatter(_thousands)
         row[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=9)
     for ax in axes[0]:

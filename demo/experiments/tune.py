@@ -60,7 +60,7 @@ def settings_of(scheme: str) -> list[str]:
 
 
 def tune(scheme: str) -> dict[str, float]:
-    """Mean cost a slot of every setting, best first."""
+    """Mean cost per slot of every setting, best first."""
     names = settings_of(scheme)
     result = evaluate(
         load_scenario("findings"),

@@ -100,7 +100,7 @@ def _early(gain_s: Float) -> dict[str, float]:
 
 def markdown(rows: dict[str, Any]) -> str:
     """What `summary` made, as a table."""
-    lines = ["| policy | s a slot | below EWMA-greedy | 95 % interval | worlds |", "|---|---|---|---|---|"]
+    lines = ["| policy | s per slot | below EWMA-greedy | 95 % interval | worlds |", "|---|---|---|---|---|"]
     for name, row in rows.items():
         cells = [name, f"{row['cost_s']:.2f}", "", "", ""]
         if "below_ewma" in row:

@@ -112,7 +112,7 @@ def _train_other(request: TrainRequest) -> dict[str, Any]:
         lambda now: _tell(
             request,
             f"episode {now.episode}/{config.episodes}  {now.cpu_s:.0f} CPU s  "
-            f"validation {now.cost_s:.3f} s a slot",
+            f"validation {now.cost_s:.3f} s per slot",
         ),
     )
     return {**trainer.about(), "validation": min(point.cost_s for point in trainer.history)}
@@ -137,7 +137,7 @@ def _tell(request: TrainRequest, text: str) -> None:
 
 def training_table(scheme: str, runs: Sequence[Mapping[str, Any]]) -> Sheet:
     """One row a training seed; lower is better."""
-    unit = "validation loss" if scheme == OURS else "validation, s a slot"
+    unit = "validation loss" if scheme == OURS else "validation, s per slot"
     table = Sheet("#seed", f"#{unit}", "#CPU s", "weights", box=SIMPLE, pad_edge=False)
     for run in runs:
         table.row(run["seed"], f"{run['validation']:.4f}", f"{run['cpu_s']:.0f}", run["weights"])

@@ -28,7 +28,7 @@ def evaluation_table(result: Evaluation) -> Sheet:
     settings = result.settings
     title = (
         f"scenario {settings['scenario']['name']}, {settings['worlds']} {settings['split']} worlds, "
-        f"{settings['seeds']} seed(s); means a slot\n"
+        f"{settings['seeds']} seed(s); means per slot\n"
         "± half a 95 % interval; moved, cloud, cache updates: MB; ms to decide"
     )
     numbers = ("delay s", "±", "user s", "P95 s", "hits", "moved", "cloud", "upd.", "ms")
@@ -79,7 +79,7 @@ def print_evaluation(result: Evaluation) -> None:
 def markdown_table(result: Evaluation) -> str:
     """The ladder as a Markdown table."""
     lines = [
-        "| scheme | s a slot | 95 % interval | IQM | user mean s | P95 s | hits | decide ms |",
+        "| scheme | s per slot | 95 % interval | IQM | user mean s | P95 s | hits | decide ms |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in ladder_order(result):
@@ -96,7 +96,7 @@ def markdown_table(result: Evaluation) -> str:
 def markdown_rungs(result: Evaluation, rungs: Mapping[str, str]) -> str:
     """Single steps from the first scheme to the bounds: what each adds, and what it gains, as Markdown."""
     lines = [
-        "| step | scheme | s a slot | less than the step before | 95 % interval |",
+        "| step | scheme | s per slot | less than the step before | 95 % interval |",
         "|---|---|---|---|---|",
     ]
     before = None
@@ -117,7 +117,7 @@ def markdown_capacities(sweep: Mapping[float, Evaluation]) -> str:
     """Cost of each scheme over the room of a node, as Markdown."""
     names = ladder_order(next(iter(sweep.values())))
     head = " | ".join(f"{share:.0%}" for share in sweep)
-    lines = [f"| scheme, s a slot, by room of a node | {head} |", "|---" * (len(sweep) + 1) + "|"]
+    lines = [f"| scheme, s per slot, by room of a node | {head} |", "|---" * (len(sweep) + 1) + "|"]
     for name in names:
         cells = " | ".join(f"{result.schemes[name].mean_delay_s:.2f}" for result in sweep.values())
         lines.append(f"| {name} | {cells} |")

@@ -31,7 +31,7 @@ def bounds_of(result: Evaluation) -> dict[str, float]:
 
 
 def ladder_rows(result: Evaluation) -> list[dict[str, object]]:
-    """What the picture shows: on all worlds, and on those of the bounds; s a slot."""
+    """What the picture shows: on all worlds, and on those of the bounds; s per slot."""
     worlds, bounded = result.settings["worlds"], result.bounds["worlds"]
     rows: list[dict[str, object]] = []
     for name in ladder_order(result):
@@ -75,7 +75,7 @@ def _draw_bound_worlds(ax: Any, result: Evaluation, names: list[str], size: floa
     there = [result.on_bound_worlds[name] for name in names]
     ax.scatter(there, range(len(names)), c=[COLOURS[_kind(name)] for name in names], s=14, marker="D")
     ax.set_title(f"the first {result.bounds['worlds']} worlds, and their bounds", fontsize=size)
-    ax.set_xlabel("delay a slot (s)")
+    ax.set_xlabel("delay per slot (s)")
     clean_axes(ax, "both")
 
 
@@ -95,7 +95,7 @@ def _draw_all_worlds(ax: Any, result: Evaluation, names: list[str], size: float)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.margins(x=0.12)
-    ax.set_xlabel("delay a slot, updates included (s); whiskers: 95 % of the mean")
+    ax.set_xlabel("delay per slot, updates included (s); whiskers: 95 % of the mean")
     ax.set_title(_title(result.settings), fontsize=size)
     clean_axes(ax, "both")
 
@@ -113,7 +113,7 @@ def _kind(name: str) -> str:
 
 
 def capacity_rows(sweep: Mapping[float, Evaluation]) -> list[dict[str, object]]:
-    """What the sweep shows, s a slot."""
+    """What the sweep shows, s per slot."""
     return [
         {
             "scheme": name,
@@ -143,7 +143,7 @@ def draw_capacities(sweep: Mapping[float, Evaluation], path: Path) -> None:
             ax.vlines(shares, low, high, color=line.get_color(), lw=1)
         first = next(iter(sweep.values())).settings
         ax.set_xlabel("room of a node (% of the catalog's deduplicated bytes)")
-        ax.set_ylabel("delay a slot, updates included (s)")
+        ax.set_ylabel("delay per slot, updates included (s)")
         ax.set_ylim(bottom=0)
         text = f"{first['scenario']['name']}: {first['worlds']} {first['split']} worlds, the same for all"
         ax.set_title(text, fontsize=size)

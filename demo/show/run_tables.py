@@ -19,7 +19,7 @@ def print_report(report: RunReport, folder: Path) -> None:
 
 
 def models_table(report: RunReport) -> Sheet:
-    """One row a model: size, score on held-out rows, and the score of always saying the commonest answer."""
+    """One row per model: size, score on held-out rows, and that of always saying the commonest answer."""
     table = Sheet("model", "kind", "#MB", "#score", "#chance", box=None)
     for row in report.zoo:
         shares = ("" if share is None else f"{share:.1%}" for share in (row.value, row.majority))

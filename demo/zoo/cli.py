@@ -34,7 +34,7 @@ def zoo(
 
 
 def zoo_table(models: list[ZooModel]) -> Sheet:
-    """One row a model, 80 columns wide."""
+    """One row per model, 80 columns wide."""
     style: dict[str, Any] = {
         "box": None,
         "pad_edge": False,

@@ -54,7 +54,7 @@ def fill_scores(
 def greedy_masks(
     tables_s: Tensor, sizes_bytes: Tensor, capacity_bytes: Tensor, start: Tensor | None = None
 ) -> Tensor:
-    """Add the (node, block) pair that saves most seconds a byte until nothing fits or helps, per world.
+    """Add the (node, block) pair that saves most seconds per byte until nothing fits or helps, per world.
 
     Args:
         tables_s: Cost of each block under each set of holders, (worlds, blocks, 2^nodes), s.
@@ -95,7 +95,7 @@ def greedy_masks(
 
 
 def drop_to_fit(tables_s: Tensor, masks: Tensor, sizes_bytes: Tensor, capacity_bytes: Tensor) -> Tensor:
-    """Take copies off nodes that hold too much, least loss a byte first, until all fit, per world.
+    """Take copies off nodes that hold too much, least loss per byte first, until all fit, per world.
 
     Args:
         tables_s: Cost of each block under each set of holders, (worlds, blocks, 2^nodes), s.

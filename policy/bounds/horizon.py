@@ -23,9 +23,9 @@ class HorizonBracket:
     """Cost of the best placements in hindsight, per world, mean over slots."""
 
     lower_s: Float
-    """No policy costs less, (worlds,), s a slot."""
+    """No policy costs less, (worlds,), s per slot."""
     upper_s: Float
-    """Cost of `masks`, (worlds,), s a slot."""
+    """Cost of `masks`, (worlds,), s per slot."""
     masks: Tensor
     """Placements that reach the upper bound, (worlds, slots, blocks)."""
 
@@ -116,7 +116,7 @@ def _charge(problem: _Horizon, prices: Tensor) -> Tensor:
 
 
 def _climb(problem: _Horizon, steps: int) -> tuple[Tensor, Tensor]:
-    """Subgradient ascent on the prices, s a byte, (worlds, slots, nodes); returns the best and their bound.
+    """Subgradient ascent on the prices, s per byte, (worlds, slots, nodes); returns the best and their bound.
 
     Polyak's step aims at the cost of a real placement; it shortens when the bound stalls.
     """

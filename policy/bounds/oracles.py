@@ -36,7 +36,7 @@ def planner_costs(
         worlds: Worlds with their hidden states (drawn by `Scenario.world`), of one scenario.
         batch: The same worlds.
         rng: Draws the futures.
-        futures: Samples a slot.
+        futures: Samples per slot.
 
     Returns:
         (worlds, slots), s.
@@ -60,11 +60,11 @@ def unforeseen_bound(
         worlds: As for `planner_costs`.
         batch: The same worlds.
         rng: Draws the futures.
-        futures: Samples a slot.
+        futures: Samples per slot.
         steps: See `hindsight_bracket`.
 
     Returns:
-        (worlds,), s a slot; its mean over many worlds bounds a policy's mean.
+        (worlds,), s per slot; its mean over many worlds bounds a policy's mean.
     """
     tables_s = torch.stack(_expected_tables(worlds, batch, rng, futures), dim=1)
     return hindsight_bracket(replace(batch, tables_s=tables_s), steps).lower_s

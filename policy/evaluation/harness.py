@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchemeSummary:
-    """One scheme over all worlds and seeds. Bytes, times and messages are means a slot."""
+    """One scheme over all worlds and seeds. Bytes, times and messages are means per slot."""
 
     mean_delay_s: float
     """What the scenario minimises, mean over slots: delay as its `objective` counts it, plus updates, s."""
@@ -143,7 +143,7 @@ def evaluate(
         scenario: The problem, or the name or file of one.
         schemes: Names as `policy.schemes.find_scheme` takes them, or entries of one's own.
         worlds: How many worlds.
-        seeds: Seeds a world for schemes that draw; others are played once.
+        seeds: Seeds per world for schemes that draw; others are played once.
         split: Which worlds; `test` is for the final report.
         first_world: Number of the first world in the split.
         bound_worlds: Bounds are computed on so many of the worlds at most; 0: none.

@@ -29,7 +29,7 @@ BOUNDS = {
 }
 
 FUTURES = 64
-"""Futures the planner with true dynamics samples a slot."""
+"""Futures the planner with true dynamics samples per slot."""
 
 
 def bounds_for(scenario: Scenario) -> tuple[str, ...]:

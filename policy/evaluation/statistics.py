@@ -28,7 +28,7 @@ class Paired:
     worlds: int
     """Worlds compared."""
     seeds: int
-    """Seeds a world of the scheme that has more."""
+    """Seeds per world of the scheme that has more."""
 
 
 def iqm(values: Float) -> float:
@@ -67,7 +67,7 @@ def bootstrap(
     Args:
         rng: Source of every draw.
         worlds: Number of worlds.
-        seeds: Seeds a world.
+        seeds: Seeds per world.
         draws: Resamples.
         strata: Stratum of each world, (worlds,); None: one stratum.
     """

@@ -66,7 +66,7 @@ class Reasons:
     update_s: Float
     """Weighted time to change a set of nodes into another, a bit, (from, to)."""
     prices: Float
-    """Price of room at each node, s a byte, (nodes,)."""
+    """Price of room at each node, s per byte, (nodes,)."""
     before: Bool
     """Placement before, (nodes, blocks)."""
     holds: Bool
@@ -144,5 +144,5 @@ class Augur:
 
 
 def message_bytes(scenario: Scenario) -> int:
-    """Bytes a slot: every node reports its own users to every other node; the decision itself is not sent."""
+    """Bytes per slot: every node reports its own users to every other node; the decision is not sent."""
     return REPORT_BYTES * scenario.config.num_users * (scenario.config.num_nodes - 1)

@@ -70,7 +70,7 @@ def explain_world(world: World, augur: Augur, slot: int, left_out: int = 2) -> l
 
 
 def copy_reasons(scenario: Scenario, reasons: Reasons, left_out: int = 2) -> list[CopyReason]:
-    """All held copies and, for each node, the best ones left out, by seconds saved a byte."""
+    """All held copies and, for each node, the best ones left out, by seconds saved per byte."""
     sizes = scenario.catalog.sizes_bytes
     bits, rows = 8.0 * sizes, np.arange(sizes.size)
     masks, before = to_masks(reasons.holds), to_masks(reasons.before)

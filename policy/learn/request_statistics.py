@@ -4,7 +4,7 @@ Everything is per user and per model with the same formula for each, so numbers 
 free, and any renumbering of them renumbers the result. A leading axis of worlds lets training and deployment
 share the code.
 
-A small mixture model is fitted online, by one step of expectation maximisation a slot (Dempster, Laird and
+A small mixture model is fitted online, by one step of expectation maximisation per slot (Dempster, Laird and
 Rubin, 1977): a request stays in the family of the user's last model with chance `stay`, else goes
 anywhere; within either set a model is drawn in proportion to its popularity (Luce's choice axiom, fitted
 as by Hunter, 2004); a model asked for k requests ago is avoided or preferred by a factor. Beside it stand

@@ -42,7 +42,7 @@ def decode(
 
     Returns:
         Placement, (nodes, blocks), never worse than plain greedy; and the price of room at each node,
-        (nodes,), s a byte: what the least useful cached byte saves, 0 where there is room left for all.
+        (nodes,), s per byte: what the least useful cached byte saves, 0 where there is room left for all.
     """
     nodes, sizes = capacity_bytes.size, np.asarray(sizes_bytes, dtype=np.float64)
     masks = greedy_masks(table_s, sizes_bytes, capacity_bytes, before, budget_bytes, joint)
@@ -69,7 +69,7 @@ def room_prices(table_s: Float, sizes: Float, capacity_bytes: Float) -> Float:
         capacity_bytes: (nodes,).
 
     Returns:
-        (nodes,), s a byte; 0 where there is room left for all.
+        (nodes,), s per byte; 0 where there is room left for all.
     """
     bits, column = mask_bits(capacity_bytes.size).astype(np.float64), sizes[:, None]
     typical = float((table_s[:, 0] - table_s.min(axis=1)).sum() / sizes.sum())

@@ -74,7 +74,7 @@ def greedy_placement(
     budget_bytes: float = np.inf,
     joint: bool = False,
 ) -> Bool:
-    """Add the copies that save most seconds a byte until nothing fits or helps; see `greedy_masks`.
+    """Add the copies that save most seconds per byte until nothing fits or helps; see `greedy_masks`.
 
     Returns:
         Placement, (nodes, blocks).
@@ -91,7 +91,7 @@ def greedy_masks(
     budget_bytes: float = np.inf,
     joint: bool = False,
 ) -> Int:
-    """Add the copies that save most seconds a byte until nothing fits or helps.
+    """Add the copies that save most seconds per byte until nothing fits or helps.
 
     A heap holds the best step of each block alone. A step changes nothing for other blocks but room, which
     only shrinks, so an entry is at worst too high: it is looked at again when it comes up.
@@ -140,7 +140,7 @@ def greedy_masks(
 
 
 def _first_steps(table_s: Float, sizes: Float, steps: Int) -> tuple[list[tuple[float, int]], Moves]:
-    """Heap of each block's best step from no holder: (-seconds saved a byte, step x blocks + block)."""
+    """Heap of each block's best step from no holder: (-seconds saved per byte, step x blocks + block)."""
     copies = np.bitwise_count(steps).astype(np.int64)
     gain = (table_s[:, :1] - table_s[:, steps]) / (copies * sizes[:, None])
     best, most = steps[gain.argmax(axis=1)], gain.max(axis=1)
@@ -152,7 +152,7 @@ def _first_steps(table_s: Float, sizes: Float, steps: Int) -> tuple[list[tuple[f
 
 
 def _best_step(row: list[float], held: int, shut: int, size: float, moves: Moves) -> tuple[float, int]:
-    """Most seconds saved a byte by a step on nodes that are not shut, and that step; 0 if none helps."""
+    """Most seconds saved per byte by a step on nodes that are not shut, and that step; 0 if none helps."""
     most, best = 0.0, 0
     for step, count in moves:
         if step & shut:

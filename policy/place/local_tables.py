@@ -126,7 +126,7 @@ def greedy_local(
     before: Bool,
     budget_bytes: float = np.inf,
 ) -> Bool:
-    """As `policy.place.greedy.greedy_placement`, on local tables: most seconds saved a byte first.
+    """As `policy.place.greedy.greedy_placement`, on local tables: most seconds saved per byte first.
 
     Args:
         table_s: Cost of each block under each set of its candidates, (blocks, 2^width), s.

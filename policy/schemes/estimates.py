@@ -174,7 +174,7 @@ def settle(scenario: Scenario, wanted: Bool, before: Bool, scores: Float | None 
 
 
 def central_message_bytes(scenario: Scenario) -> int:
-    """Bytes a slot if one node decides for all: requests and places in, one bit a block and node out."""
+    """Bytes per slot if one node decides for all: requests and places in, one bit per block and node out."""
     others = scenario.config.num_nodes - 1
     reports = REQUEST_BYTES * scenario.config.num_users * others // scenario.config.num_nodes
     return reports + others * -(-scenario.catalog.num_blocks // 8)

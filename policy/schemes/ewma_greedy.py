@@ -1,4 +1,4 @@
-"""EWMA-greedy: add the copy that saves most delay a byte on an averaged delay table. Nothing is learned."""
+"""EWMA-greedy: add the copy that saves most delay per byte on an averaged delay table. Nothing is learned."""
 
 import numpy as np
 
@@ -40,5 +40,5 @@ class EwmaGreedy:
 ENTRY = SchemeEntry(
     name="ewma-greedy",
     start=EwmaGreedy,
-    paper="Ours: greedy by marginal delay a byte (cost-benefit submodular greedy) on averaged tables",
+    paper="Ours: greedy by marginal delay per byte (cost-benefit submodular greedy) on averaged tables",
 )

@@ -20,7 +20,7 @@ def clear_prices(table_s: Float, sizes_bytes: Int, capacity_bytes: Float, rounds
         rounds: Steps.
 
     Returns:
-        Prices, (nodes,), s a byte, >= 0; the ones with the highest dual value.
+        Prices, (nodes,), s per byte, >= 0; the ones with the highest dual value.
     """
     bits = mask_bits(capacity_bytes.size).astype(np.float64)
     sizes = sizes_bytes.astype(np.float64)
@@ -72,7 +72,7 @@ def price_placement(
 def _fit(
     table_s: Float, masks: Int, sizes_bytes: Int, capacity_bytes: Float, kept: Bool, budget_bytes: float
 ) -> Bool:
-    """Drop the copies that are worth least a byte until every node is within capacity and budget."""
+    """Drop the copies that are worth least per byte until every node is within capacity and budget."""
     nodes = capacity_bytes.size
     rows, ones = np.arange(masks.size), 1 << np.arange(nodes)
     without = masks[None, :] & ~ones[:, None]

@@ -1,4 +1,4 @@
-"""Random: each node caches blocks in a random order, drawn once a world, until it is full."""
+"""Random: each node caches blocks in a random order, drawn once per world, until it is full."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Who asks for what: one pure step a slot, so that a planner can sample the same futures as the trace."""
+"""Who asks for what: one pure step per slot, so that a planner can sample the same futures as the trace."""
 
 import math
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""How users move: one pure step a slot (Camp, Boleng and Davies, 2002)."""
+"""How users move: one pure step per slot (Camp, Boleng and Davies, 2002)."""
 
 import math
 from dataclasses import dataclass

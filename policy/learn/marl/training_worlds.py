@@ -65,7 +65,7 @@ class WorldSet:
 
 
 def make_world_set(scenario: Scenario, seeds: Sequence[int]) -> WorldSet:
-    """Draw worlds, one a seed, and precompute everything."""
+    """Draw worlds, one per seed, and precompute everything."""
     worlds = [scenario.world(seed) for seed in seeds]
     batch = batch_worlds(worlds)
     cells = np.stack([world.trace.cells() for world in worlds])

@@ -63,7 +63,7 @@ class Vdn(Learner):
         return SumMixer()
 
     def scores(self, features: Tensor) -> Tensor:
-        """Savings a byte."""
+        """Savings per byte."""
         scores: Tensor = self.actor(features, self.world_set.distance) * self._relative
         return scores
 
