@@ -97,14 +97,14 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any], path: str = "") -> list[str]:
     """Fields in which two trees of plain values differ, each with both values, such as `seeds (1, not 2)`."""
-    found = []
+    differing = []
     for key in dict.fromkeys((*there, *wanted)):
         old, new, name = there.get(key), wanted.get(key), f"{path}{key}"
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += differences(old, new, f"{name}.")
+            differing += differences(old, new, f"{name}.")
         elif old != new:
-            found.append(f"{name} ({_short(old)}, not {_short(new)})")
-    return found
+            differing.append(f"{name} ({_short(old)}, not {_short(new)})")
+    return differing
 
 
 def _short(value: object) -> str:

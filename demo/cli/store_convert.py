@@ -88,7 +88,7 @@ def _tell(report: "ConvertReport") -> None:
 
 
 def _gguf_file(path: Path) -> Path:
-    found = [path] if path.is_file() else sorted(path.glob("*.gguf"))
-    if len(found) != 1:
-        raise ValueError(f"expected one GGUF file in {path}, got {len(found)}")
-    return found[0]
+    files = [path] if path.is_file() else sorted(path.glob("*.gguf"))
+    if len(files) != 1:
+        raise ValueError(f"expected one GGUF file in {path}, got {len(files)}")
+    return files[0]

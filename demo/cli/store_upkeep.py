@@ -44,14 +44,14 @@ def remove(
 ) -> None:
     """Move a model into the trash; `restore` brings it back, `gc` frees its blocks some days later."""
     with existing(store) as opened:
-        row, found = opened.disk.model_row(name), opened.trash.dependents_of(name)
+        row, dependents = opened.disk.model_row(name), opened.trash.dependents_of(name)
         days = opened.trash.days
-        lines = [f"{human(row.raw_bytes)} in {row.num_files} files", *_dependent_lines(found)]
+        lines = [f"{human(row.raw_bytes)} in {row.num_files} files", *_dependent_lines(dependents)]
         lines.append(f"`restore` brings it back for {days:g} days" if days else "it cannot be brought back")
         if not dry_run:
             agree(f"remove {name}", lines, yes)
             opened.remove(name)
-    result = {"removed": name, "dry_run": dry_run, "trash_days": days, "dependents": asdict(found)}
+    result = {"removed": name, "dry_run": dry_run, "trash_days": days, "dependents": asdict(dependents)}
     if as_json:
         print_json(result)
     elif dry_run:
@@ -85,12 +85,12 @@ def trash(
     with existing(store) as opened:
         if days is not None:
             opened.trash.keep(days)
-        found, days = opened.trash.models(), opened.trash.days
+        models, days = opened.trash.models(), opened.trash.days
     if as_json:
-        print_json({"trash_days": days, "models": [asdict(item) for item in found]})
+        print_json({"trash_days": days, "models": [asdict(item) for item in models]})
         return
-    times = [(_day(item.removed_at), _day(item.expires_at)) for item in found]
-    rows = [(item.name, human(item.raw_bytes), *days) for item, days in zip(found, times, strict=True)]
+    times = [(_day(item.removed_at), _day(item.expires_at)) for item in models]
+    rows = [(item.name, human(item.raw_bytes), *days) for item, days in zip(models, times, strict=True)]
     table_of(("model", "#size", "#removed", "#kept until"), rows).print()
 
 
@@ -187,16 +187,16 @@ def evict(
 
 
 def _evicted_lines(opened: DiskBlockStore, name: str, others: Iterable[str]) -> list[str]:
-    found = opened.trash.dependents_of(name, besides=others)
-    return [name, *(f"  {line}" for line in _dependent_lines(found))]
+    dependents = opened.trash.dependents_of(name, besides=others)
+    return [name, *(f"  {line}" for line in _dependent_lines(dependents))]
 
 
-def _dependent_lines(found: Dependents) -> list[str]:
+def _dependent_lines(dependents: Dependents) -> list[str]:
     lines = []
-    if found.bound:
-        lines.append(f"have it as their base, adapters cannot be loaded without: {_some(found.bound)}")
-    if found.coded:
-        lines.append(f"stored against it, stay whole, may take more room: {_some(found.coded)}")
+    if dependents.bound:
+        lines.append(f"have it as their base, adapters cannot be loaded without: {_some(dependents.bound)}")
+    if dependents.coded:
+        lines.append(f"stored against it, stay whole, may take more room: {_some(dependents.coded)}")
     return lines
 
 

@@ -49,17 +49,17 @@ def correlations(scenario: Scenario, combining: Combining, rng: np.random.Genera
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and keep what was found."""
     out = out_option(__doc__, RESULTS / "proxy.json", argv)
-    found = {}
+    measured = {}
     for name in PRESETS:
         for combining in get_args(Combining):
             values = correlations(load_scenario(name), combining, np.random.default_rng(0))
-            found[f"{name}, {combining}"] = {
+            measured[f"{name}, {combining}"] = {
                 "mean": round(float(values.mean()), 4),
                 "lowest": round(float(values.min()), 4),
                 "slots": values.size,
             }
-            print(name, combining, found[f"{name}, {combining}"], flush=True)
-    write_json(out, found)
+            print(name, combining, measured[f"{name}, {combining}"], flush=True)
+    write_json(out, measured)
     return 0
 
 

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if small.world(seed).trace.digest != large.world(seed).trace.digest:
         raise ValueError("the two forms have other families of models, so other worlds: nothing to compare")
     draws = bootstrap(np.random.default_rng(0), WORLDS, 1)
-    found = {
+    outcomes = {
         "room_bytes": room,
         "worlds": WORLDS,
         "dedup_bytes": {name: catalog.dedup_bytes for name, catalog in forms.items()},
@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name in SCHEMES
         },
     }
-    write_json(out, found)
-    print(strict_json(found))
+    write_json(out, outcomes)
+    print(strict_json(outcomes))
     return 0
 
 

@@ -86,9 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         name: cost for name, cost in document.get("cost_s", {}).items() if made_by.get(name) == code[name]
     }
     for scheme in given.schemes or GRIDS:
-        found = tune(scheme)
-        known[scheme] = {name: round(cost, 3) for name, cost in found.items()}
-        best, worst = next(iter(found.items())), list(found.items())[-1]
+        ranking = tune(scheme)
+        known[scheme] = {name: round(cost, 3) for name, cost in ranking.items()}
+        best, worst = next(iter(ranking.items())), list(ranking.items())[-1]
         print(f"{best[0]:60} {best[1]:6.2f}   (worst {worst[1]:.2f})", flush=True)
     ordered = {scheme: known[scheme] for scheme in GRIDS if scheme in known}
     write_json(given.out, {"made_by": {scheme: code[scheme] for scheme in ordered}, "cost_s": ordered})

@@ -221,7 +221,7 @@ def compare(scenario: Scenario, seed: int, *, sdp: bool, best: bool = False) -> 
         started = time.process_time()
         result = solve_broadcast(*given, rng=np.random.default_rng(seed), **options)
         results[name] = (result, 1e3 * (time.process_time() - started))
-    rows = [_solver_row(name, *found, scenario) for name, found in results.items()]
+    rows = [_solver_row(name, *solved, scenario) for name, solved in results.items()]
     rows.append(_group_row(scenario))
     rows += [_baseline_row(name, scenario) for name in BASELINES]
     first = next(iter(results.values()))[0]
@@ -259,18 +259,18 @@ def _check_global(scenario: Scenario) -> None:
 def _solvers(scenario: Scenario, *, sdp: bool, best: bool) -> dict[str, dict[str, Any]]:
     robust = {"csi_error": scenario.csi_error}
     label = "robust " if scenario.csi_error is not None else ""
-    found: dict[str, dict[str, Any]] = {
+    results: dict[str, dict[str, Any]] = {
         f"{label}beam": robust,
         f"{label}rank 2": {**robust, "rank": 2},
         f"{label}full rank": {**robust, "rank": "full"},
     }
     if scenario.csi_error is not None:
-        found["beam, error ignored"] = {}
+        results["beam, error ignored"] = {}
     if best:
-        found[_BEST] = {"solver": "global"}
+        results[_BEST] = {"solver": "global"}
     if sdp:
-        found[f"{label}SDP + randomisation"] = {**robust, "solver": "sdp"}
-    return found
+        results[f"{label}SDP + randomisation"] = {**robust, "solver": "sdp"}
+    return results
 
 
 def _db(ratio: float) -> float:
@@ -338,14 +338,14 @@ def _group_row(scenario: Scenario) -> Row:
 def _baseline_row(name: str, scenario: Scenario) -> Row:
     started = time.process_time()
     given = (scenario.h, scenario.power_w, scenario.noise_w, scenario.holders, scenario.waiting)
-    found = solve_baseline(name, *given)
-    rate = found.rate_bit_s_hz
+    baseline = solve_baseline(name, *given)
+    rate = baseline.rate_bit_s_hz
     seconds = airtime_s(scenario.size_bytes, scenario.config.bandwidth_hz, 2.0**rate - 1.0)
     return Row(
         name=name,
         rate_bit_s_hz=rate,
         airtime_s=float(seconds),
-        snr_db=[_db(float(snr)) for snr in found.snr[scenario.waiting]],
+        snr_db=[_db(float(snr)) for snr in baseline.snr[scenario.waiting]],
         guaranteed_db=None,
         gap=None,
         status="baseline",

@@ -134,12 +134,12 @@ def _main() -> None:
     given, options, seed = pickle.loads(sys.stdin.buffer.read())
     started = time.process_time()
     try:
-        found: BroadcastResult | Exception = solve_broadcast(
+        answer: BroadcastResult | Exception = solve_broadcast(
             *given, **{**options, "rng": np.random.default_rng(seed)}
         )
     except Exception as error:  # told by the parent, of whatever kind it is
-        found = error
-    sys.stdout.buffer.write(pickle.dumps((found, 1e3 * (time.process_time() - started))))
+        answer = error
+    sys.stdout.buffer.write(pickle.dumps((answer, 1e3 * (time.process_time() - started))))
 
 
 if __name__ == "__main__":

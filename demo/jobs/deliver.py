@@ -56,7 +56,7 @@ def deliver(
     capacities = [int(size) for size in world.scenario.capacity_bytes]
     network = Network(cloud, folder, capacities, world.trace.num_users)
     check = _Check(cloud, zoo)
-    found: list[DeliveryReport] = []
+    deliveries: list[DeliveryReport] = []
     steps = play_scheme(
         config, world, config.emulated_scheme, RadioDelay(config.radio, world.trace, config.seed)
     )
@@ -67,7 +67,7 @@ def deliver(
         for user in np.flatnonzero(step.outcome.asked).tolist():
             name = offer.catalog.model_names[world.trace.requests[slot, user]]
             sha256_ok, equal, line = check(network.devices[user], name)
-            found.append(
+            deliveries.append(
                 DeliveryReport(
                     model=name,
                     user=user,
@@ -82,7 +82,7 @@ def deliver(
         progress(slot + 1, config.emulated_slots)
     if not keep_stores:
         shutil.rmtree(folder)
-    return found
+    return deliveries
 
 
 def _received_bytes(outcome: SlotOutcome, sizes_bytes: np.ndarray, num_users: int) -> np.ndarray:

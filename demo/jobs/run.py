@@ -112,14 +112,14 @@ def _settings(config: RunConfig, world: World) -> dict[str, Any]:
 
 
 def _catalog(cloud: DiskBlockStore) -> CatalogReport:
-    found = cloud.savings()
+    savings = cloud.savings()
     return CatalogReport(
-        models=found.models,
-        blocks=found.blocks,
-        raw_bytes=found.raw_bytes,
-        file_dedup_bytes=found.file_dedup_bytes,
-        block_dedup_bytes=found.block_dedup_bytes,
-        disk_bytes=found.disk_bytes,
+        models=savings.models,
+        blocks=savings.blocks,
+        raw_bytes=savings.raw_bytes,
+        file_dedup_bytes=savings.file_dedup_bytes,
+        block_dedup_bytes=savings.block_dedup_bytes,
+        disk_bytes=savings.disk_bytes,
     )
 
 

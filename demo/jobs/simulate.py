@@ -41,9 +41,9 @@ def simulate(config: RunConfig, world: World, name: str, folder: Path) -> Scheme
     for row in kept:
         return SchemeReport(**row)
     delay = RadioDelay(config.radio, world.trace, config.seed)
-    found = summarise(list(play_scheme(config, world, name, delay)), delay.worst_gap)
-    kept.append(asdict(found))
-    return found
+    report = summarise(list(play_scheme(config, world, name, delay)), delay.worst_gap)
+    kept.append(asdict(report))
+    return report
 
 
 def play_scheme(config: RunConfig, world: World, name: str, delay: RadioDelay) -> Iterator[Step]:

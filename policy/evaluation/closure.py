@@ -177,7 +177,7 @@ def _bound(path: Path, module: str) -> dict[str, tuple[str, str]]:
 
 @lru_cache(maxsize=4096)
 def _bound_in(path: Path, module: str, stamp: tuple[int, int]) -> dict[str, tuple[str, str]]:
-    found: dict[str, tuple[str, str]] = {}
+    bound: dict[str, tuple[str, str]] = {}
     for node in ast.walk(_tree(path, stamp)):
         if isinstance(node, ast.Import):
             pairs = [(f"import {alias.name}", (alias.name, "")) for alias in node.names]
@@ -187,10 +187,10 @@ def _bound_in(path: Path, module: str, stamp: tuple[int, int]) -> dict[str, tupl
         else:
             continue
         for name, pair in pairs:
-            known = found.setdefault(name, pair)
+            known = bound.setdefault(name, pair)
             if known != pair:
-                found[f"{name} {len(found)}"] = pair
-    return found
+                bound[f"{name} {len(bound)}"] = pair
+    return bound
 
 
 def _stamp(path: Path) -> tuple[int, int]:

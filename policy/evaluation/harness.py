@@ -193,7 +193,7 @@ def evaluate(
         if progress:
             progress(ready, len(ids))
     turns = {name: range(seeds if entry.random else 1) for name, entry in entries.items()}
-    found = {n: [[done[(n, w, s)] for s in turns[n]] for w in ids] for n in names}
+    episodes = {n: [[done[(n, w, s)] for s in turns[n]] for w in ids] for n in names}
     limits = {b: [done[(b, w, 0)].cost_s for w in ids[:bound_worlds]] for b in bounds}
     settings = {
         "scenario": problem.config.to_dict(),
@@ -213,11 +213,11 @@ def evaluate(
         "make_world_sha256": maker,
         "bootstrap_seed": boot_seed,
     }
-    return compare(found, limits, settings, np.random.default_rng(boot_seed))
+    return compare(episodes, limits, settings, np.random.default_rng(boot_seed))
 
 
 def compare(
-    found: Mapping[str, Sequence[Sequence[EpisodeResult]]],
+    episodes: Mapping[str, Sequence[Sequence[EpisodeResult]]],
     limits: Mapping[str, Sequence[float]],
     settings: Mapping[str, Any],
     rng: np.random.Generator,
@@ -225,12 +225,12 @@ def compare(
     """Statistics of finished episodes.
 
     Args:
-        found: Episodes of each scheme, (worlds, seeds).
+        episodes: Episodes of each scheme, (worlds, seeds).
         limits: Cost of each bound in the first worlds.
         settings: Goes into the result as it is.
         rng: Source of the bootstrap.
     """
-    costs = {name: np.array([[r.cost_s for r in row] for row in rows]) for name, rows in found.items()}
+    costs = {name: np.array([[r.cost_s for r in row] for row in rows]) for name, rows in episodes.items()}
     worlds = len(next(iter(costs.values())))
     draws = {count: bootstrap(rng, worlds, count) for count in sorted({c.shape[1] for c in costs.values()})}
     pairs = {
@@ -245,7 +245,7 @@ def compare(
         limits = {**limits, HINDSIGHT_UPPER: np.minimum(limits[HINDSIGHT_UPPER], played).tolist()}
     return Evaluation(
         settings=settings,
-        schemes={n: _summary(found[n], costs[n], draws[costs[n].shape[1]]) for n in costs},
+        schemes={n: _summary(episodes[n], costs[n], draws[costs[n].shape[1]]) for n in costs},
         paired=pairs,
         bounds={
             **{key: _mean_or_none(limits.get(name)) for name, key in BOUNDS.items()},

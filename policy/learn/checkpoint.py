@@ -35,7 +35,7 @@ class CheckpointError(PolicyError):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checkpoint:
-    """Named arrays and their story."""
+    """Named arrays, and where they come from."""
 
     tensors: Tensors
     """Weights by name, and the optimiser's state under `optimizer.`."""
@@ -111,7 +111,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (SafetensorError, ValueError, OSError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a checkpoint: {error}") from error
     if not isinstance(about, dict):
-        raise CheckpointError(f"{path.with_suffix('.json')} is not the story of a checkpoint")
+        raise CheckpointError(f"{path.with_suffix('.json')} does not say where a checkpoint comes from")
     refuse_diverged(tensors, path)
     return Checkpoint(tensors=tensors, about=about)
 

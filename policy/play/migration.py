@@ -61,9 +61,9 @@ def _search(world: World, problem: SlotProblem) -> tuple[Bool, Int]:
         seen = queue_holders(problem, orders[0], air)
         tries.append(from_masks(seen, problem.num_nodes))
         works.append(parcels(problem, tries[-1], air[blocks, seen]))
-    found = [best_overlap(orders, work, problem.num_nodes, needs, timing) for work in works]
-    best = int(np.argmin([value for _, value in found]))
-    return tries[best], np.array(found[best][0], dtype=np.int64)
+    candidates = [best_overlap(orders, work, problem.num_nodes, needs, timing) for work in works]
+    best = int(np.argmin([value for _, value in candidates]))
+    return tries[best], np.array(candidates[best][0], dtype=np.int64)
 
 
 def _serve_many(world: World, problem: SlotProblem) -> SlotOutcome:

@@ -13,8 +13,8 @@ _IN_FILE = re.compile(r"(?P<file>.+?\.py):(?P<attribute>[A-Za-z_]\w*)")
 
 def file_of(name: str) -> tuple[Path, str, str] | None:
     """File, attribute, and the rest of a name such as `./my_scheme.py:ENTRY+no-comp`; None for others."""
-    found = _IN_FILE.match(name)
-    return None if found is None else (Path(found["file"]), found["attribute"], name[found.end() :])
+    match = _IN_FILE.match(name)
+    return None if match is None else (Path(match["file"]), match["attribute"], name[match.end() :])
 
 
 def own_object(file: Path, attribute: str) -> object:

@@ -129,13 +129,13 @@ def lightest_set(groups: NeedGroups, seconds: Float) -> Bool:
     if whole < ratio:
         chosen, ratio = np.ones(groups.weight.size, dtype=bool), whole
     for _ in range(64):
-        found = _cut(blocks, time, groups.weight * ratio)
-        if not found.any():
+        lightest = _cut(blocks, time, groups.weight * ratio)
+        if not lightest.any():
             break
-        value = float(time[blocks[found].any(axis=0)].sum() / groups.weight[found].sum())
+        value = float(time[blocks[lightest].any(axis=0)].sum() / groups.weight[lightest].sum())
         if value >= ratio * (1 - 1e-7):
             break
-        chosen, ratio = found, value
+        chosen, ratio = lightest, value
     return np.asarray(chosen, dtype=bool)
 
 

@@ -46,8 +46,8 @@ class EchoStateNetwork:
         inner = x.T @ x + RIDGE * len(x) / 1e3 * torch.eye(x.shape[1])
         self._readout = torch.linalg.solve(inner, x.T @ y)
         held = range(cut, states.shape[1]) if cut < states.shape[1] else range(states.shape[1])
-        found, true = states[:, held] @ self._readout, goals[:, held]
-        gap = (found - true).square().mean()
+        predicted, true = states[:, held] @ self._readout, goals[:, held]
+        gap = (predicted - true).square().mean()
         self.explained = float(1 - gap / (true - true.mean(dim=(0, 1, 2))).square().mean())
         """Share of the variance of held-out tables that is predicted; 0 or less: useless."""
         self.tables = (states @ self._readout).clamp(min=0).transpose(0, 1) * self._sizes(world_set)
