@@ -96,7 +96,7 @@ def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     for name, tensor in sorted(tensors.items()):
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
             raise CheckpointError(
-                f"{name[:80]!r} is sparse, quantised or empty, which safetensors cannot hold"
+                f"{name[:80]!r} is sparse, quantised or without data, which safetensors cannot hold"
             )
         storage = tensor.untyped_storage()
         part = storage.nbytes() != tensor.numel() * tensor.element_size()
@@ -155,9 +155,11 @@ class _Conversion:
             weights = read_pickle(self.source / path)
             write_safetensors(weights.tensors, self.target / new)
         except CheckpointError as error:
-            if _LOADED.fullmatch(PurePosixPath(path).name):
-                raise
-            self.kept[path] = str(error).removeprefix(f"{PurePosixPath(path).name}: ")
+            name = PurePosixPath(path).name
+            reason = str(error).removeprefix(f"{name}: ")
+            if _LOADED.fullmatch(name):
+                raise type(error)(f"{path}: {reason}") from error
+            self.kept[path] = reason
             (self.target / new).unlink(missing_ok=True)
             return False
         self.converted[path] = new

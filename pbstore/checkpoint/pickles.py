@@ -85,8 +85,14 @@ def _load(path: Path) -> object:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except _BAD_PICKLE as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise CheckpointError(f"{path.name}: refused by the weights-only loader: {reason}") from error
+        raise CheckpointError(f"{path.name}: refused by the weights-only loader: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What torch found, without its advice to load the file all the same."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    found = next((line.strip() for line in lines if "GLOBAL" in line), lines[0])
+    return found.removeprefix("WeightsUnpickler error: ").partition(". Please use ")[0][:200]
 
 
 def _unwrapped(tree: Mapping[Any, Any], left_out: list[str]) -> Mapping[Any, Any]:

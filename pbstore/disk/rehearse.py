@@ -71,6 +71,13 @@ class Rehearsal(Models):
         """See `DiskBlocks`; on the store's disk."""
         return room.has_room(self._real.layout, database.sizes(self.connection), wanted_bytes)
 
+    def free_bytes(self) -> int:
+        """See `DiskBlocks`; on the store's disk, less what the copy has grown by."""
+        grown = disk_use(self.layout, self._bytes_of).total_bytes - sum(
+            spent for _, spent in self._known.values()
+        )
+        return fsio.free_bytes(self._real.layout.root) - grown
+
     def get_unchecked(
         self, block_id: BlockId, workers: int = 1, known: Mapping[BlockId, Location] = NOWHERE
     ) -> Buffer:

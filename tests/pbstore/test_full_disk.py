@@ -18,6 +18,7 @@ from pbstore import DiskBlockStore, IntegrityError, open_store
 from pbstore.disk.files import fsio
 from pbstore.disk.index import database
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
+from tests.pbstore.test_plans import assert_same
 
 opened = partial(open_store, trash_days=0)
 
@@ -207,6 +208,29 @@ def test_the_reserve_is_freed_before_the_disk_is_full_and_comes_back(
         store.add(folders["org/other"], "org/other")
         assert store.disk.layout.reserve.exists()
         assert_whole(store, folders, tmp_path)
+
+
+def test_a_plan_on_a_full_disk_keeps_no_reserve_that_the_run_cannot_keep(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_store(tmp_path / "store") as store:
+        for name, folder in folders.items():
+            store.add(folder, name)
+        store.remove("org/other")
+        monkeypatch.setattr(fsio, "free_bytes", lambda _: 1000)
+        store.disk.layout.reserve.unlink()  # as whoever opened the store when the disk was full left it
+        plan = store.plan.gc()
+        assert_same(plan.report, plan.apply())
+
+
+def test_an_error_of_the_disk_names_its_file() -> None:
+    fd = os.open("/dev/full", os.O_WRONLY)
+    try:
+        for write in (lambda: fsio.write_all(fd, [b"x"], 0), lambda: fsio.write_at(fd, b"x", 0)):
+            with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+                write()
+    finally:
+        os.close(fd)
 
 
 IN_SMALL_DISK = """

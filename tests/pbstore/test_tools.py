@@ -242,6 +242,49 @@ def test_eviction_spares_pinned_models_and_starts_with_the_longest_unused(family
     assert family.used_bytes == 0
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_an_eviction_takes_no_model_for_nothing(tmp_path: Path, seed: int) -> None:
+    """Each that goes held a large block that no staying model holds; pinned ones stay."""
+    rng = np.random.default_rng(seed)
+    with open_store(tmp_path / "store", durable=False) as store:
+        for number in range(12):  # of four parts, so that many models hold the same
+            parts = {
+                f"part{n}": base_tensors(int(n))["layer.weight"]
+                for n in rng.choice(4, rng.integers(1, 4), replace=False)
+            }
+            store.add(
+                write_model(tmp_path / f"m{number}", parts, note__txt=rng.bytes(9)), f"org/m{number:02d}"
+            )
+        pinned = [str(name) for name in rng.choice(store.models(), 3, replace=False)]
+        for name in pinned:
+            store.pin(name)
+        for name in [name for name in store.models() if name not in pinned][:3]:
+            store.remove(name)
+        held = {
+            name: {i for i in store.manifest(name).block_ids() if store.info(i).raw_bytes > 5000}
+            for name in store.models()
+        }
+        kept = set().union(*(held[name] for name in pinned))
+        free = sum(store.info(i).stored_bytes for i in set().union(*held.values()) - kept)
+        report = store.evict(int(rng.integers(1, max(free, 1) + 1)))
+
+        staying = set().union(*(held[name] for name in store.models()))
+        assert set(pinned) <= set(store.models())
+        assert free == 0 or all(held[name] - staying for name in report.models)
+
+
+def test_twins_go_together_and_only_if_nothing_else_is_enough(tmp_path: Path) -> None:
+    with open_store(tmp_path / "store", durable=False) as store:
+        for name, seed in (("a/twin", 1), ("b/copy", 3), ("c/twin", 1), ("d/one", 2), ("z/pinned", 3)):
+            store.add(write_model(tmp_path / name, base_tensors(seed), readme__md=name.encode()), name)
+        store.pin("z/pinned")
+        alone = sum(store.info(i).stored_bytes for i in store.manifest("d/one").block_ids())
+
+        assert store.plan.evict(1).report.models == ("d/one",)
+        assert store.evict(alone + 1).models == ("d/one", "a/twin", "c/twin")
+        assert store.evict(1).models == ("b/copy",)  # for a few bytes only where nothing else is left
+
+
 def test_a_checkout_counts_as_a_use(family: DiskBlockStore, tmp_path: Path) -> None:
     family.checkout("org/child", tmp_path / "out")
     family.disk.settled_rows()

@@ -69,7 +69,7 @@ class DiskBlocks(BlockReader):
             connections.close()
             if not self.read_only and self.layout.index.exists():
                 with suppress(OSError):  # its passing files may have taken the room
-                    room.keep_reserve(self.layout, room.Sizes.of(self.layout))
+                    room.keep_reserve(self.layout, room.Sizes.of(self.layout), self.free_bytes())
         if reader := getattr(self, "_reader", None):
             reader.close()
 
@@ -144,6 +144,10 @@ class DiskBlocks(BlockReader):
     def _take_from_trash(self, tx: Transaction, wanted_bytes: int) -> None:
         """Let go of removed models, the oldest first, until so much room is free."""
 
+    def free_bytes(self) -> int:
+        """Bytes that this user may still write to the store's disk."""
+        return fsio.free_bytes(self.layout.root)
+
     def _tidy_at_close(self) -> None:
         """Write an index that has doubled anew, if nobody else writes: its pages are two thirds full."""
         if not self._wrote or self._open is not None:
@@ -211,4 +215,4 @@ class DiskBlocks(BlockReader):
             self._open = self._writer = None
             tx.close()
             with suppress(OSError, IntegrityError):
-                room.keep_reserve(self.layout, database.sizes(connection))
+                room.keep_reserve(self.layout, database.sizes(connection), self.free_bytes())

@@ -195,13 +195,26 @@ def write_all(fd: int, parts: list[Buffer], offset: int) -> int:
     step("write")
     views = [memoryview(part).cast("B") for part in parts if len(part)]
     while views:
-        written = os.pwritev(fd, views[:512], offset)
+        with _named(fd):
+            written = os.pwritev(fd, views[:512], offset)
         offset += written
         while views and written >= len(views[0]):
             written -= len(views.pop(0))
         if written:
             views[0] = views[0][written:]
     return offset
+
+
+@contextmanager
+def _named(fd: int) -> Iterator[None]:
+    """Inside, an error of the disk says of which file: the system knows an open file by its number only."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            with suppress(OSError):
+                error.filename = str(Path(f"/proc/self/fd/{fd}").readlink())
+        raise
 
 
 def write_record(fd: int, head: list[Buffer], payload: Buffer, offset: int) -> None:
@@ -216,7 +229,8 @@ def write_at(fd: int, data: Buffer, offset: int) -> None:
     """Write all of a buffer at an offset; no durable step."""
     view = memoryview(data).cast("B")
     while view:
-        written = os.pwrite(fd, view, offset)
+        with _named(fd):
+            written = os.pwrite(fd, view, offset)
         view, offset = view[written:], offset + written
 
 

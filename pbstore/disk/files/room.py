@@ -65,11 +65,11 @@ def free_reserve(path: Path) -> bool:
     return True
 
 
-def keep_reserve(layout: Layout, sizes: Sizes) -> None:
-    """Hold room back, as far as there is some."""
+def keep_reserve(layout: Layout, sizes: Sizes, free_bytes: int) -> None:
+    """Hold room back, as far as there is some on the store's disk."""
     wanted = wanted_reserve(sizes)
     have = layout.reserve.stat().st_size if layout.reserve.exists() else 0
-    if wanted <= 2 * have <= 8 * wanted or fsio.free_bytes(layout.root) < wanted:
+    if wanted <= 2 * have <= 8 * wanted or free_bytes < wanted:
         return
     with suppress(OSError):
         fd = os.open(layout.reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

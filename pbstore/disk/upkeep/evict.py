@@ -1,4 +1,7 @@
-"""Which models go when room is wanted: the trash first, pinned ones never, then by priority and use."""
+"""Which models go when room is wanted: the trash first, pinned ones never, then by priority and use.
+
+None goes that gives nothing back: see `givers`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ from pbstore.disk.index import model_rows as catalog
 from pbstore.disk.index import uses
 from pbstore.disk.index.model_rows import ModelRow
 from pbstore.disk.models import Models
-from pbstore.disk.upkeep import collect, retire, trash
+from pbstore.disk.upkeep import collect, givers, retire, trash
 from pbstore.errors import EvictGoalError, IntegrityError
 
 Order = Callable[[ModelRow], tuple[float, ...]]
@@ -66,9 +69,10 @@ def evict(
         tx.check_index()
         uses.count_uses(models.layout, tx.connection)
         start = models.used_bytes
-        trashed = _drop_until(models, tx, catalog.trashed_models(tx.connection), start, wanted_bytes)
+        gone = _drop_until(models, tx, catalog.trashed_models(tx.connection), start, wanted_bytes)
         rows = [row for row in catalog.live_models(tx.connection) if not row.pinned]
-        gone = _drop_until(models, tx, sorted(rows, key=key), start, wanted_bytes)
+        ordered = [*catalog.trashed_models(tx.connection), *sorted(rows, key=key)]
+        gone += _drop_until(models, tx, ordered, start, wanted_bytes)
         freed = start - models.used_bytes
         if freed < wanted_bytes:
             raise EvictGoalError(wanted_bytes, freed)
@@ -78,8 +82,8 @@ def evict(
     after = models.disk_use()
     return EvictReport(
         dry_run=False,
-        models=gone,
-        trashed_models=trashed,
+        models=tuple(row.name for row in gone if row.removed_ms is None),
+        trashed_models=tuple(catalog.own_name(row.name) for row in gone if row.removed_ms is not None),
         freed_bytes=freed,
         before=before,
         after=after,
@@ -107,20 +111,31 @@ def _drop_until(
     rows: list[ModelRow],
     start: int,
     wanted_bytes: int,
-) -> tuple[str, ...]:
-    """Let go of models until so many payload bytes fewer than at the start are used; returns their names."""
-    gone: list[str] = []
-    for row in rows:
-        if start - models.used_bytes >= wanted_bytes:
-            break
-        gone += trash.drop(models, tx, [row])
+) -> list[ModelRow]:
+    """Let go of models until so many payload bytes fewer than at the start are used; returns them."""
+    gone: list[ModelRow] = []
+
+    def missing_bytes() -> int:
+        return wanted_bytes - (start - models.used_bytes)
+
+    def retire_bases() -> None:  # takes long
+        collect.retire_all(models, tx)
         collect.drop_orphans(models, tx)
-        missing = wanted_bytes - (start - models.used_bytes)
+
+    if missing_bytes() <= 0:
+        return gone
+    for row in givers.in_giving_order(models, rows):
+        trash.drop(models, tx, [row])
+        gone.append(row)
+        collect.drop_orphans(models, tx)
         bases = sum(base.record.stored_bytes for base in retire.unnamed_bases(tx.connection))
-        if 0 < missing <= bases or row is rows[-1]:  # letting go of these takes long, and may be enough
-            collect.retire_all(models, tx)
-            collect.drop_orphans(models, tx)
-    return tuple(gone)
+        if 0 < missing_bytes() <= bases:
+            retire_bases()
+        if missing_bytes() <= 0:
+            return gone
+    if rows:
+        retire_bases()
+    return gone
 
 
 def own_bytes(models: Models, name: str) -> int:

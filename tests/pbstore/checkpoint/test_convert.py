@@ -70,8 +70,19 @@ def test_a_pickle_that_wants_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="refused by the weights-only loader") as caught:
         convert_folder(folder, tmp_path / "new")
     assert "\n" not in str(caught.value)
+    assert "GLOBAL" in str(caught.value)  # what it wants, not how to allow it
+    assert "trust" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "new").exists()
+
+
+def test_a_tensor_that_cannot_be_converted_is_named_with_its_file(tmp_path: Path) -> None:
+    part = tmp_path / "old" / "unet"
+    part.mkdir(parents=True)
+    torch.save({"a": torch.eye(3).to_sparse()}, part / "pytorch_model.bin")
+
+    with pytest.raises(CheckpointError, match=r"^unet/pytorch_model\.bin: 'a' is sparse"):
+        convert_folder(tmp_path / "old", tmp_path / "new")
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 no zip"])
