@@ -1,6 +1,5 @@
 """`pbcast run`: the main job, end to end."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -53,7 +52,7 @@ def run(
     report = run_end_to_end(config, out, keep_stores=keep_stores)
     draw_figures(report, out)
     if as_json:
-        print_json(asdict(report), indent=1)
+        print_json(report.to_dict(), indent=1)
     else:
         print_report(report, out)
     return 0 if all(row.sha256_ok and row.inference_equal for row in report.deliveries) else 3

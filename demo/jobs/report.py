@@ -11,6 +11,8 @@ from typing import Any
 from policy.strict_json import strict_json
 
 REPORT_NAME = "report.json"
+CATALOG_FIELD = "catalogue"
+"""What the file calls `RunReport.catalog`: a name that is fixed."""
 _PACKAGES = ("pbcast", "torch", "transformers", "peft", "safetensors", "numpy", "cvxpy")
 
 
@@ -90,11 +92,15 @@ class RunReport:
     zoo: tuple[ZooReport, ...]
     versions: Mapping[str, str] = field(default_factory=lambda: versions())
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values under the names of the file."""
+        return {CATALOG_FIELD if name == "catalog" else name: value for name, value in asdict(self).items()}
+
     def write(self, folder: Path) -> Path:
         """Write `report.json` into a folder, whole or not at all."""
         path = folder / REPORT_NAME
         part = path.with_suffix(".part")
-        part.write_text(strict_json(asdict(self)) + "\n", encoding="utf-8")
+        part.write_text(strict_json(self.to_dict()) + "\n", encoding="utf-8")
         part.replace(path)
         return path
 
@@ -111,7 +117,7 @@ class RunReport:
             return cls(
                 seed=data["seed"],
                 settings=data["settings"],
-                catalog=CatalogReport(**data["catalog"]),
+                catalog=CatalogReport(**data[CATALOG_FIELD]),
                 schemes={name: SchemeReport(**row) for name, row in data["schemes"].items()},
                 deliveries=tuple(DeliveryReport(**row) for row in data["deliveries"]),
                 zoo=tuple(ZooReport(**row) for row in data["zoo"]),

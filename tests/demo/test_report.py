@@ -73,6 +73,11 @@ def test_the_pictures_are_drawn(report: RunReport, tmp_path: Path) -> None:
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_fields_of_the_file_are_fixed(report: RunReport) -> None:
+    fields = {"seed", "versions", "settings", "catalogue", "schemes", "deliveries", "zoo"}
+    assert set(report.to_dict()) == fields
+
+
 @pytest.mark.parametrize("name", scheme_names())
 def test_run_and_evaluate_call_a_scheme_the_same(name: str) -> None:
     assert find_scheme(name).name == name
