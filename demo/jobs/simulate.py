@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def _made_by(config: RunConfig, world: World, name: str) -> dict[str, Any]:
     return {
         "scheme": name,
         "code": code_version(name),
-        "own_code": closure_of(["demo.jobs.simulate"]).digest,
+        "own_code": _own_code(),
         "trace": world.trace.digest,
         "scenario": world.scenario.config.to_dict(),
         "catalog": hashlib.sha256(b"\0".join(array.tobytes() for array in arrays)).hexdigest(),
@@ -92,3 +93,9 @@ def _made_by(config: RunConfig, world: World, name: str) -> dict[str, Any]:
         "seed": config.seed,
         "versions": versions(),
     }
+
+
+@cache
+def _own_code() -> str:
+    """Hash of all that this module runs through."""
+    return closure_of(["demo.jobs.simulate"]).digest

@@ -126,17 +126,34 @@ def _value_digest(value: object) -> str | None:
 
 
 def find_module(module: str) -> Path | None:
-    """The file of a module of one's own code; None for what is part of Python, of a library, or not there."""
+    """The file of a module of one's own code; None for what is part of Python, of a library, or not there.
+
+    Remembered, as Python remembers what it has imported; `forget` is for files that come and go.
+    """
+    return _find(module, tuple(sys.path))
+
+
+def forget() -> None:
+    """Look for modules anew."""
+    _find.cache_clear()
+
+
+@cache
+def _find(module: str, path: tuple[str, ...]) -> Path | None:
     parts = module.split(".")
-    places = [ROOT] if parts[0] in SISTERS else [Path(entry or ".").resolve() for entry in sys.path]
-    for place in places:
-        if parts[0] not in SISTERS and _is_foreign(place):
-            continue
+    for place in [ROOT] if parts[0] in SISTERS else _own_places(path):
         base = place.joinpath(*parts)
-        for path in (base.with_suffix(".py"), base / "__init__.py"):
-            if path.is_file():
-                return path
+        for file in (base.with_suffix(".py"), base / "__init__.py"):
+            if file.is_file():
+                return file
     return None
+
+
+@lru_cache(maxsize=8)
+def _own_places(path: tuple[str, ...]) -> tuple[Path, ...]:
+    """Folders of `sys.path` that hold neither Python's own modules nor libraries."""
+    places = [Path(entry or ".").resolve() for entry in path]
+    return tuple(place for place in places if not _is_foreign(place))
 
 
 def _is_foreign(place: Path) -> bool:

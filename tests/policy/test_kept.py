@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy.errors import StaleResultsError
-from policy.evaluation.closure import closure_of, function_digest
+from policy.evaluation.closure import closure_of, forget, function_digest
 from policy.kept import KeptRows, Unfinished, differences, key_of
 
 FILES = {
@@ -43,6 +43,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def digest(module: str = "own_maker", name: str = "make") -> str | None:
     importlib.invalidate_caches()
+    forget()
     return function_digest(getattr(importlib.import_module(module), name))
 
 
