@@ -23,8 +23,7 @@ from pbstore.checkpoint import patchwork, shared
 from pbstore.checkpoint.patchwork import Span
 from pbstore.coding import check_hash
 from pbstore.disk.files.pack import pack_path
-from pbstore.disk.index import database
-from pbstore.disk.index import locations as index
+from pbstore.disk.index import database, locations
 from pbstore.disk.store import DiskBlockStore
 from pbstore.errors import BlockCorruptError, BlockMissingError, IntegrityError
 from pbstore.hashing import BlockId
@@ -237,7 +236,7 @@ def _joined(parts: Sequence[memoryview]) -> memoryview:
 def raw_places(connection: sqlite3.Connection, wanted: Sequence[BlockId]) -> dict[BlockId, Place]:
     """Where the blocks lie that are stored raw; the others, and empty ones, are left out."""
     found: dict[BlockId, Place] = {}
-    for keys in index.key_batches(wanted):
+    for keys in locations.key_batches(wanted):
         rows = connection.execute(
             "SELECT id, pack, payload_offset, stored_bytes FROM blocks"
             f" WHERE codec = 'raw' AND stored_bytes > 0 AND id IN ({database.placeholders(len(keys))})",

@@ -7,10 +7,7 @@ from blake3 import blake3
 
 from pbstore.disk.blocks.disk_blocks import DiskBlocks
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import lora_pairs as adapters
-from pbstore.disk.index import model_rows as catalog
-from pbstore.disk.index import notes, uses
+from pbstore.disk.index import locations, lora_pairs, model_rows, notes, uses
 from pbstore.disk.index.model_rows import COLD, HOT, ModelRow
 from pbstore.errors import (
     BlockMissingError,
@@ -43,20 +40,19 @@ class Models(DiskBlocks):
 
     def models(self) -> tuple[str, ...]:
         """Names of all models, sorted."""
-        query = f"SELECT name FROM models WHERE NOT ({catalog.IN_TRASH}) ORDER BY name"
-        return tuple(str(name) for (name,) in self.connection.execute(query).fetchall())
+        return model_rows.names(self.connection)
 
     def has_model(self, name: str) -> bool:
         """Whether there is a model of this name."""
-        return catalog.find_model(self.connection, name) is not None
+        return model_rows.find_model(self.connection, name) is not None
 
     def model_rows(self) -> list[ModelRow]:
         """What the index knows of each model, by name; not of those in the trash."""
-        return catalog.live_models(self.connection)
+        return model_rows.live_models(self.connection)
 
     def model_row(self, name: str) -> ModelRow:
         """What the index knows of one model."""
-        row = catalog.find_model(self.connection, name)
+        row = model_rows.find_model(self.connection, name)
         if row is None:
             raise ModelMissingError(name)
         return row
@@ -68,7 +64,7 @@ class Models(DiskBlocks):
     def manifest_of(self, row: ModelRow) -> Manifest:
         """The manifest of a model whose row was just read."""
         try:
-            return catalog.read_manifest(self.layout, row)
+            return model_rows.read_manifest(self.layout, row)
         except ManifestLostError:
             self.model_row(row.name)  # removed meanwhile?
             raise
@@ -107,9 +103,9 @@ class Models(DiskBlocks):
             self._check_whole(manifest)
         text = manifest.to_json().encode()
         path = self.layout.manifest(manifest.name)
-        catalog.insert_model(tx.connection, manifest, path.name, blake3(text).hexdigest(), form)
+        model_rows.insert_model(tx.connection, manifest, path.name, blake3(text).hexdigest(), form)
         if own:
-            catalog.note_own(tx.connection, self.model_row(manifest.name))
+            model_rows.note_own(tx.connection, self.model_row(manifest.name))
         notes.note_adapter(tx.connection, manifest, self.get)
         tx.place_manifest(path, text)
         return True
@@ -125,7 +121,7 @@ class Models(DiskBlocks):
         return True
 
     def _check_whole(self, manifest: Manifest) -> None:
-        found = index.find_many(self.connection, manifest.block_ids())
+        found = locations.find_many(self.connection, manifest.block_ids())
         for block_id in manifest.block_ids():
             needs = found[block_id].record.needs if block_id in found else ()
             for one in (block_id, *needs):
@@ -135,11 +131,11 @@ class Models(DiskBlocks):
     def drop_row(self, tx: Transaction, row: ModelRow, *, counted: bool = True) -> None:
         """Forget a model, also one in the trash or one whose manifest is damaged."""
         try:
-            catalog.drop_model(tx.connection, self.manifest_of(row), row, counted=counted)
+            model_rows.drop_model(tx.connection, self.manifest_of(row), row, counted=counted)
         except IntegrityError:
-            tx.connection.execute("DELETE FROM models WHERE name = ?", (row.name,))
+            model_rows.delete_row(tx.connection, row.name)
             recount_readable(self, tx)
-        adapters.forget_pairs(tx.connection, row.name)
+        lora_pairs.forget_pairs(tx.connection, row.name)
         tx.remove_manifest(self.layout.manifests / row.file)
 
     def touch(self, name: str) -> None:
@@ -160,8 +156,7 @@ class Models(DiskBlocks):
         """Keep a model from eviction, or no longer; set its priority if given."""
         with self.writing() as tx:
             row = self.model_row(name)
-            values = (int(pinned), row.priority if priority is None else priority, name)
-            tx.connection.execute("UPDATE models SET pinned = ?, priority = ? WHERE name = ?", values)
+            model_rows.pin(tx.connection, name, pinned, row.priority if priority is None else priority)
 
     def _take_from_trash(self, tx: Transaction, wanted_bytes: int) -> None:
         if self.take_from_trash is not None:
@@ -171,22 +166,21 @@ class Models(DiskBlocks):
 def recount_readable(models: Models, tx: Transaction) -> None:
     """Count references anew from the manifests; nothing changes if one cannot be read."""
     connection = tx.connection
-    rows = catalog.all_models(connection)
+    rows = model_rows.all_models(connection)
     if not all(is_readable(models, row) for row in rows):
         return
-    connection.execute("UPDATE blocks SET refs = 0, hot_refs = 0")
-    connection.execute("DELETE FROM files")
+    model_rows.forget_counts(connection)
     for row in rows:
         manifest = models.manifest_of(row)
         if row.removed_ms is None:
-            catalog.count_files(connection, manifest)
-        catalog.change_refs(connection, manifest.block_ids(), 1, int(row.form == HOT))
+            model_rows.count_files(connection, manifest)
+        model_rows.change_refs(connection, manifest.block_ids(), 1, int(row.form == HOT))
 
 
 def is_readable(models: Models, row: ModelRow) -> bool:
     """Whether a model's manifest can be read and is the one that was filed."""
     try:
-        catalog.read_manifest(models.layout, row)
+        model_rows.read_manifest(models.layout, row)
     except (PBStoreError, OSError):
         return False
     return True

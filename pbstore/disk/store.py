@@ -11,9 +11,7 @@ import numpy as np
 from pbstore.blocks import BlockInfo, StoredBlock
 from pbstore.disk.add import adding, identity
 from pbstore.disk.add.adding import HowStored
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import lora_pairs as adapters
-from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.index import locations, lora_pairs, model_rows
 from pbstore.disk.index.model_rows import COLD
 from pbstore.disk.models import Models
 from pbstore.disk.upkeep import collect, evict, explain, plans, repair, savings, verify
@@ -194,7 +192,7 @@ class DiskBlockStore:
             SourceChangedError: If the folder changes each time that it is read.
         """
         how = HowStored(form=form, thorough=thorough)
-        named = adapters.named_base(Path(folder)) if base is None else None
+        named = lora_pairs.named_base(Path(folder)) if base is None else None
         base = named if named is not None and self.disk.has_model(named) else base
         link = None if base is None else identity.base_link(self.disk, base)
         origin = Origin(Path(folder), check_name(name), link, self.disk.own, keep_damaged, progress, check)
@@ -221,14 +219,14 @@ class DiskBlockStore:
             FileCorruptError, BlockCorruptError: If the store's bytes are damaged.
         """
         manifest = self.manifest(name)
-        known = index.find_many(self.disk.connection, manifest.block_ids())
+        known = locations.find_many(self.disk.connection, manifest.block_ids())
         report = write_folder(
             manifest,
             Path(folder),
             partial(self.disk.write_block, known=known),
             own=self.disk.own,
             force=force,
-            check_files=not catalog.is_own(self.disk.connection, self.disk.model_row(name)),
+            check_files=not model_rows.is_own(self.disk.connection, self.disk.model_row(name)),
             threads=threads,
             progress=progress,
         )

@@ -15,6 +15,7 @@ from pbstore.disk.blocks.disk_blocks import DiskBlocks
 from pbstore.disk.files.layout import Layout
 from pbstore.disk.files.pack import Record
 from pbstore.disk.files.reader import PackReader
+from pbstore.disk.index import packs
 from pbstore.disk.models import Models
 from pbstore.disk.opening import open_store
 from pbstore.disk.rehearse import Rehearsal
@@ -90,7 +91,7 @@ class Trial(Rehearsal):
     def of(cls, real: Models, folder: Path) -> Self:
         """Make a copy in an empty folder."""
         trial = super().of(real, folder)
-        ends = dict(trial.connection.execute("SELECT number, end FROM packs").fetchall())
+        ends = packs.ends(trial.connection)
         trial._reader = _Overlay(real.layout.packs, trial.layout.packs, ends)
         return trial
 

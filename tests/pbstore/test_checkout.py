@@ -10,7 +10,7 @@ import pytest
 from pbstore import BlockCorruptError, DiskBlockStore, open_store
 from pbstore.buffers import Buffers
 from pbstore.disk.files import fsio
-from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.index import model_rows
 from pbstore.errors import FileCorruptError
 from pbstore.manifest import Manifest
 from tests.pbstore.folders import base_tensors, folder_content, write_model
@@ -26,7 +26,7 @@ def with_false_sums(manifest: Manifest) -> Manifest:
 
 
 def is_own(store: DiskBlockStore, name: str) -> bool:
-    return catalog.is_own(store.disk.connection, store.disk.model_row(name))
+    return model_rows.is_own(store.disk.connection, store.disk.model_row(name))
 
 
 def test_a_manifest_of_others_with_false_sums_is_refused(folder: Path, tmp_path: Path) -> None:

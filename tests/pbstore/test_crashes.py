@@ -15,7 +15,7 @@ from pbstore import DiskBlockStore, open_store
 from pbstore.disk.blocks import writer
 from pbstore.disk.files import fsio
 from pbstore.disk.files.layout import Layout
-from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.index import intents
 from pbstore.disk.upkeep.verify import reference_problems
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
@@ -76,7 +76,7 @@ def tear_tail(path: Path) -> None:
         return
     connection = sqlite3.connect(path / "index.sqlite")
     ends = dict(connection.execute("SELECT number, end FROM packs").fetchall())
-    intent = catalog.get_intent(connection)
+    intent = intents.get_intent(connection)
     filed = {file for (file,) in connection.execute("SELECT file FROM models").fetchall()}
     connection.close()
     for placed in (path / "manifests" / name for name in (intent.place if intent else ())):

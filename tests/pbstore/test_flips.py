@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from pbstore import BlockInUseError, DiskBlockStore, PBStoreError, open_store
-from pbstore.disk.index import locations as index
+from pbstore.disk.index import locations
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 NAMES = ("org/base", "org/child", "org/half", "org/hot", "org/other")
 TOLD = {
-    "blocks": tuple(index.BLOCK_COLUMNS.split(", ")),
+    "blocks": tuple(locations.BLOCK_COLUMNS.split(", ")),
     "needs": ("block", "base"),
     "packs": ("number", "end", "live_bytes", "live_overhead"),
     "models": ("name", "manifest_hash", "weights", "raw_bytes", "num_files", "num_blocks", "base"),

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,3 +94,13 @@ def bodies(text: str) -> Iterator[int]:
         if isinstance(node, ast.FunctionDef):
             body = node.body[1:] if ast.get_docstring(node) is not None else node.body
             yield (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def test_only_the_index_speaks_sql() -> None:
+    elsewhere = [
+        name
+        for name, text in sources()
+        if name.startswith("disk") and not name.startswith("disk/index/")
+        if re.search(r"\.execute(many|script)?\(|\b(SELECT|INSERT|UPDATE|DELETE|PRAGMA) [a-zA-Z(*]", text)
+    ]
+    assert not elsewhere

@@ -18,8 +18,7 @@ from pbstore.disk.add.next_base import Guess, Trail
 from pbstore.disk.add.untried import key_untried, sketch_untried
 from pbstore.disk.blocks import raw
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import model_rows as catalog
-from pbstore.disk.index import sketches as similar
+from pbstore.disk.index import model_rows, sketches
 from pbstore.disk.index.model_rows import COLD, HOT
 from pbstore.disk.index.sketches import CastKeys
 from pbstore.disk.models import Models
@@ -216,9 +215,9 @@ class _Queue:
         if block.spec is not None and block.spec.dtype not in self._dtypes:
             self._dtypes.add(block.spec.dtype)
             key_untried(self._models, self._tx, block.spec.dtype)
-            if similar.has_casts(self._tx.connection):
+            if sketches.has_casts(self._tx.connection):
                 self._encoder.may_be_casts = True
-        if block.spec is not None and len(block.raw) < similar.MIN_BYTES and not self._casts:
+        if block.spec is not None and len(block.raw) < sketches.MIN_BYTES and not self._casts:
             done: Future[tuple[StoredBlock, Sketch | CastKeys | None]] = Future()
             done.set_result((raw_block(block.raw, block.block_id), None))
             self.jobs.append(_Job(head, 0, None, done))
@@ -323,8 +322,8 @@ def _refile(models: Models, manifest: Manifest) -> None:
     text = manifest.to_json().encode()
     with models.writing() as tx:
         row = models.model_row(manifest.name)
-        is_own = catalog.is_own(tx.connection, row)
-        catalog.set_manifest_hash(tx.connection, manifest.name, blake3(text).hexdigest())
+        is_own = model_rows.is_own(tx.connection, row)
+        model_rows.set_manifest_hash(tx.connection, manifest.name, blake3(text).hexdigest())
         if is_own:
-            catalog.note_own(tx.connection, models.model_row(manifest.name))
+            model_rows.note_own(tx.connection, models.model_row(manifest.name))
         tx.place_manifest(models.layout.manifests / row.file, text)

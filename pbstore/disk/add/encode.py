@@ -12,9 +12,7 @@ from pbstore.codecs.types import TensorSpec
 from pbstore.coding import STEPS, check_decodes, check_hash
 from pbstore.disk.blocks.read import BlockReader
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import lora_pairs as adapters
-from pbstore.disk.index import sketches as similar
+from pbstore.disk.index import locations, lora_pairs, sketches
 from pbstore.disk.index.sketches import CastKeys
 from pbstore.errors import IntegrityError
 from pbstore.hashing import BlockId, Buffer
@@ -52,7 +50,7 @@ class Encoder:
         self._spared = set() if spared is None else spared
         self._connection = tx.connection
         self._own_costs: dict[BlockId, float] = {}
-        self.may_be_casts = similar.has_casts(tx.connection)
+        self.may_be_casts = sketches.has_casts(tx.connection)
         """Whether a block may be a cast of one that needs others: there is one in the store, or will be.
 
         Several threads set it, none takes it back.
@@ -66,9 +64,9 @@ class Encoder:
         name: str | None = None,
         *,
         steps: int = STEPS,
-        likely: similar.Neighbour | None = None,
+        likely: sketches.Neighbour | None = None,
         avoid: Iterable[BlockId] = (),
-        newest: int = similar.NO_LIMIT,
+        newest: int = sketches.NO_LIMIT,
     ) -> tuple[StoredBlock, Sketch | CastKeys | None]:
         """Encode a block as small as a trial finds; the payload's memory may be given back to `buffers`.
 
@@ -88,19 +86,19 @@ class Encoder:
         bases: list[Candidate] = []
         loras: list[LoraCandidate] = []
         sources: list[tuple[Candidate, tuple[BlockId, ...]]] = []
-        marked = None if spec is None or len(raw) < similar.MIN_BYTES else spec
+        marked = None if spec is None or len(raw) < sketches.MIN_BYTES else spec
         keys = cast_keys(raw, marked) if marked is not None and steps else {}
         look = cache(lambda: None if marked is None else sketch(raw, marked))
         if spec is not None and steps:
             banned = {block_id, *avoid}
             if steps == STEPS and self.may_be_casts:
-                sources = self._sources(similar.cast_sources(self._connection, keys, spec, newest), banned)
+                sources = self._sources(sketches.cast_sources(self._connection, keys, spec, newest), banned)
             exact = [one for one in sources if is_cast(raw, spec, one[0])]
             if exact:  # nothing can be smaller
                 sources = exact[:1]
             else:
                 guessed = None if likely is None else self._guessed(likely)
-                near = guessed is not None and similar.is_near(raw, spec, guessed[0])
+                near = guessed is not None and sketches.is_near(raw, spec, guessed[0])
                 found = () if near else self._similar(look(), newest)
                 wanted = dict.fromkeys([*found, *([] if likely is None else [likely.block_id])])
                 bases = self._candidates([i for i in wanted if i not in banned], guessed and guessed[1])
@@ -154,16 +152,16 @@ class Encoder:
 
     def _similar(self, found: Sketch | None, newest: int) -> list[BlockId]:
         """Blocks that may be bases by their content, the likeliest first."""
-        return [] if found is None else similar.similar(self._connection, found, self._look_at, newest)
+        return [] if found is None else sketches.similar(self._connection, found, self._look_at, newest)
 
     def _look_at(self, block_id: BlockId) -> Sketch | None:
         """Values of a block's sketch, from its bytes."""
         candidate = self._candidate(block_id, CANDIDATE_BYTES)
         return None if candidate is None else glance(*candidate[1:])
 
-    def _guessed(self, likely: similar.Neighbour) -> tuple[Sketch | None, Candidate | None]:
+    def _guessed(self, likely: sketches.Neighbour) -> tuple[Sketch | None, Candidate | None]:
         """What is known of a guessed base; of a small one, its bytes."""
-        known = similar.kept(likely.sketch)
+        known = sketches.kept(likely.sketch)
         if known is None or known.has_values:
             return known, None
         candidate = self._candidate(likely.block_id, CANDIDATE_BYTES)
@@ -187,8 +185,8 @@ class Encoder:
         """Blocks that this one may be a cast of though they need others, and what they need."""
         chosen: list[tuple[Candidate, tuple[BlockId, ...]]] = []
         for block_id in ids:
-            known = index.find_many(self._connection, [block_id])
-            spec = similar.spec_of(self._connection, block_id)
+            known = locations.find_many(self._connection, [block_id])
+            spec = sketches.spec_of(self._connection, block_id)
             info = known[block_id].info if block_id in known else None
             if spec is None or info is None or info.codec == RECAST or spec.num_bytes != info.raw_bytes:
                 continue
@@ -203,17 +201,17 @@ class Encoder:
 
     def _candidate(self, block_id: BlockId, limit: int) -> Candidate | None:
         """A block that is stored on its own; None if it is too large, damaged, a delta or no tensor."""
-        found = index.find_tensor(self._connection, block_id)
+        found = locations.find_tensor(self._connection, block_id)
         if found is None:
             return None
         (location, dtype, shape), record = found, found[0].record
-        if record.codec not in index.ALONE or record.raw_bytes > limit:
+        if record.codec not in locations.ALONE or record.raw_bytes > limit:
             return None
         if record.codec != RAW:
             self._own_costs[block_id] = record.stored_bytes / max(1, record.raw_bytes)
         self._spared.add(block_id)
         try:
-            spec = similar.as_spec(dtype, shape)
+            spec = sketches.as_spec(dtype, shape)
             raw = self._blocks.get_alone(location, _workers(record.raw_bytes))
             return (block_id, raw, spec) if spec.num_bytes == len(raw) else None
         except IntegrityError:
@@ -225,7 +223,7 @@ class Encoder:
             return []
         weights = [base for base in bases if base[2].shape == spec.shape][:2]
         loras = []
-        for pair in adapters.find_pairs(self._connection, name) if weights else []:
+        for pair in lora_pairs.find_pairs(self._connection, name) if weights else []:
             down, up = (self._candidate(block_id, FACTOR_BYTES) for block_id in (pair.down, pair.up))
             if down is not None and up is not None:
                 loras += [LoraCandidate(weight, down, up, pair.scale) for weight in weights]

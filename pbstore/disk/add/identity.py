@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.index import model_rows
 from pbstore.disk.models import Models
 from pbstore.errors import IntegrityError
 from pbstore.manifest import BaseLink, Manifest
@@ -32,8 +32,7 @@ def with_weights(models: Models, weights: str) -> Iterator[str]:
     """
     if not weights:
         return
-    query = f"SELECT name FROM models WHERE weights = ? AND NOT ({catalog.IN_TRASH}) ORDER BY name"
-    named = [str(name) for (name,) in models.connection.execute(query, (weights,)).fetchall()]
+    named = model_rows.with_weights(models.connection, weights)
     found = False
     for name in named:
         if _has(models, name, weights, every=True):

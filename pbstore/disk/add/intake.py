@@ -10,8 +10,7 @@ from pbstore.codecs.types import TensorSpec
 from pbstore.disk.blocks.read import BlockReader
 from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.files.pack import Record
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import sketches as similar
+from pbstore.disk.index import locations, sketches
 from pbstore.disk.index.sketches import CastKeys, Noted
 
 ROWS = 16
@@ -26,7 +25,7 @@ class Intake:
         self._most = ROWS if blocks.capacity_bytes is None else 1  # the room left shows in the index
         self._blocks: list[tuple[int, Record]] = []
         self._tensors: list[Noted] = []
-        self.newest = similar.newest_number(tx.connection)
+        self.newest = sketches.newest_number(tx.connection)
         """Place of the tensor that came into the index last."""
 
     def keep(
@@ -54,7 +53,7 @@ class Intake:
 
     def flush(self) -> None:
         """Write the rows that wait."""
-        index.insert_many(self._tx.connection, self._blocks)
-        self.newest = similar.note_many(self._tx.connection, self._tensors)
+        locations.insert_many(self._tx.connection, self._blocks)
+        self.newest = sketches.note_many(self._tx.connection, self._tensors)
         self._blocks.clear()
         self._tensors.clear()

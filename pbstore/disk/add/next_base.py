@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pbstore.blocks import StoredBlock
 from pbstore.codecs.types import TensorSpec
-from pbstore.disk.index import sketches as similar
+from pbstore.disk.index import sketches
 from pbstore.disk.models import Models
 from pbstore.hashing import BlockId
 from pbstore.manifest import BaseLink
@@ -14,7 +14,7 @@ from pbstore.manifest import BaseLink
 class Guess:
     """A guessed base, and when it was guessed."""
 
-    base: similar.Neighbour | None
+    base: sketches.Neighbour | None
     turn: int
     serial: int
     """How many were made before."""
@@ -49,7 +49,7 @@ class Trail:
         self._serial += 1
         found = None
         if self._number is not None and spec is not None:
-            found = similar.neighbour(self._models.connection, self._number, spec)
+            found = sketches.neighbour(self._models.connection, self._number, spec)
         if found is not None:
             self._number = found.number
         return Guess(found, self._turn, self._serial)
@@ -62,7 +62,7 @@ class Trail:
             return
         if expected is not None and stored.needs[0] == expected.block_id:
             return
-        actual = similar.number_of(self._models.connection, stored.needs[0])
+        actual = sketches.number_of(self._models.connection, stored.needs[0])
         if actual is not None and expected is not None and self._number is not None:
             self._number += actual - expected.number
         elif actual is not None:
@@ -75,7 +75,7 @@ class Trail:
         location = self._models.find(self._passed)
         if location is not None:
             needs = location.record.needs
-            number = similar.number_of(self._models.connection, needs[0] if needs else self._passed)
+            number = sketches.number_of(self._models.connection, needs[0] if needs else self._passed)
             if number is not None:
                 self._number = number
                 self._turn += 1

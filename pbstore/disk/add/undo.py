@@ -1,12 +1,11 @@
 """Taking back what a refused add has written: rows, records, and their room on the disk."""
 
 import os
-import sqlite3
 from collections.abc import Sequence
 
 from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.files import fsio, pack
-from pbstore.disk.index import locations as index
+from pbstore.disk.index import locations, packs
 from pbstore.disk.models import Models
 from pbstore.errors import IntegrityError
 from pbstore.hashing import BlockId
@@ -31,7 +30,7 @@ def drop_unused(models: Models, tx: Transaction, ids: Sequence[BlockId]) -> None
     firsts = _drop(models, tx, [block_id for block_id in reversed(ids) if block_id in committed])
     if not outermost:  # then the records are its owner's to commit or to roll back
         return
-    ends = {number: _new_end(tx.connection, number, first) for number, first in firsts.items()}
+    ends = {number: packs.cut(tx.connection, number, first) for number, first in firsts.items()}
     tx.commit_so_far()
     for number, end in ends.items():
         _cut(models, number, end)
@@ -41,25 +40,11 @@ def _drop(models: Models, tx: Transaction, ids: Sequence[BlockId]) -> dict[int, 
     """Delete those of some blocks that nothing needs; the first byte of their records in each pack."""
     firsts: dict[int, int] = {}
     for block_id in ids:
-        found = index.find(tx.connection, block_id)
-        if found is not None and not found.refs and not index.dependents(tx.connection, block_id):
+        found = locations.find(tx.connection, block_id)
+        if found is not None and not found.refs and not locations.dependents(tx.connection, block_id):
             tx.drop(found)
             firsts[found.pack] = min(found.record.offset, firsts.get(found.pack, found.record.offset))
     return firsts
-
-
-def _new_end(connection: sqlite3.Connection, number: int, first: int) -> int:
-    """Note where a pack ends without the records from `first` on that nothing points to; 0 if it goes."""
-    query = "SELECT COUNT(*), COALESCE(MAX(payload_offset + stored_bytes), 0) FROM blocks WHERE pack = ?"
-    live, live_end = connection.execute(query, (number,)).fetchone()
-    end = int(live_end)
-    if not live and first <= pack.PACK_HEADER_BYTES:
-        connection.execute("DELETE FROM packs WHERE number = ?", (number,))
-        return 0
-    if first - end >= pack.RECORD_ALIGN:  # older records that nothing points to, or that cannot be read, stay
-        end = first
-    connection.execute("UPDATE packs SET end = ? WHERE number = ?", (end, number))
-    return end
 
 
 def _cut(models: Models, number: int, end: int) -> None:

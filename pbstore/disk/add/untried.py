@@ -6,8 +6,7 @@ from contextlib import suppress
 from pbstore.codecs.sketch import CASTABLE, Sketch, cast_keys, sketch
 from pbstore.codecs.types import TensorSpec
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import database, notes
-from pbstore.disk.index import sketches as similar
+from pbstore.disk.index import database, notes, sketches
 from pbstore.disk.index.sketches import CastKeys
 from pbstore.disk.models import Models
 from pbstore.errors import IntegrityError, PBStoreError
@@ -22,13 +21,13 @@ def sketch_untried(models: Models, tx: Transaction) -> None:
                 notes.note_tensors(tx.connection, models.manifest(name), models.get)
                 notes.note_adapter(tx.connection, models.manifest(name), models.get)
         database.set_meta(tx.connection, "derive", None)
-    _offer(models, tx, similar.untried(tx.connection), sketch)
+    _offer(models, tx, sketches.untried(tx.connection), sketch)
 
 
 def key_untried(models: Models, tx: Transaction, dtype: str) -> None:
     """Make the cast keys that were put off, of blocks of which a tensor of this dtype may be a cast."""
     if dtype in CASTABLE:
-        _offer(models, tx, similar.untried(tx.connection, other_than=dtype), cast_keys)
+        _offer(models, tx, sketches.untried(tx.connection, other_than=dtype), cast_keys)
 
 
 def _offer(
@@ -43,5 +42,5 @@ def _offer(
             raw = models.get(block_id)
             found = look(raw, spec) if len(raw) == spec.num_bytes else None
             if found is not None:
-                similar.offer(tx.connection, block_id, found)
-        similar.mark_tried(tx.connection, block_id)
+                sketches.offer(tx.connection, block_id, found)
+        sketches.mark_tried(tx.connection, block_id)

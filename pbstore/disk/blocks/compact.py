@@ -2,16 +2,16 @@
 
 import logging
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 
 from pbstore.disk.blocks import recount
 from pbstore.disk.blocks.read import BlockReader
 from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.files import fsio, pack, room
-from pbstore.disk.index import locations as index
+from pbstore.disk.index import locations, packs
+from pbstore.disk.index.packs import PackRow
 from pbstore.errors import IntegrityError
-from pbstore.hashing import BlockId
 
 log = logging.getLogger(__name__)
 
@@ -20,23 +20,15 @@ DEAD_SHARE = 0.1
 """Packs with a larger share of dead bytes are written anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Pack:
-    number: int
-    end: int
-    kept_bytes: int
-    """Live bytes, with headers and padding."""
-
-
 def keep_within(blocks: BlockReader, tx: Transaction, limit_bytes: int) -> None:
     """Write packs with dead bytes anew if all packs together are longer than a limit."""
-    if sum(item.end for item in _packs(tx.connection)) > limit_bytes:
+    if sum(item.end for item in packs.rows(tx.connection)) > limit_bytes:
         compact_wasteful(blocks, tx)
 
 
 def compact_wasteful(blocks: BlockReader, tx: Transaction) -> int:
     """Write packs with many dead bytes anew; returns how many."""
-    wasteful = _wasteful(tx.connection, _packs(tx.connection))
+    wasteful = _wasteful(tx.connection, packs.rows(tx.connection))
     if wasteful:
         compact(blocks, tx, [item.number for item in wasteful])
     return len(wasteful)
@@ -50,8 +42,8 @@ def compact(blocks: BlockReader, tx: Transaction, numbers: list[int]) -> None:
     held = _held(blocks, tx)
     tx.start_new_pack()
     crowded = []
-    for number in sorted(numbers, key=lambda number: _live_bytes(tx.connection, number)):
-        if not blocks.has_room(_live_bytes(tx.connection, number)):
+    for number in sorted(numbers, key=lambda number: packs.live_bytes(tx.connection, number)):
+        if not blocks.has_room(packs.live_bytes(tx.connection, number)):
             crowded.append(number)
         elif _empty(blocks, tx, number, held):
             _delete_pack(blocks, tx, number)
@@ -65,16 +57,10 @@ def _held(blocks: BlockReader, tx: Transaction) -> Collection[bytes]:
     return recount.witness(blocks, recount.recount(blocks, tx.connection)).held
 
 
-def _live_bytes(connection: sqlite3.Connection, number: int) -> int:
-    """About what the live records of a pack take; 0 if there is none."""
-    query = "SELECT COALESCE(SUM(stored_bytes + payload_offset - offset), 0) FROM blocks WHERE pack = ?"
-    return int(connection.execute(query, (number,)).fetchone()[0])
-
-
 def _empty(blocks: BlockReader, tx: Transaction, number: int, held: Collection[bytes]) -> bool:
     """Copy the live blocks of a pack to a new one; False if the pack must stay."""
     try:
-        for block_id in _live_in(tx.connection, number):
+        for block_id in locations.in_pack(tx.connection, number):
             tx.move(blocks.locate(block_id))
         recount.check_pack(blocks, number, held)
     except (IntegrityError, FileNotFoundError) as error:  # a damaged block keeps its pack
@@ -85,7 +71,7 @@ def _empty(blocks: BlockReader, tx: Transaction, number: int, held: Collection[b
 
 def _delete_pack(blocks: BlockReader, tx: Transaction, number: int) -> None:
     """Commit that a pack is gone, and delete it."""
-    tx.connection.execute("DELETE FROM packs WHERE number = ?", (number,))
+    packs.delete(tx.connection, number)
     tx.commit_so_far()
     blocks.forget_pack(number)
     fsio.unlink(pack.pack_path(blocks.layout.packs, number))
@@ -94,8 +80,8 @@ def _delete_pack(blocks: BlockReader, tx: Transaction, number: int) -> None:
 def punch(blocks: BlockReader, tx: Transaction, numbers: Iterable[int], held: Collection[bytes]) -> None:
     """Give back the dead parts of packs in their places; that they are dead is committed."""
     for number in numbers:
-        live = [item.record for item in index.locations(tx.connection, "WHERE pack = ?", (number,))]
-        (end,) = tx.connection.execute("SELECT end FROM packs WHERE number = ?", (number,)).fetchone()
+        live = locations.records_in_pack(tx.connection, number)
+        end = packs.end_of(tx.connection, number)
         blocks.forget_pack(number)
         try:
             recount.check_pack(blocks, number, held, all_of_it=False)
@@ -117,7 +103,7 @@ def punch_all(blocks: BlockReader, tx: Transaction) -> None:
 
 def with_dead_bytes(tx: Transaction) -> list[int]:
     """Numbers of the packs that have dead bytes."""
-    return [item.number for item in _packs(tx.connection) if item.end > item.kept_bytes]
+    return [item.number for item in packs.rows(tx.connection) if item.end > item.kept_bytes]
 
 
 def is_dispensable(blocks: BlockReader, named: recount.Named) -> Callable[[int], bool]:
@@ -134,35 +120,17 @@ def is_dispensable(blocks: BlockReader, named: recount.Named) -> Callable[[int],
     return is_dispensable
 
 
-def _live_in(connection: sqlite3.Connection, number: int) -> list[BlockId]:
-    rows = connection.execute("SELECT id FROM blocks WHERE pack = ? ORDER BY offset", (number,)).fetchall()
-    return [BlockId(key.hex()) for (key,) in rows]
-
-
-def _packs(connection: sqlite3.Connection) -> Iterator[_Pack]:
-    rows = connection.execute("SELECT number, end, live_bytes + live_overhead FROM packs").fetchall()
-    for number, end, live in rows:
-        yield _Pack(number, end, pack.PACK_HEADER_BYTES + live)
-
-
-def _wasteful(connection: sqlite3.Connection, packs: Iterable[_Pack]) -> list[_Pack]:
+def _wasteful(connection: sqlite3.Connection, rows: Iterable[PackRow]) -> list[PackRow]:
     """Packs that are worth to be written anew."""
     found = []
-    for item in filter(_is_wasteful, packs):
-        between = _bytes_between_records(connection, item.number)  # takes longer than all before
+    for item in filter(_is_wasteful, rows):
+        between = packs.bytes_between_records(connection, item.number)  # takes longer than all before
         exact = replace(item, kept_bytes=min(item.kept_bytes + between, item.end))
         if _is_wasteful(exact):
             found.append(exact)
     return found
 
 
-def _is_wasteful(item: _Pack) -> bool:
+def _is_wasteful(item: PackRow) -> bool:
     slack = item.end - item.kept_bytes
     return item.kept_bytes <= pack.PACK_HEADER_BYTES or slack > DEAD_SHARE * item.end
-
-
-def _bytes_between_records(connection: sqlite3.Connection, number: int) -> int:
-    """Bytes from the ends of a pack's payloads to where the next records may begin."""
-    query = "SELECT COALESCE(SUM(-(payload_offset + stored_bytes) & ?), 0) FROM blocks WHERE pack = ?"
-    (total,) = connection.execute(query, (pack.RECORD_ALIGN - 1, number)).fetchone()
-    return int(total)

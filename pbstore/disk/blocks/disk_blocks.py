@@ -15,8 +15,7 @@ from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.blocks.writer import PackWriter
 from pbstore.disk.files import fsio, lock, room
 from pbstore.disk.files.layout import Layout, Settings, settings_text
-from pbstore.disk.index import database
-from pbstore.disk.index import locations as index
+from pbstore.disk.index import database, locations, packs
 from pbstore.errors import BlockInUseError, CapacityError, IntegrityError, PBStoreError
 from pbstore.hashing import BlockId, Buffer, hash_block
 from pbstore.store import raw_block, with_all_needs
@@ -46,7 +45,7 @@ class DiskBlocks(BlockReader):
         self.on_full: Callable[[int], None] | None = None
         """Called with the payload bytes that are missing, before a CapacityError: an edge node's eviction."""
         if read_only:
-            self.connection.execute("SELECT COUNT(*) FROM packs").fetchone()
+            database.look(self.connection)
         elif not recover.index_is_usable(layout):
             with self._locked():
                 recover.ensure_index(layout)
@@ -109,7 +108,7 @@ class DiskBlocks(BlockReader):
             location = self.locate(block_id)
             if location.refs:
                 raise BlockInUseError(block_id, f"{location.refs} model(s)")
-            if users := index.dependents(tx.connection, block_id):
+            if users := locations.dependents(tx.connection, block_id):
                 raise BlockInUseError(block_id, f"block {users[0][:12]}")
             tx.drop(location)
 
@@ -126,7 +125,7 @@ class DiskBlocks(BlockReader):
             return
         missing = self.used_bytes + wanted_bytes - capacity
         if missing > 0:  # nothing is evicted on the word of a counter
-            index.count_packs(tx.connection)
+            packs.count(tx.connection)
             missing = self.used_bytes + wanted_bytes - capacity
         if missing > 0:
             self._take_from_trash(tx, missing)

@@ -17,9 +17,7 @@ from pbstore.disk.files import fsio, room
 from pbstore.disk.files.layout import Layout, Settings
 from pbstore.disk.files.pack import MAX_OVERHEAD, pack_path, payload_check
 from pbstore.disk.files.reader import PackReader
-from pbstore.disk.index import database
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.index import database, intents, locations
 from pbstore.disk.index.connections import Connections
 from pbstore.disk.index.locations import Location
 from pbstore.errors import BlockCorruptError, BlockMissingError, IndexCorruptError
@@ -60,7 +58,7 @@ class BlockReader:
     @property
     def used_bytes(self) -> int:
         """Payload bytes of all blocks."""
-        return index.used_bytes(self.connection)
+        return locations.used_bytes(self.connection)
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -69,17 +67,15 @@ class BlockReader:
 
     def block_ids(self) -> Iterator[BlockId]:
         """Ids of all blocks, in no particular order."""
-        rows = self.connection.execute("SELECT id FROM blocks").fetchall()
-        return (BlockId(key.hex()) for (key,) in rows)
+        return (BlockId(key.hex()) for key in locations.keys(self.connection))
 
     def has(self, block_id: BlockId) -> bool:
         """Whether the block is there."""
-        query = "SELECT 1 FROM blocks WHERE id = ?"
-        return self.connection.execute(query, (bytes.fromhex(block_id),)).fetchone() is not None
+        return locations.has(self.connection, block_id)
 
     def which(self, block_ids: Sequence[BlockId]) -> set[BlockId]:
         """Those of some blocks that are there."""
-        return index.keys_in(self.connection, "blocks", "id", block_ids)
+        return locations.keys_in(self.connection, "blocks", "id", block_ids)
 
     def info(self, block_id: BlockId) -> BlockInfo:
         """Sizes, codec and needs of a block."""
@@ -203,11 +199,11 @@ class BlockReader:
 
     def find(self, block_id: BlockId) -> Location | None:
         """Where a block lies, None if it is not there."""
-        return index.find(self.connection, block_id)
+        return locations.find(self.connection, block_id)
 
     def dependents(self, block_id: BlockId) -> tuple[BlockId, ...]:
         """Blocks that need this one."""
-        return index.dependents(self.connection, block_id)
+        return locations.dependents(self.connection, block_id)
 
     def view(self, block_id: BlockId) -> memoryview | None:
         """A raw block's bytes in a read-only map, unchecked; None if the block is stored in another form."""
@@ -228,7 +224,7 @@ class BlockReader:
         Raises:
             BlockMissingError: If it is not there.
         """
-        location = index.find(self.connection, block_id)
+        location = locations.find(self.connection, block_id)
         if location is None:
             raise BlockMissingError(block_id)
         return location
@@ -238,9 +234,7 @@ class BlockReader:
 
         What is wrong with rows that say nothing sensible goes into `problems`; without it, it is raised.
         """
-        rows = self.connection.execute("SELECT id FROM blocks ORDER BY pack, offset").fetchall()
-        ids = b"".join(key for (key,) in rows)
-        del rows
+        ids = locations.keys_in_order(self.connection)
         for start in range(0, len(ids), 32):
             block_id = BlockId(ids[start : start + 32].hex())
             try:
@@ -278,7 +272,7 @@ class BlockReader:
 
     def leaving_manifests(self) -> set[str]:
         """Files of manifests that are still in place and whose models are removed."""
-        intent = catalog.get_intent(self.connection)
+        intent = intents.get_intent(self.connection)
         leaving = set() if self._writer is None else self._writer.leaving
         return leaving | set(intent.remove if intent is not None else ())
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from pbstore.disk.blocks.read import BlockReader
 from pbstore.disk.files import pack
 from pbstore.disk.files.layout import TRASH_SUFFIX
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.index import locations, model_rows, packs
 from pbstore.disk.index.locations import Location
 from pbstore.disk.index.model_rows import HOT
 from pbstore.errors import PackCorruptError, PBStoreError, UnsafeDeletionError
@@ -69,21 +68,21 @@ def count(blocks: BlockReader) -> Named:
     Inside `writing`, what the open transaction removes is not counted, and what it files is.
     """
     named = Named()
-    rows = catalog.all_models(blocks.connection)
+    rows = model_rows.all_models(blocks.connection)
     for row in rows:
         try:
-            manifest = catalog.read_manifest(blocks.layout, row)
+            manifest = model_rows.read_manifest(blocks.layout, row)
         except (PBStoreError, OSError) as error:
             named.unreadable.append(str(error))
         else:
             named.take(manifest, row.form == HOT, trashed=row.removed_ms is not None)
-            if catalog.says_other(row, manifest):
+            if model_rows.says_other(row, manifest):
                 named.odd.append(f"the index and the manifest of {row.title} disagree about the model")
     known = {row.file for row in rows} | blocks.leaving_manifests()
     for path in (*blocks.layout.placed_manifests(), *blocks.layout.trashed_manifests()):
         if path.name in known:
             continue
-        loaded = catalog.load_file(path)
+        loaded = model_rows.load_file(path)
         if loaded is not None:
             named.take(loaded[0], False, trashed=path.suffix == TRASH_SUFFIX)
             named.odd.append(
@@ -107,11 +106,9 @@ def recount(blocks: BlockReader, connection: sqlite3.Connection) -> Named:
     wrong = _wrong_counts(connection, named)
     if wrong:
         log.warning("%d blocks had a wrong number of references in the index: corrected", len(wrong))
-        connection.executemany(
-            "UPDATE blocks SET refs = ?, hot_refs = ? WHERE id = ?",
-            [(named.refs[key], named.hot_refs[key], key) for key, _, _ in wrong],
-        )
-    index.count_packs(connection)
+        right = [(named.refs[key], named.hot_refs[key], key) for key, _, _ in wrong]
+        locations.set_counts(connection, right)
+    packs.count(connection)
     return named
 
 
@@ -135,13 +132,13 @@ def witness(blocks: BlockReader, named: Named) -> Witness:
             does not know.
     """
     needs: dict[bytes, tuple[bytes, ...]] = {}
-    for location in index.all_locations(blocks.connection):
+    for location in locations.all_locations(blocks.connection):
         if not same_header(blocks, location) and disagrees(blocks, location):
             raise UnsafeDeletionError(says_other(location))
         if location.record.needs:
             key = bytes.fromhex(location.record.block_id)
             needs[key] = tuple(bytes.fromhex(base) for base in location.record.needs)
-    known = {key for (key,) in blocks.connection.execute("SELECT id FROM blocks").fetchall()}
+    known = set(locations.keys(blocks.connection))
     needed = set(named.refs).union(*(needs[key] for key in named.refs if key in needs))
     held = known.union(named.refs, *needs.values())
     if lost := _found_in_packs(blocks, held - known):
@@ -188,7 +185,7 @@ def check_pack(blocks: BlockReader, number: int, held: Collection[bytes], *, all
         UnsafeDeletionError: If what goes has the only record of a block that must stay.
     """
     for record in records_of(blocks, number):
-        location = index.find(blocks.connection, record.block_id)
+        location = locations.find(blocks.connection, record.block_id)
         if location is None:
             lost = bytes.fromhex(record.block_id) in held
         elif location.pack == number and (all_of_it or location.record.offset == record.offset):
@@ -243,7 +240,7 @@ def _problems(blocks: BlockReader) -> list[str]:
             f"block {key.hex()[:12]} counts {refs} models in the index ({hot_refs} hot),"
             f" {have} name it ({hot} hot)"
         )
-    files = dict(blocks.connection.execute("SELECT sha256, refs FROM files").fetchall())
+    files = model_rows.file_refs(blocks.connection)
     if files != dict(named.files):
         lines.append("the index counts other files than the manifests name")
     return lines
@@ -251,7 +248,7 @@ def _problems(blocks: BlockReader) -> list[str]:
 
 def _pack_problems(blocks: BlockReader) -> Iterator[str]:
     """What is wrong with the index's rows of packs; a pack that is gone shows in its blocks."""
-    for number, end, live, overhead, *true in index.counted_packs(blocks.connection):
+    for number, end, live, overhead, *true in packs.counted(blocks.connection):
         if end is None:
             yield f"the index does not know pack {number}, in which it says that blocks lie"
             continue
@@ -265,5 +262,5 @@ def _pack_problems(blocks: BlockReader) -> Iterator[str]:
 
 def _wrong_counts(connection: sqlite3.Connection, named: Named) -> Sequence[tuple[bytes, object, object]]:
     """Rows of blocks whose counts are not those of the manifests."""
-    rows = connection.execute("SELECT id, refs, hot_refs FROM blocks").fetchall()
+    rows = locations.counts(connection)
     return [row for row in rows if (named.refs[row[0]], named.hot_refs[row[0]]) != row[1:]]

@@ -10,10 +10,8 @@ from pathlib import Path
 from pbstore.disk.files import fsio, pack
 from pbstore.disk.files.layout import Layout
 from pbstore.disk.files.pack import Record
-from pbstore.disk.index import database
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import model_rows as catalog
-from pbstore.disk.index.sqlite import FAILURES, Connection
+from pbstore.disk.index import database, intents, locations, model_rows, packs
+from pbstore.disk.index.sqlite import FAILURES
 from pbstore.errors import IndexCorruptError
 from pbstore.manifest import Manifest
 
@@ -30,7 +28,7 @@ def index_is_usable(layout: Layout) -> bool:
         connection = database.connect(layout.index)
         try:
             version = database.get_meta(connection, "schema")
-            connection.execute("SELECT COUNT(*) FROM packs").fetchone()
+            database.look(connection)
         finally:
             connection.close()
     except (IndexCorruptError, *FAILURES):
@@ -40,19 +38,16 @@ def index_is_usable(layout: Layout) -> bool:
 
 def rebuild_index(layout: Layout) -> None:
     """Build the index from packs and manifests and put it in place. Call it under the writer's lock."""
-    settings = _saved_settings(layout)
+    taste = _saved_taste(layout)
     temporary = layout.root / ".tmp-index.sqlite"
     _unlink_database(temporary)
-    connection = sqlite3.connect(temporary, isolation_level=None, factory=Connection)
+    connection = database.build(temporary)
     try:
-        connection.execute("PRAGMA journal_mode=OFF")
-        database.create(connection)
-        connection.execute("BEGIN")
         _fill(layout, connection)
         database.set_meta(connection, "schema", SCHEMA_VERSION)
         database.set_meta(connection, "derive", "1")
-        connection.executemany(_RESTORE, settings)
-        connection.execute("COMMIT")
+        model_rows.write_taste(connection, taste)
+        database.finish_build(connection)
     finally:
         connection.close()
     fd = os.open(temporary, os.O_RDONLY)
@@ -70,13 +65,13 @@ def finish_intent(layout: Layout, connection: sqlite3.Connection) -> None:
 
     The next commit forces the folder to the disk and clears the intent.
     """
-    intent = catalog.get_intent(connection)
+    intent = intents.get_intent(connection)
     if intent is None:
         return
     for file in intent.place:
         with suppress(FileNotFoundError):
             layout.waiting(layout.manifests / file).replace(layout.manifests / file)
-    filed = {row.file for row in catalog.all_models(connection)} if intent.remove else set()
+    filed = {row.file for row in model_rows.all_models(connection)} if intent.remove else set()
     for file in set(intent.remove) - filed:
         (layout.manifests / file).unlink(missing_ok=True)
     for file in intent.file:
@@ -85,17 +80,17 @@ def finish_intent(layout: Layout, connection: sqlite3.Connection) -> None:
 
 def _file_placed(layout: Layout, connection: sqlite3.Connection, path: Path) -> None:
     """File the model of a manifest that an earlier writer put in place, if it did."""
-    loaded = catalog.load_file(path)
-    connection.execute("BEGIN IMMEDIATE")
+    loaded = model_rows.load_file(path)
+    database.begin(connection)
     try:
-        if loaded is not None and catalog.find_model(connection, loaded[0].name) is None:
-            catalog.insert_model(connection, loaded[0], path.name, loaded[1])
+        if loaded is not None and model_rows.find_model(connection, loaded[0].name) is None:
+            model_rows.insert_model(connection, loaded[0], path.name, loaded[1])
             database.set_meta(connection, "derive", "1")
         fsio.fsync_folder(layout.manifests)
-        database.set_meta(connection, catalog.INTENT, None)
+        database.set_meta(connection, intents.INTENT, None)
         database.commit(connection)
     except BaseException:
-        connection.execute("ROLLBACK")
+        database.roll_back(connection)
         raise
 
 
@@ -103,31 +98,27 @@ def remove_strays(
     layout: Layout, connection: sqlite3.Connection, is_dispensable: Callable[[int], bool]
 ) -> None:
     """Delete packs and temporary files that no finished step knows of. Call it under the writer's lock."""
-    known = {int(number) for (number,) in connection.execute("SELECT number FROM packs").fetchall()}
+    known = packs.ends(connection)
     for number in pack.pack_numbers(layout.packs):
         if number not in known and is_dispensable(number):
             fsio.unlink(pack.pack_path(layout.packs, number))
     strays = [path for folder in (layout.root, layout.manifests) for path in folder.glob(".tmp-*")]
     waiting = layout.waiting_manifests()
     if waiting:  # those of this very transaction are no strays
-        filed = {file for (file,) in connection.execute("SELECT file FROM models").fetchall()}
+        filed = model_rows.files(connection)
         strays += [path for place, path in waiting.items() if place.name not in filed]
     for path in strays:
         path.unlink(missing_ok=True)
 
 
-_KEPT = "pinned, priority, uses, used_at, added_at, name"
-_RESTORE = "UPDATE models SET pinned = ?, priority = ?, uses = ?, used_at = ?, added_at = ? WHERE name = ?"
-
-
-def _saved_settings(layout: Layout) -> list[tuple[object, ...]]:
+def _saved_taste(layout: Layout) -> list[tuple[object, ...]]:
     """Pins, priorities and use counts of the old index, as far as it can be read."""
     if not layout.index.exists():
         return []
     try:
         connection = database.connect(layout.index, read_only=True)
         try:
-            return connection.execute(f"SELECT {_KEPT} FROM models").fetchall()
+            return model_rows.read_taste(connection)
         finally:
             connection.close()
     except (IndexCorruptError, *FAILURES):
@@ -139,34 +130,34 @@ def _fill(layout: Layout, connection: sqlite3.Connection) -> None:
     for number in numbers:
         _fill_pack(layout, connection, number)
     _drop_unusable(connection)
-    connection.execute(
-        "UPDATE packs SET"
-        " live_bytes = (SELECT COALESCE(SUM(stored_bytes), 0) FROM blocks WHERE pack = number),"
-        " live_overhead = (SELECT COALESCE(SUM(payload_offset - offset), 0) FROM blocks WHERE pack = number)"
-    )
-    database.set_meta(connection, "last_pack", str(max(numbers, default=0)))
+    packs.count(connection)
+    packs.note_last(connection, max(numbers, default=0))
     for place, path in layout.waiting_manifests().items():
-        waiting = catalog.load_file(path)
-        if catalog.load_file(place) is None and waiting is not None and _has_blocks(connection, waiting[0]):
+        waiting = model_rows.load_file(path)
+        if (
+            model_rows.load_file(place) is None
+            and waiting is not None
+            and _has_blocks(connection, waiting[0])
+        ):
             path.replace(place)  # a crash came between the commit and this step
     fsio.fsync_folder(layout.manifests)
     for path in layout.placed_manifests():
-        loaded = catalog.load_file(path)
+        loaded = model_rows.load_file(path)
         if loaded is None or layout.manifest(loaded[0].name) != path:
             log.warning("manifest %s is damaged: left out", path.name)
         else:
-            catalog.insert_model(connection, loaded[0], path.name, loaded[1])
+            model_rows.insert_model(connection, loaded[0], path.name, loaded[1])
     for path in layout.trashed_manifests():
-        loaded, stamp = catalog.load_file(path), path.name.split(".")[1]
+        loaded, stamp = model_rows.load_file(path), path.name.split(".")[1]
         if loaded is None or not stamp.isdigit() or layout.trashed(loaded[0].name, int(stamp)) != path:
             log.warning("manifest %s of a removed model is damaged: left out", path.name)
         elif _has_blocks(connection, loaded[0]):
-            name = catalog.trash_name(loaded[0].name, int(stamp))
-            catalog.insert_model(connection, loaded[0], path.name, loaded[1], row_name=name)
+            name = model_rows.trash_name(loaded[0].name, int(stamp))
+            model_rows.insert_model(connection, loaded[0], path.name, loaded[1], row_name=name)
 
 
 def _has_blocks(connection: sqlite3.Connection, manifest: Manifest) -> bool:
-    return all(index.find(connection, block_id) is not None for block_id in manifest.block_ids())
+    return all(locations.find(connection, block_id) is not None for block_id in manifest.block_ids())
 
 
 def _fill_pack(layout: Layout, connection: sqlite3.Connection, number: int) -> None:
@@ -175,30 +166,28 @@ def _fill_pack(layout: Layout, connection: sqlite3.Connection, number: int) -> N
     if not size:  # emptied by a writer, see `PackWriter.append`
         return
     end = max(size, pack.PACK_HEADER_BYTES)  # what cannot be read stays, too
-    connection.execute("INSERT INTO packs VALUES (?, ?, 0, 0)", (number, end))
+    packs.insert(connection, number, end)
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         for record in pack.scan(fd, number, size):
             _replace_record(connection, number, record)
     finally:
         os.close(fd)
-    connection.execute("UPDATE packs SET end = ? WHERE number = ?", (end, number))
+    packs.set_end(connection, number, end)
 
 
 def _replace_record(connection: sqlite3.Connection, number: int, record: Record) -> None:
     """Note a record; a later record of the same block wins."""
-    known = index.find(connection, record.block_id)
+    known = locations.find(connection, record.block_id)
     if known is not None:
-        index.delete(connection, known)
-    index.insert(connection, number, record)
+        locations.delete(connection, known)
+    locations.insert(connection, number, record)
 
 
 def _drop_unusable(connection: sqlite3.Connection) -> None:
     """Leave out blocks that came back from the dead and whose bases are gone or need other blocks now."""
-    while unusable := index.unclosed(connection):
-        keys = [(bytes.fromhex(block_id),) for block_id in unusable]
-        connection.executemany("DELETE FROM blocks WHERE id = ?", keys)
-        connection.executemany("DELETE FROM needs WHERE block = ?", keys)
+    while unusable := locations.unclosed(connection):
+        locations.leave_out(connection, unusable)
 
 
 def _unlink_database(path: Path) -> None:

@@ -9,8 +9,7 @@ from pbstore.disk.blocks import recount
 from pbstore.disk.blocks.read import BlockReader
 from pbstore.disk.blocks.writer import PackWriter
 from pbstore.disk.files.pack import Record
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import sketches as similar
+from pbstore.disk.index import database, locations, sketches
 from pbstore.disk.index.locations import Location
 from pbstore.errors import IntegrityError, UnsafeDeletionError
 from pbstore.hashing import BlockId
@@ -66,19 +65,18 @@ class Transaction:
         Raises:
             UnsafeDeletionError: If they disagree in more than counts, which are corrected.
         """
-        (version,) = self.connection.execute("PRAGMA data_version").fetchone()
-        checked = (id(self.connection), version)
+        checked = (id(self.connection), database.version(self.connection))
         if self._blocks.checked != checked and not self._blocks.trusts_index:
             recount.witness(self._blocks, recount.recount(self._blocks, self.connection))
             self._blocks.checked = checked
 
     def keep(self, stored: StoredBlock) -> Record:
         """Append a block that the caller has checked, within the capacity."""
-        known = index.find(self.connection, stored.block_id)
+        known = locations.find(self.connection, stored.block_id)
         if known is not None:
             return known.record
         pack, record = self.append_record(stored)
-        index.insert(self.connection, pack, record)
+        locations.insert(self.connection, pack, record)
         return record
 
     def append_record(self, stored: StoredBlock) -> tuple[int, Record]:
@@ -88,8 +86,8 @@ class Transaction:
 
     def drop(self, location: Location) -> None:
         """Delete a block; the caller knows that nobody needs it."""
-        similar.forget(self.connection, location.record.block_id)
-        index.delete(self.connection, location)
+        sketches.forget(self.connection, location.record.block_id)
+        locations.delete(self.connection, location)
 
     def replace_form(self, location: Location, stored: StoredBlock) -> None:
         """Store a block in another form; the caller has checked that it decodes.
@@ -98,7 +96,7 @@ class Transaction:
         the records reaches the disk, an index can be built from it.
         """
         stored = self._with_needs_of_now(stored)
-        casts = index.casts_of(self.connection, stored.block_id)
+        casts = locations.casts_of(self.connection, stored.block_id)
         if not set(stored.needs) <= set(location.record.needs):
             self._link(casts, stored.block_id, (*stored.needs, *location.record.needs))
         self._replace(location, stored)
@@ -118,7 +116,7 @@ class Transaction:
 
     def _replace(self, location: Location, stored: StoredBlock) -> None:
         number, record = self._writer.append(stored)
-        index.replace(self.connection, location, number, record)
+        locations.replace(self.connection, location, number, record)
 
     def _with_needs_of_now(self, stored: StoredBlock) -> StoredBlock:
         """A block whose base, if it is a cast, may have been stored anew since."""
@@ -134,7 +132,7 @@ class Transaction:
         """
         stored = self._export_true(location)
         pack, record = self._writer.append(stored)
-        index.replace(self.connection, location, pack, record)
+        locations.replace(self.connection, location, pack, record)
         return record
 
     def _export_true(self, location: Location) -> StoredBlock:

@@ -11,9 +11,8 @@ from pbstore.blocks import StoredBlock
 from pbstore.disk.files import fsio, pack, room
 from pbstore.disk.files.layout import Layout
 from pbstore.disk.files.pack import Record
-from pbstore.disk.index import database
-from pbstore.disk.index import model_rows as catalog
-from pbstore.disk.index.model_rows import Intent
+from pbstore.disk.index import database, intents, model_rows, packs
+from pbstore.disk.index.intents import Intent
 from pbstore.errors import IndexCorruptError
 
 _OPEN_FILES = 64
@@ -53,10 +52,10 @@ class PackWriter:
         self._is_full = room.is_cramped(self._layout, database.sizes(self._connection))
         if self._is_full:
             database.shorten_log(self._connection)
-        self._connection.execute("BEGIN IMMEDIATE")
-        if catalog.get_intent(self._connection) is not None:  # carried out, but perhaps in memory only
+        database.begin(self._connection)
+        if intents.get_intent(self._connection) is not None:  # carried out, but perhaps in memory only
             self._folders.add(self._layout.manifests)
-            database.set_meta(self._connection, catalog.INTENT, None)
+            database.set_meta(self._connection, intents.INTENT, None)
 
     def append(self, block: StoredBlock) -> tuple[int, Record]:
         """Write a block's record; returns the pack and the record. Durable after `commit` only."""
@@ -107,7 +106,7 @@ class PackWriter:
     def start_new_pack(self) -> int:
         """Let the next block start a new pack, so that older packs can be emptied; returns its number."""
         self.seal()
-        newest = self._newest_pack()
+        newest = packs.newest(self._connection)
         self._seal_before = (newest[0] if newest else 0) + 1
         return self._seal_before
 
@@ -121,8 +120,7 @@ class PackWriter:
                     self._force(files)
             if self._fd >= 0:
                 self._await_sent()
-                update = "UPDATE packs SET end = ? WHERE number = ?"
-                self._connection.execute(update, (self._end, self._number))
+                packs.set_end(self._connection, self._number, self._end)
                 files[self._fd], self._fd = "pack", -1
             fsio.fsync_together(files, self._folders)
             self._folders.clear()
@@ -143,7 +141,7 @@ class PackWriter:
         self.seal()
         if self._placed or self._removed:
             place, remove = ([path.name for path in paths] for paths in (self._placed, self._removed))
-            catalog.set_intent(self._connection, Intent(place=tuple(place), remove=tuple(remove)))
+            intents.set_intent(self._connection, Intent(place=tuple(place), remove=tuple(remove)))
         database.commit(self._connection)
         self._created.clear()
         self._committed.clear()
@@ -168,7 +166,7 @@ class PackWriter:
         self._seal_before = 0
         self._cut = False
         if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            database.roll_back(self._connection)
             for path in placed:
                 with suppress(OSError):
                     self._layout.waiting(path).unlink()
@@ -191,51 +189,30 @@ class PackWriter:
             return
         self._cut = True
         cuts: list[tuple[Path, int]] = []
-        newest = self._newest_pack()
+        newest = packs.newest(self._connection)
         if newest is not None and self._path(newest[0]).exists():
             cuts.append((self._path(newest[0]), newest[1]))
-        number = self._last_number() + 1
+        number = packs.last_number(self._connection) + 1
         while self._path(number).exists():
             cuts.append((self._path(number), 0))
             number += 1
         cuts = [(path, end) for path, end in cuts if path.stat().st_size > end]
         if not cuts:
             return
-        filed = {file for (file,) in self._connection.execute("SELECT file FROM models").fetchall()}
+        filed = model_rows.files(self._connection)
         filed.update(path.name for path in self._removed)
         unknown = [path for path in self._layout.placed_manifests() if path.name not in filed]
-        if any(catalog.load_file(path) is not None for path in unknown):
+        if any(model_rows.load_file(path) is not None for path in unknown):
             raise IndexCorruptError("it is older than the packs and manifests")
         for path, end in cuts:
-            self._check_end(int(path.stem), end)
+            packs.check_end(self._connection, int(path.stem), end)
             os.truncate(path, end)
-
-    def _check_end(self, number: int, end: int) -> None:
-        """Raise IndexCorruptError if a block lies behind the end of its pack: one of the rows is damaged."""
-        query = "SELECT MAX(payload_offset + stored_bytes) FROM blocks WHERE pack = ?"
-        (last,) = self._connection.execute(query, (number,)).fetchone()
-        if last is not None and last > end:
-            raise IndexCorruptError(f"pack {number} ends at {end}, but a block at {last}")
 
     def _path(self, number: int) -> Path:
         return pack.pack_path(self._layout.packs, number)
 
-    def _newest_pack(self) -> tuple[int, int] | None:
-        """Number and length of the newest pack."""
-        query = "SELECT number, end FROM packs ORDER BY number DESC LIMIT 1"
-        row: tuple[int, int] | None = self._connection.execute(query).fetchone()
-        return row
-
-    def _last_number(self) -> int:
-        """The highest number that a pack has had."""
-        newest = self._newest_pack()
-        noted = database.get_meta(self._connection, "last_pack") or "0"
-        if not noted.isdigit():
-            raise IndexCorruptError(f"the last pack is noted as {noted[:20]!r}")
-        return max(newest[0] if newest else 0, int(noted))
-
     def _open(self) -> None:
-        row = self._newest_pack()
+        row = packs.newest(self._connection)
         if row is not None and not self._reaches(*row):  # lost, or cut off
             row = None
         if row is not None and row[1] < self._pack_bytes and row[0] >= self._seal_before:
@@ -249,7 +226,7 @@ class PackWriter:
             self._fd = pack.create(self._path(self._number), self._number)
             self._end = pack.PACK_HEADER_BYTES
             self._folders.add(self._layout.packs)
-            self._connection.execute("INSERT INTO packs VALUES (?, ?, 0, 0)", (self._number, self._end))
+            packs.insert(self._connection, self._number, self._end)
         self._sent_end = self._end
 
     def _reaches(self, number: int, end: int) -> bool:
@@ -261,8 +238,8 @@ class PackWriter:
 
     def _next_number(self) -> int:
         """A number that no pack has had, so that a reader never mistakes one pack for another."""
-        number = self._last_number() + 1
-        database.set_meta(self._connection, "last_pack", str(number))
+        number = packs.last_number(self._connection) + 1
+        packs.note_last(self._connection, number)
         return number
 
     def _await_sent(self) -> None:

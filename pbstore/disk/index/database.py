@@ -1,5 +1,6 @@
 """The index as a file: opened, kept short, and its small settings. It can be built again at any time."""
 
+import hashlib
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -217,3 +218,55 @@ def insert_rows(connection: sqlite3.Connection, into: str, rows: Sequence[Sequen
         part = rows[start : start + most]
         values = ", ".join([f"({placeholders(len(part[0]))})"] * len(part))
         connection.execute(f"{into} VALUES {values}", [value for row in part for value in row])
+
+
+def begin(connection: sqlite3.Connection) -> None:
+    """Begin a transaction that writes."""
+    connection.execute("BEGIN IMMEDIATE")
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """A number that changes with each commit of another connection."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+
+def check(connection: sqlite3.Connection) -> list[str]:
+    """What SQLite finds wrong with the index's file, at most five lines."""
+    return [text for (text,) in connection.execute("PRAGMA quick_check(5)").fetchall() if text != "ok"]
+
+
+def look(connection: sqlite3.Connection) -> None:
+    """Read a table of ours; raises what the file's damage makes SQLite raise."""
+    connection.execute("SELECT COUNT(*) FROM packs").fetchone()
+
+
+def build(path: Path) -> sqlite3.Connection:
+    """A new index in an open transaction, without a log: it is put in place when it is done."""
+    connection = sqlite3.connect(path, isolation_level=None, factory=Connection)
+    try:
+        connection.execute("PRAGMA journal_mode=OFF")
+        create(connection)
+        connection.execute("BEGIN")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def state(connection: sqlite3.Connection) -> str:
+    """A hash that changes with models, their forms, pins and priorities, and with the packs."""
+    digest = hashlib.sha256()
+    queries = (
+        "SELECT name, manifest_hash, form, pinned, priority FROM models ORDER BY name",
+        "SELECT number, end, live_bytes, live_overhead FROM packs ORDER BY number",
+        "SELECT COUNT(*), TOTAL(stored_bytes), TOTAL(refs) FROM blocks",
+    )
+    for query in queries:
+        for row in connection.execute(query).fetchall():
+            digest.update(repr(row).encode())
+    return digest.hexdigest()
+
+
+def finish_build(connection: sqlite3.Connection) -> None:
+    """Commit what `build` began; it is forced to the disk when it is put in place."""
+    connection.execute("COMMIT")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pbstore.blocks import CAST, MAX_BLOCK_BYTES, RECAST, BlockInfo
+from pbstore.blocks import CAST, MAX_BLOCK_BYTES, RAW, RECAST, BlockInfo
 from pbstore.disk.files.pack import MAX_OVERHEAD, Record
 from pbstore.disk.index import database
 from pbstore.errors import IndexCorruptError
@@ -110,7 +110,7 @@ def find_tensor(connection: sqlite3.Connection, block_id: BlockId) -> tuple[Loca
     return None if row is None else (_location(row[:-2], _row_needs(connection, row)), *row[-2:])
 
 
-def locations(
+def matching(
     connection: sqlite3.Connection, where: str = "", arguments: Iterable[object] = ()
 ) -> Iterator[Location]:
     """All blocks that meet a condition, read as they are asked for."""
@@ -226,29 +226,6 @@ def used_bytes(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT COALESCE(SUM(live_bytes), 0) FROM packs").fetchone()[0])
 
 
-def counted_packs(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """All packs: number, end, live bytes and overhead as noted; then the two as counted, and the last end.
-
-    What is noted of a pack without a row is None.
-    """
-    return connection.execute(
-        "SELECT number, end, live_bytes, live_overhead, COALESCE(SUM(stored_bytes), 0),"
-        " COALESCE(SUM(payload_offset - offset), 0), COALESCE(MAX(payload_offset + stored_bytes), 0) FROM"
-        " (SELECT number FROM packs UNION SELECT pack FROM blocks)"
-        " LEFT JOIN packs USING (number) LEFT JOIN blocks ON pack = number GROUP BY number"
-    ).fetchall()
-
-
-def count_packs(connection: sqlite3.Connection) -> None:
-    """Count the live bytes of each pack anew from the rows of its blocks."""
-    wrong = [
-        (live, overhead, number)
-        for number, _, *was, live, overhead, _ in counted_packs(connection)
-        if was != [live, overhead]
-    ]
-    connection.executemany("UPDATE packs SET live_bytes = ?, live_overhead = ? WHERE number = ?", wrong)
-
-
 def _count(connection: sqlite3.Connection, pack: int, records: Sequence[Record], sign: int) -> None:
     stored, overhead = (
         sum(item.stored_bytes for item in records),
@@ -287,3 +264,95 @@ def _location(row: Sequence[Any], needs: tuple[BlockId, ...]) -> Location:
         payload_offset=payload_offset,
     )
     return Location(pack=pack, record=record, refs=refs, hot_refs=hot_refs)
+
+
+def has(connection: sqlite3.Connection, block_id: BlockId) -> bool:
+    """Whether a block is there."""
+    query = "SELECT 1 FROM blocks WHERE id = ?"
+    return connection.execute(query, (bytes.fromhex(block_id),)).fetchone() is not None
+
+
+def keys(connection: sqlite3.Connection) -> list[bytes]:
+    """Keys of all blocks, in no particular order."""
+    return [key for (key,) in connection.execute("SELECT id FROM blocks").fetchall()]
+
+
+def keys_in_order(connection: sqlite3.Connection) -> bytes:
+    """Keys of all blocks, one behind the other, as they lie in the packs."""
+    return b"".join(
+        key for (key,) in connection.execute("SELECT id FROM blocks ORDER BY pack, offset").fetchall()
+    )
+
+
+def in_pack(connection: sqlite3.Connection, number: int) -> list[BlockId]:
+    """Blocks in a pack, in order."""
+    rows = connection.execute("SELECT id FROM blocks WHERE pack = ? ORDER BY offset", (number,)).fetchall()
+    return [BlockId(key.hex()) for (key,) in rows]
+
+
+def records_in_pack(connection: sqlite3.Connection, number: int) -> list[Record]:
+    """Live records of a pack."""
+    return [item.record for item in matching(connection, "WHERE pack = ?", (number,))]
+
+
+def coded(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> set[BlockId]:
+    """Those of some blocks that are there and not raw."""
+    return keys_in(connection, "blocks", "id", ids, also=f"codec != '{RAW}'")
+
+
+_NEEDED = "(SELECT base FROM needs JOIN blocks AS user ON user.id = needs.block WHERE user.refs > 0)"
+
+
+def orphans(connection: sqlite3.Connection) -> Iterator[Location]:
+    """Blocks that no model names and that no block of a model needs."""
+    return matching(connection, f"WHERE refs = 0 AND id NOT IN {_NEEDED}")
+
+
+def unnamed_bases(connection: sqlite3.Connection) -> list[Location]:
+    """Blocks that no manifest names and that blocks of models need."""
+    return list(matching(connection, f"WHERE refs = 0 AND id IN {_NEEDED}"))
+
+
+def raw_bytes_of_users(connection: sqlite3.Connection, block_id: BlockId) -> int:
+    """Raw bytes of the blocks that need one."""
+    query = "SELECT COALESCE(SUM(raw_bytes), 0) FROM needs JOIN blocks ON id = block WHERE base = ?"
+    return int(connection.execute(query, (bytes.fromhex(block_id),)).fetchone()[0])
+
+
+def users_of(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> set[BlockId]:
+    """Blocks that need one of these."""
+    query = "SELECT DISTINCT block FROM needs WHERE base IN ({})"
+    return {BlockId(key.hex()) for (key,) in _rows_of(connection, query, ids)}
+
+
+def counts(connection: sqlite3.Connection) -> list[tuple[bytes, object, object]]:
+    """Key, and how many models and hot models name the block, of all blocks."""
+    return connection.execute("SELECT id, refs, hot_refs FROM blocks").fetchall()
+
+
+def set_counts(connection: sqlite3.Connection, rows: Iterable[tuple[int, int, bytes]]) -> None:
+    """Correct how many models and hot models name some blocks, by their keys."""
+    connection.executemany("UPDATE blocks SET refs = ?, hot_refs = ? WHERE id = ?", rows)
+
+
+def leave_out(connection: sqlite3.Connection, ids: Iterable[BlockId]) -> None:
+    """Forget blocks; the live bytes of packs are the caller's concern."""
+    keys = [(bytes.fromhex(block_id),) for block_id in ids]
+    connection.executemany("DELETE FROM blocks WHERE id = ?", keys)
+    connection.executemany("DELETE FROM needs WHERE block = ?", keys)
+
+
+def totals(connection: sqlite3.Connection) -> tuple[int, int]:
+    """How many blocks models name, and their raw bytes."""
+    query = "SELECT COUNT(*), COALESCE(SUM(raw_bytes), 0) FROM blocks WHERE refs > 0"
+    count, raw = connection.execute(query).fetchone()
+    return count, raw
+
+
+def by_codec(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """Blocks, raw and stored bytes of each codec."""
+    query = "SELECT codec, COUNT(*), SUM(raw_bytes), SUM(stored_bytes) FROM blocks GROUP BY codec"
+    return {
+        codec: {"blocks": count, "raw_bytes": raw_bytes, "stored_bytes": stored}
+        for codec, count, raw_bytes, stored in connection.execute(query)
+    }

@@ -1,6 +1,5 @@
 """Models in the index: rows, reference counts, and the manifest files beside it."""
 
-import json
 import re
 import sqlite3
 import time
@@ -8,14 +7,12 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from blake3 import blake3
 
 from pbstore.blocks import RAW
 from pbstore.disk.files.layout import Layout, manifest_file, trash_file
-from pbstore.disk.index import database
-from pbstore.disk.index import locations as index
+from pbstore.disk.index import database, locations
 from pbstore.errors import FileCorruptError, IndexCorruptError, ManifestError, ManifestLostError
 from pbstore.hashing import BlockId
 from pbstore.manifest import MAX_MANIFEST_BYTES, Manifest
@@ -27,8 +24,6 @@ TRASH = "trash:"
 _TRASH_NAME = re.compile(TRASH + r"[0-9]{1,18}:.+", re.DOTALL)
 IN_TRASH = f"name >= '{TRASH}' AND name < 'trash;'"
 """Condition on such rows."""
-INTENT = "intent"
-"""Setting that names the manifest files that a writer is about to put in place or to take away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +167,7 @@ def insert_model(
 
 def change_refs(connection: sqlite3.Connection, ids: Sequence[BlockId], refs: int, hot_refs: int) -> None:
     """Count more references to some blocks, each once, and more of hot models."""
-    for keys in index.key_batches(ids):
+    for keys in locations.key_batches(ids):
         connection.execute(
             f"UPDATE blocks SET refs = refs + {refs}, hot_refs = hot_refs + {hot_refs}"
             f" WHERE id IN ({database.placeholders(len(keys))})",
@@ -252,45 +247,6 @@ def _form_of(connection: sqlite3.Connection, ids: Iterable[BlockId]) -> str:
     return HOT if all(row is None or row[0] == RAW for row in rows) else COLD
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intent:
-    """What becomes of manifest files once the open transaction is committed.
-
-    Attributes:
-        place: Files that come into their place.
-        remove: Files that go.
-        file: Files of earlier writers, which filed a model after its manifest was in place.
-    """
-
-    place: tuple[str, ...] = ()
-    remove: tuple[str, ...] = ()
-    file: tuple[str, ...] = ()
-
-
-def set_intent(connection: sqlite3.Connection, intent: Intent) -> None:
-    """Note it in the open transaction."""
-    database.set_meta(connection, INTENT, json.dumps(["change", intent.place, intent.remove]))
-
-
-def get_intent(connection: sqlite3.Connection) -> Intent | None:
-    """What the last writer noted and nobody cleared."""
-    text = database.get_meta(connection, INTENT)
-    if text is None:
-        return None
-    try:
-        return _as_intent(*json.loads(text))
-    except (ValueError, TypeError, RecursionError):
-        raise IndexCorruptError("the writer's intent makes no sense") from None
-
-
-def _as_intent(action: str, *rest: Any) -> Intent:  # noqa: ANN401
-    if action == "change":
-        place, remove = ([Path(file).name for file in files] for files in rest)
-        return Intent(place=tuple(place), remove=tuple(remove))
-    files = tuple(Path(file).name for file in rest)  # how earlier writers noted one file
-    return Intent(remove=files) if action == "remove" else Intent(file=files)
-
-
 def load_file(path: Path) -> tuple[Manifest, str] | None:
     """A manifest and its hash from a file; None if the file is not a good one."""
     try:
@@ -335,3 +291,70 @@ def _row(row: tuple[object, ...]) -> ModelRow:
         raise IndexCorruptError("a model's row has impossible fields")
     fields["file"] = _file_of(str(fields["name"]))
     return ModelRow(**{**fields, "pinned": bool(fields["pinned"])})  # type: ignore[arg-type]
+
+
+def names(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Names of the models that are not in the trash, sorted."""
+    query = f"SELECT name FROM models WHERE NOT ({IN_TRASH}) ORDER BY name"
+    return tuple(str(name) for (name,) in connection.execute(query).fetchall())
+
+
+def with_weights(connection: sqlite3.Connection, weights: str) -> list[str]:
+    """Names of the models that are filed with these weights, sorted."""
+    query = f"SELECT name FROM models WHERE weights = ? AND NOT ({IN_TRASH}) ORDER BY name"
+    return [str(name) for (name,) in connection.execute(query, (weights,)).fetchall()]
+
+
+def bound_to(connection: sqlite3.Connection, weights: str) -> list[str]:
+    """Names of the models that are bound to these weights, sorted."""
+    query = f"SELECT name FROM models WHERE base_weights = ? AND NOT ({IN_TRASH}) ORDER BY name"
+    return [str(name) for (name,) in connection.execute(query, (weights,)).fetchall()]
+
+
+def files(connection: sqlite3.Connection) -> set[str]:
+    """Files of the manifests of all models, also of those in the trash."""
+    return {file for (file,) in connection.execute("SELECT file FROM models").fetchall()}
+
+
+def delete_row(connection: sqlite3.Connection, name: str) -> None:
+    """Forget a model whose manifest cannot be read; the counts are the caller's concern."""
+    connection.execute("DELETE FROM models WHERE name = ?", (name,))
+
+
+def pin(connection: sqlite3.Connection, name: str, pinned: bool, priority: float) -> None:
+    """Keep a model from eviction, or no longer."""
+    values = (int(pinned), priority, name)
+    connection.execute("UPDATE models SET pinned = ?, priority = ? WHERE name = ?", values)
+
+
+def forget_counts(connection: sqlite3.Connection) -> None:
+    """Set all counts of references to zero."""
+    connection.execute("UPDATE blocks SET refs = 0, hot_refs = 0")
+    connection.execute("DELETE FROM files")
+
+
+def file_refs(connection: sqlite3.Connection) -> dict[bytes, int]:
+    """Key of a file's sha256 -> models that have it."""
+    return dict(connection.execute("SELECT sha256, refs FROM files").fetchall())
+
+
+def totals(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Models that are not in the trash, their raw bytes, and those of their different files."""
+    query = f"SELECT COUNT(*), COALESCE(SUM(raw_bytes), 0) FROM models WHERE NOT ({IN_TRASH})"
+    count, raw = connection.execute(query).fetchone()
+    (different,) = connection.execute("SELECT COALESCE(SUM(size_bytes), 0) FROM files").fetchone()
+    return count, raw, different
+
+
+_TASTE = "pinned, priority, uses, used_at, added_at, name"
+
+
+def read_taste(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+    """Pins, priorities and use counts, which no manifest tells."""
+    return connection.execute(f"SELECT {_TASTE} FROM models").fetchall()
+
+
+def write_taste(connection: sqlite3.Connection, rows: Iterable[tuple[object, ...]]) -> None:
+    """Set what `read_taste` gave, of the models that are there."""
+    query = "UPDATE models SET pinned = ?, priority = ?, uses = ?, used_at = ?, added_at = ? WHERE name = ?"
+    connection.executemany(query, rows)

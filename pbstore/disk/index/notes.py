@@ -2,27 +2,26 @@
 
 import sqlite3
 
-from pbstore.disk.index import lora_pairs as adapters
-from pbstore.disk.index import sketches as similar
+from pbstore.disk.index import lora_pairs, sketches
 from pbstore.manifest import Manifest
 from pbstore.tensors import ReadBlock, stored_tensors
 
 
 def note_adapter(connection: sqlite3.Connection, manifest: Manifest, read: ReadBlock) -> None:
     """Remember a filed model's low-rank pairs, so that a merge of them is recognised."""
-    if not adapters.adapter_configs(manifest):
+    if not lora_pairs.adapter_configs(manifest):
         return
     tensors = [
         tensor for tensor in stored_tensors(manifest, read, skip_damaged=True) if len(tensor.pieces) == 1
     ]
     for tensor in tensors:  # factors may be too small for a sketch, but a merge needs their shapes
-        similar.note_tensor(connection, tensor.pieces[0].block_id, tensor.spec, tried=True)
-    pairs = adapters.pairs_of(manifest, tensors, read)
-    similar.forget_small(connection, adapters.note_pairs(connection, manifest.name, pairs))
+        sketches.note_tensor(connection, tensor.pieces[0].block_id, tensor.spec, tried=True)
+    pairs = lora_pairs.pairs_of(manifest, tensors, read)
+    sketches.forget_small(connection, lora_pairs.note_pairs(connection, manifest.name, pairs))
 
 
 def note_tensors(connection: sqlite3.Connection, manifest: Manifest, read: ReadBlock) -> None:
     """Remember dtype and shape of a filed model's blocks."""
     for tensor in stored_tensors(manifest, read, skip_damaged=True):
         if len(tensor.pieces) == 1:
-            similar.note_tensor(connection, tensor.pieces[0].block_id, tensor.spec)
+            sketches.note_tensor(connection, tensor.pieces[0].block_id, tensor.spec)

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from pbstore.codecs.sketch import MAX_HITS, Sketch, gap, rank
 from pbstore.codecs.types import CodecError, TensorSpec
-from pbstore.disk.index import database
-from pbstore.disk.index import locations as index
+from pbstore.disk.index import database, locations
 from pbstore.errors import IndexCorruptError
 from pbstore.hashing import BlockId, Buffer
 
@@ -61,7 +60,7 @@ class Noted(NamedTuple):
 def note_many(connection: sqlite3.Connection, tensors: Sequence[Noted]) -> int:
     """`note_tensor` and `offer` for blocks that the index does not have; returns `newest_number`."""
     number = newest_number(connection)
-    known = index.keys_in(connection, "tensors", "block", [tensor.block_id for tensor in tensors])
+    known = locations.keys_in(connection, "tensors", "block", [tensor.block_id for tensor in tensors])
     rows: list[tuple[object, ...]] = []
     marks: list[tuple[int, int]] = []
     casts: list[tuple[int, int]] = []
@@ -121,7 +120,7 @@ def untried(
     rows = connection.execute(
         "SELECT block, dtype, shape FROM tensors JOIN blocks ON id = block"
         " WHERE tried = 0 AND (codec IN (SELECT value FROM json_each(?))) = ? AND dtype != ? ORDER BY number",
-        (json.dumps(sorted(index.ALONE)), other_than is None, other_than or ""),
+        (json.dumps(sorted(locations.ALONE)), other_than is None, other_than or ""),
     ).fetchall()
     return [(BlockId(block.hex()), as_spec(dtype, shape)) for block, dtype, shape in rows]
 
@@ -178,8 +177,8 @@ def forget_small(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> None
         " AND codec IN (SELECT value FROM json_each(?)) AND block NOT IN (SELECT base FROM needs)"
         " AND block NOT IN (SELECT down FROM pairs UNION SELECT up FROM pairs)"
     )
-    for keys in index.key_batches(ids):
-        values = (*keys, SMALL_BYTES, json.dumps(sorted(index.ALONE)))
+    for keys in locations.key_batches(ids):
+        values = (*keys, SMALL_BYTES, json.dumps(sorted(locations.ALONE)))
         found = connection.execute(query.format(database.placeholders(len(keys))), values).fetchall()
         for (block,) in found:
             forget(connection, BlockId(block.hex()))

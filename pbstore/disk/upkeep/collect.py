@@ -1,14 +1,12 @@
 """Freeing room: a plan first, then its application."""
 
-import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from pbstore.disk.blocks import compact, recount, recover
 from pbstore.disk.blocks.space import DiskUse
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.index import locations, model_rows
 from pbstore.disk.index.locations import Location
 from pbstore.disk.index.model_rows import ModelRow
 from pbstore.disk.models import Models
@@ -64,16 +62,16 @@ def gc(
         check()
         doomed = {row.name: row for row in (*trash.named(models, names), *trash.expired(models, now))}
         early = [] if models.has_room(0) else _free_step_by_step(models, tx, list(doomed.values()))
-        gone = tuple(map(catalog.own_name, doomed))
+        gone = tuple(map(model_rows.own_name, doomed))
         trash.drop(
-            models, tx, [row for row in doomed.values() if catalog.find_model(tx.connection, row.name)]
+            models, tx, [row for row in doomed.values() if model_rows.find_model(tx.connection, row.name)]
         )
         named = recount.recount(models, tx.connection)
         witness = recount.witness(models, named)
         retired = retire_all(models, tx)
         witness = recount.witness(models, named) if retired else witness
         orphans = [*early, *drop_orphans(models, tx, witness.needed)]
-        kept = len(retire.unnamed_bases(tx.connection))
+        kept = len(locations.unnamed_bases(tx.connection))
         packs = compact.compact_wasteful(models, tx)
         if not models.has_room(0):  # each dead byte counts
             compact.punch_all(models, tx)
@@ -107,7 +105,7 @@ def drop_orphans(
     With `among` only some blocks are looked at.
     """
     spared = _spared(tx)
-    orphans = [item for item in orphan_locations(tx.connection) if item.record.block_id not in spared]
+    orphans = [item for item in locations.orphans(tx.connection) if item.record.block_id not in spared]
     orphans = [item for item in orphans if bytes.fromhex(item.record.block_id) not in needed]
     orphans = [item for item in orphans if among is None or item.record.block_id in among]
     for location in orphans:
@@ -126,7 +124,7 @@ def _free_step_by_step(models: Models, tx: Transaction, doomed: list[ModelRow]) 
     tx.commit_so_far()
     named, spared = recount.readable_count(models), _spared(tx)
     needed = recount.witness(models, named).needed
-    everything = list(index.all_locations(tx.connection))
+    everything = list(locations.all_locations(tx.connection))
     orphans = [one for one in everything if bytes.fromhex(one.record.block_id) not in needed]
     orphans = [one for one in orphans if one.record.block_id not in spared]
     for location in orphans:
@@ -138,35 +136,17 @@ def _free_step_by_step(models: Models, tx: Transaction, doomed: list[ModelRow]) 
 
 
 def _spared(tx: Transaction) -> set[BlockId]:
-    return tx.spared | set(index.find_many(tx.connection, list(tx.spared)))
+    return tx.spared | set(locations.find_many(tx.connection, list(tx.spared)))
 
 
 def retire_all(models: Models, tx: Transaction) -> int:
     """Let go of as many unnamed bases as pays; differences before what they are based on."""
     tried, freed = _spared(tx), 0
-    while bases := [one for one in retire.unnamed_bases(tx.connection) if one.record.block_id not in tried]:
+    while bases := [
+        one for one in locations.unnamed_bases(tx.connection) if one.record.block_id not in tried
+    ]:
         for base in sorted(bases, key=lambda one: not one.record.needs):
             tried.add(base.record.block_id)
-            if models.has_room(_bytes_of_users(tx.connection, base)):
+            if models.has_room(locations.raw_bytes_of_users(tx.connection, base.record.block_id)):
                 freed += retire.retire(models, tx, models.locate(base.record.block_id))
     return freed
-
-
-def _bytes_of_users(connection: sqlite3.Connection, base: Location) -> int:
-    """Raw bytes of the blocks that need one: more than they take when they are stored anew."""
-    query = "SELECT COALESCE(SUM(raw_bytes), 0) FROM needs JOIN blocks ON id = block WHERE base = ?"
-    return int(connection.execute(query, (bytes.fromhex(base.record.block_id),)).fetchone()[0])
-
-
-def orphan_locations(connection: sqlite3.Connection) -> Iterator[Location]:
-    """Blocks that no model names and that no block of a model needs."""
-    return index.locations(
-        connection,
-        "WHERE refs = 0 AND id NOT IN"
-        " (SELECT base FROM needs JOIN blocks AS user ON user.id = needs.block WHERE user.refs > 0)",
-    )
-
-
-def orphan_bytes(connection: sqlite3.Connection) -> int:
-    """Payload bytes of the blocks that no model needs."""
-    return sum(item.record.stored_bytes for item in orphan_locations(connection))

@@ -4,8 +4,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.index import locations, model_rows
 from pbstore.disk.models import Models
 from pbstore.errors import PBStoreError
 from pbstore.hashing import BlockId
@@ -41,9 +40,9 @@ def find(models: Models, bad: Collection[BlockId]) -> Concerned:
         return concerned
     spoilt: dict[BlockId, list[BlockId]] = {block_id: [block_id] for block_id in bad}
     for block_id in bad:
-        for user in index.dependents(models.connection, block_id):
+        for user in locations.dependents(models.connection, block_id):
             spoilt.setdefault(user, []).append(block_id)
-    for row in catalog.all_models(models.connection):
+    for row in model_rows.all_models(models.connection):
         with suppress(PBStoreError, OSError):  # told elsewhere
             for entry in models.manifest_of(row).files:
                 _note(models, concerned, row.title, entry, spoilt)

@@ -5,13 +5,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pbstore.disk.add import identity
-from pbstore.disk.index import database
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.index import locations, model_rows
 from pbstore.disk.index.model_rows import ModelRow
 from pbstore.disk.models import Models
 from pbstore.errors import IntegrityError
-from pbstore.hashing import BlockId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +31,6 @@ def find(models: Models, row: ModelRow, besides: Iterable[str] = ()) -> Dependen
 
 
 def _bound(models: Models, row: ModelRow, going: set[str]) -> list[str]:
-    query = f"SELECT name FROM models WHERE base_weights = ? AND NOT ({catalog.IN_TRASH}) ORDER BY name"
     try:
         hashes = identity.hashes_of(models, row.name, models.manifest_of(row))
     except IntegrityError:  # what is bound to it cannot be told by more than the index
@@ -42,7 +38,7 @@ def _bound(models: Models, row: ModelRow, going: set[str]) -> list[str]:
     bound: list[str] = []
     for weights in hashes:
         if not set(identity.with_weights(models, weights)) - going:
-            bound += (str(name) for (name,) in models.connection.execute(query, (weights,)).fetchall())
+            bound += model_rows.bound_to(models.connection, weights)
     return bound
 
 
@@ -51,11 +47,7 @@ def _coded(models: Models, row: ModelRow, going: set[str]) -> list[str]:
         ids = models.manifest_of(row).block_ids()
     except IntegrityError:  # nobody knows
         return []
-    users: set[BlockId] = set()
-    for keys in index.key_batches(ids):
-        query = f"SELECT DISTINCT block FROM needs WHERE base IN ({database.placeholders(len(keys))})"
-        users.update(BlockId(key.hex()) for (key,) in models.connection.execute(query, keys).fetchall())
-    users -= set(ids)
+    users = locations.users_of(models.connection, ids) - set(ids)
     found = []
     for other in models.model_rows() if users else ():
         with suppress(IntegrityError):

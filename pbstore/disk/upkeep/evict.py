@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pbstore.disk.blocks import compact
 from pbstore.disk.blocks.space import DiskUse
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import model_rows as catalog
-from pbstore.disk.index import uses
+from pbstore.disk.index import locations, model_rows, uses
 from pbstore.disk.index.model_rows import ModelRow
 from pbstore.disk.models import Models
-from pbstore.disk.upkeep import collect, givers, retire, trash
+from pbstore.disk.upkeep import collect, givers, trash
 from pbstore.errors import EvictGoalError, IntegrityError
 
 Order = Callable[[ModelRow], tuple[float, ...]]
@@ -69,9 +68,9 @@ def evict(
         tx.check_index()
         uses.count_uses(models.layout, tx.connection)
         start = models.used_bytes
-        gone = _drop_until(models, tx, catalog.trashed_models(tx.connection), start, wanted_bytes)
-        rows = [row for row in catalog.live_models(tx.connection) if not row.pinned]
-        ordered = [*catalog.trashed_models(tx.connection), *sorted(rows, key=key)]
+        gone = _drop_until(models, tx, model_rows.trashed_models(tx.connection), start, wanted_bytes)
+        rows = [row for row in model_rows.live_models(tx.connection) if not row.pinned]
+        ordered = [*model_rows.trashed_models(tx.connection), *sorted(rows, key=key)]
         gone += _drop_until(models, tx, ordered, start, wanted_bytes)
         freed = start - models.used_bytes
         if freed < wanted_bytes:
@@ -83,7 +82,7 @@ def evict(
     return EvictReport(
         dry_run=False,
         models=tuple(row.name for row in gone if row.removed_ms is None),
-        trashed_models=tuple(catalog.own_name(row.name) for row in gone if row.removed_ms is not None),
+        trashed_models=tuple(model_rows.own_name(row.name) for row in gone if row.removed_ms is not None),
         freed_bytes=freed,
         before=before,
         after=after,
@@ -96,7 +95,7 @@ def take_from_trash(models: Models, tx: Transaction, wanted_bytes: int) -> None:
     Nothing else goes: blocks that no model names yet may be those of one that is on its way.
     """
     start = models.used_bytes
-    for row in catalog.trashed_models(tx.connection):
+    for row in model_rows.trashed_models(tx.connection):
         if start - models.used_bytes >= wanted_bytes:
             return
         tx.check_index()
@@ -128,7 +127,7 @@ def _drop_until(
         trash.drop(models, tx, [row])
         gone.append(row)
         collect.drop_orphans(models, tx)
-        bases = sum(base.record.stored_bytes for base in retire.unnamed_bases(tx.connection))
+        bases = sum(base.record.stored_bytes for base in locations.unnamed_bases(tx.connection))
         if 0 < missing_bytes() <= bases:
             retire_bases()
         if missing_bytes() <= 0:

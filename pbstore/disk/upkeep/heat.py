@@ -9,10 +9,7 @@ from pbstore.disk.add.untried import key_untried, sketch_untried
 from pbstore.disk.blocks import compact, raw
 from pbstore.disk.blocks.space import DiskUse
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import model_rows as catalog
-from pbstore.disk.index import sketches as similar
-from pbstore.disk.index import uses
+from pbstore.disk.index import locations, model_rows, sketches, uses
 from pbstore.disk.index.locations import Location
 from pbstore.disk.index.model_rows import COLD, HOT, ModelRow
 from pbstore.disk.models import Models
@@ -82,7 +79,7 @@ def _heat(models: Models, tx: Transaction, name: str) -> int:
     manifest = models.manifest(name)
     changed = raw.make_raw(models, tx, manifest.block_ids())
     if models.model_row(name).form != HOT:
-        catalog.set_form(tx.connection, manifest, HOT)
+        model_rows.set_form(tx.connection, manifest, HOT)
     return changed
 
 
@@ -90,7 +87,7 @@ def _cool(models: Models, tx: Transaction, name: str) -> int:
     """Store a model as small as possible; returns how many blocks changed."""
     manifest = models.manifest(name)
     if models.model_row(name).form != COLD:
-        catalog.set_form(tx.connection, manifest, COLD)
+        model_rows.set_form(tx.connection, manifest, COLD)
     sketch_untried(models, tx)
     for dtype in sorted({tensor.spec.dtype for tensor in models.tensors(name)}):
         key_untried(models, tx, dtype)
@@ -140,7 +137,7 @@ def balance(
         check()
         tx.check_index()
         uses.count_uses(models.layout, tx.connection)
-        rows = catalog.live_models(tx.connection)
+        rows = model_rows.live_models(tx.connection)
         changes = plan_balance(rows, raw_room_bytes) if planned is None else list(planned)
         for change in changes:
             (_heat if change.form == HOT else _cool)(models, tx, change.name)
@@ -154,10 +151,10 @@ def _shrink(models: Models, tx: Transaction, encoder: Encoder, block_id: BlockId
     location = models.locate(block_id)
     if location.hot_refs or location.record.needs:
         return False
-    if not index.dependents(tx.connection, block_id):
+    if not locations.dependents(tx.connection, block_id):
         steps = STEPS
     else:
-        steps = 1 if index.only_casts_need(tx.connection, block_id) else 0
+        steps = 1 if locations.only_casts_need(tx.connection, block_id) else 0
     return recode(models, tx, encoder, location, steps=steps)
 
 
@@ -173,13 +170,13 @@ def recode(
 ) -> bool:
     """Encode a stored block anew; kept if it is smaller, or in any case with `grow`."""
     block_id = location.record.block_id
-    spec = similar.spec_of(tx.connection, block_id)
+    spec = sketches.spec_of(tx.connection, block_id)
     stored, found = encoder.smallest(block_id, models.get(block_id), spec, steps=steps, avoid=avoid)
     if not grow and stored.stored_bytes >= location.record.stored_bytes:
         return False
     tx.replace_form(location, stored)
     if stored.needs:
-        similar.withdraw(tx.connection, block_id)
+        sketches.withdraw(tx.connection, block_id)
     if found is not None:
-        similar.offer(tx.connection, block_id, found)
+        sketches.offer(tx.connection, block_id, found)
     return True

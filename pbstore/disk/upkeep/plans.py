@@ -1,17 +1,16 @@
 """Plans: what a verb would do to a store, tried on a copy; then done, if the store is still the same."""
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from pbstore.disk.index import database
 from pbstore.disk.index.model_rows import HOT, ModelRow
 from pbstore.disk.models import Models
 from pbstore.disk.rehearse import rehearsal
-from pbstore.disk.upkeep import collect, evict
-from pbstore.disk.upkeep import heat as forms
+from pbstore.disk.upkeep import collect, evict, heat
 from pbstore.disk.upkeep.collect import GcReport
 from pbstore.disk.upkeep.evict import EvictReport
 from pbstore.disk.upkeep.heat import BalanceReport, FormReport
@@ -41,14 +40,14 @@ class Plan(Generic[Report]):
         return self._step(self._models, self._check)
 
     def _check(self) -> None:
-        if state_of(self._models) != self._state:
+        if database.state(self._models.connection) != self._state:
             raise PlanOutdatedError(str(self._models.path))
 
 
 def make(models: Models, step: Step[Report]) -> Plan[Report]:
     """Try a step on a copy of the store."""
     models.disk_use()  # empties the index's log
-    state = state_of(models)
+    state = database.state(models.connection)
     with rehearsal(models) as copy:
         report = step(copy, lambda: None)
     return Plan(report=replace(report, dry_run=True), _models=models, _step=step, _state=state)
@@ -74,27 +73,12 @@ def plan_evict(models: Models, wanted_bytes: int, order: str | evict.Order) -> P
 
 def plan_form(models: Models, name: str, form: str) -> Plan[FormReport]:
     """What heating or cooling a model would change."""
-    change = forms.heat if form == HOT else forms.cool
+    change = heat.heat if form == HOT else heat.cool
     return make(models, lambda one, check: change(one, name, check))
 
 
 def plan_balance(models: Models, raw_room_bytes: int | None) -> Plan[BalanceReport]:
     """Which models balancing would heat and cool."""
-    plan = make(models, lambda one, check: forms.balance(one, raw_room_bytes, check))
+    plan = make(models, lambda one, check: heat.balance(one, raw_room_bytes, check))
     changes = plan.report.changes
-    return replace(plan, _step=lambda one, check: forms.balance(one, None, check, changes))
-
-
-def state_of(models: Models) -> str:
-    """A hash that changes with the store's models, their forms, pins and priorities, and its packs."""
-    connection = models.connection
-    digest = hashlib.sha256()
-    queries = (
-        "SELECT name, manifest_hash, form, pinned, priority FROM models ORDER BY name",
-        "SELECT number, end, live_bytes, live_overhead FROM packs ORDER BY number",
-        "SELECT COUNT(*), TOTAL(stored_bytes), TOTAL(refs) FROM blocks",
-    )
-    for query in queries:
-        for row in connection.execute(query).fetchall():
-            digest.update(repr(row).encode())
-    return digest.hexdigest()
+    return replace(plan, _step=lambda one, check: heat.balance(one, None, check, changes))

@@ -9,7 +9,7 @@ from blake3 import blake3
 from pbstore.disk.blocks import recount
 from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.files import fsio
-from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.index import model_rows
 from pbstore.disk.index.model_rows import ModelRow
 from pbstore.disk.models import Models, is_readable, recount_readable
 from pbstore.disk.upkeep import verify
@@ -56,7 +56,7 @@ def repair(models: Models, other: Models | None) -> RepairReport:
 def _has_its_manifest(models: Models, row: ModelRow) -> bool:
     """Whether an index that is built anew knows the model again."""
     try:
-        catalog.read_manifest(models.layout, row)
+        model_rows.read_manifest(models.layout, row)
     except FileCorruptError as error:
         return _differ_by_a_flip(error.expected, error.actual)
     except (PBStoreError, OSError):
@@ -98,19 +98,19 @@ def _mend_manifests(models: Models, tx: Transaction, other: Models) -> int:
         if row is not None:
             wanted = not is_readable(models, row) and blake3(text).hexdigest() == row.manifest_hash
         else:
-            wanted = path.name in unfiled and catalog.load_file(path) is None
+            wanted = path.name in unfiled and model_rows.load_file(path) is None
         if wanted:
             fsio.write_file(path, text)
-            loaded = catalog.load_file(path)
+            loaded = model_rows.load_file(path)
             if row is None and loaded is not None and not models.has_model(name):
-                catalog.insert_model(tx.connection, loaded[0], path.name, loaded[1])
+                model_rows.insert_model(tx.connection, loaded[0], path.name, loaded[1])
             mended += 1
     return mended
 
 
 def _bad_blocks(models: Models) -> list[BlockId]:
     bad: dict[BlockId, None] = {}
-    for row in catalog.all_models(models.connection):
+    for row in model_rows.all_models(models.connection):
         if is_readable(models, row):
             missing = (
                 block_id for block_id in models.manifest_of(row).block_ids() if not models.has(block_id)

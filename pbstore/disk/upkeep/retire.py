@@ -1,13 +1,10 @@
 """Letting go of bases that no model names any more: the blocks that need them are stored anew first."""
 
-import sqlite3
-
 from pbstore.blocks import StoredBlock
 from pbstore.codecs.sketch import Sketch
 from pbstore.disk.add.encode import Encoder
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import sketches as similar
+from pbstore.disk.index import locations, sketches
 from pbstore.disk.index.locations import Location
 from pbstore.disk.index.sketches import CastKeys
 from pbstore.disk.models import Models
@@ -15,17 +12,6 @@ from pbstore.hashing import BlockId
 
 TRIAL_BYTES = 128 << 20
 """Raw bytes of dependents that are encoded for a trial at most."""
-
-
-def unnamed_bases(connection: sqlite3.Connection) -> list[Location]:
-    """Blocks that no manifest names and that blocks of models need."""
-    return list(
-        index.locations(
-            connection,
-            "WHERE refs = 0 AND id IN"
-            " (SELECT base FROM needs JOIN blocks AS user ON user.id = needs.block WHERE user.refs > 0)",
-        )
-    )
 
 
 def retire(models: Models, tx: Transaction, base: Location) -> bool:
@@ -37,7 +23,7 @@ def retire(models: Models, tx: Transaction, base: Location) -> bool:
         Whether the base is free to go.
     """
     encoder = Encoder(models, tx, thorough=True)
-    ids = index.dependents(tx.connection, base.record.block_id)
+    ids = locations.dependents(tx.connection, base.record.block_id)
     users = sorted((models.locate(i) for i in ids), key=lambda user: -user.record.raw_bytes)
     users = [user for user in users if base.record.block_id in user.info.bases]  # the others follow these
     if not users:
@@ -55,7 +41,7 @@ def retire(models: Models, tx: Transaction, base: Location) -> bool:
     growth = sum(item[0].stored_bytes for item in new) - sum(user.record.stored_bytes for user in trial)
     if trial and growth * len(others) / len(trial) >= old_bytes:
         tx.replace_form(models.locate(heir.record.block_id), _as_it_was(models, heir))
-        similar.withdraw(tx.connection, heir.record.block_id)
+        sketches.withdraw(tx.connection, heir.record.block_id)
         return False
     for user, item in zip(trial, new, strict=True):
         _swap(models, tx, user, item)
@@ -85,8 +71,8 @@ def _encode(
     avoid: BlockId,
 ) -> tuple[StoredBlock, Sketch | CastKeys | None]:
     block_id = location.record.block_id
-    spec = similar.spec_of(models.connection, block_id)
-    likely = None if prefer is None else similar.described(models.connection, prefer)
+    spec = sketches.spec_of(models.connection, block_id)
+    likely = None if prefer is None else sketches.described(models.connection, prefer)
     raw = models.get(block_id)
     return encoder.smallest(block_id, raw, spec, steps=steps, likely=likely, avoid=(avoid,))
 
@@ -97,9 +83,9 @@ def _swap(
     stored, found = new
     tx.replace_form(models.locate(old.record.block_id), stored)
     if stored.needs:
-        similar.withdraw(tx.connection, stored.block_id)
+        sketches.withdraw(tx.connection, stored.block_id)
     if found is not None:
-        similar.offer(tx.connection, stored.block_id, found)
+        sketches.offer(tx.connection, stored.block_id, found)
 
 
 def _as_it_was(models: Models, old: Location) -> StoredBlock:

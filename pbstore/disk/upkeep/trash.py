@@ -13,10 +13,7 @@ from pathlib import Path
 
 from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.files.layout import write_settings
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import lora_pairs as adapters
-from pbstore.disk.index import model_rows as catalog
-from pbstore.disk.index import notes
+from pbstore.disk.index import locations, lora_pairs, model_rows, notes
 from pbstore.disk.index.locations import Location
 from pbstore.disk.index.model_rows import ModelRow
 from pbstore.disk.models import Models
@@ -42,7 +39,7 @@ class TrashedModel:
 
 def listed(models: Models) -> list[TrashedModel]:
     """Models in the trash, those that were removed first first."""
-    return [_entry(models, row) for row in catalog.trashed_models(models.connection)]
+    return [_entry(models, row) for row in model_rows.trashed_models(models.connection)]
 
 
 def put(models: Models, tx: Transaction, row: ModelRow) -> None:
@@ -53,12 +50,12 @@ def put(models: Models, tx: Transaction, row: ModelRow) -> None:
     """
     manifest = models.manifest_of(row)
     stamp = time.time_ns() // 1_000_000
-    while catalog.find_model(tx.connection, catalog.trash_name(row.name, stamp)) is not None:
+    while model_rows.find_model(tx.connection, model_rows.trash_name(row.name, stamp)) is not None:
         stamp += 1
     path, text = models.layout.trashed(row.name, stamp), manifest.to_json().encode()
-    catalog.rename_model(tx.connection, row, catalog.trash_name(row.name, stamp), path, text)
-    catalog.discount_files(tx.connection, manifest)
-    adapters.forget_pairs(tx.connection, row.name)
+    model_rows.rename_model(tx.connection, row, model_rows.trash_name(row.name, stamp), path, text)
+    model_rows.discount_files(tx.connection, manifest)
+    lora_pairs.forget_pairs(tx.connection, row.name)
     _swap(models, tx, row, path, text)
 
 
@@ -86,8 +83,8 @@ def restore(models: Models, name: str, new_name: str | None = None) -> Manifest:
             raise ModelExistsError(target)
         manifest = replace(models.manifest_of(row), name=target)
         path, text = models.layout.manifest(target), manifest.to_json().encode()
-        catalog.rename_model(tx.connection, row, target, path, text)
-        catalog.count_files(tx.connection, manifest)
+        model_rows.rename_model(tx.connection, row, target, path, text)
+        model_rows.count_files(tx.connection, manifest)
         notes.note_adapter(tx.connection, manifest, models.get)
         _swap(models, tx, row, path, text)
     return manifest
@@ -104,12 +101,12 @@ def drop(
 ) -> tuple[str, ...]:
     """Let go of models, in the trash or not; returns their names. Their blocks stay.
 
-    The counts of their blocks may wait for a recount: see `catalog.drop_model`.
+    The counts of their blocks may wait for a recount: see `model_rows.drop_model`.
     """
     names = []
     for row in rows:
         models.drop_row(tx, row, counted=counted)
-        names.append(catalog.own_name(row.name))
+        names.append(model_rows.own_name(row.name))
     return tuple(names)
 
 
@@ -128,7 +125,7 @@ def keep(models: Models, days: float) -> None:
 def expired(models: Models, now: float | None = None) -> list[ModelRow]:
     """Models whose time in the trash is over."""
     now = time.time() if now is None else now
-    rows = catalog.trashed_models(models.connection)
+    rows = model_rows.trashed_models(models.connection)
     return [row for row in rows if _entry(models, row).expires_at <= now]
 
 
@@ -138,29 +135,29 @@ def named(models: Models, names: Iterable[str] | None) -> list[ModelRow]:
     Raises:
         ModelMissingError: If a name has none.
     """
-    rows = catalog.trashed_models(models.connection)
+    rows = model_rows.trashed_models(models.connection)
     if names is None:
         return rows
     wanted = set(names)
-    if missing := wanted - {catalog.own_name(row.name) for row in rows}:
+    if missing := wanted - {model_rows.own_name(row.name) for row in rows}:
         raise ModelMissingError(min(missing), "in the trash")
-    return [row for row in rows if catalog.own_name(row.name) in wanted]
+    return [row for row in rows if model_rows.own_name(row.name) in wanted]
 
 
 def blocks_only_here(models: Models) -> list[Location]:
     """Blocks that models in the trash name and no other model does."""
     named: Counter[BlockId] = Counter()
-    for row in catalog.trashed_models(models.connection):
+    for row in model_rows.trashed_models(models.connection):
         with suppress(IntegrityError, ModelMissingError):
             named.update(models.manifest_of(row).block_ids())
-    found = index.find_many(models.connection, list(named))
+    found = locations.find_many(models.connection, list(named))
     return [item for block_id, item in found.items() if 0 < item.refs <= named[block_id]]
 
 
 def held_by(models: Models, row: ModelRow) -> set[BlockId]:
     """Blocks that a model names, and what these need; none if its manifest is lost or damaged."""
     with suppress(IntegrityError, ModelMissingError):
-        return set(index.find_many(models.connection, models.manifest_of(row).block_ids()))
+        return set(locations.find_many(models.connection, models.manifest_of(row).block_ids()))
     return set()
 
 
@@ -180,7 +177,7 @@ def _newest(models: Models, name: str) -> ModelRow:
 def _entry(models: Models, row: ModelRow) -> TrashedModel:
     removed_at = (row.removed_ms or 0) / 1000
     return TrashedModel(
-        name=catalog.own_name(row.name),
+        name=model_rows.own_name(row.name),
         removed_at=removed_at,
         expires_at=removed_at + models.settings.trash_days * DAY_S,
         raw_bytes=row.raw_bytes,

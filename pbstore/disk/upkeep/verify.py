@@ -7,8 +7,7 @@ import numpy as np
 
 from pbstore.disk.blocks import recount
 from pbstore.disk.files import pack
-from pbstore.disk.index import locations as index
-from pbstore.disk.index import model_rows as catalog
+from pbstore.disk.index import database, locations, model_rows
 from pbstore.disk.index.locations import Location
 from pbstore.disk.models import Models
 from pbstore.disk.upkeep import concerned as where
@@ -91,10 +90,10 @@ def verify(
 def _model_problems(models: Models, lost: dict[str, None], bad: dict[BlockId, str]) -> Iterator[str]:
     """What is wrong with manifests; their models go into `lost`, blocks that are missing into `bad`."""
     bad.update(_needs_problems(models))
-    rows = catalog.all_models(models.connection)
+    rows = model_rows.all_models(models.connection)
     for row in rows:
         try:
-            manifest = catalog.read_manifest(models.layout, row)
+            manifest = model_rows.read_manifest(models.layout, row)
         except (PBStoreError, OSError) as error:
             lost[row.title] = None
             yield str(error)
@@ -107,13 +106,13 @@ def _model_problems(models: Models, lost: dict[str, None], bad: dict[BlockId, st
                 bad[piece.block_id] = f"block {piece.block_id[:12]} has another size than a manifest says"
     files = {row.file for row in rows}
     for path in (*models.layout.placed_manifests(), *models.layout.trashed_manifests()):
-        if path.name not in files and catalog.load_file(path) is None:
+        if path.name not in files and model_rows.load_file(path) is None:
             yield f"manifest file {path.name} is damaged"
 
 
 def _needs_problems(models: Models) -> dict[BlockId, str]:
     why = "needs a block that is missing or has a form that no base may have"
-    return {block_id: f"block {block_id[:12]} {why}" for block_id in index.unclosed(models.connection)}
+    return {block_id: f"block {block_id[:12]} {why}" for block_id in locations.unclosed(models.connection)}
 
 
 def _block_problem(models: Models, location: Location) -> str | None:
@@ -144,11 +143,11 @@ def _record_problem(models: Models, location: Location) -> str | None:
 
 def _index_problems(models: Models) -> Iterator[str]:
     try:
-        rows = models.connection.execute("PRAGMA quick_check(5)").fetchall()
+        rows = database.check(models.connection)
     except IntegrityError as error:
         yield str(error)
     else:
-        yield from (f"index: {text}" for (text,) in rows if text != "ok")
+        yield from (f"index: {text}" for text in rows)
 
 
 def reference_problems(models: Models) -> list[str]:
