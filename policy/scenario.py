@@ -50,10 +50,10 @@ class Scenario:
     @cached_property
     def capacity_bytes(self) -> Float:
         """Room of each node, bytes, (nodes,), read-only."""
-        nodes, given = self.config.num_nodes, self.config.capacity_bytes
+        nodes, per_node = self.config.num_nodes, self.config.capacity_bytes
         room = np.full(nodes, self.config.capacity_share * self.catalog.dedup_bytes)
-        if given:
-            room[:] = given
+        if per_node:
+            room[:] = per_node
         room.setflags(write=False)
         return room
 

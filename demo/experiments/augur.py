@@ -184,27 +184,26 @@ class Comparison(Unfinished):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare in all scenarios; what is finished is found in the output file and skipped."""
-    given = _parser().parse_args(argv)
+    options = _parser().parse_args(argv)
     settings = {
-        "split": given.split,
+        "split": options.split,
         "versions": versions(),
-        "worlds": [given.worlds, given.shifted_worlds, given.bound_worlds],
-        "seeds": [given.seeds, given.shifted_seeds],
-        "weights": [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in given.weights],
+        "worlds": [options.worlds, options.shifted_worlds, options.bound_worlds],
+        "seeds": [options.seeds, options.shifted_seeds],
+        "weights": [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in options.weights],
         "code": {name: code_version(name) for name in ("learned", "ewma-greedy")},
         "own_code": closure_of(["demo.experiments.augur"]).digest[:16],
     }
-    comparison = Comparison(given.out, settings)
-    order = given.only or [MAIN, *(name for name in shifted_scenarios() if name != MAIN)]
+    comparison = Comparison(options.out, settings)
+    order = options.only or [MAIN, *(name for name in shifted_scenarios() if name != MAIN)]
     names = [name for name in order if name not in comparison.done["scenarios"]]
     try:
-        comparison.tune(names, given.workers)
-        comparison.play(
-            [part for name in names for part in _parts(name, given, comparison)], given.workers, given.ray
-        )
+        comparison.tune(names, options.workers)
+        parts = [part for name in names for part in _parts(name, options, comparison)]
+        comparison.play(parts, options.workers, options.ray)
     finally:
         comparison.save()
-    given.out.with_suffix(".md").write_text(markdown(comparison.done), encoding="utf-8")
+    options.out.with_suffix(".md").write_text(markdown(comparison.done), encoding="utf-8")
     return 0
 
 
@@ -226,18 +225,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _parts(name: str, given: argparse.Namespace, comparison: Comparison) -> list[Part]:
+def _parts(name: str, options: argparse.Namespace, comparison: Comparison) -> list[Part]:
     main_one, chosen = name == MAIN, comparison.chosen(name)
     return [
         Part(
             scenario=name,
-            world=world_seed(given.split, place),
-            seeds=given.seeds if main_one else given.shifted_seeds,
-            planner=main_one and place < given.bound_worlds,
-            weights=tuple(given.weights),
+            world=world_seed(options.split, place),
+            seeds=options.seeds if main_one else options.shifted_seeds,
+            planner=main_one and place < options.bound_worlds,
+            weights=tuple(options.weights),
             **chosen,
         )
-        for place in range(given.worlds if main_one else given.shifted_worlds)
+        for place in range(options.worlds if main_one else options.shifted_worlds)
     ]
 
 

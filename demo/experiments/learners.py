@@ -198,21 +198,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=[], help="rows of the table")
     parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     torch.set_num_threads(1)
     made_by = {
-        "tuning_s": given.tuning_s,
-        "training_s": given.training_s,
+        "tuning_s": options.tuning_s,
+        "training_s": options.training_s,
         "versions": versions(),
         "own_code": closure_of(["demo.experiments.learners"]).digest[:16],
         "code": {name: code_version(name) for name in REFERENCES},
     }
-    results = Results(given.out, made_by)
-    results.tune(given.tuning_s, given.workers)
-    results.run(given.training_s, given.seeds, given.workers, given.only)
+    results = Results(options.out, made_by)
+    results.tune(options.tuning_s, options.workers)
+    results.run(options.training_s, options.seeds, options.workers, options.only)
     results.done["references_s"] = reference_costs()
     results.save()
-    given.out.with_suffix(".md").write_text(markdown(results.done["curves"]), encoding="utf-8")
+    options.out.with_suffix(".md").write_text(markdown(results.done["curves"]), encoding="utf-8")
     return 0
 
 

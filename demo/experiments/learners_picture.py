@@ -104,9 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--out", type=Path, default=None, help="default: beside the results")
-    given = parser.parse_args(argv)
-    results = json.loads(given.results.read_text(encoding="utf-8"))
-    draw_convergence(results, given.out or given.results.with_suffix(".png"))
+    options = parser.parse_args(argv)
+    results = json.loads(options.results.read_text(encoding="utf-8"))
+    draw_convergence(results, options.out or options.results.with_suffix(".png"))
     return 0
 
 

@@ -19,5 +19,5 @@ def experiment_parser(doc: str | None, out: Path) -> argparse.ArgumentParser:
 
 def out_option(doc: str | None, out: Path, argv: Sequence[str] | None) -> Path:
     """Read a command line that has nothing but `--out`."""
-    given: Path = experiment_parser(doc, out).parse_args(argv).out
-    return given
+    path: Path = experiment_parser(doc, out).parse_args(argv).out
+    return path

@@ -78,20 +78,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Tune, print, and keep what was found beside what is known of schemes whose code is as it was."""
     parser = experiment_parser(__doc__, RESULTS / "tuning.json")
     parser.add_argument("schemes", nargs="*", choices=[[], *GRIDS], default=[], metavar="SCHEME")
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     code = {scheme: code_version(scheme) for scheme in GRIDS}
-    document = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else {}
+    document = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
     made_by = document.get("made_by", {})
     known = {
         name: cost for name, cost in document.get("cost_s", {}).items() if made_by.get(name) == code[name]
     }
-    for scheme in given.schemes or GRIDS:
+    for scheme in options.schemes or GRIDS:
         ranking = tune(scheme)
         known[scheme] = {name: round(cost, 3) for name, cost in ranking.items()}
         best, worst = next(iter(ranking.items())), list(ranking.items())[-1]
         print(f"{best[0]:60} {best[1]:6.2f}   (worst {worst[1]:.2f})", flush=True)
     ordered = {scheme: known[scheme] for scheme in GRIDS if scheme in known}
-    write_json(given.out, {"made_by": {scheme: code[scheme] for scheme in ordered}, "cost_s": ordered})
+    write_json(options.out, {"made_by": {scheme: code[scheme] for scheme in ordered}, "cost_s": ordered})
     return 0
 
 

@@ -113,25 +113,25 @@ def markdown(rows: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Play the worlds that the output file lacks, then sum up."""
-    given = _parser().parse_args(argv)
-    name: str = given.scenario
+    options = _parser().parse_args(argv)
+    name: str = options.scenario
     ewma = json.loads(COMPARED.read_text(encoding="utf-8"))["scenarios"][name]["ewma"]
     settings = {
         "scenario": name,
         "split": "validation",
-        "worlds": [given.first_world, given.worlds],
-        "futures": given.futures,
+        "worlds": [options.first_world, options.worlds],
+        "futures": options.futures,
         "ewma": ewma,
         "versions": versions(),
         "code": {scheme: code_version(scheme) for scheme in ("learned", "ewma-greedy")},
         "own_code": closure_of(["demo.experiments.worth_of_knowledge"]).digest[:16],
     }
-    comparison = Comparison(given.out, settings)
-    numbers = [world_seed("validation", given.first_world + place) for place in range(given.worlds)]
+    comparison = Comparison(options.out, settings)
+    numbers = [world_seed("validation", options.first_world + place) for place in range(options.worlds)]
     if name not in comparison.done["scenarios"]:
-        make = partial(Item, scenario=name, ewma=ewma, futures=given.futures)
-        play([make(world=number) for number in numbers], comparison, given.workers)
-    given.out.with_suffix(".md").write_text(markdown(comparison.done["scenarios"][name]), encoding="utf-8")
+        make = partial(Item, scenario=name, ewma=ewma, futures=options.futures)
+        play([make(world=number) for number in numbers], comparison, options.workers)
+    options.out.with_suffix(".md").write_text(markdown(comparison.done["scenarios"][name]), encoding="utf-8")
     return 0
 
 

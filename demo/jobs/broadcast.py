@@ -211,15 +211,15 @@ def compare(scenario: Scenario, seed: int, *, sdp: bool, best: bool = False) -> 
     if sdp:
         antennas = int(scenario.holders.sum()) * scenario.h.shape[2]
         announce(int(scenario.waiting.sum()), antennas, robust=scenario.csi_error is not None)
-    given = (scenario.h, scenario.power_w, scenario.noise_w, scenario.holders, scenario.waiting)
-    solve_broadcast(*given, certify="none")  # warms up the linear algebra: times below are of the solver
+    problem = (scenario.h, scenario.power_w, scenario.noise_w, scenario.holders, scenario.waiting)
+    solve_broadcast(*problem, certify="none")  # warms up the linear algebra: times below are of the solver
     results: dict[str, tuple[BroadcastResult, float]] = {}
     for name, options in _solvers(scenario, sdp=sdp, best=best).items():
         if options.get("solver") == "sdp":
-            results[name] = solve_sdp(given, options, seed)
+            results[name] = solve_sdp(problem, options, seed)
             continue
         started = time.process_time()
-        result = solve_broadcast(*given, rng=np.random.default_rng(seed), **options)
+        result = solve_broadcast(*problem, rng=np.random.default_rng(seed), **options)
         results[name] = (result, 1e3 * (time.process_time() - started))
     rows = [_solver_row(name, *solved, scenario) for name, solved in results.items()]
     rows.append(_group_row(scenario))
@@ -337,8 +337,8 @@ def _group_row(scenario: Scenario) -> Row:
 
 def _baseline_row(name: str, scenario: Scenario) -> Row:
     started = time.process_time()
-    given = (scenario.h, scenario.power_w, scenario.noise_w, scenario.holders, scenario.waiting)
-    baseline = solve_baseline(name, *given)
+    problem = (scenario.h, scenario.power_w, scenario.noise_w, scenario.holders, scenario.waiting)
+    baseline = solve_baseline(name, *problem)
     rate = baseline.rate_bit_s_hz
     seconds = airtime_s(scenario.size_bytes, scenario.config.bandwidth_hz, 2.0**rate - 1.0)
     return Row(

@@ -69,11 +69,11 @@ def announce(users: int, antennas: int, *, robust: bool) -> None:
     _say(f"--sdp takes {cost}; Ctrl-C stops it")
 
 
-def solve_sdp(given: tuple[Any, ...], options: dict[str, Any], seed: int) -> tuple[BroadcastResult, float]:
-    """`radio.solve_broadcast(*given, **options)` in a process of its own.
+def solve_sdp(problem: tuple[Any, ...], options: dict[str, Any], seed: int) -> tuple[BroadcastResult, float]:
+    """`radio.solve_broadcast(*problem, **options)` in a process of its own.
 
     Args:
-        given: Positional arguments: h, power, noise, holders, users.
+        problem: Positional arguments: h, power, noise, holders, users.
         options: Keyword arguments.
         seed: Of the generator.
 
@@ -92,7 +92,7 @@ def solve_sdp(given: tuple[Any, ...], options: dict[str, Any], seed: int) -> tup
         start_new_session=True,  # Ctrl-C comes here, and only here
     )
     try:
-        answer = _wait(process, pickle.dumps((given, options, seed)))
+        answer = _wait(process, pickle.dumps((problem, options, seed)))
     finally:  # an interruption, too
         process.kill()
         process.wait()
@@ -131,11 +131,11 @@ def _main() -> None:
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     if os.getppid() != int(sys.argv[1]):
         return
-    given, options, seed = pickle.loads(sys.stdin.buffer.read())
+    problem, options, seed = pickle.loads(sys.stdin.buffer.read())
     started = time.process_time()
     try:
         answer: BroadcastResult | Exception = solve_broadcast(
-            *given, **{**options, "rng": np.random.default_rng(seed)}
+            *problem, **{**options, "rng": np.random.default_rng(seed)}
         )
     except Exception as error:  # told by the parent, of whatever kind it is
         answer = error

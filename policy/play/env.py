@@ -95,8 +95,8 @@ class PlacementEnv(ParallelEnv[str, NodeObservation, Action]):  # type: ignore[m
         """Draw the next world; `seed` restarts the row of worlds, `options={"world": w}` gives one."""
         if seed is not None:
             self._rng = np.random.default_rng(seed)
-        given = (options or {}).get("world")
-        self._world: World = given or self.scenario.world(int(self._rng.integers(2**31)))
+        world = (options or {}).get("world")
+        self._world: World = world or self.scenario.world(int(self._rng.integers(2**31)))
         self._tables = self._make_tables()
         self._slot = 0
         self.agents = list(self.possible_agents)

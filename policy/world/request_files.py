@@ -202,28 +202,28 @@ def _oracle_general(path: Path, head: bytes) -> Iterator[dict[str, Any]]:
 
 def _request(path: Path, number: int, row: Mapping[str, Any], how: FileFormat) -> Request:
     """One row, checked."""
-    given = {name: row.get(how.column(name)) for name in FIELDS}
-    given = {name: value for name, value in given.items() if value not in (None, "")}
+    fields = {name: row.get(how.column(name)) for name in FIELDS}
+    fields = {name: value for name, value in fields.items() if value not in (None, "")}
     for name in ("time", "model"):
-        if name not in given:
+        if name not in fields:
             has = ", ".join(map(str, row)) or "nothing"
             raise TraceError(
                 f"{path}, row {number}: no {name} in column {how.column(name)!r}; the row has {has[:200]}"
             )
     try:
-        time_s = _seconds(given["time"], how.time_unit)
-        places = [float(str(given[axis])) for axis in ("x_m", "y_m") if axis in given]
+        time_s = _seconds(fields["time"], how.time_unit)
+        places = [float(str(fields[axis])) for axis in ("x_m", "y_m") if axis in fields]
     except (ValueError, OverflowError) as error:
         raise TraceError(f"{path}, row {number}: {str(error)[:200]}") from error
     if not (np.isfinite([time_s, *places]).all() and len(places) in (0, 2)):
         raise TraceError(f"{path}, row {number}: time and places (two or none) must be finite numbers")
-    who = next((name for name in ("user", "cell") if name in given), None)
+    who = next((name for name in ("user", "cell") if name in fields), None)
     return Request(
         row=number,
         time_s=time_s,
-        who=None if who is None else f"{who} {given[who]}",
+        who=None if who is None else f"{who} {fields[who]}",
         in_cell=who == "cell",
-        model=str(given["model"]),
+        model=str(fields["model"]),
         xy=(places[0], places[1]) if places else None,
     )
 
