@@ -8,6 +8,7 @@ import numpy as np
 
 from demo.bridge.beamformed import beamformed_world
 from demo.bridge.store_catalog import catalog_from_store
+from demo.console import say
 from pbstore import open_store
 from pbstore.examples.two_relatives import write_models
 from policy import Scenario, find_scheme, load_scenario
@@ -25,11 +26,11 @@ def main(folder: Path) -> None:
         load_scenario("default").config, num_slots=3, num_users=3, capacity_bytes=(), capacity_share=0.6
     )
     world = beamformed_world(Scenario(config, catalog), seed=0)
-    print(world)
+    say(str(world))
     for name in ("lru", "ewma-greedy"):
         episode = rollout(world, find_scheme(name), np.random.default_rng(0))
         sent = sum(len(outcome.broadcasts) for outcome in episode.outcomes)
-        print(f"{name}: {1e3 * episode.mean_cost_s:.2f} ms per slot, {sent} broadcasts")
+        say(f"{name}: {1e3 * episode.mean_cost_s:.2f} ms per slot, {sent} broadcasts")
 
 
 if __name__ == "__main__":
