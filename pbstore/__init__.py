@@ -36,8 +36,8 @@ if TYPE_CHECKING:
         StoreLockedError,
         UnsafeDeletionError,
     )
+    from pbstore.folders.ingest import AddReport
     from pbstore.hashing import BlockId, hash_block
-    from pbstore.ingest import AddReport
     from pbstore.manifest import FileEntry, Manifest
     from pbstore.savings import Savings
     from pbstore.store import BlockStore, MemoryBlockStore
@@ -89,7 +89,7 @@ _MODULES = (
     "errors",
     "manifest",
     "store",
-    "ingest",
+    "folders.ingest",
     "savings",
     "disk.store",
     "disk.opening",

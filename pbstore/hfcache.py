@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbstore.errors import BadFileError, IndexCorruptError, ManifestError, PBStoreError, StoreLockedError
-from pbstore.ingest import AddReport
+from pbstore.folders.ingest import AddReport
 from pbstore.manifest import Manifest, check_name
 from pbstore.savings import Savings
 

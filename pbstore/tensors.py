@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pbstore.checkpoint.errors import CheckpointError
-from pbstore.checkpoint.safetensors_header import SafetensorsHeader, header_length, parse_header
 from pbstore.codecs.types import TensorSpec
-from pbstore.errors import BadFileError
+from pbstore.errors import BadFileError, CheckpointError
+from pbstore.formats.safetensors_header import SafetensorsHeader, header_length, parse_header
 from pbstore.hashing import BlockId, Buffer
 from pbstore.manifest import FileEntry, Manifest, Piece
 

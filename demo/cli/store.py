@@ -37,7 +37,7 @@ from demo.console import Sheet, say, visible, warn
 from demo.show.savings_picture import CAUSES, draw_savings
 from pbstore import DiskBlockStore, Savings, open_store
 from pbstore.disk.upkeep.savings_by_cause import Causes, by_family, by_model
-from pbstore.restore import replaced_files
+from pbstore.folders.restore import replaced_files
 
 app = typer.Typer(
     help="Keep models in a deduplicating store of parameter blocks.",

@@ -11,8 +11,8 @@ from pbstore import SourceChangedError
 
 if TYPE_CHECKING:
     from pbstore.checkpoint import ConvertReport
-    from pbstore.nesting import OwnStore
-    from pbstore.source import Stamp
+    from pbstore.folders.nesting import OwnStore
+    from pbstore.folders.source import Stamp
 
 
 class ToAdd(NamedTuple):
@@ -47,7 +47,7 @@ def source_folder(
         yield ToAdd(path)
         return
     from pbstore.checkpoint import convert_folder, dequantise_gguf
-    from pbstore.scratch import scratch
+    from pbstore.folders.scratch import scratch
 
     before = _stamps(path, store)
 
@@ -67,7 +67,7 @@ def source_folder(
 
 def _stamps(path: Path, store: Path | None) -> "dict[Path, Stamp]":
     """What changes when what is converted does."""
-    from pbstore.source import Stamp, list_source
+    from pbstore.folders.source import Stamp, list_source
 
     if path.is_file():
         return {path: Stamp.of(path.stat())}
@@ -75,7 +75,7 @@ def _stamps(path: Path, store: Path | None) -> "dict[Path, Stamp]":
 
 
 def _own(store: Path | None) -> "OwnStore | None":
-    from pbstore.nesting import OwnStore, is_store
+    from pbstore.folders.nesting import OwnStore, is_store
 
     return OwnStore.at(store) if store is not None and is_store(store) else None
 

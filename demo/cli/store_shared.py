@@ -14,8 +14,8 @@ from demo.console import PlainConsole, answers_yes, say, warn
 from demo.console import print_json as print_json  # commands take it from here
 from pbstore import AddReport, DiskBlockStore, PBStoreError, open_store
 from pbstore.disk.blocks.space import DiskUse
-from pbstore.nesting import OwnStore, is_store
-from pbstore.source import list_source, steadily
+from pbstore.folders.nesting import OwnStore, is_store
+from pbstore.folders.source import list_source, steadily
 
 out = PlainConsole()
 err = PlainConsole(stderr=True)

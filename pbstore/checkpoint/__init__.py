@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from pbstore.checkpoint.adapter import find_base, load_adapter
     from pbstore.checkpoint.convert import ConvertReport, convert_folder
     from pbstore.checkpoint.dequantise import dequantise_gguf
-    from pbstore.checkpoint.errors import CheckpointError
     from pbstore.checkpoint.model import load_model
-    from pbstore.checkpoint.split import Piece, split_file
     from pbstore.checkpoint.state_dict import load_state_dict
+    from pbstore.errors import CheckpointError
+    from pbstore.formats.split import Piece, split_file
 
 __all__ = [
     "CheckpointError",
@@ -30,21 +30,21 @@ __all__ = [
 ]
 
 _MODULES = {
-    "CheckpointError": "errors",
-    "ConvertReport": "convert",
-    "Piece": "split",
-    "convert_folder": "convert",
-    "dequantise_gguf": "dequantise",
-    "find_base": "adapter",
-    "load_adapter": "adapter",
-    "load_model": "model",
-    "load_state_dict": "state_dict",
-    "split_file": "split",
+    "CheckpointError": "pbstore.errors",
+    "ConvertReport": "pbstore.checkpoint.convert",
+    "Piece": "pbstore.formats.split",
+    "convert_folder": "pbstore.checkpoint.convert",
+    "dequantise_gguf": "pbstore.checkpoint.dequantise",
+    "find_base": "pbstore.checkpoint.adapter",
+    "load_adapter": "pbstore.checkpoint.adapter",
+    "load_model": "pbstore.checkpoint.model",
+    "load_state_dict": "pbstore.checkpoint.state_dict",
+    "split_file": "pbstore.formats.split",
 }
 
 
 def __getattr__(name: str) -> object:
     """Load a public name from its module."""
     if name in _MODULES:
-        return getattr(import_module(f"pbstore.checkpoint.{_MODULES[name]}"), name)
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'pbstore.checkpoint' has no attribute {name!r}")

@@ -17,11 +17,10 @@ from pbstore.checkpoint.adapter_config import (
     read_adapter_config,
     starts_plainly,
 )
-from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.files import find_file, manifest_of
 from pbstore.checkpoint.model import Ready, Wanted, build, read_config
 from pbstore.checkpoint.state_dict import MemoryOptions, load_state_dict
-from pbstore.errors import PBStoreError
+from pbstore.errors import CheckpointError, PBStoreError
 from pbstore.store import BlockStore
 
 if TYPE_CHECKING:

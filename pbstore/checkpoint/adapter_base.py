@@ -17,13 +17,12 @@ from pbstore.checkpoint.adapter_config import (
     in_one_line,
     read_adapter_config,
 )
-from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.files import find_file, manifest_of, read_json
 from pbstore.checkpoint.model import architecture, read_config
 from pbstore.checkpoint.tensors import stored_tensors
 from pbstore.disk.add import identity
 from pbstore.disk.store import DiskBlockStore
-from pbstore.errors import PBStoreError
+from pbstore.errors import CheckpointError, PBStoreError
 from pbstore.manifest import BaseLink, Manifest
 from pbstore.store import BlockStore
 from pbstore.weights import identities

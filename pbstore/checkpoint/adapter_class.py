@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pbstore.checkpoint.errors import CheckpointError
+from pbstore.errors import CheckpointError
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.files import read_json
+from pbstore.errors import CheckpointError
 from pbstore.manifest import Manifest
 from pbstore.store import BlockStore
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from pbstore.checkpoint.errors import CheckpointError
+from pbstore.errors import CheckpointError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.pickles import ENDINGS, is_pickle_name, read_pickle
-from pbstore.nesting import OwnStore
-from pbstore.source import Source, check_unchanged, list_source
+from pbstore.errors import CheckpointError
+from pbstore.folders.nesting import OwnStore
+from pbstore.folders.source import Source, check_unchanged, list_source
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pbstore.checkpoint.errors import CheckpointError
+from pbstore.errors import CheckpointError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

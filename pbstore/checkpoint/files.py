@@ -6,8 +6,8 @@ import json
 from collections.abc import Hashable
 from typing import Any, TypeVar
 
-from pbstore.checkpoint.errors import CheckpointError
 from pbstore.disk.store import DiskBlockStore
+from pbstore.errors import CheckpointError
 from pbstore.manifest import FileEntry, Manifest
 from pbstore.store import BlockStore
 

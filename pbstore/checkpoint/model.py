@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pbstore.checkpoint.assemble import assemble
-from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.files import find_file, manifest_of, read_json
 from pbstore.checkpoint.state_dict import MemoryOptions, as_torch, touch
 from pbstore.checkpoint.tensors import tensors_in
 from pbstore.checkpoint.weights import Weights, choose_weights, inside
+from pbstore.errors import CheckpointError
 from pbstore.manifest import Manifest
 from pbstore.store import BlockStore
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbstore.checkpoint.errors import CheckpointError, NotWeightsError
-from pbstore.checkpoint.lookalike import HEAD_BYTES, what_it_is
+from pbstore.errors import CheckpointError, NotWeightsError
+from pbstore.formats.lookalike import HEAD_BYTES, what_it_is
 
 if TYPE_CHECKING:
     import torch

@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.files import manifest_of
 from pbstore.checkpoint.memory import BlockMemory
 from pbstore.checkpoint.tensors import stored_tensors
 from pbstore.disk.store import DiskBlockStore
+from pbstore.errors import CheckpointError
 from pbstore.store import BlockStore
 from pbstore.tensors import StoredTensor
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from itertools import chain
 
-from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.files import find_file, remember
-from pbstore.checkpoint.safetensors_header import SafetensorsHeader
 from pbstore.checkpoint.weights import choose_weights, config_names, inside
+from pbstore.errors import CheckpointError
+from pbstore.formats.safetensors_header import SafetensorsHeader
 from pbstore.manifest import FileEntry, Manifest
 from pbstore.store import BlockStore
 from pbstore.tensors import StoredTensor, header_of, tensors_of

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
-from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.files import find_file, read_json
+from pbstore.errors import CheckpointError
 from pbstore.manifest import FileEntry, Manifest, Piece
 from pbstore.store import BlockStore
 

@@ -17,9 +17,9 @@ from pbstore.errors import (
     ModelMissingError,
     PBStoreError,
 )
+from pbstore.folders.nesting import OwnStore
 from pbstore.hashing import BlockId
 from pbstore.manifest import Manifest
-from pbstore.nesting import OwnStore
 from pbstore.store import check_manifest_blocks, closed_blocks
 from pbstore.tensors import StoredTensor, stored_tensors
 

@@ -23,12 +23,12 @@ from pbstore.disk.upkeep.repair import RepairReport
 from pbstore.disk.upkeep.verify import VerifyReport
 from pbstore.disk.verbs import Forms, Plans, Trash
 from pbstore.errors import PBStoreError
+from pbstore.folders.ingest import AddReport, Origin, Progress
+from pbstore.folders.restore import CheckoutReport, write_folder
+from pbstore.folders.source import steadily
 from pbstore.hashing import BlockId, Buffer
-from pbstore.ingest import AddReport, Origin, Progress
 from pbstore.manifest import Manifest, check_name
-from pbstore.restore import CheckoutReport, write_folder
 from pbstore.savings import Savings
-from pbstore.source import steadily
 
 
 class DiskBlockStore:

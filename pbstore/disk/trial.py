@@ -20,8 +20,8 @@ from pbstore.disk.models import Models
 from pbstore.disk.opening import open_store
 from pbstore.disk.rehearse import Rehearsal
 from pbstore.disk.store import DiskBlockStore
-from pbstore.nesting import OwnStore
-from pbstore.scratch import scratch
+from pbstore.folders.nesting import OwnStore
+from pbstore.folders.scratch import scratch
 
 PREFIX = ".pbcast-plan-"
 """How the folders of copies begin."""

@@ -18,9 +18,9 @@ from pbstore.disk.upkeep.evict import EvictReport
 from pbstore.disk.upkeep.heat import BalanceReport, FormReport
 from pbstore.disk.upkeep.plans import Plan
 from pbstore.disk.upkeep.trash import TrashedModel
-from pbstore.ingest import AddReport, Origin, Progress
+from pbstore.folders.ingest import AddReport, Origin, Progress
+from pbstore.folders.source import steadily
 from pbstore.manifest import Manifest
-from pbstore.source import steadily
 
 
 class Forms:

@@ -232,7 +232,7 @@ def test_folders_as_deep_as_a_path_may_be_long(store: DiskBlockStore, tmp_path: 
 def test_links_that_multiply_are_bounded(
     store: DiskBlockStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pbstore.source.MOST_ENTRIES", 1000)
+    monkeypatch.setattr("pbstore.folders.source.MOST_ENTRIES", 1000)
     for level in range(20):
         folder = tmp_path / f"level{level}"
         folder.mkdir()

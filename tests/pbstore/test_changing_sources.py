@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from demo.cli import main
 from pbstore import DiskBlockStore, SourceChangedError, open_store
 from pbstore.errors import BadFileError
-from pbstore.source import TRIES, on_step
+from pbstore.folders.source import TRIES, on_step
 from tests.pbstore.folders import base_tensors, folder_content, safetensors_bytes
 
 Change = Callable[[Path], None]

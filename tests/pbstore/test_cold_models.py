@@ -269,7 +269,7 @@ def test_the_same_models_give_the_same_store(tmp_path: Path) -> None:
 def test_large_tensors_are_cut_at_rows(
     store: DiskBlockStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pbstore import ingest
+    from pbstore.folders import ingest
 
     real_cut = ingest.cut
     monkeypatch.setattr(ingest, "cut", lambda pieces: real_cut(pieces, 10_000))

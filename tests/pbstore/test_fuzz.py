@@ -12,11 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pbstore import Manifest, PBStoreError, StoredBlock, hash_block, open_store
-from pbstore.checkpoint.errors import CheckpointError
-from pbstore.checkpoint.safetensors_header import parse_header
 from pbstore.coding import decode_block
 from pbstore.disk.files import pack
-from pbstore.errors import BlockCorruptError, ManifestError, NotAStoreError, PackCorruptError
+from pbstore.errors import BlockCorruptError, CheckpointError, ManifestError, NotAStoreError, PackCorruptError
+from pbstore.formats.safetensors_header import parse_header
 from pbstore.manifest import FileEntry, Piece
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 

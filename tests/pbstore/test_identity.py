@@ -12,12 +12,13 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pbstore import DiskBlockStore, MemoryBlockStore, ingest, open_store
+from pbstore import DiskBlockStore, MemoryBlockStore, open_store
 from pbstore.checkpoint.adapter import find_base
-from pbstore.checkpoint.errors import CheckpointError
-from pbstore.checkpoint.split import split_file
 from pbstore.disk.add import identity
 from pbstore.disk.upkeep import dependents
+from pbstore.errors import CheckpointError
+from pbstore.folders import ingest
+from pbstore.formats.split import split_file
 from pbstore.manifest import BaseLink
 from pbstore.weights import identities
 

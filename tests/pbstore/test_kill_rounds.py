@@ -17,9 +17,9 @@ import pytest
 
 from pbstore import DiskBlockStore, open_store
 from pbstore.disk.trial import PREFIX, trial
+from pbstore.folders.restore import LEFTOVER
+from pbstore.folders.source import on_step
 from pbstore.hfcache import import_cache, look_into
-from pbstore.restore import LEFTOVER
-from pbstore.source import on_step
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 fork = multiprocessing.get_context("fork")

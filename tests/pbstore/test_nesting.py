@@ -12,7 +12,7 @@ import pytest
 
 from pbstore import DiskBlockStore, open_store
 from pbstore.errors import BadFileError
-from pbstore.restore import LEFTOVER
+from pbstore.folders.restore import LEFTOVER
 from tests.pbstore.folders import base_tensors, folder_content, write_model
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pbstore import DiskBlockStore, feed, open_store
+from pbstore import DiskBlockStore, open_store
 from pbstore.buffers import Buffers
+from pbstore.folders import feed
 from tests.pbstore.folders import folder_content, write_model
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pbstore.scratch import scratch
+from pbstore.folders.scratch import scratch
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pbstore.scratch import scratch
+from pbstore.folders.scratch import scratch
 with scratch(Path(sys.argv[1]), "x-") as folder:
     (folder / "large").write_bytes(b"1" * 100000)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -23,9 +23,9 @@ from pbstore.disk.index.model_rows import COLD, HOT
 from pbstore.disk.index.sketches import CastKeys
 from pbstore.disk.models import Models
 from pbstore.errors import IntegrityError, ModelExistsError, PBStoreError
-from pbstore.feed import DryRun, Feed, FreshBlock
+from pbstore.folders.feed import DryRun, Feed, FreshBlock
+from pbstore.folders.ingest import AddReport, Origin, Reading, scan_folder
 from pbstore.hashing import BlockId
-from pbstore.ingest import AddReport, Origin, Reading, scan_folder
 from pbstore.manifest import BaseLink, Manifest
 from pbstore.pool import Pool, settle
 from pbstore.store import raw_block

@@ -4,7 +4,7 @@ from pbstore.disk.add import adding
 from pbstore.disk.add.adding import HowStored
 from pbstore.disk.models import Models
 from pbstore.disk.rehearse import rehearsal
-from pbstore.ingest import AddReport, Origin
+from pbstore.folders.ingest import AddReport, Origin
 
 
 class _RolledBackError(Exception):

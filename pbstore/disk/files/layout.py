@@ -9,7 +9,7 @@ from blake3 import blake3
 
 from pbstore.disk.files import fsio
 from pbstore.errors import NotAStoreError
-from pbstore.nesting import FORMAT, SETTINGS_FILE
+from pbstore.folders.nesting import FORMAT, SETTINGS_FILE
 
 VERSION = 1
 TRASH_SUFFIX = ".trash"

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from pbstore import DiskBlockStore, open_store
 from pbstore.checkpoint.adapter import find_base, load_adapter
 from pbstore.checkpoint.convert import convert_folder
-from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.state_dict import load_state_dict
+from pbstore.errors import CheckpointError
 
 Settings = dict[str, Any]
 WEIGHTS = "adapter_model.safetensors"

@@ -19,8 +19,8 @@ from pbstore import DiskBlockStore, SourceChangedError, open_store
 from pbstore.checkpoint import convert
 from pbstore.checkpoint.convert import convert_folder, read_pickle
 from pbstore.checkpoint.dequantise import NOTE_FILE, dequantise_gguf
-from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.model import load_model
+from pbstore.errors import CheckpointError
 from tests.pbstore.checkpoint.zoo import NAMES, make
 from tests.pbstore.test_bad_input import pbcast
 

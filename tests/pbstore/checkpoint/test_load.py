@@ -16,14 +16,13 @@ from pbstore import (
     MemoryBlockStore,
     ModelMissingError,
     PBStoreError,
-    ingest,
     open_store,
 )
 from pbstore.checkpoint.adapter import find_base, load_adapter
-from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.model import load_model
 from pbstore.checkpoint.state_dict import load_state_dict
-from pbstore.errors import BadFileError
+from pbstore.errors import BadFileError, CheckpointError
+from pbstore.folders import ingest
 
 Add = Callable[..., Path]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}

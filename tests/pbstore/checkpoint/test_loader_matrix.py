@@ -13,8 +13,8 @@ import torch
 import transformers
 
 from pbstore import open_store
-from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.model import load_model
+from pbstore.errors import CheckpointError
 from tests.pbstore.checkpoint.test_memory import ties
 from tests.pbstore.checkpoint.zoo import (
     LAYOUTS,

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from pbstore import DiskBlockStore, open_store
-from pbstore.checkpoint.errors import CheckpointError
-from pbstore.checkpoint.split import split_stream
+from pbstore.errors import CheckpointError
+from pbstore.formats.split import split_stream
 
 LETTERS = st.characters(codec="utf-8", exclude_characters="/\\\0", exclude_categories=("C",))
 ENDINGS = st.sampled_from(

@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from pbstore import DiskBlockStore, MemoryBlockStore, ingest, open_store
+from pbstore import DiskBlockStore, MemoryBlockStore, open_store
 from pbstore.checkpoint import patchwork
 from pbstore.checkpoint.adapter import load_adapter
 from pbstore.checkpoint.model import load_model
 from pbstore.checkpoint.patchwork import Span
 from pbstore.checkpoint.state_dict import load_state_dict
 from pbstore.disk.files import fsio
+from pbstore.folders import ingest
 
 Add = Callable[..., Path]
 OPTIONS: list[dict[str, bool]] = [{}, {"verify": True}, {"eager": True}]

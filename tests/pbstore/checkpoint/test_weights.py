@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from pbstore import DiskBlockStore
 from pbstore.checkpoint.adapter import load_adapter
-from pbstore.checkpoint.errors import CheckpointError
 from pbstore.checkpoint.model import load_model
 from pbstore.checkpoint.state_dict import load_state_dict
+from pbstore.errors import CheckpointError
 from tests.pbstore.checkpoint.zoo import make
 
 Add = Callable[..., Path]

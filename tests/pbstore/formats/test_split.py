@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from pbstore.blocks import PAGE_BYTES
-from pbstore.checkpoint.errors import CheckpointError
-from pbstore.checkpoint.safetensors_header import parse_header
-from pbstore.checkpoint.split import Piece, split_file, split_stream
 from pbstore.codecs.types import TensorSpec
-from pbstore.ingest import cut
+from pbstore.errors import CheckpointError
+from pbstore.folders.ingest import cut
+from pbstore.formats.safetensors_header import parse_header
+from pbstore.formats.split import Piece, split_file, split_stream
 
 
 def safetensors_bytes(header: object, data: bytes) -> bytes:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pbstore.errors import BadFileError, FileCorruptError
+from pbstore.folders.nesting import OwnStore, check_target, is_store
 from pbstore.hashing import BlockId
 from pbstore.manifest import FileEntry, Manifest
-from pbstore.nesting import OwnStore, check_target, is_store
 from pbstore.pool import Pool
 
 OPEN_FILES = 4

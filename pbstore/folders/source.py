@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from pbstore.errors import BadFileError, ManifestError, SourceChangedError
+from pbstore.folders.nesting import SETTINGS_FILE, Identity, OwnStore, is_store
 from pbstore.manifest import check_path
-from pbstore.nesting import SETTINGS_FILE, Identity, OwnStore, is_store
 
 TRIES = 3
 """How often a folder that changes while it is read is read, all in all."""

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pbstore.checkpoint.split import Piece, split_file, split_stream
 from pbstore.codecs.types import TensorSpec
+from pbstore.formats.split import Piece, split_file, split_stream
 
 TENSORS = {
     "a": torch.randn(60, 50, generator=torch.Generator().manual_seed(0)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 
-from pbstore.checkpoint.safetensors_header import MAX_HEADER_BYTES
+from pbstore.formats.safetensors_header import MAX_HEADER_BYTES
 
 HEAD_BYTES = 512
 """As many first bytes tell."""

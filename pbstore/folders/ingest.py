@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pbstore.blocks import PAGE_BYTES, PIECE_BYTES
-from pbstore.checkpoint.errors import CheckpointError
-from pbstore.checkpoint.split import Piece as FilePiece
-from pbstore.checkpoint.split import split_stream
 from pbstore.codecs.types import TensorSpec
-from pbstore.errors import SourceChangedError
-from pbstore.feed import FreshBlock, Sink
+from pbstore.errors import CheckpointError, SourceChangedError
+from pbstore.folders.feed import FreshBlock, Sink
+from pbstore.folders.nesting import OwnStore
+from pbstore.folders.source import Source, SourceFile, check_unchanged, list_source, opened, step
+from pbstore.formats.split import Piece as FilePiece
+from pbstore.formats.split import split_stream
 from pbstore.hashing import BlockId, hash_block
 from pbstore.manifest import BaseLink, FileEntry, Manifest, Piece
-from pbstore.nesting import OwnStore
 from pbstore.pool import Pool
-from pbstore.source import Source, SourceFile, check_unchanged, list_source, opened, step
 from pbstore.weights import SAFETENSORS, TensorLine, tensor_line, weights_hash
 
 READ_BYTES = 4 << 20

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import IO, BinaryIO, cast
 
-from pbstore.checkpoint.members import is_tar, tar_members
 from pbstore.codecs.types import TensorSpec
+from pbstore.formats.members import is_tar, tar_members
 
 MIN_CUT_BYTES = 4096
 """Smaller members and tensors stay with what stands before them."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pbstore.checkpoint.archives import Cut, find_cuts
-from pbstore.checkpoint.errors import CheckpointError
-from pbstore.checkpoint.lookalike import HEAD_BYTES, looks_like_safetensors, what_it_is
-from pbstore.checkpoint.members import part_of
-from pbstore.checkpoint.safetensors_header import read_header
 from pbstore.codecs.types import TensorSpec
+from pbstore.errors import CheckpointError
+from pbstore.formats.archives import Cut, find_cuts
+from pbstore.formats.lookalike import HEAD_BYTES, looks_like_safetensors, what_it_is
+from pbstore.formats.members import part_of
+from pbstore.formats.safetensors_header import read_header
 
 _MAX_DEPTH = 2
 """Archives inside archives that are looked into: a tar of torch's archives, and their members."""
