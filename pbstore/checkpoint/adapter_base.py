@@ -185,7 +185,7 @@ def _fits_when_built(
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         with torch.device("meta"):
-            base = kind._from_config(deepcopy(config))
+            base = _built(kind, config)
         known = {key: tuple(tensor.shape) for key, tensor in base.state_dict().items()}
         size = sum(tensor.numel() for tensor in base.parameters())
         try:
@@ -194,13 +194,22 @@ def _fits_when_built(
         except (NotImplementedError, RuntimeError):  # a few kinds must see a base's weights
             if size > _MAX_TRIAL_PARAMETERS:
                 raise CheckpointError("peft cannot tell without its weights, which are many") from None
-            wanted = _parameters(adapter, kind._from_config(deepcopy(config)))
+            wanted = _parameters(adapter, _built(kind, config))
         except ImportError as error:
             raise CheckpointError(in_one_line(error)) from error
         except Exception:  # peft's way to say that it does not fit
             return False
     over = shapes.keys() - wanted.keys()
     return wanted.items() <= shapes.items() and all(_bare(key) in known for key in over)
+
+
+def _built(kind: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:
+    try:
+        return kind._from_config(deepcopy(config))
+    except Exception as error:  # a stored config may hold anything, and others are to be looked at
+        raise CheckpointError(
+            f"no {kind.__name__} can be built from its config: {in_one_line(error)}"
+        ) from error
 
 
 def _parameters(adapter: PeftConfig, base: PreTrainedModel) -> Shapes:

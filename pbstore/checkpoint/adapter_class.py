@@ -33,7 +33,7 @@ def base_class(adapter: PeftConfig, config: PretrainedConfig, name: str) -> type
 
     auto = _AUTO_CLASSES.get(str(adapter.task_type).removeprefix("TaskType."))
     if auto is None:
-        return _trained_on(adapter)
+        return _trained_on(adapter, config)
     mapping = getattr(transformers, auto)._model_mapping
     if type(config) not in mapping:
         raise CheckpointError(f"{name} is a {type(config).__name__}, which has no {auto}")
@@ -55,10 +55,13 @@ def num_labels(adapter: Mapping[str, tuple[int, ...]]) -> int | None:
     return None
 
 
-def _trained_on(adapter: PeftConfig) -> type[PreTrainedModel] | None:
-    """The class that an adapter without a task names, if transformers itself has it."""
+def _trained_on(adapter: PeftConfig, config: PretrainedConfig) -> type[PreTrainedModel] | None:
+    """The class that an adapter without a task names, if it is one of transformers for such a config."""
     import transformers
 
     named = (adapter.auto_mapping or {}).get("base_model_class")
     found = getattr(transformers, named, None) if isinstance(named, str) else None
-    return found if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel) else None
+    if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
+        return None
+    trained_on: type[PreTrainedModel] = found
+    return trained_on if isinstance(config, trained_on.config_class or ()) else None

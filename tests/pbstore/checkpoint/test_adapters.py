@@ -596,6 +596,12 @@ UNRELATED: dict[str, Callable[[Path], None]] = {
         save_file({"a": torch.ones(2)}, folder / "model.safetensors"),
         (folder / "config.json").write_text('{"model_type": "bert", "hidden_size": "x"}'),
     ),
+    "a config that no model can be built from": lambda folder: (
+        save_file({"a": torch.ones(2)}, folder / "model.safetensors"),
+        (folder / "config.json").write_text(
+            '{"model_type": "llama", "hidden_act": "zzz", "architectures": ["LlamaForCausalLM"]}'
+        ),
+    ),
 }
 
 
@@ -615,6 +621,22 @@ def test_an_unrelated_model_spoils_no_search(
     store.add(tmp_path / "base", "base")
 
     assert find_base(store, "adapter") == "base"
+
+
+@pytest.mark.parametrize("kind", ["ADALORA", "IA3", "LN_TUNING", "LORA", "VERA"])
+def test_models_of_other_types_spoil_no_search(kind: str, store: DiskBlockStore, tmp_path: Path) -> None:
+    """Also where the adapter names no task but the class that it was trained on."""
+    bert().save_pretrained(tmp_path / "bert")
+    store.add(tmp_path / "bert", "a/bert")
+    settings = {**KINDS[kind], "use_dora": True} if kind == "LORA" else KINDS[kind]
+    store.add(make_adapter(llama(), kind, settings, tmp_path / "adapter", task=None), "adapter")
+    with pytest.raises(CheckpointError, match="fits 0 stored models"):
+        find_base(store, "adapter")
+
+    llama().save_pretrained(tmp_path / "base")
+    store.add(tmp_path / "base", "z/base")
+
+    assert find_base(store, "adapter") == "z/base"
 
 
 def test_a_lost_manifest_spoils_no_search(store: DiskBlockStore, tmp_path: Path) -> None:
