@@ -60,7 +60,7 @@ def plan(
             thorough=thorough or dequantise is not None,
             keep_damaged=keep_damaged,
             progress=lambda _, size: advance(size),
-        )
+        ).report
         room = None if opened.capacity_bytes is None else opened.capacity_bytes - opened.used_bytes
     result = {**asdict(report), "fits": room is None or report.stored_bytes <= room}
     show(result, as_json, f"{folder}: {report.new_blocks} of {report.blocks} blocks would be new")

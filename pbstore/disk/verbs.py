@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pbstore.disk.add import identity, plan
 from pbstore.disk.add.adding import HowStored
+from pbstore.disk.add.plan import AddPlan
 from pbstore.disk.index.model_rows import COLD, HOT
 from pbstore.disk.models import Models
 from pbstore.disk.upkeep import collect, dependents, evict, heat, plans, trash
@@ -18,7 +19,7 @@ from pbstore.disk.upkeep.evict import EvictReport
 from pbstore.disk.upkeep.heat import BalanceReport, FormReport
 from pbstore.disk.upkeep.plans import Plan
 from pbstore.disk.upkeep.trash import TrashedModel
-from pbstore.folders.ingest import AddReport, Origin, Progress
+from pbstore.folders.ingest import Origin, Progress
 from pbstore.folders.source import steadily
 from pbstore.manifest import Manifest
 
@@ -104,7 +105,7 @@ class Plans:
         thorough: bool = False,
         keep_damaged: bool = False,
         progress: Progress | None = None,
-    ) -> AddReport:
+    ) -> AddPlan:
         """What adding a folder would cost; encodes everything and keeps nothing."""
         models = self._models
         how = HowStored(form=form, thorough=thorough)

@@ -28,7 +28,7 @@ def main(folder: Path) -> None:
     base, tuned = write_models(folder)
     with open_store(folder / "store") as store:
         store.add(base, name="me/base")
-        print(store.plan.add(tuned))  # what adding it would cost; keeps nothing
+        print(store.plan.add(tuned).report)  # what adding it would cost; keeps nothing
         report = store.add(tuned, name="me/tuned", base="me/base")
         print(f"{report.raw_bytes:,} bytes cost {report.stored_bytes:,}: {report.codecs}")
 

@@ -285,7 +285,7 @@ def test_damaged_files_are_refused_by_name_or_kept(
     (model / "part" / "adapter_model.safetensors").write_bytes(safetensors_bytes(whole)[:size])
     with pytest.raises(PBStoreError, match=r"part/adapter_model\.safetensors: "):
         store.add(model, "org/damaged")
-    assert store.plan.add(model, keep_damaged=True).damaged == ("part/adapter_model.safetensors",)
+    assert store.plan.add(model, keep_damaged=True).report.damaged == ("part/adapter_model.safetensors",)
     report = store.add(model, "org/damaged", form=form, keep_damaged=True)
     store.checkout("org/damaged", tmp_path / "out")
     tensors = [tensor.name for tensor in store.explain("org/damaged").tensors]

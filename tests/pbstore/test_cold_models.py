@@ -92,7 +92,7 @@ def test_weights_that_were_quantised_take_their_slow_form_when_asked(
     levels[..., :2] = -127, 127
     weight = (levels * scale.astype(np.float16)).astype(np.float32).reshape(700, 64)
     folder = write_model(tmp_path / "quantised", {"layer.weight": weight})
-    quick = store.plan.add(folder)
+    quick = store.plan.add(folder).report
 
     store.add(folder, "org/quantised", thorough=by == "thorough")
     if by == "cool":

@@ -37,7 +37,7 @@ def without_store(folder: Path) -> dict[str, bytes]:
 def test_the_store_itself_is_left_out_and_named_each_time(
     store: DiskBlockStore, model: Path, tmp_path: Path
 ) -> None:
-    plan, report = store.plan.add(model), store.add(model, "org/model")
+    plan, report = store.plan.add(model).report, store.add(model, "org/model")
     assert plan.skipped == report.skipped == ("deep/store",)
     assert plan.raw_bytes == report.raw_bytes
     assert store.add(model, "org/again").raw_bytes == report.raw_bytes

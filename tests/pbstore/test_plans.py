@@ -190,3 +190,32 @@ def test_a_plan_comes_true_in_a_store_that_was_harmed(
                 verb, lambda: store.forms.cool(store.models()[0])
             )()
         assert str(caught.value) == str(expected)
+
+
+def test_a_plan_of_an_add_is_applied_to_the_store_that_it_was_made_on(tmp_path: Path) -> None:
+    base = base_tensors(1, rows=60)
+    folder = write_model(tmp_path / "one", base)
+    with open_store(tmp_path / "store", durable=False) as store:
+        store.add(write_model(tmp_path / "base", tuned(base, ("layer.weight",), seed=3)), "org/base")
+        before = files_of(store)
+        plan, late = store.plan.add(folder), store.plan.add(folder)
+        assert files_of(store) == before
+        done = plan.apply("org/one")
+        assert replace(done, name=plan.report.name) == plan.report
+        assert store.models() == ("org/base", "org/one")
+        before = files_of(store)
+        with pytest.raises(PlanOutdatedError):
+            late.apply("org/two")
+        assert files_of(store) == before
+        assert store.verify().ok
+
+
+def test_plans_wait_for_no_writer(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "one", base_tensors(1, rows=60))
+    with open_store(tmp_path / "store", lock_wait_s=0.05) as store, open_store(tmp_path / "store") as other:
+        store.add(folder, "org/one")
+        with other.disk.writing():
+            other.put(b"not yet committed")
+            assert store.plan.add(folder).report.new_blocks == 0
+            assert store.plan.gc().report.orphan_blocks == 0
+            assert store.plan.evict(1).report.models == ("org/one",)

@@ -95,7 +95,7 @@ def test_a_cast_of_a_fine_tune_costs_nearly_nothing(tmp_path: Path, source: str,
 
         assert report.codecs["recast"] == 2
         assert report.stored_bytes < 0.02 * report.new_bytes
-        assert store.plan.add(family.folders["copy"]).stored_bytes == 0
+        assert store.plan.add(family.folders["copy"]).report.stored_bytes == 0
         family.check(store)
 
 

@@ -29,7 +29,7 @@ def family(tmp_path: Path) -> Iterator[DiskBlockStore]:
 def test_a_plan_costs_what_the_add_then_costs(family: DiskBlockStore, tmp_path: Path) -> None:
     folder = write_model(tmp_path / "next", tuned(base_tensors(), ("embed.weight",), seed=4))
     used = family.used_bytes
-    plan = family.plan.add(folder)
+    plan = family.plan.add(folder).report
 
     assert family.used_bytes == used
     assert "plan" not in family.models()

@@ -1,7 +1,7 @@
 """Adding a model to a store: plan it, store its new blocks, file its manifest."""
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -91,12 +91,16 @@ class _Job(NamedTuple):
     result: Future[tuple[StoredBlock, Sketch | CastKeys | None]]
 
 
-def add_model(models: Models, origin: Origin, how: HowStored) -> AddReport:
-    """Store a model; see `DiskBlockStore.add`."""
+def add_model(
+    models: Models, origin: Origin, how: HowStored, check: Callable[[], None] = lambda: None
+) -> AddReport:
+    """Store a model; see `DiskBlockStore.add`. `check` is called before anything is changed."""
     if models.has_model(origin.name):
+        check()
         return _add_again(models, origin)
     tally = _Tally()
     with models.writing() as tx:
+        check()
         try:
             reading = _store_blocks(models, tx, origin, how, tally)
             if how.form == HOT:

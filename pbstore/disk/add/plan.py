@@ -1,25 +1,48 @@
-"""What adding a model would cost."""
+"""What adding a model would cost, tried on a copy of the store; then done, if the store is still the same."""
+
+from dataclasses import dataclass, replace
 
 from pbstore.disk.add import adding
 from pbstore.disk.add.adding import HowStored
+from pbstore.disk.index import database
 from pbstore.disk.models import Models
 from pbstore.disk.rehearse import rehearsal
-from pbstore.folders.ingest import AddReport, Origin
+from pbstore.errors import PlanOutdatedError
+from pbstore.folders.ingest import AddReport, Origin, Progress
+from pbstore.folders.source import steadily
+from pbstore.manifest import check_name
 
 
-class _RolledBackError(Exception):
-    """Ends a trial transaction."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddPlan:
+    """What adding a folder would cost; nothing is stored before `apply`."""
+
+    report: AddReport
+    """New blocks are counted as if none were the base of another one: a real add may take less."""
+    _models: Models
+    _origin: Origin
+    _how: HowStored
+    _state: str
+
+    def apply(self, name: str, progress: Progress | None = None) -> AddReport:
+        """Add the folder as it is now, under a name.
+
+        Raises:
+            PlanOutdatedError: If models or blocks have changed since the plan was made; nothing is stored.
+            ModelExistsError, CapacityError, BadFileError, CheckpointError, SourceChangedError: As `add`.
+        """
+        origin = replace(self._origin, name=check_name(name), progress=progress)
+        return steadily(lambda: adding.add_model(self._models, origin, self._how, self._check))
+
+    def _check(self) -> None:
+        if database.state(self._models.connection) != self._state:
+            raise PlanOutdatedError(str(self._models.path))
 
 
-def plan_add(models: Models, origin: Origin, how: HowStored) -> AddReport:
-    """What adding a folder would cost; encodes everything and keeps nothing."""
-    if models.read_only:
-        with rehearsal(models) as copy:
-            return plan_add(copy, origin, how)
-    reports: list[AddReport] = []
-    try:
-        with models.writing() as tx:
-            reports.append(adding.try_blocks(models, tx, origin, how))
-            raise _RolledBackError
-    except _RolledBackError:
-        return reports[0]
+def plan_add(models: Models, origin: Origin, how: HowStored) -> AddPlan:
+    """Encode everything that is new, and keep nothing; others may write to the store meanwhile."""
+    models.disk_use()  # empties the index's log
+    state = database.state(models.connection)
+    with rehearsal(models) as copy, copy.writing() as tx:
+        report = adding.try_blocks(copy, tx, origin, how)
+    return AddPlan(report=report, _models=models, _origin=origin, _how=how, _state=state)

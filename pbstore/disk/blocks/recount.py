@@ -179,7 +179,7 @@ def says_other(location: Location) -> str:
 
 
 def check_pack(blocks: BlockReader, number: int, held: Collection[bytes], *, all_of_it: bool = True) -> None:
-    """Inside `writing`: check that nothing is lost if a pack is deleted, or else all but its live records.
+    """Check, in a transaction, that nothing is lost if a pack is deleted, or else all but its live records.
 
     Raises:
         UnsafeDeletionError: If what goes has the only record of a block that must stay.

@@ -32,7 +32,7 @@ def note_use(layout: Layout, name: str) -> None:
 
 
 def count_uses(layout: Layout, connection: sqlite3.Connection) -> None:
-    """Inside `writing`: count the noted uses into the index."""
+    """In a transaction: count the noted uses into the index."""
     if not layout.uses.exists():
         return
     aside = layout.uses.with_name(".tmp-uses")

@@ -25,7 +25,7 @@ class Held(NamedTuple):
 
 
 def in_giving_order(models: Models, rows: Sequence[ModelRow]) -> Iterator[ModelRow]:
-    """Inside `writing`: rows in this order, but those that give next to nothing alone behind the others.
+    """Rows in this order, but those that give next to nothing alone behind the others.
 
     Of these, those that hold a block which nobody else holds come together; then what gives a few bytes only.
     What gives none is left out. The caller lets go of each model before it asks for the next.
