@@ -48,7 +48,10 @@ def test_interrupting_an_evaluation_is_one_line(tmp_path: Path) -> None:
     assert out == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGHUP, signal.SIGKILL))],
+)
 def test_however_a_command_ends_its_workers_end_with_it(tmp_path: Path, number: signal.Signals) -> None:
     with evaluating(tmp_path) as (process, told):
         workers = psutil.Process(process.pid).children(recursive=True)
