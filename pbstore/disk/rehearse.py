@@ -10,7 +10,7 @@ the copy would occupy on the disk is what the store will.
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Self
@@ -21,6 +21,7 @@ from pbstore.disk.blocks.space import DiskUse, disk_use, store_files
 from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.files import fsio, room
 from pbstore.disk.files.layout import Layout
+from pbstore.disk.files.pack import Record, pack_path
 from pbstore.disk.index import database, readonly
 from pbstore.disk.index.locations import Location
 from pbstore.disk.models import Models
@@ -37,6 +38,8 @@ class Rehearsal(Models):
     _real: Models
     _known: dict[Path, tuple[int, int]]
     """File of the copy -> length and bytes on the disk that its original has."""
+    _punched: dict[Path, int]
+    """Pack of the copy -> bytes that holes in its original would give back."""
 
     @classmethod
     def of(cls, real: Models, folder: Path) -> Self:
@@ -44,7 +47,7 @@ class Rehearsal(Models):
         layout = Layout(folder)
         known = _copy_files(real, layout)
         rehearsal = cls(layout, real.settings, durable=False)
-        rehearsal._real, rehearsal._known = real, known
+        rehearsal._real, rehearsal._known, rehearsal._punched = real, known, {}
         rehearsal.take_from_trash = real.take_from_trash
         return rehearsal
 
@@ -56,7 +59,18 @@ class Rehearsal(Models):
     def _bytes_of(self, path: Path) -> int:
         """What the file's original occupied, and as many whole blocks as it is longer or shorter now."""
         old_length, old_bytes = self._known.get(path, (0, 0))
-        return old_bytes + _whole_blocks(path.stat().st_size) - _whole_blocks(old_length)
+        grown = _whole_blocks(path.stat().st_size) - _whole_blocks(old_length)
+        return old_bytes + grown - self._punched.get(path, 0)
+
+    def punch_pack(self, number: int, live: Sequence[Record], end: int) -> bool:
+        """See `BlockReader`; counted in the store's own pack, which is left as it is."""
+        path = pack_path(self.layout.packs, number)
+        if path not in self._known:
+            return super().punch_pack(number, live, end)
+        self._real.forget_pack(number)
+        given = room.would_punch(self._real.layout, number, live, end)
+        self._punched[path] = given or 0
+        return given is not None
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
@@ -69,7 +83,7 @@ class Rehearsal(Models):
 
     def has_room(self, wanted_bytes: int) -> bool:
         """See `DiskBlocks`; on the store's disk."""
-        return room.has_room(self._real.layout, database.sizes(self.connection), wanted_bytes)
+        return room.is_enough(self.free_bytes(), database.sizes(self.connection), wanted_bytes)
 
     def free_bytes(self) -> int:
         """See `DiskBlocks`; on the store's disk, less what the copy has grown by."""

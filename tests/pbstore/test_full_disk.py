@@ -17,6 +17,7 @@ import pytest
 from pbstore import DiskBlockStore, IntegrityError, open_store
 from pbstore.disk.files import fsio
 from pbstore.disk.index import database
+from pbstore.disk.upkeep.plans import Plan
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 from tests.pbstore.test_plans import assert_same
 
@@ -210,17 +211,29 @@ def test_the_reserve_is_freed_before_the_disk_is_full_and_comes_back(
         assert_whole(store, folders, tmp_path)
 
 
-def test_a_plan_on_a_full_disk_keeps_no_reserve_that_the_run_cannot_keep(
-    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+PLANS: dict[str, Callable[[DiskBlockStore], Plan]] = {
+    "gc": lambda store: store.plan.gc(),
+    "forget": lambda store: store.plan.forget(),
+    "evict": lambda store: store.plan.evict(1),
+    "evict more": lambda store: store.plan.evict(store.used_bytes // 2, "largest"),
+}
+
+
+@pytest.mark.parametrize("verb", PLANS)
+def test_a_plan_on_a_full_disk_is_the_run(
+    verb: str, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Holes in packs are counted before, and no reserve comes back where there is no room for one."""
     with open_store(tmp_path / "store") as store:
         for name, folder in folders.items():
             store.add(folder, name)
         store.remove("org/other")
+        store.put(bytes(range(256)) * 100)
         monkeypatch.setattr(fsio, "free_bytes", lambda _: 1000)
         store.disk.layout.reserve.unlink()  # as whoever opened the store when the disk was full left it
-        plan = store.plan.gc()
+        plan = PLANS[verb](store)
         assert_same(plan.report, plan.apply())
+        assert_whole(store, folders, tmp_path)
 
 
 def test_an_error_of_the_disk_names_its_file() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pbstore.disk.blocks import recount
 from pbstore.disk.blocks.read import BlockReader
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.files import fsio, pack, room
+from pbstore.disk.files import fsio, pack
 from pbstore.disk.index import locations, packs
 from pbstore.disk.index.packs import PackRow
 from pbstore.errors import IntegrityError
@@ -85,7 +85,7 @@ def punch(blocks: BlockReader, tx: Transaction, numbers: Iterable[int], held: Co
         blocks.forget_pack(number)
         try:
             recount.check_pack(blocks, number, held, all_of_it=False)
-            done = room.punch(blocks.layout, number, live, end)
+            done = blocks.punch_pack(number, live, end)
         except (IntegrityError, FileNotFoundError) as error:
             log.warning("pack %d stays: %s", number, error)
         else:

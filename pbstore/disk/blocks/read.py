@@ -15,7 +15,7 @@ from pbstore.disk.blocks.space import DiskUse
 from pbstore.disk.blocks.writer import PackWriter
 from pbstore.disk.files import fsio, room
 from pbstore.disk.files.layout import Layout, Settings
-from pbstore.disk.files.pack import MAX_OVERHEAD, pack_path, payload_check
+from pbstore.disk.files.pack import MAX_OVERHEAD, Record, pack_path, payload_check
 from pbstore.disk.files.reader import PackReader
 from pbstore.disk.index import database, intents, locations
 from pbstore.disk.index.connections import Connections
@@ -263,6 +263,10 @@ class BlockReader:
     def forget_pack(self, number: int) -> None:
         """Close a pack that is about to be deleted or to be begun anew."""
         self._reader.forget(number)
+
+    def punch_pack(self, number: int, live: Sequence[Record], end: int) -> bool:
+        """Give back what lies between the live records of a pack; see `room.punch`."""
+        return room.punch(self.layout, number, live, end)
 
     def has_room(self, wanted_bytes: int) -> bool:
         """Whether the disk has room for so many bytes more."""

@@ -106,6 +106,16 @@ def punch_hole(fd: int, offset: int, length: int) -> bool:
     return int(call(fd, _PUNCH_HOLE_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length))) == 0
 
 
+def held_bytes(fd: int, start: int, stop: int) -> int:
+    """Bytes of a range's whole blocks that are not holes: what `punch_hole` would give back."""
+    start, stop, held = -(-start // CLONE_ALIGN) * CLONE_ALIGN, stop // CLONE_ALIGN * CLONE_ALIGN, 0
+    with suppress(OSError):  # no data behind the start
+        while (start := os.lseek(fd, start, os.SEEK_DATA)) < stop:
+            end = min(stop, os.lseek(fd, start, os.SEEK_HOLE))
+            held, start = held + end - start, end
+    return held
+
+
 def share_lock(fd: int) -> None:
     """Tell that an open file is being read, as long as it or a map of it is open."""
     with suppress(OSError):  # a file system without locks: then nobody gets it alone either

@@ -47,7 +47,12 @@ def is_cramped(layout: Layout, sizes: Sizes) -> bool:
 
 def has_room(layout: Layout, sizes: Sizes, wanted_bytes: int) -> bool:
     """Whether so many bytes more leave room for the index and a margin."""
-    return fsio.free_bytes(layout.root) >= wanted_bytes + wanted_reserve(sizes) + MARGIN
+    return is_enough(fsio.free_bytes(layout.root), sizes, wanted_bytes)
+
+
+def is_enough(free_bytes: int, sizes: Sizes, wanted_bytes: int) -> bool:
+    """Whether so many free bytes are enough for so many more, the index and a margin."""
+    return free_bytes >= wanted_bytes + wanted_reserve(sizes) + MARGIN
 
 
 def wanted_reserve(sizes: Sizes) -> int:
@@ -99,6 +104,14 @@ def punch(layout: Layout, number: int, live: Sequence[Record], end: int) -> bool
         return all(fsio.punch_hole(fd, start, stop - start) for start, stop in _gaps(live, end))
     finally:
         os.close(fd)
+
+
+def would_punch(layout: Layout, number: int, live: Sequence[Record], end: int) -> int | None:
+    """Bytes that `punch` would give back; None while somebody has the pack open."""
+    with pack_path(layout.packs, number).open("rb") as file:
+        if not fsio.lock_alone(file.fileno()):
+            return None
+        return sum(fsio.held_bytes(file.fileno(), start, stop) for start, stop in _gaps(live, end))
 
 
 def _gaps(live: Sequence[Record], end: int) -> Iterator[tuple[int, int]]:
