@@ -211,6 +211,22 @@ def test_the_reserve_is_freed_before_the_disk_is_full_and_comes_back(
         assert_whole(store, folders, tmp_path)
 
 
+def test_what_was_heated_or_cooled_gives_its_old_form_back_on_a_full_disk(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old record is dead beside the live one, which a collection looks at in the same pack."""
+    with open_store(tmp_path / "store") as store:
+        store.add(folders["org/base"], "org/base")
+        store.forms.heat("org/base")
+        monkeypatch.setattr(fsio, "free_bytes", lambda _: 1000)
+        store.disk.layout.reserve.unlink()  # as whoever opened the store when the disk was full left it
+        plan = store.plan.gc()
+        done = plan.apply()
+        assert_same(plan.report, done)
+        assert done.before.packs_bytes - done.after.packs_bytes > 8000
+        assert_whole(store, folders, tmp_path)
+
+
 PLANS: dict[str, Callable[[DiskBlockStore], Plan]] = {
     "gc": lambda store: store.plan.gc(),
     "forget": lambda store: store.plan.forget(),

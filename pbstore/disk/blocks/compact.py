@@ -82,7 +82,6 @@ def punch(blocks: BlockReader, tx: Transaction, numbers: Iterable[int], held: Co
     for number in numbers:
         live = locations.records_in_pack(tx.connection, number)
         end = packs.end_of(tx.connection, number)
-        blocks.forget_pack(number)
         try:
             recount.check_pack(blocks, number, held, all_of_it=False)
             done = blocks.punch_pack(number, live, end)

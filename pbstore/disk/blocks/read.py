@@ -266,6 +266,7 @@ class BlockReader:
 
     def punch_pack(self, number: int, live: Sequence[Record], end: int) -> bool:
         """Give back what lies between the live records of a pack; see `room.punch`."""
+        self.forget_pack(number)  # nobody may have it open, and whoever checked it has read from it
         return room.punch(self.layout, number, live, end)
 
     def has_room(self, wanted_bytes: int) -> bool:
