@@ -227,6 +227,24 @@ def test_what_was_heated_or_cooled_gives_its_old_form_back_on_a_full_disk(
         assert_whole(store, folders, tmp_path)
 
 
+def test_what_is_removed_on_a_full_disk_is_no_damage(
+    folders: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with opened(tmp_path / "store") as store:
+        for name, folder in folders.items():
+            store.add(folder, name)
+        with monkeypatch.context() as patch:
+            patch.setattr(fsio, "free_bytes", lambda _: 1000)
+            store.remove("org/other")
+            assert_whole(store, folders, tmp_path)
+        assert store.gc().orphan_blocks
+        assert_whole(store, folders, tmp_path)
+    assert not caplog.records
+
+
 PLANS: dict[str, Callable[[DiskBlockStore], Plan]] = {
     "gc": lambda store: store.plan.gc(),
     "forget": lambda store: store.plan.forget(),

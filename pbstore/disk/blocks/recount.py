@@ -105,9 +105,11 @@ def recount(blocks: BlockReader, connection: sqlite3.Connection) -> Named:
     named = readable_count(blocks)
     wrong = _wrong_counts(connection, named)
     if wrong:
-        log.warning("%d blocks had a wrong number of references in the index: corrected", len(wrong))
+        if odd := _unexpected(connection, named, wrong):
+            log.warning("%d blocks had a wrong number of references in the index: corrected", len(odd))
         right = [(named.refs[key], named.hot_refs[key], key) for key, _, _ in wrong]
         locations.set_counts(connection, right)
+    model_rows.note_uncounted(connection, False)
     packs.count(connection)
     return named
 
@@ -234,7 +236,8 @@ def _problems(blocks: BlockReader) -> list[str]:
     lines = [*named.odd, *_pack_problems(blocks)]
     if named.unreadable:  # named by whoever reads manifests; nothing can be counted
         return lines
-    for key, refs, hot_refs in _wrong_counts(blocks.connection, named):
+    wrong = _wrong_counts(blocks.connection, named)
+    for key, refs, hot_refs in _unexpected(blocks.connection, named, wrong):
         have, hot = named.refs[key], named.hot_refs[key]
         lines.append(
             f"block {key.hex()[:12]} counts {refs} models in the index ({hot_refs} hot),"
@@ -264,3 +267,16 @@ def _wrong_counts(connection: sqlite3.Connection, named: Named) -> Sequence[tupl
     """Rows of blocks whose counts are not those of the manifests."""
     rows = locations.counts(connection)
     return [row for row in rows if (named.refs[row[0]], named.hot_refs[row[0]]) != row[1:]]
+
+
+def _unexpected(
+    connection: sqlite3.Connection, named: Named, wrong: Sequence[tuple[bytes, object, object]]
+) -> Sequence[tuple[bytes, object, object]]:
+    """Those that no model explains which went on a full disk: the counts of its blocks wait for a recount."""
+    if not model_rows.has_uncounted(connection):
+        return wrong
+    return [row for row in wrong if not _counts_more(row, (named.refs[row[0]], named.hot_refs[row[0]]))]
+
+
+def _counts_more(row: tuple[bytes, object, object], true: tuple[int, int]) -> bool:
+    return all(isinstance(count, int) and count >= least for count, least in zip(row[1:], true, strict=True))

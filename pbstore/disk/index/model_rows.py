@@ -24,6 +24,8 @@ TRASH = "trash:"
 _TRASH_NAME = re.compile(TRASH + r"[0-9]{1,18}:.+", re.DOTALL)
 IN_TRASH = f"name >= '{TRASH}' AND name < 'trash;'"
 """Condition on such rows."""
+_UNCOUNTED = "uncounted"
+"""Setting that is there while blocks may count models that are gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,10 +211,23 @@ def drop_model(
     """Forget a model, or one in the trash, and what it refers to; blocks' counts may wait for a recount."""
     if counted:
         change_refs(connection, manifest.block_ids(), -1, -int(row.form == HOT))
+    else:
+        note_uncounted(connection, True)
     if row.removed_ms is None:
         discount_files(connection, manifest)
     connection.execute("DELETE FROM models WHERE name = ?", (row.name,))
     database.set_meta(connection, f"own/{row.name}", None)
+
+
+def note_uncounted(connection: sqlite3.Connection, waiting: bool) -> None:
+    """Note whether blocks may count models that are gone, until a recount."""
+    if waiting != has_uncounted(connection):
+        database.set_meta(connection, _UNCOUNTED, "1" if waiting else None)
+
+
+def has_uncounted(connection: sqlite3.Connection) -> bool:
+    """Whether blocks may count models that are gone."""
+    return database.get_meta(connection, _UNCOUNTED) is not None
 
 
 def discount_files(connection: sqlite3.Connection, manifest: Manifest) -> None:
