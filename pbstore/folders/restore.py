@@ -242,7 +242,7 @@ class _OpenFile:
 
     def start(self, write_block: WriteBlock, writers: Executor) -> None:
         """Take room for the file and let its blocks be written."""
-        _take_room(self._fd, self._entry.size_bytes)
+        _take_room(self._fd, self._entry.size_bytes, self._target)
         offset = 0
         for piece in self._entry.pieces:
             self._jobs.append(writers.submit(write_block, piece.block_id, self._fd, offset))
@@ -274,11 +274,11 @@ class _OpenFile:
             os.close(fd)
 
 
-def _take_room(fd: int, num_bytes: int) -> None:
+def _take_room(fd: int, num_bytes: int, target: Path) -> None:
     """Allocate a file's room at once: faster than growing it, and a full disk shows before the work."""
     try:
         if num_bytes:
             os.posix_fallocate(fd, 0, num_bytes)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
+            raise OSError(error.errno, error.strerror, str(target)) from error

@@ -280,6 +280,19 @@ def test_an_error_of_the_disk_names_its_file() -> None:
         os.close(fd)
 
 
+def test_a_checkout_to_a_full_disk_names_the_file(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with open_store(tmp_path / "store", durable=False) as store:
+        store.add(folders["org/base"], "org/base")
+        monkeypatch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(OSError, match=r"No space left on device: '.*/out/.*\.(json|safetensors|txt)'"):
+            store.checkout("org/base", tmp_path / "out")
+
+
 IN_SMALL_DISK = """
 import os, shutil, sys
 from pathlib import Path
