@@ -1,5 +1,6 @@
 """A dry run is the run: what a plan says is what then happens, measured on the disk."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -219,3 +220,7 @@ def test_plans_wait_for_no_writer(tmp_path: Path) -> None:
             assert store.plan.add(folder).report.new_blocks == 0
             assert store.plan.gc().report.orphan_blocks == 0
             assert store.plan.evict(1).report.models == ("org/one",)
+            began = time.monotonic()
+            assert store.savings().models == 1
+            assert store.disk.disk_bytes() > 0
+            assert time.monotonic() - began < 5  # the index waits 30 s where it waits at all

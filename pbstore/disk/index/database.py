@@ -139,9 +139,14 @@ def commit(connection: sqlite3.Connection) -> None:
 
 
 def shorten_log(connection: sqlite3.Connection) -> None:
-    """Move the write-ahead log into the index and empty it, as far as readers allow."""
-    if not connection.in_transaction:
+    """Move the write-ahead log into the index and empty it, as far as others allow, without waiting."""
+    if connection.in_transaction:
+        return
+    connection.execute("PRAGMA busy_timeout = 0").fetchall()
+    try:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(1000 * WAIT_S)}").fetchall()
 
 
 def size_bytes(connection: sqlite3.Connection) -> int:

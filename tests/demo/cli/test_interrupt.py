@@ -29,6 +29,7 @@ def evaluating(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
             stderr=stderr,
             text=True,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # tests may run under nohup
         ) as process,
     ):
         deadline = time.monotonic() + PATIENCE_S
