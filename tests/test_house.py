@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("demo", "policy", "radio")
+PACKAGES = ("demo", "pbstore", "policy", "radio")
 MOST_LINES = 400
 """Of a file."""
 BODY_LINES = 20
