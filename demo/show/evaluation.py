@@ -68,8 +68,18 @@ def steps_table(result: Evaluation) -> Sheet:
     return table
 
 
+def trace_line(trace: Mapping[str, int]) -> str:
+    """What became of the requests of a trace's file."""
+    return (
+        f"trace of {trace['requests']} requests: {trace['kept']} kept ({trace['delayed']} of them delayed), "
+        f"{trace['dropped']} dropped, {trace['foreign']} for what is no model; {trace['slots']} slots"
+    )
+
+
 def print_evaluation(result: Evaluation) -> None:
     """Print both tables."""
+    if "trace" in result.settings:
+        say(trace_line(result.settings["trace"]))
     evaluation_table(result).print()
     say(*(f"{label}: {value:.2f} s" for label, value in bound_lines(result)))
     if len(result.schemes) > 1:

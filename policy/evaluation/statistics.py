@@ -112,13 +112,19 @@ def paired(a: Float, b: Float, draws: Draws) -> Paired:
     a, b = _wide(a, seeds), _wide(b, seeds)
     better = (a < b) + 0.5 * (a == b)
     return Paired(
-        reduction=1.0 - a.mean() / b.mean(),
-        ci95=_middle(1.0 - draws.means(a) / draws.means(b)),
+        reduction=float(_reduction(a.mean(keepdims=True), b.mean(keepdims=True)).item()),
+        ci95=_middle(_reduction(draws.means(a), draws.means(b))),
         improvement_probability=float(better.mean()),
         improvement_ci95=_middle(draws.means(better)),
         worlds=a.shape[0],
         seeds=seeds,
     )
+
+
+def _reduction(a: Float, b: Float) -> Float:
+    """How much lower a is than b, as a share of b; where b costs nothing, 0 if a does neither, else -inf."""
+    share = np.where(a > 0, -np.inf, 0.0)
+    return np.asarray(np.divide(b - a, b, out=share, where=b > 0))
 
 
 def _wide(values: Float, seeds: int) -> Float:
@@ -128,5 +134,6 @@ def _wide(values: Float, seeds: int) -> Float:
 
 
 def _middle(values: Float) -> tuple[float, float]:
-    low, high = np.quantile(values, [0.025, 0.975])
+    finite = bool(np.isfinite(values).all())
+    low, high = np.quantile(values, [0.025, 0.975], method="linear" if finite else "nearest")
     return float(low), float(high)

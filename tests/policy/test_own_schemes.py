@@ -150,6 +150,8 @@ def test_the_command_line_takes_a_scheme_and_a_trace_of_ones_own(
     assert (about["requests"], about["kept"] + about["dropped"], about["worlds"]) == (40, 40, 4)
     assert set(document["schemes"]) == {"lru", NAME}
     assert len(list((tmp_path / "kept").glob("*.jsonl"))) >= 2  # a trace is named by its content
+    assert main([*command, *file, *more[:-3], "--cache", str(tmp_path / "kept")]) == 0
+    assert "trace of 40 requests: " in capsys.readouterr().out
     assert main([*command, *file, *more, "--first-world", "1"]) == 1
     assert "4 worlds of 5; 5 were asked for" in capsys.readouterr().err
     assert main([*command, *file[:-2], *more]) == 1

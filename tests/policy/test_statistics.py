@@ -137,3 +137,15 @@ def test_unpaired_values_are_refused(a: tuple[int, ...], b: tuple[int, ...]) -> 
 def test_no_values_have_no_middle() -> None:
     with pytest.raises(ValueError, match="needs a value"):
         iqm(np.zeros(0))
+
+
+def test_worlds_in_which_nothing_is_asked_give_no_false_interval() -> None:
+    """A short trace has such worlds: 0 against 0 is no reduction, something against 0 is an endless loss."""
+    a, b = np.array([[0.0], [3.0]]), np.array([[0.0], [2.0]])
+    draws = bootstrap(np.random.default_rng(0), 2, 1)
+
+    assert paired(a, b, draws).reduction == pytest.approx(-0.5)
+    assert paired(a, b, draws).ci95 == pytest.approx((-0.5, 0.0))
+    assert paired(a, np.zeros((2, 1)), draws).reduction == -np.inf
+    nothing = paired(np.zeros((2, 1)), np.zeros((2, 1)), draws)
+    assert (nothing.reduction, nothing.ci95) == (0.0, (0.0, 0.0))
