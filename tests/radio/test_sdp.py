@@ -74,6 +74,7 @@ def test_ctrl_c_stops_the_convex_solver_at_once(running: "subprocess.Popen[str]"
     assert gone(solver)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl")
 def test_the_solver_dies_with_its_command(running: "subprocess.Popen[str]") -> None:
     solver = solver_of(running)

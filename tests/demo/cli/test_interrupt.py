@@ -69,6 +69,7 @@ def test_however_a_command_ends_its_workers_end_with_it(tmp_path: Path, number: 
         assert told.read_text().endswith(f"pbcast: ended by {number.name}; what was finished is kept\n")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_one_line(tmp_path: Path) -> None:
     with evaluating(tmp_path) as (process, told):
         worker = max(psutil.Process(process.pid).children(), key=lambda one: one.memory_info().rss)
