@@ -149,8 +149,11 @@ def knapsack(value: Float, weight: Int, room: float, epsilon: float) -> Bool:
     if weight[open_items].sum() <= room:
         taken[open_items] = True
         return taken
-    unit = epsilon * value[open_items].max() / open_items.size
-    worth = np.floor(value[open_items] / unit).astype(np.int64)
+    worths = value[open_items]
+    if worths.max() < np.finfo(np.float64).tiny / np.finfo(np.float64).eps:  # or the unit may be 0
+        worths = worths / worths.max()
+    unit = epsilon * worths.max() / open_items.size
+    worth = np.floor(worths / unit).astype(np.int64)
     lightest = np.full(int(worth.sum()) + 1, np.inf)
     lightest[0] = 0.0
     used = np.zeros((open_items.size, lightest.size), dtype=bool)

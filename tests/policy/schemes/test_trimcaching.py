@@ -108,6 +108,12 @@ def test_gen_can_be_far_off_where_spec_is_not() -> None:
     np.testing.assert_array_equal(place_spec(problem, combinations(catalog), 0.05), [[False, True, True]])
 
 
+def test_a_knapsack_of_the_smallest_values_takes_what_fits() -> None:
+    taken = knapsack(np.array([5e-324, 5e-324]), np.array([1, 1]), 1, 0.05)
+
+    assert taken.sum() == 1
+
+
 @given(
     values=st.lists(st.floats(0, 1), min_size=1, max_size=8),
     data=st.data(),
