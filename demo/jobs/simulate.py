@@ -1,6 +1,5 @@
 """Every scheme of a run over the same world, with the rates of real beamformers."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
@@ -14,6 +13,7 @@ from demo.bridge.store_catalog import StoreCatalog
 from demo.jobs.config import RunConfig
 from demo.jobs.report import SchemeReport, versions
 from policy.evaluation.closure import closure_of
+from policy.evaluation.results import scenario_digest
 from policy.evaluation.sources import code_version
 from policy.kept import KeptRows
 from policy.play.rollout import Step, play
@@ -80,15 +80,12 @@ def summarise(steps: list[Step], worst_gap: float) -> SchemeReport:
 
 def _made_by(config: RunConfig, world: World, name: str) -> dict[str, Any]:
     """All that a scheme's result depends on: settings, world, catalog, weights and code."""
-    catalog = world.scenario.catalog
-    arrays = (catalog.sizes_bytes, catalog.members, catalog.requires, catalog.whole_bytes)
     return {
         "scheme": name,
         "code": code_version(name),
         "own_code": _own_code(),
         "trace": world.trace.digest,
-        "scenario": world.scenario.config.to_dict(),
-        "catalog": hashlib.sha256(b"\0".join(array.tobytes() for array in arrays)).hexdigest(),
+        "scenario": scenario_digest(world.scenario),
         "radio": asdict(config.radio),
         "seed": config.seed,
         "versions": versions(),

@@ -1,6 +1,6 @@
 """One world: every scheme and bound that is asked for, boiled down to what the report needs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 from zlib import crc32
@@ -117,8 +117,3 @@ def summarise(episode: Episode, name: str, world: int, seed: int) -> EpisodeResu
         decision_s=float(episode.decision_s.sum()),
         message_bytes=episode.message_bytes,
     )
-
-
-def names_of(entries: Sequence[SchemeEntry], seeds: int) -> list[tuple[str, int]]:
-    """Every scheme with its seeds: schemes that draw nothing have one."""
-    return [(entry.name, seed) for entry in entries for seed in range(seeds if entry.random else 1)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from policy.evaluation.closure import function_digest
-from policy.evaluation.episodes import EpisodeResult, Job, WorldMaker, draw_world, names_of, run_job
+from policy.evaluation.episodes import EpisodeResult, Job, WorldMaker, draw_world, run_job
 from policy.evaluation.oracles import BOUNDS, HINDSIGHT_UPPER, bounds_for
 from policy.evaluation.results import ResultFolder, scenario_digest
 from policy.evaluation.sources import code_version
@@ -168,16 +168,13 @@ def evaluate(
     own = {entry.name: entry for entry in schemes if isinstance(entry, SchemeEntry)}
     ids = [world_seed(split, first_world + i) for i in range(worlds)]
     bounds = bounds_for(problem) if bound_worlds else ()
-    wanted = {
-        world: (*names_of(list(entries.values()), seeds), *((b, 0) for b in bounds if i < bound_worlds))
-        for i, world in enumerate(ids)
-    }
+    turns = {name: range(seeds if entry.random else 1) for name, entry in entries.items()}
+    played = [(name, seed) for name in names for seed in turns[name]]
+    wanted = {world: (*played, *((b, 0) for b in bounds if i < bound_worlds)) for i, world in enumerate(ids)}
     maker = function_digest(make_world)
     if folder is not None and maker is None:
         log.warning("episodes are not kept: nothing names all that %r depends on", make_world)
-    store = (
-        ResultFolder(folder, problem, make_world, own) if folder is not None and maker is not None else None
-    )
+    store = ResultFolder(folder, problem, maker, own) if folder is not None and maker is not None else None
     done = store.read([*names, *bounds]) if store else {}
     jobs = [
         Job(world=world, wanted=tuple(w for w in items if (w[0], world, w[1]) not in done))
@@ -192,7 +189,6 @@ def evaluate(
         ready += 1
         if progress:
             progress(ready, len(ids))
-    turns = {name: range(seeds if entry.random else 1) for name, entry in entries.items()}
     episodes = {n: [[done[(n, w, s)] for s in turns[n]] for w in ids] for n in names}
     limits = {b: [done[(b, w, 0)].cost_s for w in ids[:bound_worlds]] for b in bounds}
     settings = {

@@ -5,8 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from policy.evaluation.closure import function_digest
-from policy.evaluation.episodes import EpisodeResult, WorldMaker
+from policy.evaluation.episodes import EpisodeResult
 from policy.evaluation.sources import code_version
 from policy.kept import KeptRows
 from policy.play.scheme import SchemeEntry
@@ -25,21 +24,15 @@ def scenario_digest(scenario: Scenario) -> str:
 
 
 class ResultFolder:
-    """A file for each scheme with its code, scenario and way to make worlds.
-
-    `make_world` must be a function that can be named with all its code, see `function_digest`.
-    """
+    """A file for each scheme with its code, its scenario and the digest of how worlds are made."""
 
     def __init__(
         self,
         root: Path,
         scenario: Scenario,
-        make_world: WorldMaker,
+        maker: str,
         entries: Mapping[str, SchemeEntry] | None = None,
     ) -> None:
-        maker = function_digest(make_world)
-        if maker is None:
-            raise ValueError(f"nothing names all that {make_world!r} depends on: its worlds cannot be kept")
         self.path = root
         self._made_by = {"scenario": scenario_digest(scenario), "maker": maker}
         self._name = scenario.config.name

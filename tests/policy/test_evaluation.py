@@ -11,7 +11,7 @@ import policy.evaluation.harness as harness
 from policy.config import FINDINGS
 from policy.errors import SchemeError
 from policy.evaluation import evaluate
-from policy.evaluation.closure import closure_of
+from policy.evaluation.closure import closure_of, function_digest
 from policy.evaluation.episodes import EpisodeResult, Job, WorldMaker, run_job
 from policy.evaluation.oracles import BOUNDS, bounds_for, is_additive
 from policy.evaluation.results import ResultFolder, scenario_digest
@@ -159,7 +159,7 @@ def test_results_of_other_settings_catalogs_and_worlds_are_kept_apart(tmp_path: 
     coarse = Scenario(scenario.config, scenario.catalog.whole_models())
 
     def path(scenario: Scenario, make_world: WorldMaker = harness.draw_world, scheme: str = "lru") -> Path:
-        return ResultFolder(tmp_path, scenario, make_world).rows(scheme).path
+        return ResultFolder(tmp_path, scenario, function_digest(make_world)).rows(scheme).path
 
     made = {
         path(scenario),
