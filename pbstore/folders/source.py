@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 from pbstore.errors import BadFileError, ManifestError, SourceChangedError
 from pbstore.folders.nesting import SETTINGS_FILE, Identity, OwnStore, is_store
 from pbstore.manifest import check_path
+from pbstore.steps import Steps
 
 TRIES = 3
 """How often a folder that changes while it is read is read, all in all."""
@@ -32,19 +33,9 @@ BAD_NAME = (
 _COARSE_CLOCK = 5
 """Linux's CLOCK_REALTIME_COARSE, which files are stamped by."""
 R = TypeVar("R")
-_hooks: list[Callable[[str], None]] = []
-
-
-def on_step(hook: Callable[[str], None]) -> Callable[[], None]:
-    """Call `hook` before each step of reading a source; the result takes the hook away."""
-    _hooks.append(hook)
-    return lambda: _hooks.remove(hook)
-
-
-def step(name: str) -> None:
-    """Announce a step of reading a source, so that a test can change the source there."""
-    for hook in _hooks:
-        hook(name)
+_reading_steps = Steps()
+on_step, step = _reading_steps.on_step, _reading_steps.step
+"""Hear of each step of reading a source, so that a test can change the source there; announce one."""
 
 
 class Stamp(NamedTuple):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pbstore.hashing import Buffer
+from pbstore.steps import Steps
 
 CLONE_ALIGN = 4096
 """Both ends of a shared range lie on multiples of this."""
@@ -25,19 +26,9 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 T = TypeVar("T")
 _durable: ContextVar[bool] = ContextVar("durable", default=True)
 _holes: ContextVar[bool] = ContextVar("holes", default=False)
-_hooks: list[Callable[[str], None]] = []
-
-
-def on_step(hook: Callable[[str], None]) -> Callable[[], None]:
-    """Call `hook` with the step's name before each durable step; the result takes the hook away."""
-    _hooks.append(hook)
-    return lambda: _hooks.remove(hook)
-
-
-def step(name: str) -> None:
-    """Announce a durable step."""
-    for hook in _hooks:
-        hook(name)
+_durable_steps = Steps()
+on_step, step = _durable_steps.on_step, _durable_steps.step
+"""Hear of each durable step before it is taken; announce one."""
 
 
 @contextmanager
