@@ -89,9 +89,14 @@ class Unfinished:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write a document in one move: a reader sees the old one or the new one."""
+    replace_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file in one move, in a folder that is made when missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.tmp")
-    fresh.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    fresh.write_text(text, encoding="utf-8")
     fresh.replace(path)
 
 

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from policy.kept import replace_text
 from policy.strict_json import strict_json
 
 REPORT_NAME = "report.json"
@@ -99,9 +100,7 @@ class RunReport:
     def write(self, folder: Path) -> Path:
         """Write `report.json` into a folder, whole or not at all."""
         path = folder / REPORT_NAME
-        part = path.with_suffix(".part")
-        part.write_text(strict_json(self.to_dict()) + "\n", encoding="utf-8")
-        part.replace(path)
+        replace_text(path, strict_json(self.to_dict()) + "\n")
         return path
 
     @classmethod

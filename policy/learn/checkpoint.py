@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from policy.errors import DivergedError, PolicyError
-from policy.kept import differences
+from policy.kept import differences, replace_text
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 """Folder of the weights that come with the package."""
@@ -93,8 +93,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, NDArray[Any]], about: dict
     save_file({name: np.require(value, requirements="C") for name, value in tensors.items()}, fresh)
     fresh.chmod(0o644)
     fresh.replace(path)
-    fresh.write_text(json.dumps(about, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    fresh.replace(path.with_suffix(".json"))
+    replace_text(path.with_suffix(".json"), json.dumps(about, indent=2, sort_keys=True) + "\n")
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
