@@ -68,8 +68,8 @@ def greedy_holders(
 def _grow(problem: SlotProblem, blocks: Int, alone: Float, hop_weight: float, search: Search) -> Bool:
     """Grow the sets of some blocks, (blocks, nodes)."""
     users, cached = problem.needs[:, blocks].T, problem.cached[:, blocks].T
-    bits = problem.bits(blocks)
-    hop = hop_weight * bits / problem.links.backhaul_bit_s
+    bits = problem.air_bits(blocks)
+    hop = hop_weight * problem.wire_bits(blocks) / problem.links.backhaul_bit_s
     holders = cached.copy()
     lost = ~cached.any(axis=1)
     holders[lost, _fittest(alone, users[lost])] = True

@@ -8,7 +8,7 @@ from policy.interfaces import Bool, Float, Int
 from policy.place.holders import greedy_holders
 from policy.scenario import World
 from policy.slot.dynamics import SlotOutcome, serve_slot
-from policy.slot.overlap import Parcel, base_orders, best_overlap, parcels, queue_holders
+from policy.slot.overlap import Parcel, base_orders, best_overlap, lines_of, parcels, queue_holders
 from policy.slot.problem import SlotProblem
 from policy.slot.tables import MAX_TABLE_NODES, ServiceRules, from_masks, migration_table, to_masks
 
@@ -61,7 +61,7 @@ def _search(world: World, problem: SlotProblem) -> tuple[Bool, Int]:
         seen = queue_holders(problem, orders[0], air)
         tries.append(from_masks(seen, problem.num_nodes))
         works.append(parcels(problem, tries[-1], air[blocks, seen]))
-    candidates = [best_overlap(orders, work, problem.num_nodes, needs, timing) for work in works]
+    candidates = [best_overlap(orders, work, lines_of(problem), needs, timing) for work in works]
     best = int(np.argmin([value for _, value in candidates]))
     return tries[best], np.array(candidates[best][0], dtype=np.int64)
 
@@ -77,7 +77,7 @@ def _serve_many(world: World, problem: SlotProblem) -> SlotOutcome:
         air[cast.block] += cast.end_s - cast.start_s
     work = parcels(problem, holders, air)
     orders = base_orders(needs, _fetch_s(work, air.size), air, timing)
-    order, _ = best_overlap(orders, work, problem.num_nodes, needs, timing)
+    order, _ = best_overlap(orders, work, lines_of(problem), needs, timing)
     other = _serve(world, problem, holders, np.array(order, dtype=np.int64))
     return min(plain, other, key=lambda outcome: outcome.mean_delay_s)
 

@@ -100,7 +100,8 @@ def serve_slot(
     turn = _order(problem.needs, fetch, air, timing) if order is None else order
     if order is not None and sorted(order.tolist()) != wanted.tolist():
         raise ValueError("order must list every missed block exactly once")
-    line = schedule([jobs[int(b)] for b in turn], problem.num_nodes, links, timing)
+    free = problem.links_free.tolist()
+    line = schedule([jobs[int(b)] for b in turn], problem.num_nodes, links, timing, free, problem.band_free_s)
     return outcome_of(problem, line, fetch + air)
 
 
@@ -111,7 +112,8 @@ def outcome_of(problem: SlotProblem, line: Timeline, block_delay_s: Float) -> Sl
         for user in cast.users:
             user_delay[user] = cast.end_s
     missing = problem.needs & ~problem.cached.any(axis=0)
-    sizes = problem.sizes_bytes
+    wire = problem.sizes_bytes if problem.wire_bytes is None else problem.wire_bytes
+    air = problem.sizes_bytes if problem.air_bytes is None else problem.air_bytes
     return SlotOutcome(
         slot=problem.slot,
         asked=problem.asked,
@@ -119,9 +121,9 @@ def outcome_of(problem: SlotProblem, line: Timeline, block_delay_s: Float) -> Sl
         edge_hit=problem.asked & ~missing.any(axis=1),
         block_delay_s=block_delay_s,
         airtime_s=sum(cast.end_s - cast.start_s for cast in line.broadcasts),
-        migrated_bytes=sum(int(sizes[t.block]) for t in line.transfers if t.source >= 0),
-        cloud_bytes=sum(int(sizes[t.block]) for t in line.transfers if t.source < 0),
-        sent_bytes=sum(int(sizes[cast.block]) for cast in line.broadcasts),
+        migrated_bytes=sum(int(wire[t.block]) for t in line.transfers if t.source >= 0),
+        cloud_bytes=sum(int(wire[t.block]) for t in line.transfers if t.source < 0),
+        sent_bytes=sum(int(air[cast.block]) for cast in line.broadcasts),
         transfers=line.transfers,
         broadcasts=line.broadcasts,
     )
@@ -151,7 +153,7 @@ def _known_sends(air_s: Float, needs: Bool, holders: Bool, wanted: Int) -> dict[
 def _jobs(problem: SlotProblem, holders: Bool, sends: dict[int, list[Send]], wanted: Int) -> dict[int, Job]:
     """All that has to happen for each missed block."""
     had, have = _members(problem.cached, wanted), _members(holders, wanted)
-    parts = zip(wanted.tolist(), problem.bits(wanted).tolist(), had, have, strict=True)
+    parts = zip(wanted.tolist(), problem.wire_bits(wanted).tolist(), had, have, strict=True)
     return {
         block: Job(block=block, size_bits=size, cached=cached, holders=nodes, sends=tuple(sends[block]))
         for block, size, cached, nodes in parts
@@ -170,6 +172,7 @@ def _sends(problem: SlotProblem, holders: Bool, wanted: Int) -> dict[int, list[S
     """Who sends each block to whom and for how long, under the rules; all rates in one batch."""
     block, sender, user = _candidates(problem.needs, holders, wanted, problem.rules)
     rates = checked_rates(problem.delay, problem.slot, sender, user)
+    air_bits = problem.air_bits(np.arange(problem.num_blocks))
     sends: dict[int, list[Send]] = {int(b): [] for b in wanted}
     best: dict[tuple[int, bytes], int] = {}
     for row, b in enumerate(block.tolist()):  # of the candidates for the same block and users, the fastest
@@ -183,7 +186,7 @@ def _sends(problem: SlotProblem, holders: Bool, wanted: Int) -> dict[int, list[S
             Send(
                 holders=tuple(np.flatnonzero(sender[row]).tolist()),
                 users=tuple(np.flatnonzero(user[row]).tolist()),
-                seconds=8.0 * float(problem.sizes_bytes[b]) / float(rates[row]),
+                seconds=float(air_bits[b] / rates[row]),
             )
         )
     return sends

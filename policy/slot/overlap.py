@@ -42,7 +42,7 @@ def parcels(problem: SlotProblem, holders: Bool, air_s: Float) -> dict[int, Parc
         air_s: Time on the air of each block, (blocks,), s.
     """
     blocks, cached, links = problem.wanted, problem.cached, problem.links
-    bits = problem.bits(blocks)
+    bits = problem.wire_bits(blocks)
     hops, clouds = (bits / links.backhaul_bit_s).tolist(), (bits / links.cloud_bit_s).tolist()
     air: list[float] = air_s[blocks].tolist()
     held = set(np.flatnonzero(cached[:, blocks].any(axis=0)).tolist())
@@ -59,9 +59,24 @@ def parcels(problem: SlotProblem, holders: Bool, air_s: Float) -> dict[int, Parc
     }
 
 
-def ready_times(order: Sequence[int], work: dict[int, Parcel], nodes: int) -> list[float]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lines:
+    """When each line is free."""
+
+    links_free: tuple[float, ...]
+    """Incoming link of each node, s."""
+    band_free: float = 0.0
+    """The band, s."""
+
+
+def lines_of(problem: SlotProblem) -> Lines:
+    """When the lines of a slot are free."""
+    return Lines(links_free=tuple(problem.links_free.tolist()), band_free=problem.band_free_s)
+
+
+def ready_times(order: Sequence[int], work: dict[int, Parcel], lines: Lines) -> list[float]:
     """When all holders of each block have it, in the order of fetching; as `timeline.schedule`."""
-    free = [0.0] * nodes
+    free = list(lines.links_free)
     ready_at = []
     for block in order:
         item = work[block]
@@ -78,10 +93,10 @@ def ready_times(order: Sequence[int], work: dict[int, Parcel], nodes: int) -> li
     return ready_at
 
 
-def end_times(order: Sequence[int], work: dict[int, Parcel], nodes: int, timing: Timing) -> list[float]:
+def end_times(order: Sequence[int], work: dict[int, Parcel], lines: Lines, timing: Timing) -> list[float]:
     """When each broadcast ends, in the order of sending."""
-    ready = ready_times(order, work, nodes)
-    band = max(ready, default=0.0) if timing == "sequential" else 0.0
+    ready = ready_times(order, work, lines)
+    band = max([lines.band_free, *ready]) if timing == "sequential" else lines.band_free
     ends = []
     for block, at in zip(order, ready, strict=True):
         band = (at if at > band else band) + work[block].air_s
@@ -89,10 +104,10 @@ def end_times(order: Sequence[int], work: dict[int, Parcel], nodes: int, timing:
     return ends
 
 
-def dispatch(order: Sequence[int], work: dict[int, Parcel], nodes: int) -> list[int]:
+def dispatch(order: Sequence[int], work: dict[int, Parcel], lines: Lines) -> list[int]:
     """The order, but with blocks that are not ready passed over by the next that is."""
-    ready = dict(zip(order, ready_times(order, work, nodes), strict=True))
-    left, now, dispatched = list(order), 0.0, []
+    ready = dict(zip(order, ready_times(order, work, lines), strict=True))
+    left, now, dispatched = list(order), lines.band_free, []
     while left:
         block = next((b for b in left if ready[b] <= now), None)
         if block is None:
@@ -127,7 +142,7 @@ def mean_delay_s(order: Sequence[int], ends: Sequence[float], needs: Bool) -> fl
 
 
 def best_overlap(
-    orders: Sequence[list[int]], work: dict[int, Parcel], nodes: int, needs: Bool, timing: Timing
+    orders: Sequence[list[int]], work: dict[int, Parcel], lines: Lines, needs: Bool, timing: Timing
 ) -> tuple[list[int], float]:
     """Best of some orders, each also rearranged by readiness, for given holders.
 
@@ -137,9 +152,9 @@ def best_overlap(
     tries = list(orders)
     if timing == "pipelined" and len(work) <= MAX_DISPATCH:
         tries += [
-            dispatched for order in orders[:2] if (dispatched := dispatch(order, work, nodes)) not in tries
+            dispatched for order in orders[:2] if (dispatched := dispatch(order, work, lines)) not in tries
         ]
-    values = [mean_delay_s(order, end_times(order, work, nodes, timing), needs) for order in tries]
+    values = [mean_delay_s(order, end_times(order, work, lines, timing), needs) for order in tries]
     best = int(np.argmin(values))
     return tries[best], values[best]
 
@@ -163,9 +178,10 @@ def queue_holders(problem: SlotProblem, order: Sequence[int], air_s: Float, hop_
     masks, links, timing = to_masks(problem.cached), problem.links, problem.timing
     nodes = int(air_s.shape[1]).bit_length() - 1
     members = [tuple(n for n in range(nodes) if held >> n & 1) for held in range(2**nodes)]
-    free, band, chosen = [0.0] * nodes, 0.0, masks.copy()
+    free, band, chosen = problem.links_free.tolist(), problem.band_free_s, masks.copy()
+    wire = problem.wire_bits(np.arange(masks.size))
     for block in order:
-        bits, held = 8.0 * float(problem.sizes_bytes[block]), int(masks[block])
+        bits, held = float(wire[block]), int(masks[block])
         hop, cloud = bits / links.backhaul_bit_s, bits / links.cloud_bit_s
         air = air_s[block].tolist()
         best, least, queue = held, np.inf, free

@@ -31,6 +31,23 @@ class SlotProblem:
     """How transfers and broadcasts overlap."""
     rules: ServiceRules = field(default_factory=ServiceRules)
     """Ablations."""
+    link_free_s: Float | None = None
+    """When each node's incoming link is free, (nodes,), s after the slot's start; None: at once."""
+    band_free_s: float = 0.0
+    """When the band is free, s after the slot's start."""
+    air_bytes: Int | None = None
+    """What each block weighs on the air, (blocks,), if not its size: the form it is broadcast in."""
+    wire_bytes: Int | None = None
+    """What each block weighs on backhaul and cloud, (blocks,), if not its size."""
+
+    def __post_init__(self) -> None:
+        nodes, blocks = self.cached.shape
+        for name, count in (("link_free_s", nodes), ("air_bytes", blocks), ("wire_bytes", blocks)):
+            values = getattr(self, name)
+            if values is not None and (values.shape != (count,) or not (values >= 0).all()):
+                raise ValueError(f"{name} must be ({count},) and >= 0, got {values}")
+        if not (0 <= self.band_free_s < np.inf) or np.isinf(self.links_free).any():
+            raise ValueError(f"link_free_s and band_free_s must be finite and >= 0, got {self.band_free_s}")
 
     @property
     def num_nodes(self) -> int:
@@ -47,6 +64,17 @@ class SlotProblem:
         """Blocks that somebody misses, in order of their numbers."""
         return np.flatnonzero(self.needs.any(axis=0))
 
-    def bits(self, blocks: Int) -> Float:
-        """Sizes of some blocks, (blocks,), bit."""
-        return np.asarray(8.0 * self.sizes_bytes[blocks].astype(np.float64))
+    @property
+    def links_free(self) -> Float:
+        """`link_free_s` with its default, (nodes,), s."""
+        return np.zeros(self.num_nodes) if self.link_free_s is None else self.link_free_s
+
+    def air_bits(self, blocks: Int) -> Float:
+        """What some blocks weigh on the air, (blocks,), bit."""
+        weights = self.sizes_bytes if self.air_bytes is None else self.air_bytes
+        return np.asarray(8.0 * weights[blocks].astype(np.float64))
+
+    def wire_bits(self, blocks: Int) -> Float:
+        """What some blocks weigh on backhaul and cloud, (blocks,), bit."""
+        weights = self.sizes_bytes if self.wire_bytes is None else self.wire_bytes
+        return np.asarray(8.0 * weights[blocks].astype(np.float64))

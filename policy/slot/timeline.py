@@ -66,7 +66,14 @@ class Timeline:
         return max((b.end_s for b in self.broadcasts), default=0.0)
 
 
-def schedule(jobs: Sequence[Job], nodes: int, links: LinkConfig, timing: Timing) -> Timeline:
+def schedule(
+    jobs: Sequence[Job],
+    nodes: int,
+    links: LinkConfig,
+    timing: Timing,
+    links_free: Sequence[float] | None = None,
+    band_free: float = 0.0,
+) -> Timeline:
     """Time the jobs in the given order.
 
     A node's incoming transfers go one after another; the band carries one broadcast at a time; a broadcast
@@ -78,12 +85,14 @@ def schedule(jobs: Sequence[Job], nodes: int, links: LinkConfig, timing: Timing)
         links: Backhaul and cloud.
         timing: `additive`: nothing overlaps; `sequential`: all transfers (parallel over nodes), then all
             broadcasts; `pipelined`: later blocks travel while earlier ones are on the air.
+        links_free: When each node's incoming link is free, (nodes,), s; None: at once.
+        band_free: When the band is free, s.
 
     Returns:
         Transfers and broadcasts with their times.
     """
-    free = [0.0] * nodes
-    band = 0.0
+    free = [0.0] * nodes if links_free is None else list(links_free)
+    band = band_free if timing != "additive" else max([band_free, *free])
     transfers: list[Transfer] = []
     ready: list[float] = []
     broadcasts: list[Broadcast] = []
@@ -96,7 +105,7 @@ def schedule(jobs: Sequence[Job], nodes: int, links: LinkConfig, timing: Timing)
         if timing != "sequential":
             band = _send(job, max(band, ready[-1]), broadcasts)
     if timing == "sequential":
-        band = max(ready, default=0.0)
+        band = max([band, *ready])
         for job in jobs:
             band = _send(job, band, broadcasts)
     return Timeline(transfers=tuple(transfers), broadcasts=tuple(broadcasts))

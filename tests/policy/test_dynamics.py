@@ -19,6 +19,7 @@ from policy.slot.timeline import CLOUD
 from tests.fakes import ConstantDelay, CountDelay, fixed_catalog
 
 LINKS = LinkConfig(backhaul_bit_s=80.0, cloud_bit_s=40.0)
+_PLACES = {"link_free_s", "band_free_s", "air_bytes", "wire_bytes"}
 NEEDS = np.array([[1, 1, 0], [1, 0, 1]], dtype=bool)
 
 
@@ -33,6 +34,7 @@ def _serve(timing: Timing, cached: list[list[int]], holders: list[list[int]], **
         links=LINKS,
         timing=timing,
         rules=more.pop("rules", ServiceRules()),  # type: ignore[arg-type]
+        **{name: more.pop(name) for name in _PLACES & more.keys()},  # type: ignore[arg-type]
     )
     return serve_slot(problem, np.array(holders, dtype=bool), **more)  # type: ignore[arg-type]
 
@@ -68,6 +70,28 @@ def test_sequential_and_pipelined_by_hand() -> None:
         (1, 25, 75),
         (0, 75, 175),
     ]
+
+
+def test_a_slot_starts_when_its_lines_are_free() -> None:
+    cached, holders = [[0, 1, 0], [0, 0, 1]], [[1, 1, 0], [0, 1, 1]]
+    late = _serve("pipelined", cached, holders, link_free_s=np.array([30.0, 7.0]), band_free_s=3.0)
+    one_by_one = _serve("additive", cached, holders, link_free_s=np.array([30.0, 7.0]), band_free_s=3.0)
+
+    assert [(t.block, t.target, t.start_s) for t in late.transfers] == [(0, 0, 30), (1, 1, 7)]
+    assert [(c.block, c.start_s) for c in late.broadcasts] == [(2, 3), (0, 50), (1, 150)]
+    assert one_by_one.transfers[0].start_s == 30
+    for field, bad in (("link_free_s", np.zeros(3)), ("band_free_s", -1.0), ("link_free_s", -np.ones(2))):
+        with pytest.raises(ValueError, match="link_free_s"):
+            _serve("pipelined", cached, holders, **{field: bad})
+
+
+def test_a_block_may_weigh_less_on_the_air_than_on_the_wire() -> None:
+    cached, holders = [[0, 1, 0], [0, 0, 1]], [[1, 1, 0], [0, 1, 1]]
+    light, wire = np.array([50, 25, 10]), np.array([10, 10, 10])
+    out = _serve("additive", cached, holders, air_bytes=light, wire_bytes=wire)
+
+    assert out.block_delay_s.tolist() == [52.0, 26.0, 10.0]
+    assert (out.migrated_bytes, out.cloud_bytes, out.sent_bytes) == (10, 10, 85)
 
 
 def test_comp_and_shared_air_switch_off() -> None:

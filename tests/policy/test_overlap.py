@@ -12,10 +12,11 @@ from policy.config import PRESETS, LinkConfig, Timing
 from policy.errors import PlacementError
 from policy.play.migration import separable_holders, serve_best, serve_with
 from policy.scenario import Scenario, World, load_scenario
-from policy.slot.overlap import dispatch, end_times, mean_delay_s, parcels, ready_times
+from policy.slot.overlap import Lines, dispatch, end_times, mean_delay_s, parcels, ready_times
 from policy.slot.tables import ServiceRules, from_masks, to_masks
 from policy.world.synthetic import synthetic_catalog
 
+IDLE = Lines(links_free=(0.0, 0.0))
 OVERLAPS = st.sampled_from(["sequential", "pipelined"])
 
 
@@ -47,7 +48,7 @@ def test_the_clock_agrees_with_the_timeline(seed: int, timing: Timing) -> None:
     out = serve_with(world, 0, placement, holders, ServiceRules(), order)
     air = world.table(0).air_s[np.arange(sizes.size), to_masks(holders)]
     work = parcels(world.problem(0, placement), holders, air)
-    ends = end_times(order.tolist(), work, 2, timing)
+    ends = end_times(order.tolist(), work, IDLE, timing)
 
     assert [cast.end_s for cast in out.broadcasts] == pytest.approx(ends)
     asking = int(needs.any(axis=1).sum())
@@ -79,7 +80,7 @@ def _optimum(world: World, placement: np.ndarray) -> float:
         known = air[np.arange(sizes.size), held]
         work = parcels(world.problem(0, placement), from_masks(held, 2), known)
         for order in itertools.permutations(wanted.tolist()):
-            ends = end_times(order, work, 2, config.timing)
+            ends = end_times(order, work, IDLE, config.timing)
             best = min(best, mean_delay_s(order, ends, needs))
     return best
 
@@ -109,8 +110,8 @@ def test_dispatch_only_waits_when_nothing_is_ready(seed: int) -> None:
     order = np.flatnonzero(world.needs(0).any(axis=0))
     holders = separable_holders(world, world.problem(0, placement, ServiceRules()))
     work = parcels(world.problem(0, placement), holders, np.ones(sizes.size))
-    made = dispatch(order.tolist(), work, 2)
-    ready = dict(zip(order.tolist(), ready_times(order.tolist(), work, 2), strict=True))
+    made = dispatch(order.tolist(), work, IDLE)
+    ready = dict(zip(order.tolist(), ready_times(order.tolist(), work, IDLE), strict=True))
 
     assert sorted(made) == order.tolist()
     now = 0.0
