@@ -5,11 +5,13 @@
     ├── StoreLockedError          another process has been writing for too long
     ├── PlanOutdatedError         the store has changed since the plan was made
     ├── ModelMissingError         no manifest under this name
+    │   └── RevisionMissingError  the model is there, but not this revision of it
     ├── ModelExistsError          the name is taken by another content
     ├── BlockMissingError         no block under this id (also a KeyError)
     ├── BlockInUseError           a manifest or another block needs the block
     ├── CapacityError             the store has no room for it
     │   └── EvictGoalError        so much cannot be freed
+    ├── ServerStartError          the server did not come up
     ├── CheckpointError           a file of a checkpoint is damaged, of an unknown form, or refused
     │   └── NotWeightsError       a pickle holds something else than weights
     ├── CodecError                (exit code 3) a payload cannot be decoded
@@ -67,6 +69,17 @@ class ModelMissingError(PBStoreError):
 
     def __str__(self) -> str:
         return f"no model named {self.name!r} {self.where}"
+
+
+class RevisionMissingError(ModelMissingError):
+    """The model is there, but not this revision of it."""
+
+    def __init__(self, name: str, revision: str) -> None:
+        super().__init__(name, revision)
+        self.revision = revision
+
+    def __str__(self) -> str:
+        return f"no revision {self.revision!r} of {self.name!r}"
 
 
 class ModelExistsError(PBStoreError):
@@ -140,6 +153,17 @@ class PlanOutdatedError(PBStoreError):
 
     def __str__(self) -> str:
         return f"store {self.path} has changed since the plan was made: nothing was done, plan again"
+
+
+class ServerStartError(PBStoreError):
+    """A server did not come up."""
+
+    def __init__(self, address: str, why: str) -> None:
+        super().__init__(address, why)
+        self.address, self.why = address, why
+
+    def __str__(self) -> str:
+        return f"cannot serve at {self.address}: {self.why}"
 
 
 class CheckpointError(PBStoreError):

@@ -25,6 +25,7 @@ INTERRUPTED = 130
 COMMANDS: dict[str, str] = {
     # name on the command line: module whose `app` is a Typer
     "store": "demo.cli.store",
+    "serve": "demo.cli.serve",
     "run": "demo.cli.run",
     "radio": "demo.cli.radio",
     "train": "demo.cli.train",

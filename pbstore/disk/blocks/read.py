@@ -16,7 +16,7 @@ from pbstore.disk.blocks.writer import PackWriter
 from pbstore.disk.files import fsio, room
 from pbstore.disk.files.layout import Layout, Settings
 from pbstore.disk.files.pack import MAX_OVERHEAD, Record, pack_path, payload_check
-from pbstore.disk.files.reader import PackReader
+from pbstore.disk.files.reader import OpenPack, PackReader
 from pbstore.disk.index import database, intents, locations
 from pbstore.disk.index.connections import Connections
 from pbstore.disk.index.locations import Location
@@ -217,6 +217,28 @@ class BlockReader:
                 if last:
                     raise
         return None
+
+    def open_pack(self, location: Location) -> OpenPack:
+        """The pack of a block, open; the block's payload is found right by `check_raw`, not here.
+
+        Raises:
+            FileNotFoundError: If it was collected meanwhile; look the block up again.
+        """
+        return self._reader.open(location.pack)
+
+    def check_raw(self, location: Location) -> None:
+        """Read a raw block and check its hash, in little memory.
+
+        Raises:
+            FileNotFoundError: If it was collected meanwhile; look the block up again.
+            IntegrityError: If it does not hash to its id, or is cut short.
+        """
+        for _ in self._reader.checked_parts(location.pack, location.record):
+            pass
+
+    def forget_gone_packs(self) -> None:
+        """Let go of packs that a gc has deleted; for those who keep a store open for long."""
+        self._reader.forget_gone()
 
     def locate(self, block_id: BlockId) -> Location:
         """Where a block lies.

@@ -16,13 +16,13 @@ PART_BYTES = 1 << 19
 """Bytes of a raw payload that are read, hashed and written at a time."""
 
 
-class _OpenPack:
+class OpenPack:
     """A file that is closed when nobody reads from it any more."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("fd", "path")
 
     def __init__(self, path: Path) -> None:
-        self.fd = -1
+        self.fd, self.path = -1, path
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         fsio.share_lock(self.fd)
 
@@ -36,7 +36,7 @@ class PackReader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._files: dict[int, _OpenPack] = {}
+        self._files: dict[int, OpenPack] = {}
         self._maps: dict[int, mmap.mmap] = {}
         self._mutex = threading.Lock()
 
@@ -110,7 +110,7 @@ class PackReader:
         """
         return self._checked(self._file(pack), pack, record)
 
-    def _checked(self, file: _OpenPack, pack: int, record: Record) -> Iterator[memoryview]:
+    def _checked(self, file: OpenPack, pack: int, record: Record) -> Iterator[memoryview]:
         digest, buffer = blake3(), memoryview(bytearray(min(PART_BYTES, record.stored_bytes)))
         position = record.payload_offset
         while position < record.end:
@@ -122,6 +122,21 @@ class PackReader:
             position += count
         if digest.hexdigest() != record.block_id:
             raise BlockCorruptError(record.block_id, f"its bytes hash to {digest.hexdigest()[:12]}")
+
+    def open(self, pack: int) -> OpenPack:
+        """A pack, open for reading as long as somebody holds what this gives.
+
+        Raises:
+            FileNotFoundError: If it was collected meanwhile; look the block up again.
+        """
+        return self._file(pack)
+
+    def forget_gone(self) -> None:
+        """Let go of all packs that others have deleted, so that the disk gets their room back."""
+        with self._mutex:
+            gone = [pack for pack, file in self._files.items() if not os.fstat(file.fd).st_nlink]
+        for pack in gone:
+            self.forget(pack)
 
     def forget(self, pack: int) -> None:
         """Let go of a pack that was collected; reads and views in progress keep it until they end."""
@@ -135,11 +150,11 @@ class PackReader:
             self._files.clear()
             self._maps.clear()
 
-    def _file(self, pack: int) -> _OpenPack:
+    def _file(self, pack: int) -> OpenPack:
         with self._mutex:
             file = self._files.get(pack)
             if file is None:
-                file = self._files[pack] = _OpenPack(pack_path(self._folder, pack))
+                file = self._files[pack] = OpenPack(pack_path(self._folder, pack))
             return file
 
     def _map(self, pack: int, fd: int) -> mmap.mmap:

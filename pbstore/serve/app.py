@@ -1,0 +1,53 @@
+"""The server's application: route groups, middleware and what runs beside them, put together."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TypeAlias
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from pbstore.serve.http import health
+from pbstore.serve.http.context import Context, Holders, RouteGroup, nobody
+from pbstore.serve.library import Library
+from pbstore.serve.settings import ServeSettings
+
+GROUPS: tuple[RouteGroup, ...] = (health.routes,)
+"""Route groups of every server."""
+Beside: TypeAlias = Callable[[Context], AbstractAsyncContextManager[object]]
+"""What runs as long as the server does: probes of peers, a fetcher's clean-up."""
+
+
+def create_app(
+    library: Library,
+    settings: ServeSettings | None = None,
+    *,
+    groups: Sequence[RouteGroup] = (),
+    middleware: Sequence[Middleware] = (),
+    beside: Sequence[Beside] = (),
+    holders: Holders = nobody,
+) -> Starlette:
+    """An ASGI application that serves a library; it closes the library when it ends.
+
+    Args:
+        library: What is served.
+        settings: Limits and habits.
+        groups: Further routes, before those of every server.
+        middleware: Wraps all routes, the first outermost.
+        beside: Entered when the server starts, left when it stops, the last first.
+        holders: Which trusted nodes to send a client to for a block.
+    """
+    context = Context(library=library, settings=settings or ServeSettings(), holders=holders)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(library.close)
+            for enter in beside:
+                await stack.enter_async_context(enter(context))
+            yield
+
+    routes = [route for group in (*groups, *GROUPS) for route in group(context)]
+    app = Starlette(routes=routes, middleware=list(middleware), lifespan=lifespan)
+    app.state.context = context
+    return app

@@ -1,0 +1,44 @@
+"""What every route of a server shares, and how routes are put into groups."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from starlette.requests import HTTPConnection
+from starlette.routing import BaseRoute
+
+from pbstore.hashing import BlockId
+from pbstore.serve.library import Library
+from pbstore.serve.settings import ServeSettings
+
+Holders: TypeAlias = Callable[[BlockId], Sequence[str]]
+"""Addresses of trusted nodes that hold a block and would rather be asked for it, best first."""
+
+
+def nobody(block_id: BlockId) -> Sequence[str]:
+    """No other node holds any block."""
+    return ()
+
+
+@dataclass(kw_only=True)
+class Context:
+    """One server: what it serves, its settings, and whom it may send a client to."""
+
+    library: Library
+    settings: ServeSettings = field(default_factory=ServeSettings)
+    holders: Holders = nobody
+
+
+RouteGroup: TypeAlias = Callable[[Context], Sequence[BaseRoute]]
+"""The routes of one protocol; earlier groups win, and the Hub's, which take any path, come last."""
+
+
+def context_of(request: HTTPConnection) -> Context:
+    """The server that a request came to."""
+    context: Context = request.app.state.context
+    return context
+
+
+def name_route(request: HTTPConnection, route: str) -> None:
+    """Say which route a request took, for log and metrics, where one pattern serves several."""
+    request.scope["pbcast.route"] = route

@@ -1,0 +1,102 @@
+"""What a server asks of whatever holds the models: one protocol, so that a node with misses is one, too."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from blake3 import blake3
+
+from pbstore.blocks import BlockInfo, StoredBlock
+from pbstore.disk.files.reader import OpenPack
+from pbstore.hashing import BlockId, Buffer
+from pbstore.manifest import FileEntry, Manifest
+
+MAIN = "main"
+"""The revision that a name means by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """A model as it is served: one manifest under one commit."""
+
+    commit: str
+    """40 hex digits, from the manifest alone: equal on every node that has it."""
+    manifest: Manifest
+    added_at: float = 0.0
+    """When the model came into the store, s since 1970."""
+    by_path: dict[str, FileEntry] = field(init=False, repr=False, compare=False)
+    """Its files."""
+
+    def __post_init__(self) -> None:
+        files = {entry.path: entry for entry in self.manifest.files}
+        object.__setattr__(self, "by_path", files)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.manifest.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """Where raw bytes of a block lie in an open file; they were found right."""
+
+    pack: OpenPack
+    """Its `fd` is open for reading as long as somebody holds this, also after a gc has deleted the file."""
+    offset: int
+    length: int
+
+
+class Library(Protocol):
+    """Models to be served; safe to use from many tasks of one event loop."""
+
+    async def names(self) -> tuple[str, ...]:
+        """Names of all models, sorted."""
+
+    async def revision(self, name: str, revision: str = MAIN) -> Revision:
+        """A model under a revision: `main`, or a commit.
+
+        Raises:
+            ModelMissingError: If there is no such model.
+            RevisionMissingError: If there is, but not in this revision.
+        """
+
+    def read(self, file: FileEntry, start: int, stop: int) -> AsyncIterator[Buffer]:
+        """Bytes `start` to `stop` of a file, in parts of bounded size, each checked before it is given.
+
+        Raises:
+            IntegrityError: If a block is damaged; nothing of it was given.
+            BlockMissingError: If a block is not there.
+        """
+
+    def read_block(self, block_id: BlockId, start: int, stop: int) -> AsyncIterator[Buffer]:
+        """`read`, of a block's raw bytes."""
+
+    async def has(self, block_ids: Collection[BlockId]) -> set[BlockId]:
+        """Those of some blocks that are here."""
+
+    async def info(self, block_id: BlockId) -> BlockInfo:
+        """Sizes, codec and needs of a block.
+
+        Raises:
+            BlockMissingError: If it is not here.
+        """
+
+    async def export(self, block_id: BlockId) -> StoredBlock:
+        """A block in its coded form; its payload is checked."""
+
+    async def extents(self, file: FileEntry, start: int, stop: int) -> Sequence[Extent] | None:
+        """Where bytes `start` to `stop` of a file lie, in order; None if only a copy has them."""
+
+    async def close(self) -> None:
+        """Let go of threads and files."""
+
+
+def commit_of(manifest_hash: str) -> str:
+    """The commit of a manifest, from the BLAKE3 of its canonical JSON: 40 hex digits, as Git has them."""
+    return manifest_hash[:40]
+
+
+def commit_of_manifest(manifest: Manifest) -> str:
+    """The commit of a manifest."""
+    return commit_of(blake3(manifest.to_json().encode()).hexdigest())

@@ -1,0 +1,158 @@
+"""Starting and stopping a server: in the foreground for the command, in a thread for tests and programs."""
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import uvicorn
+import uvloop
+
+from pbstore.errors import ServerStartError
+from pbstore.serve.app import create_app
+from pbstore.serve.library import Library
+
+LOOPBACK = "127.0.0.1"
+DEFAULT_PORT = 8765
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+App: TypeAlias = Callable[..., Any]
+"""An ASGI application."""
+log = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to its owner, and says when it takes requests."""
+
+    def __init__(self, app: App, grace_s: float, on_ready: Callable[[], None]) -> None:
+        self._on_ready = on_ready
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=True,
+                proxy_headers=False,
+                timeout_graceful_shutdown=max(1, round(grace_s)),
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See `uvicorn.Server`."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server`."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    def ask_to_stop(self) -> None:
+        """Stop when the requests in progress are done; asked again, at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def listen(host: str = LOOPBACK, port: int = 0) -> socket.socket:
+    """A socket that takes connections; port 0 for one that is free.
+
+    Raises:
+        ServerStartError: If the address is unknown or taken.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        opened = socket.socket(family, kind, protocol)
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            opened.bind(address)
+            opened.listen(2048)
+        except BaseException:
+            opened.close()
+            raise
+    except (OSError, OverflowError) as error:
+        raise ServerStartError(f"{host}:{port}", str(error)) from None
+    return opened
+
+
+def url_of(opened: socket.socket) -> str:
+    """Address of a listening socket."""
+    host, port = opened.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(
+    app: App,
+    host: str = LOOPBACK,
+    port: int = DEFAULT_PORT,
+    *,
+    grace_s: float = 10.0,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until SIGINT, SIGTERM or SIGHUP; requests in progress then have `grace_s` to end.
+
+    Args:
+        app: What `create_app` gives, or any ASGI application with a lifespan.
+        host: Address to listen at; the default takes connections of this machine only.
+        port: 0 for one that is free.
+        grace_s: Time for requests in progress when the server is stopped, s.
+        on_ready: Called with the server's address when it takes requests.
+
+    Raises:
+        ServerStartError: If the address is taken, or the application does not start.
+    """
+    opened = listen(host, port)
+    address = url_of(opened)
+    server = _Server(app, grace_s, lambda: on_ready(address) if on_ready else None)
+    with opened, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        loop = runner.get_loop()
+        for number in _STOPPING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, server.ask_to_stop)
+        runner.run(server.serve(sockets=[opened]))
+    if not server.started:
+        raise ServerStartError(address, "the application did not start")
+
+
+@contextmanager
+def serving(
+    served: Library | App, host: str = LOOPBACK, port: int = 0, *, grace_s: float = 2.0
+) -> Iterator[str]:
+    """A server in a thread of this process, as long as the context lasts; gives its address.
+
+    Args:
+        served: A library, or an application.
+        host: Address to listen at.
+        port: 0 for one that is free.
+        grace_s: Time for requests in progress at the end, s.
+    """
+    app: App = served if callable(served) else create_app(served)
+    opened = listen(host, port)
+    ready = threading.Event()
+    server = _Server(app, grace_s, ready.set)
+
+    def work() -> None:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(server.serve(sockets=[opened]))
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=work, name="serve", daemon=True)
+    with opened:
+        thread.start()
+        try:
+            ready.wait()
+            if not server.started:
+                raise ServerStartError(url_of(opened), "the application did not start")
+            yield url_of(opened)
+        finally:
+            server.ask_to_stop()
+            thread.join()

@@ -1,0 +1,31 @@
+"""What a server is set to."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeSettings:
+    """Limits and habits of one server."""
+
+    part_bytes: int = 1 << 20
+    """Bytes of a file that are read and sent at a time."""
+    decoded_bytes: int = 256 << 20
+    """Most memory that holds decoded blocks of cold models between requests."""
+    readers: int = 4
+    """Threads that read and decode."""
+    trust_s: float = 600.0
+    """How long a raw block that was found right is read without being hashed again, s."""
+    page_entries: int = 1000
+    """Files of a model that one page of its tree lists."""
+    regular_bytes: int = 1 << 20
+    """Files of at least this size, and all weights, are LFS and Xet files; smaller ones are plain."""
+    token_s: float = 3600.0
+    """How long a token or a signed address is good, s."""
+
+    def __post_init__(self) -> None:
+        for name in ("part_bytes", "readers", "page_entries", "token_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        for name in ("decoded_bytes", "regular_bytes", "trust_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")

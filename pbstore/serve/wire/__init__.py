@@ -1,0 +1,1 @@
+"""Formats on the wire, as pure functions: no files, no sockets, no clock."""

@@ -1,0 +1,90 @@
+"""A server starts, says where, serves, and stops in good order."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from demo.cli import main
+from pbstore import DiskBlockStore, ServerStartError
+from pbstore.serve import StoreLibrary, create_app, serving
+from pbstore.serve.http.context import Context
+from tests.pbstore.serve.stores import family_store
+
+PBCAST = [sys.executable, "-c", "import sys; from demo.cli import main; sys.exit(main())"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiskBlockStore]:
+    with family_store(tmp_path_factory.mktemp("served")) as opened:
+        yield opened
+
+
+def test_a_library_is_served_as_long_as_the_context_lasts(store: DiskBlockStore) -> None:
+    before = threading.active_count()
+    with serving(StoreLibrary(store)) as url:
+        assert httpx.get(f"{url}/healthz").json() == {"status": "ok", "models": 2}
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/healthz")
+    assert threading.active_count() <= before + 4  # reading threads may still be ending
+
+
+def test_a_taken_address_is_one_line(store: DiskBlockStore) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with (
+            pytest.raises(ServerStartError, match="cannot serve at"),
+            serving(StoreLibrary(store), port=taken.getsockname()[1]),
+        ):
+            pass
+
+
+def test_route_groups_and_what_runs_beside_are_hooks(store: DiskBlockStore) -> None:
+    seen = []
+
+    async def hello(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("hello")
+
+    @asynccontextmanager
+    async def beside(context: Context) -> AsyncIterator[None]:
+        seen.append("in")
+        yield
+        seen.append("out")
+
+    app = create_app(StoreLibrary(store), groups=[lambda _: [Route("/hello", hello)]], beside=[beside])
+    with serving(app) as url:
+        assert httpx.get(f"{url}/hello").text == "hello"
+        assert seen == ["in"]
+    assert seen == ["in", "out"]
+
+
+def test_the_command_serves_until_it_is_told_to_stop(store: DiskBlockStore) -> None:
+    command = [*PBCAST, "serve", "--store", str(store.path), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline()
+            url = re.fullmatch(r"serving 2 models of .* at (http://127\.0\.0\.1:\d+)\n", line)[1]
+            assert httpx.get(f"{url}/healthz").json()["models"] == 2
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_a_folder_that_is_no_store_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--store", str(tmp_path), "--port", "0"]) == 1
+    line = f"pbcast: no block store at {tmp_path}: make one with `pbcast store add`\n"
+    assert capsys.readouterr().err == line
