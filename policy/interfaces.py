@@ -23,6 +23,33 @@ def _frozen(array: NDArray[np.generic]) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BlockForms:
+    """How else blocks can travel than in the form in which they are kept. Arrays are copied and read-only."""
+
+    alone_bytes: Int
+    """Bytes of each block in a form that needs no other block, (blocks,), > 0; its kept size where the kept
+    form needs none."""
+    content: Bool
+    """Which model is itself made of which block, (models, blocks); `members` adds what kept forms need."""
+    together: Int
+    """Label of each block, (blocks,): blocks of one label (byte ranges of one tensor) travel in one form."""
+
+    def __post_init__(self) -> None:
+        alone, content = np.array(self.alone_bytes, dtype=np.int64), np.array(self.content, dtype=bool)
+        together = np.array(self.together, dtype=np.int64)
+        if alone.ndim != 1 or content.shape[1:] != alone.shape or together.shape != alone.shape:
+            raise ValueError(
+                "forms need alone_bytes (blocks,), content (models, blocks) and together (blocks,), "
+                f"got {alone.shape}, {content.shape} and {together.shape}"
+            )
+        if (alone <= 0).any():
+            raise ValueError(f"alone_bytes must be > 0, got {int(alone.min())} at {int(alone.argmin())}")
+        for name, array in (("alone_bytes", alone), ("content", content), ("together", together)):
+            _frozen(array)
+            object.__setattr__(self, name, array)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BlockCatalog:
     """The models on offer and the parameter blocks that they are made of. Arrays are copied and read-only."""
 
@@ -39,6 +66,8 @@ class BlockCatalog:
     whole_bytes: Int = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Bytes of each model kept as one piece, (models,): not as deltas, which would drag its base along; the
     sum of its blocks when empty."""
+    forms: BlockForms | None = None
+    """The other forms in which blocks can be delivered; None: each travels as it is kept."""
 
     def __post_init__(self) -> None:
         sizes = np.array(self.sizes_bytes, dtype=np.int64)
@@ -50,6 +79,7 @@ class BlockCatalog:
             raise ValueError(
                 f"whole_bytes must be > 0 bytes for each of {members.shape[0]} models, got {whole}"
             )
+        _check_forms(self.forms, members)
         models = tuple(self.model_names) or tuple(f"model-{i}" for i in range(members.shape[0]))
         blocks = tuple(self.block_names) or tuple(f"block-{j}" for j in range(sizes.size))
         if (len(models), len(blocks)) != members.shape:
@@ -107,8 +137,10 @@ class BlockCatalog:
 
     def save(self, path: Path) -> None:
         """Write an `.npz` file."""
+        forms = {} if self.forms is None else {name: getattr(self.forms, name) for name in _FORM_ARRAYS}
         np.savez_compressed(
             path,
+            **forms,
             sizes_bytes=self.sizes_bytes,
             members=self.members,
             requires=self.requires,
@@ -121,8 +153,10 @@ class BlockCatalog:
     def load(cls, path: Path) -> "BlockCatalog":
         """Read what `save` wrote; raises ValueError when it is not a catalog."""
         try:
-            data = read_npz(path, _CATALOG_ARRAYS)
+            data = read_npz(path, _CATALOG_ARRAYS, _FORM_ARRAYS)
+            forms = {name: data[name] for name in _FORM_ARRAYS if name in data}
             return cls(
+                forms=BlockForms(**forms) if forms else None,
                 sizes_bytes=data["sizes_bytes"],
                 members=data["members"],
                 requires=data["requires"],
@@ -143,6 +177,18 @@ _CATALOG_ARRAYS = {
     "block_names": "U",
 }
 """What a catalog's file holds, by kind of number."""
+_FORM_ARRAYS = {"alone_bytes": "iu", "content": "b", "together": "iu"}
+"""What it holds as well if blocks have other forms."""
+
+
+def _check_forms(forms: BlockForms | None, members: Bool) -> None:
+    """Refuse forms that are not those of a catalog's blocks."""
+    if forms is None:
+        return
+    if forms.content.shape != members.shape:
+        raise ValueError(f"content must be {members.shape} like members, got {forms.content.shape}")
+    if (forms.content & ~members).any():
+        raise ValueError("every block of a model's content must be among its members")
 
 
 def _check_catalog(sizes: Int, members: Bool, requires: Int) -> None:

@@ -14,12 +14,15 @@ MAX_BYTES = 8 << 30
 """Most bytes of one array: what a header claims beyond that is refused before memory is taken."""
 
 
-def read_npz(path: Path, kinds: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+def read_npz(
+    path: Path, kinds: Mapping[str, str], optional: Mapping[str, str] | None = None
+) -> dict[str, NDArray[Any]]:
     """Arrays of a file by name; nothing is unpickled.
 
     Args:
         path: The file.
         kinds: Letters of `numpy.dtype.kind` that each array may have, such as `iu` for whole numbers.
+        optional: The same for arrays that a file may leave out, all of them or none.
 
     Raises:
         ValueError: If it is no whole `.npz` file, lacks an array, or an array is of another kind or claims to
@@ -27,8 +30,9 @@ def read_npz(path: Path, kinds: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
-            arrays = {}
-            for name, kind in kinds.items():
+            arrays: dict[str, NDArray[Any]] = {}
+            present = {f"{name}.npy" for name in optional or {}}.intersection(archive.namelist())
+            for name, kind in {**kinds, **((optional or {}) if present else {})}.items():
                 with archive.open(f"{name}.npy") as member:
                     arrays[name] = _read_array(member, name)
                 if arrays[name].dtype.kind not in kind:

@@ -13,6 +13,7 @@ from policy.slot.problem import SlotProblem
 from policy.slot.tables import DelayTable, ServiceRules, delay_table, migration_table
 from policy.world.cheap_radio import proxy_delay
 from policy.world.devices import device_blocks
+from policy.world.forms import Delivered, FormChoice, deliveries
 from policy.world.synthetic import findings_catalog
 from policy.world.trace import Trace, WorldState, generate
 
@@ -62,6 +63,11 @@ class Scenario:
         """Family of each model, (models,)."""
         return self.catalog.families()
 
+    @cached_property
+    def form_choice(self) -> FormChoice | None:
+        """Chooses the form of each delivery; None if every block has one form."""
+        return None if self.catalog.forms is None else FormChoice(self.catalog)
+
     def whole_models(self) -> "Scenario":
         """The same problem with each model as one block of its own; capacities in bytes stay."""
         config = replace(self.config, capacity_bytes=tuple(self.capacity_bytes.tolist()))
@@ -110,7 +116,17 @@ class World:
         return f"World({self.scenario.config.name!r}, {self.trace!r}, {type(self.delay).__name__})"
 
     @cached_property
+    def _delivered(self) -> Delivered | None:
+        """What each slot sends in which form; None if every block has one form."""
+        choice = self.scenario.form_choice
+        if choice is None:
+            return None
+        return deliveries(self.trace.requests, choice, self.scenario.config.requests)
+
+    @cached_property
     def _devices(self) -> Bool | None:
+        if self._delivered is not None:
+            return self._delivered.kept
         return device_blocks(self.trace.requests, self.scenario.catalog, self.scenario.config.requests)
 
     @cached_property
@@ -133,23 +149,47 @@ class World:
         return None if self._devices is None else self._devices[slot]
 
     def needs(self, slot: int) -> Bool:
-        """Which user misses which block in a slot, (users, blocks)."""
+        """Which user misses which block in a slot, (users, blocks).
+
+        Where blocks have other forms, those that the cheapest forms of the slot's deliveries need, see
+        `policy.world.forms`.
+        """
+        if self._delivered is not None:
+            return self._delivered.slots[slot].needs
         asked = self.trace.requests[slot]
         members = self.scenario.catalog.members
         needs = members[np.maximum(asked, 0)] & (asked >= 0)[:, None]
         kept = self.devices(slot)
         return np.asarray(needs if kept is None else needs & ~kept)
 
+    def alone(self, slot: int) -> Bool:
+        """Blocks that the slot sends in a form that needs no other block, (blocks,)."""
+        if self._delivered is None:
+            return np.zeros(self.scenario.catalog.num_blocks, dtype=bool)
+        return self._delivered.slots[slot].alone
+
+    def sizes(self, slot: int) -> Int:
+        """Bytes of each block in the form in which the slot sends it, (blocks,)."""
+        catalog = self.scenario.catalog
+        if catalog.forms is None:
+            return catalog.sizes_bytes
+        return np.where(self.alone(slot), catalog.forms.alone_bytes, catalog.sizes_bytes)
+
+    def ready(self, slot: int, placement: Bool) -> Bool:
+        """Cached copies that can be sent in the slot's forms, (nodes, blocks); see `FormChoice.ready`."""
+        choice = self.scenario.form_choice
+        return placement if choice is None else choice.ready(placement, self.alone(slot))
+
     def problem(self, slot: int, placement: Bool, rules: ServiceRules | None = None) -> SlotProblem:
         """A slot to be served from given caches, (nodes, blocks)."""
         config = self.scenario.config
         return SlotProblem(
             slot=slot,
-            sizes_bytes=self.scenario.catalog.sizes_bytes,
+            sizes_bytes=self.sizes(slot),
             delay=self.delay,
             asked=self.asked(slot),
             needs=self.needs(slot),
-            cached=placement,
+            cached=self.ready(slot, placement),
             links=config.links,
             timing=config.timing,
             rules=rules or ServiceRules(),
@@ -164,7 +204,7 @@ class World:
                 self.delay,
                 slot,
                 self.needs(slot),
-                scenario.catalog.sizes_bytes,
+                self.sizes(slot),
                 scenario.config.num_nodes,
                 scenario.config.links,
                 key[1],
@@ -176,8 +216,8 @@ class World:
         table, config = self.table(slot, rules), self.scenario.config
         if config.planning_links == config.links:
             return table.cost_s
-        sizes, migration = self.scenario.catalog.sizes_bytes, (rules or ServiceRules()).migration
-        return migration_table(table.air_s, sizes, config.planning_links, migration)[0]
+        migration = (rules or ServiceRules()).migration
+        return migration_table(table.air_s, self.sizes(slot), config.planning_links, migration)[0]
 
 
 def load_scenario(name_or_file: str | Path, catalog: BlockCatalog | None = None) -> Scenario:

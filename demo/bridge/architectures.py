@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from policy.interfaces import BlockCatalog
+from policy.world.ranges import in_ranges
 
 _RESNETS: dict[str, tuple[str, tuple[int, ...]]] = {
     "resnet-18": ("basic", (2, 2, 2, 2)),
@@ -80,7 +81,11 @@ class Layers:
 
 
 def architecture_catalog(
-    names: Iterable[str], children: Children | None = None, bytes_per_parameter: int = 2
+    names: Iterable[str],
+    children: Children | None = None,
+    bytes_per_parameter: int = 2,
+    *,
+    unit_bytes: float | None = None,
 ) -> BlockCatalog:
     """Bases and their children as blocks: one a layer, one a head, one of batch-norm statistics.
 
@@ -88,6 +93,8 @@ def architecture_catalog(
         names: Architectures or whole families of `FAMILIES`.
         children: Which children each base gets.
         bytes_per_parameter: 2 for half precision, 4 for single.
+        unit_bytes: Cut larger blocks (an embedding that fills a node) into byte ranges of at most so many
+            bytes, see `policy.world.ranges`; None: one block a layer, however large.
 
     Raises:
         ValueError: If a name is not known.
@@ -99,12 +106,13 @@ def architecture_catalog(
     members = np.zeros((len(shelf.rows), len(shelf.sizes)), dtype=bool)
     for number, row in enumerate(shelf.rows.values()):
         members[number, row] = True
-    return BlockCatalog(
+    catalog = BlockCatalog(
         sizes_bytes=np.array(shelf.sizes) * bytes_per_parameter,
         members=members,
         model_names=tuple(shelf.rows),
         block_names=tuple(shelf.blocks),
     )
+    return catalog if unit_bytes is None else in_ranges(catalog, unit_bytes).catalog
 
 
 class _Shelf:

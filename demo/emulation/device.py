@@ -2,9 +2,11 @@
 
 import hashlib
 import shutil
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from demo.parts import CodedPart, Part, cut, join
 from pbstore import BlockId, BlockMissingError, Manifest, StoredBlock, open_store
 
 
@@ -26,21 +28,25 @@ class Device:
         shutil.rmtree(folder, ignore_errors=True)
         self.store = open_store(folder / "store", durable=False)
         self._models = folder / "models"
+        self._parts: dict[BlockId, dict[Part, CodedPart]] = {}
         self._waiting: dict[BlockId, StoredBlock] = {}
 
-    def receive(self, coded: StoredBlock) -> None:
-        """Keep a block from the air; one whose base is still to come waits for it.
+    def receive(self, coded: CodedPart) -> None:
+        """Keep a part from the air; a block waits for all its parts, and for its base.
 
         Raises:
             BlockCorruptError: If it does not decode to what its id says.
         """
-        self._waiting[coded.block_id] = coded
-        ready = [block for block in self._waiting.values() if all(map(self.store.has, block.needs))]
-        while ready:
+        block_id = coded.part.block_id
+        gathered = self._parts.setdefault(block_id, {})
+        gathered[coded.part] = coded
+        if len(gathered) < coded.part.count:
+            return
+        self._waiting[block_id] = join(list(self._parts.pop(block_id).values()))
+        while ready := [one for one in self._waiting.values() if all(map(self.store.has, one.bases))]:
             for block in ready:
                 self.store.import_block(block)
                 del self._waiting[block.block_id]
-            ready = [block for block in self._waiting.values() if all(map(self.store.has, block.needs))]
 
     def reassemble(self, manifest: Manifest, source: Path) -> Delivery:
         """Write a model's files and compare each with the source.
@@ -63,12 +69,21 @@ class Device:
         """Delete the rebuilt folders; the blocks stay."""
         shutil.rmtree(self._models, ignore_errors=True)
 
-    def keep(self, blocks: frozenset[BlockId]) -> None:
+    def keep(self, parts: frozenset[Part]) -> None:
         """Make room: forget every model, its folder and all blocks but these and those that they need.
 
         Raises:
             BlockMissingError: If one of these was never received.
         """
+        chosen: dict[BlockId, list[Part]] = defaultdict(list)
+        for part in parts:
+            chosen[part.block_id].append(part)
+        blocks = frozenset(b for b, some in chosen.items() if len(some) == some[0].count)
+        self._parts = {
+            block_id: {part: self._part(part) for part in some}
+            for block_id, some in chosen.items()
+            if block_id not in blocks
+        }
         if missing := next((block_id for block_id in blocks if not self.store.has(block_id)), None):
             raise BlockMissingError(missing, "what the device should have kept")
         for name in self.store.models():
@@ -79,6 +94,11 @@ class Device:
         for info in sorted(surplus, key=lambda info: -len(info.needs)):  # each before all that it needs
             self.store.delete_block(info.block_id)
         self.discard_folders()
+
+    def _part(self, part: Part) -> CodedPart:
+        """One part of a block of which not all is kept."""
+        gathered = self._parts.get(part.block_id, {})
+        return gathered[part] if part in gathered else cut(self.store.export_block(part.block_id), part)
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

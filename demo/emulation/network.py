@@ -7,6 +7,7 @@ from pathlib import Path
 
 from demo.emulation.device import Device
 from demo.emulation.node import EdgeNode
+from demo.parts import CodedPart, Part, alone_form, cut
 from pbstore import BlockCorruptError, BlockId, BlockMissingError, DiskBlockStore, StoredBlock
 
 
@@ -52,6 +53,7 @@ class Network:
         self.nodes = [EdgeNode(folder / f"node{n}", size) for n, size in enumerate(capacities_bytes)]
         self.devices = [Device(folder / f"device{k}") for k in range(num_users)]
         self.traffic = Traffic()
+        self._last: tuple[tuple[BlockId, bool], StoredBlock] | None = None
 
     @contextmanager
     def one_commit(self) -> Iterator[None]:
@@ -64,36 +66,46 @@ class Network:
                 stack.enter_context(device.store.disk.writing())
             yield
 
-    def place(self, node: int, wanted: frozenset[BlockId]) -> None:
-        """Make a node's cache hold exactly these blocks: evict first, then fetch what is new.
+    def place(self, node: int, wanted: frozenset[Part]) -> None:
+        """Make a node's cache hold exactly these parts: evict first, then fetch what is new.
 
         Raises:
             CapacityError: If they do not fit.
         """
         cache = self.nodes[node].cache
-        for block_id in cache.block_ids() - wanted:
-            cache.drop(block_id)
-        for block_id in sorted(wanted - cache.block_ids()):
-            coded = self._nearest(block_id)
+        for part in cache.parts() - wanted:
+            cache.drop(part)
+        for part in sorted(wanted - cache.parts()):
+            coded = self._nearest(part)
             cache.write(coded)
-            self.traffic.cache_update_bytes += coded.stored_bytes
+            self.traffic.cache_update_bytes += len(coded.payload)
 
-    def transfer(self, blocks: Iterable[BlockId], source: int | None, target: int) -> None:
-        """Copy blocks to a node's relay buffer, from the cloud (`source` None) or from another node.
+    def transfer(
+        self, parts: Iterable[Part], source: int | None, target: int, *, alone: bool = False
+    ) -> None:
+        """Copy parts to a node's relay buffer, from the cloud (`source` None) or from another node.
+
+        Args:
+            parts: Which.
+            source: Node, or None for the cloud.
+            target: Node.
+            alone: In the form that needs no other block, not in the one in which the cloud keeps them.
 
         Raises:
             BlockMissingError: If the source does not hold one.
         """
-        for block_id in blocks:
-            coded = self._read(block_id, source)
+        for part in parts:
+            coded = self._read(part, source, alone=alone)
             self.nodes[target].relay.write(coded)
             if source is None:
-                self.traffic.cloud_bytes += coded.stored_bytes
+                self.traffic.cloud_bytes += len(coded.payload)
             else:
-                self.traffic.migrated_bytes += coded.stored_bytes
+                self.traffic.migrated_bytes += len(coded.payload)
 
-    def broadcast(self, blocks: Sequence[BlockId], holders: Iterable[int], users: Iterable[int]) -> int:
-        """Send blocks jointly from their holders to all these users.
+    def broadcast(
+        self, parts: Sequence[Part], holders: Iterable[int], users: Iterable[int], *, alone: bool = False
+    ) -> int:
+        """Send parts jointly from their holders to all these users; `alone` as in `transfer`.
 
         Returns:
             Bytes on the air.
@@ -104,9 +116,9 @@ class Network:
         """
         senders, receivers = list(holders), [self.devices[user] for user in users]
         sent_bytes = 0
-        for block_id in blocks:
-            coded = self._agreed(block_id, senders)
-            sent_bytes += coded.stored_bytes
+        for part in parts:
+            coded = self._agreed(part, senders, alone=alone)
+            sent_bytes += len(coded.payload)
             for device in receivers:
                 device.receive(coded)
         self.traffic.broadcast_bytes += sent_bytes
@@ -117,19 +129,25 @@ class Network:
         for node in self.nodes:
             node.end_slot()
 
-    def _agreed(self, block_id: BlockId, senders: Sequence[int]) -> StoredBlock:
-        copies = [self._read(block_id, node) for node in senders]
+    def _agreed(self, part: Part, senders: Sequence[int], *, alone: bool) -> CodedPart:
+        copies = [self._read(part, node, alone=alone) for node in senders]
         if not copies:
-            raise BlockMissingError(block_id, "a broadcast without a holder")
+            raise BlockMissingError(part.block_id, "a broadcast without a holder")
         if any(copy != copies[0] for copy in copies):
-            raise BlockCorruptError(block_id, "its holders do not agree on its bytes")
+            raise BlockCorruptError(part.block_id, "its holders do not agree on its bytes")
         return copies[0]
 
-    def _read(self, block_id: BlockId, node: int | None) -> StoredBlock:
-        return self.cloud.export_block(block_id) if node is None else self.nodes[node].read(block_id)
+    def _read(self, part: Part, node: int | None, *, alone: bool) -> CodedPart:
+        if node is not None:
+            return self.nodes[node].read(part, alone=alone)
+        key = (part.block_id, alone)
+        if self._last is None or self._last[0] != key:  # the ranges of a block follow one another
+            coded = (alone_form if alone else DiskBlockStore.export_block)(self.cloud, part.block_id)
+            self._last = (key, coded)
+        return cut(self._last[1], part)
 
-    def _nearest(self, block_id: BlockId) -> StoredBlock:
+    def _nearest(self, part: Part) -> CodedPart:
         for node in self.nodes:
-            if node.cache.has(block_id):
-                return node.cache.read(block_id)
-        return self._read(block_id, None)
+            if node.cache.has(part):
+                return node.cache.read(part)
+        return self._read(part, None, alone=False)

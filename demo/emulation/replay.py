@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from demo.emulation.network import Network, Traffic
-from pbstore import BlockId
+from demo.parts import Part
 from policy.interfaces import Bool
 from policy.slot.dynamics import SlotOutcome
 
@@ -19,36 +19,40 @@ class EmulationError(Exception):
 
 def replay_slot(
     network: Network,
-    units: Sequence[Sequence[BlockId]],
+    units: Sequence[Sequence[Part]],
     placement: Bool,
     outcome: SlotOutcome,
     kept: Bool | None,
+    alone: Bool | None = None,
 ) -> None:
     """Bring every cache and device to the state before the slot, then move what the plan moves.
 
     Args:
         network: Nodes and devices as the previous slot left them.
-        units: Stored blocks of each column of the catalog.
+        units: Blocks, or the range of one, of each column of the catalog.
         placement: Which node caches which unit, (nodes, units).
         outcome: The simulated slot: its transfers and broadcasts.
         kept: What each device still has, (users, units); None when devices keep nothing.
+        alone: Units that the slot sends in the form that needs no other block, (units,); None: none.
 
     Raises:
         EmulationError: If bytes from the cloud, between nodes, into caches or on the air differ.
     """
     before = network.traffic.snapshot()
     nothing = np.zeros(placement.shape[1], dtype=bool)
+    by_itself = (nothing if alone is None else alone).tolist()
     network.end_slot()
     with network.one_commit():
         for user, device in enumerate(network.devices):
-            device.keep(_blocks(units, nothing if kept is None else kept[user]))
+            device.keep(_parts(units, nothing if kept is None else kept[user]))
         for node, held in enumerate(placement):
-            network.place(node, _blocks(units, held))
+            network.place(node, _parts(units, held))
     with network.one_commit():
         for move in sorted(outcome.transfers, key=lambda move: move.end_s):
-            network.transfer(units[move.block], None if move.source < 0 else move.source, move.target)
+            source = None if move.source < 0 else move.source
+            network.transfer(units[move.block], source, move.target, alone=by_itself[move.block])
         for cast in outcome.broadcasts:
-            network.broadcast(units[cast.block], cast.holders, cast.users)
+            network.broadcast(units[cast.block], cast.holders, cast.users, alone=by_itself[cast.block])
     moved = network.traffic.since(before)
     planned = Traffic(
         cloud_bytes=outcome.cloud_bytes,
@@ -60,5 +64,5 @@ def replay_slot(
         raise EmulationError(f"slot {outcome.slot} moved {moved}, the plan said {planned}")
 
 
-def _blocks(units: Sequence[Sequence[BlockId]], chosen: Bool) -> frozenset[BlockId]:
-    return frozenset(block_id for unit in np.flatnonzero(chosen).tolist() for block_id in units[unit])
+def _parts(units: Sequence[Sequence[Part]], chosen: Bool) -> frozenset[Part]:
+    return frozenset(part for unit in np.flatnonzero(chosen).tolist() for part in units[unit])

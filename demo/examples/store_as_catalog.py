@@ -21,7 +21,7 @@ def main(folder: Path) -> None:
     with open_store(folder / "store") as store:
         store.add(base, name="me/base")
         store.add(tuned, name="me/tuned", base="me/base")
-        catalog = catalog_from_store(store, small_bytes=0).catalog
+        catalog = catalog_from_store(store, bundle_bytes=0).catalog
     config = replace(
         load_scenario("default").config, num_slots=3, num_users=3, capacity_bytes=(), capacity_share=0.6
     )

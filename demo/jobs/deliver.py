@@ -62,8 +62,10 @@ def deliver(
     )
     for step in islice(steps, config.emulated_slots):
         slot = step.outcome.slot
-        replay_slot(network, offer.units, step.placement, step.outcome, world.devices(slot))
-        sent = _received_bytes(step.outcome, offer.catalog.sizes_bytes, world.trace.num_users)
+        replay_slot(
+            network, offer.units, step.placement, step.outcome, world.devices(slot), world.alone(slot)
+        )
+        sent = _received_bytes(step.outcome, world.sizes(slot), world.trace.num_users)
         for user in np.flatnonzero(step.outcome.asked).tolist():
             name = offer.catalog.model_names[world.trace.requests[slot, user]]
             sha256_ok, equal, line = check(network.devices[user], name)

@@ -88,7 +88,7 @@ def batch_worlds(
     places = torch.tensor(np.stack([w.trace.user_xy for w in worlds]), dtype=torch.float32, device=device)
     radio = radio_of(scenario, rules, device)
     snr = _stack_snr(worlds, device)
-    if snr is None:
+    if snr is None or scenario.catalog.forms is not None:
         tables = _stack_tables(worlds, rules or ServiceRules(), device)
     else:
         flat_snr, flat_requests = snr.flatten(0, 1), requests.flatten(0, 1)

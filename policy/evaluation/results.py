@@ -16,7 +16,9 @@ def scenario_digest(scenario: Scenario) -> str:
     """SHA-256 over settings and catalog."""
     hasher = hashlib.sha256(json.dumps(scenario.config.to_dict(), sort_keys=True).encode())
     catalog = scenario.catalog
-    for array in (catalog.sizes_bytes, catalog.members, catalog.requires, catalog.whole_bytes):
+    forms = catalog.forms
+    other = () if forms is None else (forms.alone_bytes, forms.content, forms.together)
+    for array in (catalog.sizes_bytes, catalog.members, catalog.requires, catalog.whole_bytes, *other):
         hasher.update(f"{array.dtype.str}{array.shape}".encode())
         hasher.update(array.tobytes())
     hasher.update("\n".join(catalog.block_names).encode())

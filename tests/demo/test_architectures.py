@@ -56,3 +56,10 @@ def test_unknown_names_and_children_are_refused() -> None:
         architecture_catalog(["alexnet"])
     with pytest.raises(ValueError, match="tuned_shares"):
         Children(tuned_shares=(0.0,))
+
+
+def test_layers_that_would_fill_a_node_are_cut() -> None:
+    whole, cut = (architecture_catalog(["resnet-18"], unit_bytes=most) for most in (None, 1e6))
+    assert cut.dedup_bytes == whole.dedup_bytes
+    assert cut.sizes_bytes.max() <= 1e6 < whole.sizes_bytes.max()
+    assert (cut.model_bytes == whole.model_bytes).all()

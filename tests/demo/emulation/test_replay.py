@@ -9,27 +9,36 @@ import pytest
 from safetensors.numpy import save_file
 
 from demo.bridge.store_catalog import StoreCatalog, catalog_from_store
-from demo.emulation import Network
+from demo.emulation import Device, Network
 from demo.emulation.replay import EmulationError, replay_slot
+from demo.parts import Part, alone_form, cut, join, parts_of
 from pbstore import BlockCorruptError, BlockMissingError, CapacityError, DiskBlockStore, open_store
 from policy.config import ScenarioConfig
 from policy.play.rollout import play
 from policy.scenario import Scenario, World
 from policy.schemes import find_scheme
+from policy.world.forms import FormChoice
 from policy.world.trace import generate
 from tests.fakes import CountDelay
 
-NAMES = ("org/base", "org/child", "org/other")
+NAMES = ("org/base", "org/child", "org/half", "org/other", "org/tuned")
+OFFERS = {"whole": {}, "ranges": {"room_bytes": 1.0}, "as kept": {"room_bytes": 1.0, "forms": False}}
+"""How the catalog is made: whole blocks, byte ranges of 64 KiB, and ranges in the form that is kept."""
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> dict[str, Path]:
-    """A base, a child that shares most of it and is close to it in the rest, and a stranger."""
+    """A base, a child that shares most of it and is close to it in the rest, a copy in half precision, a full
+    fine-tune, and a stranger."""
     rng = np.random.default_rng(5)
     shared = {f"layer.{i}": rng.normal(size=(64, 512)).astype(np.float32) for i in range(3)}
     head = rng.normal(size=(64, 512)).astype(np.float32)
+    base = {**shared, "head": head}
+    noise = {name: 1e-5 * rng.normal(size=value.shape).astype(np.float32) for name, value in base.items()}
     weights = {
-        "org/base": {**shared, "head": head},
+        "org/base": base,
+        "org/half": {name: value.astype(np.float16) for name, value in base.items()},
+        "org/tuned": {name: value + noise[name] for name, value in base.items()},
         "org/child": {**shared, "head": head * np.float32(1 + 1e-6), "bias": head[:, 0].copy()},
         "org/other": {"w": rng.normal(size=(32, 512)).astype(np.float32)},
     }
@@ -46,13 +55,19 @@ def folders(tmp_path: Path) -> dict[str, Path]:
 def cloud(folders: dict[str, Path], tmp_path: Path) -> Iterator[DiskBlockStore]:
     with open_store(tmp_path / "cloud") as store:
         for name, folder in folders.items():
-            store.add(folder, name=name)
+            base = "org/base" if name in ("org/half", "org/tuned") else None
+            store.add(folder, name=name, base=base, thorough=True)
         yield store
 
 
 @pytest.fixture
 def offer(cloud: DiskBlockStore) -> StoreCatalog:
     return catalog_from_store(cloud)
+
+
+def parts(store: DiskBlockStore, name: str) -> frozenset[Part]:
+    """All blocks of a model, whole."""
+    return frozenset(map(Part, store.blocks(name)))
 
 
 def make_world(offer: StoreCatalog, seed: int = 0) -> World:
@@ -69,31 +84,41 @@ def make_network(cloud: DiskBlockStore, world: World, folder: Path) -> Network:
     )
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("scheme", ["ewma-greedy", "popularity", "ewma-greedy+no-comp+no-migration"])
+@pytest.mark.parametrize(
+    ("scheme", "made", "seed"),
+    [
+        ("ewma-greedy", "whole", 0),
+        ("popularity", "whole", 1),
+        ("ewma-greedy+no-comp+no-migration", "whole", 2),
+        ("ewma-greedy", "ranges", 3),
+        ("popularity", "ranges", 4),
+        ("ewma-greedy", "as kept", 5),
+    ],
+)
 def test_every_delivered_model_equals_its_source(
-    cloud: DiskBlockStore,
-    offer: StoreCatalog,
-    folders: dict[str, Path],
-    tmp_path: Path,
-    scheme: str,
-    seed: int,
+    cloud: DiskBlockStore, folders: dict[str, Path], tmp_path: Path, scheme: str, made: str, seed: int
 ) -> None:
+    offer = catalog_from_store(cloud, **OFFERS[made])
     world = make_world(offer, seed)
     network = make_network(cloud, world, tmp_path / "network")
-    delivered = 0
+    delivered = alone = 0
     for step in play(world, find_scheme(scheme), np.random.default_rng(0)):
         slot = step.outcome.slot
-        replay_slot(network, offer.units, step.placement, step.outcome, world.devices(slot))
+        replay_slot(
+            network, offer.units, step.placement, step.outcome, world.devices(slot), world.alone(slot)
+        )
         for node, edge in enumerate(network.nodes):
             held = step.placement[node]
-            assert edge.cache.block_ids() == {b for j in np.flatnonzero(held) for b in offer.units[j]}
+            assert edge.cache.parts() == {b for j in np.flatnonzero(held) for b in offer.units[j]}
             assert edge.cache.used_bytes <= world.scenario.capacity_bytes[node]
         for user in np.flatnonzero(step.outcome.asked):
             name = offer.catalog.model_names[world.trace.requests[slot, user]]
             assert network.devices[user].reassemble(cloud.manifest(name), folders[name]).sha256_ok
             delivered += 1
+        alone += int(world.alone(slot).sum())
     assert delivered > 5
+    assert (alone > 0) == (made != "as kept"), "no block was ever sent alone: that path is not tested"
+    assert (max(part.count for unit in offer.units for part in unit) > 1) == (made != "whole")
 
 
 def test_a_plan_that_hides_bytes_is_found_out(
@@ -104,18 +129,18 @@ def test_a_plan_that_hides_bytes_is_found_out(
     step = next(play(world, find_scheme("popularity"), np.random.default_rng(0)))
     lie = replace(step.outcome, sent_bytes=step.outcome.sent_bytes - 1)
     with pytest.raises(EmulationError, match="the plan said"):
-        replay_slot(network, offer.units, step.placement, lie, world.devices(0))
+        replay_slot(network, offer.units, step.placement, lie, world.devices(0), world.alone(0))
 
 
 def test_a_node_keeps_to_its_capacity(cloud: DiskBlockStore, offer: StoreCatalog, tmp_path: Path) -> None:
     network = Network(cloud, tmp_path / "network", [1000], 1)
     with pytest.raises(CapacityError):
-        network.place(0, frozenset(cloud.blocks("org/base")))
+        network.place(0, parts(cloud, "org/base"))
 
 
 def test_only_a_holder_can_send(cloud: DiskBlockStore, tmp_path: Path) -> None:
     network = Network(cloud, tmp_path / "network", [10**9, 10**9], 1)
-    blocks = cloud.blocks("org/base")
+    blocks = sorted(parts(cloud, "org/base"))
     network.place(0, frozenset(blocks))
     with pytest.raises(BlockMissingError):
         network.broadcast(blocks, holders=[0, 1], users=[0])
@@ -127,7 +152,7 @@ def test_only_a_holder_can_send(cloud: DiskBlockStore, tmp_path: Path) -> None:
 
 def test_a_block_that_rots_in_a_cache_is_not_sent(cloud: DiskBlockStore, tmp_path: Path) -> None:
     network = Network(cloud, tmp_path / "network", [10**9], 1)
-    blocks = cloud.blocks("org/base")
+    blocks = sorted(parts(cloud, "org/base"))
     network.place(0, frozenset(blocks))
     for pack in (tmp_path / "network" / "node0" / "cache").rglob("*"):
         if pack.is_file() and pack.stat().st_size > 100_000 and "pack" in str(pack):
@@ -139,20 +164,85 @@ def test_a_block_that_rots_in_a_cache_is_not_sent(cloud: DiskBlockStore, tmp_pat
         network.broadcast(blocks, holders=[0], users=[0])
 
 
-def test_the_catalog_says_what_the_store_holds(cloud: DiskBlockStore, offer: StoreCatalog) -> None:
+@pytest.mark.parametrize("made", OFFERS)
+def test_the_catalog_says_what_the_store_holds(cloud: DiskBlockStore, made: str) -> None:
+    offer = catalog_from_store(cloud, **OFFERS[made])
     catalog = offer.catalog
     assert catalog.model_names == NAMES
-    listed = [block_id for unit in offer.units for block_id in unit]
-    assert len(listed) == len(set(listed)) == len({b for name in NAMES for b in cloud.blocks(name)})
+    listed = [part for unit in offer.units for part in unit]
+    assert len(listed) == len(set(listed))
+    assert sum(1 / part.count for part in listed) == pytest.approx(
+        len({b for name in NAMES for b in cloud.blocks(name)})
+    )
     for row, name in enumerate(NAMES):
         blocks = cloud.blocks(name)
-        expected = sum(cloud.info(block_id).stored_bytes for block_id in blocks)
-        assert catalog.model_bytes[row] == expected
-        members = {b for j in np.flatnonzero(catalog.members[row]) for b in offer.units[j]}
+        assert catalog.model_bytes[row] == sum(cloud.info(block_id).stored_bytes for block_id in blocks)
+        members = {part.block_id for j in np.flatnonzero(catalog.members[row]) for part in offer.units[j]}
         assert members == set(blocks)
+        if catalog.forms is not None:
+            own = {p.block_id for j in np.flatnonzero(catalog.forms.content[row]) for p in offer.units[j]}
+            assert own == set(cloud.manifest(name).block_ids())
     assert catalog.sharing > 1.2
     assert catalog.requires.size, "no block is stored as a delta: the delta path is not tested"
-    assert catalog.dedup_bytes == sum(cloud.info(block_id).stored_bytes for block_id in listed)
+    assert catalog.dedup_bytes == sum(cloud.info(b).stored_bytes for b in {part.block_id for part in listed})
+    if made != "whole":
+        most = (
+            catalog.sizes_bytes
+            if catalog.forms is None
+            else np.maximum(catalog.sizes_bytes, catalog.forms.alone_bytes)
+        )
+        assert most.max() <= 64 << 10
+
+
+def test_a_copy_in_half_precision_is_never_dearer_than_on_its_own(cloud: DiskBlockStore) -> None:
+    catalog = catalog_from_store(cloud).catalog
+    assert catalog.forms is not None
+    half = NAMES.index("org/half")
+    alone = catalog.forms.alone_bytes[catalog.forms.content[half]].sum()
+    assert alone < 0.6 * catalog.model_bytes[half]  # as kept it drags its base along
+    choice = FormChoice(catalog)
+    wanted = choice.content[half][None]
+    fresh, _ = choice.choose(wanted, np.zeros_like(wanted))
+    with_base, sent_alone = choice.choose(wanted, choice.content[NAMES.index("org/base")][None])
+    assert choice.alone_bytes[fresh[0]].sum() == alone
+    assert choice.air_bytes(~sent_alone, with_base) < 0.1 * alone
+
+
+def test_parts_that_do_not_fit_together_are_found_out(cloud: DiskBlockStore) -> None:
+    block_id = max(cloud.blocks("org/tuned"), key=lambda b: len(cloud.info(b).needs))
+    coded, alone = cloud.export_block(block_id), alone_form(cloud, block_id)
+    pieces = [cut(coded, part) for part in parts_of(block_id, 3)]
+    assert join(pieces[::-1]) == coded
+    for wrong in (
+        pieces[:2],
+        [*pieces[:2], pieces[1]],
+        [*pieces[:2], cut(alone, Part(block_id, 2, 3))],
+        [*pieces[:2], replace(pieces[2], payload=pieces[2].payload[:-1])],
+    ):
+        with pytest.raises(BlockCorruptError):
+            join(wrong)
+
+
+def test_a_device_keeps_ranges_of_a_block(cloud: DiskBlockStore, tmp_path: Path) -> None:
+    device = Device(tmp_path / "device")
+    block_id = max(cloud.blocks("org/base"), key=lambda b: cloud.info(b).stored_bytes)
+    pieces = [cut(cloud.export_block(block_id), part) for part in parts_of(block_id, 3)]
+    for piece in pieces:
+        device.receive(piece)
+    device.keep(frozenset(piece.part for piece in pieces[:2]))
+    assert not device.store.has(block_id)
+    device.receive(pieces[2])
+    assert device.store.get(block_id) == cloud.get(block_id)
+    device.keep(frozenset(piece.part for piece in pieces[1:]))
+    with pytest.raises(BlockCorruptError):
+        device.receive(replace(pieces[0], payload=bytes(len(pieces[0].payload))))
+
+
+def test_a_store_without_models_or_without_a_base_is_refused(cloud: DiskBlockStore, tmp_path: Path) -> None:
+    with open_store(tmp_path / "empty") as store, pytest.raises(ValueError, match="holds no model"):
+        catalog_from_store(store)
+    with pytest.raises(ValueError, match="does not hold"):
+        catalog_from_store(cloud, {"org/other": "org/gone"})
 
 
 def test_an_adapter_needs_its_base(cloud: DiskBlockStore) -> None:

@@ -1,0 +1,223 @@
+"""In which form each block travels in a slot: as it is kept (perhaps a delta), or alone, needing no other.
+
+A block has one form for all who miss it in a slot, so that one broadcast serves them. What is kept as a delta
+is small but drags its base along to users who lack it. The choice with the fewest bytes on the air is a
+selection of projects: keeping block g in its small form gains `alone - kept` bytes and opens the bases that
+some user of g lacks. The constraint matrix of that program is totally unimodular (Picard 1976, maximal
+closure), so its linear relaxation has a whole optimum.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linprog
+from scipy.sparse import coo_array
+
+from policy.config import RequestConfig
+from policy.interfaces import BlockCatalog, BlockForms, Bool, Float, Int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """Who is sent what in one slot, and how."""
+
+    needs: Bool
+    """Which user is to receive which block, (users, blocks)."""
+    alone: Bool
+    """Blocks that are sent in the form that needs no other, (blocks,)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivered:
+    """The deliveries of a whole trace."""
+
+    slots: tuple[Delivery, ...]
+    kept: Bool | None
+    """Blocks on each device before each slot, (slots, users, blocks); None when devices keep nothing."""
+
+
+class FormChoice:
+    """Chooses the forms of a catalog's blocks, slot by slot."""
+
+    def __init__(self, catalog: BlockCatalog) -> None:
+        """Gather the blocks that travel in one form.
+
+        Args:
+            catalog: With `forms`.
+
+        Raises:
+            ValueError: If it has none.
+        """
+        if catalog.forms is None:
+            raise ValueError("the catalog's blocks have one form each: there is nothing to choose")
+        forms: BlockForms = catalog.forms
+        labels, self._group = np.unique(forms.together, return_inverse=True)
+        self._count = labels.size
+        self.content = self._any(forms.content)
+        """Which model is made of which group, (models, groups)."""
+        self.members = self._any(catalog.members)
+        self.kept_bytes, self.alone_bytes = (
+            np.bincount(self._group, sizes, self._count).astype(np.float64)
+            for sizes in (catalog.sizes_bytes, forms.alone_bytes)
+        )
+        """Bytes of each group in either form, (groups,)."""
+        self.requires = np.zeros((self._count, self._count), dtype=bool)
+        """Which group in its kept form is useless without which, (groups, groups)."""
+        self.requires[tuple(self._group[catalog.requires].T)] = True
+        np.fill_diagonal(self.requires, False)
+        self._all_required = self._closure()
+        self._tied = self.requires.any(axis=1)
+
+    def choose(self, wanted: Bool, has: Bool) -> tuple[Bool, Bool]:
+        """Forms and receivers with the fewest bytes on the air; never more than with one form throughout.
+
+        Args:
+            wanted: Groups that the model each user asked for is made of, (users, groups).
+            has: Groups on each device, (users, groups).
+
+        Returns:
+            Who receives which group, (users, groups), and the groups sent alone, (groups,).
+        """
+        every = np.ones(self._count, dtype=bool)
+        plans: list[Bool] = [self._fewest(wanted, has), np.asarray(~self._tied), every]
+        resolved = [self.resolve(kept, wanted, has) for kept in plans]
+        best = int(
+            np.argmin([self.air_bytes(kept, needs) for kept, needs in zip(plans, resolved, strict=True)])
+        )
+        return resolved[best], np.asarray(self._tied & ~plans[best] & resolved[best].any(axis=0))
+
+    def resolve(self, kept: Bool, wanted: Bool, has: Bool) -> Bool:
+        """Who receives which group if those of `kept`, (groups,), travel as kept, (users, groups)."""
+        return self._spread(wanted & ~has, self.requires & kept[:, None], has)
+
+    def air_bytes(self, kept: Bool, needs: Bool) -> float:
+        """Bytes sent, each group once however many users receive it."""
+        return float(np.where(kept, self.kept_bytes, self.alone_bytes)[needs.any(axis=0)].sum())
+
+    def ready(self, placement: Bool, alone: Bool) -> Bool:
+        """Copies that can be sent in the slot's forms, (nodes, blocks).
+
+        A node makes the form that needs no other block out of what it caches if it holds the block and all
+        that its kept form needs.
+
+        Args:
+            placement: Kept copies, (nodes, blocks).
+            alone: Blocks that are sent alone, (blocks,).
+        """
+        whole = ~self._any(~placement)
+        able = whole & ((~whole).astype(np.int64) @ self._all_required.T == 0)
+        return np.where(alone, able[:, self._group], placement)
+
+    def blocks(self, groups: Bool) -> Bool:
+        """From groups, (..., groups), to blocks, (..., blocks)."""
+        return np.asarray(groups[..., self._group])
+
+    def _fewest(self, wanted: Bool, has: Bool) -> Bool:
+        """Groups that travel in their kept form, (groups,)."""
+        missed = wanted & ~has
+        maybe = self._spread(missed, self.requires, has)
+        gain = self.alone_bytes - self.kept_bytes
+        worth = self._tied & maybe.any(axis=0) & (gain > 0)
+        opened = ~missed.any(axis=0)  # would be sent only as a base
+        lacks = (maybe.astype(np.int64).T @ (~has).astype(np.int64)) > 0
+        group, base = np.nonzero(self.requires & worth[:, None] & lacks & opened)
+        own = np.flatnonzero(worth & opened)
+        chosen = ~self._tied | worth
+        if group.size + own.size:
+            pairs = np.array([np.concatenate([group, own]), np.concatenate([base, own])])
+            chosen[worth] = self._select(pairs, gain)[worth]
+        return chosen
+
+    def _select(self, pairs: Int, gain: Float | Int) -> Bool:
+        """Projects worth their items: row 0 of `pairs` has a project, row 1 an item that it opens."""
+        many, row = 2 * self._count, np.arange(pairs.shape[1])
+        items = np.unique(pairs[1])
+        cost = np.zeros(many)
+        cost[: self._count] = -gain
+        cost[self._count + items] = self.alone_bytes[items]
+        entries = np.concatenate([np.ones(row.size), -np.ones(row.size)])
+        place = (np.concatenate([row, row]), np.concatenate([pairs[0], self._count + pairs[1]]))
+        best = linprog(  # type: ignore[call-overload, unused-ignore]  # the stubs know no sparse rows
+            cost,
+            A_ub=coo_array((entries, place), shape=(row.size, many)).tocsr(),
+            b_ub=np.zeros(row.size),
+            bounds=(0, 1),
+            method="highs",
+        )
+        return np.asarray(best.x[: self._count] > 0.5)
+
+    def _spread(self, needs: Bool, requires: Bool, has: Bool) -> Bool:
+        """Add what is required and lacking until nothing is."""
+        edges = requires.astype(np.int64)
+        while True:
+            wider = needs | ((needs.astype(np.int64) @ edges > 0) & ~has)
+            if (wider == needs).all():
+                return wider
+            needs = wider
+
+    def _closure(self) -> Bool:
+        reach = self.requires
+        while True:
+            wider = reach | (reach.astype(np.int64) @ reach.astype(np.int64) > 0)
+            if (wider == reach).all():
+                return wider
+            reach = wider
+
+    def _any(self, table: Bool) -> Bool:
+        """Groups any of whose blocks is set, (rows, groups)."""
+        groups = np.zeros((table.shape[0], self._count), dtype=bool)
+        row, block = np.nonzero(table)
+        groups[row, self._group[block]] = True
+        return groups
+
+
+def deliveries(requests: Int, choice: FormChoice, config: RequestConfig) -> Delivered:
+    """Forms of a whole trace; what devices keep follows from what they were sent.
+
+    After a slot a device holds, while there is room, the blocks that it used most recently, each at the bytes
+    it was sent in, and whole groups only.
+
+    Args:
+        requests: Model each user asks for, -1 for none, (slots, users).
+        choice: The catalog's forms.
+        config: `keep_downloads` and `device_bytes`.
+    """
+    users, groups = requests.shape[1], choice.kept_bytes.size
+    used, held_bytes = np.full((users, groups), -1, dtype=np.int64), np.zeros((users, groups))
+    sent, kept = [], []
+    for slot, asked in enumerate(requests):
+        has = used >= 0
+        kept.append(choice.blocks(has))
+        wanted = choice.content[np.maximum(asked, 0)] & (asked >= 0)[:, None]
+        needs, alone = choice.choose(wanted, has)
+        sent.append(Delivery(choice.blocks(needs), choice.blocks(alone)))
+        if not config.keep_downloads:
+            continue
+        touched = (wanted | needs | (choice.members[np.maximum(asked, 0)] & has)) & (asked >= 0)[:, None]
+        used[touched] = slot
+        held_bytes[needs] = np.where(alone, choice.alone_bytes, choice.kept_bytes)[np.nonzero(needs)[1]]
+        for user in np.flatnonzero(asked >= 0):
+            newest = np.argsort(-used[user], kind="stable")
+            filled = np.cumsum(np.where(used[user] >= 0, held_bytes[user], 0.0)[newest])
+            used[user, newest[filled > config.device_bytes]] = -1
+    return Delivered(tuple(sent), np.array(kept) if config.keep_downloads else None)
+
+
+def always_alone(catalog: BlockCatalog) -> BlockCatalog:
+    """The same models with every block kept and sent in the form that needs no other: no deltas.
+
+    Raises:
+        ValueError: If the catalog says nothing of such a form.
+    """
+    if catalog.forms is None:
+        raise ValueError("the catalog does not say how large its blocks are on their own")
+    used = catalog.forms.content.any(axis=0)
+    if not used.all():
+        raise ValueError(f"block {int(np.flatnonzero(~used)[0])} is in no model's content")
+    return BlockCatalog(
+        sizes_bytes=catalog.forms.alone_bytes,
+        members=catalog.forms.content,
+        model_names=catalog.model_names,
+        block_names=catalog.block_names,
+        whole_bytes=catalog.whole_bytes,
+    )
