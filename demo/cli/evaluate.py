@@ -10,7 +10,9 @@ from demo.console import print_json
 
 app = typer.Typer(add_completion=False, epilog=EXIT_CODES)
 
-DEFAULT_SCHEMES = "whole-model,lru,trimcaching-gen,ewma-greedy,planner"
+DEFAULT_SCHEMES = (
+    "whole-model,lru,trimcaching-gen,static-distinct,know-nothing,rendezvous,ewma-greedy,pooled,planner-fair"
+)
 
 
 @app.command(epilog=EXIT_CODES)

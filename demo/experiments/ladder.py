@@ -44,16 +44,21 @@ RUNGS = {
     "learned": "a demand model learned from other worlds, later slots, exchanges",
 }
 ABLATIONS = ("no-migration", "no-comp", "no-air-sharing", "no-store-sharing", "whole-models")
+BLIND = ("static-distinct", "know-nothing", "rendezvous")
+"""Baselines that see no request, or only what is popular."""
 SWEEP = (
     "whole-model",
     "whole-model-shared-air",
     "lru",
     "trimcaching-gen",
+    *BLIND,
     "ewma-greedy",
+    "pooled",
     "planner",
+    "planner-fair",
     "learned",
 )
-REFERENCES = (*RUNGS, "lru", "trimcaching-gen")
+REFERENCES = (*RUNGS, *BLIND, "lru", "trimcaching-gen", "pooled", "planner-fair")
 """Schemes that all others are compared with in the committed files."""
 CAPACITIES = (0.05, 0.1, 0.2, 0.4, 0.6)
 """Room of a node as shares of the catalog's deduplicated bytes: the design's sweep."""

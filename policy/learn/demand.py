@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from policy.interfaces import Float
-from policy.learn.request_statistics import Single
+from policy.learn.request_statistics import NUM_ASK_FEATURES, NUM_FEATURES, Single
+
+_INPUTS = (NUM_FEATURES, NUM_ASK_FEATURES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,6 +27,12 @@ class DemandModel:
     def from_tensors(cls, tensors: Mapping[str, Single]) -> "DemandModel":
         """Read what `policy.learn.network.DemandNet` holds."""
         return cls(weights=_layers(tensors, "pair", 3), ask_weights=_layers(tensors, "ask", 2))
+
+    @classmethod
+    def untrained(cls) -> "DemandModel":
+        """Corrects nothing: the forecasts of `request_statistics` stand as they are."""
+        nothing = tuple(((np.zeros((rows, 2), np.float32), np.zeros(2, np.float32)),) for rows in _INPUTS)
+        return cls(weights=nothing[0], ask_weights=nothing[1])
 
     def chances(self, base: Single, pair: Single, ask: Single) -> Float:
         """Chance that each user asks for each model, in the next slot and in a later one.

@@ -32,7 +32,7 @@ def test_ablations_switch_rules_off() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("nothing", "no scheme 'nothing'; there are ewma-greedy"),
+        ("mind-reader", "no scheme 'mind-reader'; there are ewma-greedy"),
         ("lru+no-radio", "no ablation 'no-radio'; there are no-air-sharing"),
         ("ewma-greedy:weight", "settings such as weight=0.2, got 'weight'"),
         ("ewma-greedy:weight=high", "settings such as weight=0.2, got 'weight=high'"),
