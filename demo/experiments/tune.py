@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = experiment_parser(__doc__, RESULTS / "tuning.json")
     parser.add_argument("schemes", nargs="*", choices=[[], *GRIDS], default=[], metavar="SCHEME")
     parser.add_argument("--scenario", default="findings", help="preset or file (%(default)s)")
-    parser.add_argument("--catalog", type=Path, help="a block catalogue (.npz)")
+    parser.add_argument("--catalog", type=Path, help="a block catalog (.npz)")
     parser.add_argument("--radio", choices=("cheap", "beamformers"), default="cheap")
     parser.add_argument("--worlds", type=int, default=WORLDS)
     options = parser.parse_args(argv)

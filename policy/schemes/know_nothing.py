@@ -1,6 +1,6 @@
 """Know-nothing: the greedy placement for uniform demand from anywhere; no request is ever looked at.
 
-It knows what is known before the first slot: the catalogue, the capacities, the wires, where the nodes stand
+It knows what is known before the first slot: the catalog, the capacities, the wires, where the nodes stand
 and how rate falls with distance. A scheme that looks at requests has to beat it to have learnt anything.
 """
 

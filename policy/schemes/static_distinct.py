@@ -1,7 +1,7 @@
 """Static distinct partition: the nodes together hold as many different blocks as fit, drawn once.
 
 What a cache is worth before anything is known of demand: a block that lies somewhere never comes from the
-cloud. It needs the catalogue and the capacities, no request, no radio.
+cloud. It needs the catalog and the capacities, no request, no radio.
 """
 
 import numpy as np

@@ -99,7 +99,7 @@ def test_partitions_are_drawn_by_the_seed() -> None:
 
 
 def test_whole_models_make_hits_that_single_blocks_do_not() -> None:
-    """Where a third of the catalogue fits, complete models serve requests; the same bytes at random not."""
+    """Where a third of the catalog fits, complete models serve requests; the same bytes at random not."""
     scenario = load_scenario("findings")
     narrow = Scenario(replace(scenario.config, capacity_bytes=(225e6,), num_slots=6), scenario.catalog)
     hits = {}
