@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 
 from pbstore.serve.http import health
 from pbstore.serve.http.context import Context, Holders, RouteGroup, nobody
+from pbstore.serve.http.guard import Guards
 from pbstore.serve.library import Library
 from pbstore.serve.settings import ServeSettings
 
@@ -24,6 +25,7 @@ def create_app(
     *,
     groups: Sequence[RouteGroup] = (),
     middleware: Sequence[Middleware] = (),
+    guards: Guards | None = None,
     beside: Sequence[Beside] = (),
     holders: Holders = nobody,
 ) -> Starlette:
@@ -33,11 +35,19 @@ def create_app(
         library: What is served.
         settings: Limits and habits.
         groups: Further routes, before those of every server.
-        middleware: Wraps all routes, the first outermost.
+        middleware: Wraps all routes, the first outermost, inside the guards.
+        guards: Who may ask for what, how much, and who counts it; by default everybody.
         beside: Entered when the server starts, left when it stops, the last first.
         holders: Which trusted nodes to send a client to for a block.
     """
-    context = Context(library=library, settings=settings or ServeSettings(), holders=holders)
+    guards = guards or Guards()
+    context = Context(
+        library=library,
+        settings=settings or ServeSettings(),
+        holders=holders,
+        signer=guards.signer,
+        meter=guards.metrics,
+    )
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -47,7 +57,7 @@ def create_app(
                 await stack.enter_async_context(enter(context))
             yield
 
-    routes = [route for group in (*groups, *GROUPS) for route in group(context)]
-    app = Starlette(routes=routes, middleware=list(middleware), lifespan=lifespan)
+    routes = [route for group in (*groups, guards.routes, *GROUPS) for route in group(context)]
+    app = Starlette(routes=routes, middleware=[*guards.middleware(), *middleware], lifespan=lifespan)
     app.state.context = context
     return app

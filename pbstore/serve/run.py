@@ -1,6 +1,7 @@
 """Starting and stopping a server: in the foreground for the command, in a thread for tests and programs."""
 
 import asyncio
+import ipaddress
 import logging
 import signal
 import socket
@@ -14,6 +15,8 @@ import uvloop
 
 from pbstore.errors import ServerStartError
 from pbstore.serve.app import create_app
+from pbstore.serve.http.connection import guarded
+from pbstore.serve.http.guard_settings import GuardSettings
 from pbstore.serve.library import Library
 
 LOOPBACK = "127.0.0.1"
@@ -27,12 +30,12 @@ log = logging.getLogger(__name__)
 class _Server(uvicorn.Server):
     """A server that leaves signals to its owner, and says when it takes requests."""
 
-    def __init__(self, app: App, grace_s: float, on_ready: Callable[[], None]) -> None:
+    def __init__(self, app: App, limits: GuardSettings, on_ready: Callable[[], None]) -> None:
         self._on_ready = on_ready
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=guarded(limits),
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -40,7 +43,7 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 date_header=True,
                 proxy_headers=False,
-                timeout_graceful_shutdown=max(1, round(grace_s)),
+                timeout_graceful_shutdown=max(1, round(limits.grace_s)),
             )
         )
 
@@ -82,6 +85,15 @@ def listen(host: str = LOOPBACK, port: int = 0) -> socket.socket:
     return opened
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to an address."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(address[4][0]).is_loopback for address in found)
+
+
 def url_of(opened: socket.socket) -> str:
     """Address of a listening socket."""
     host, port = opened.getsockname()[:2]
@@ -93,16 +105,16 @@ def serve(
     host: str = LOOPBACK,
     port: int = DEFAULT_PORT,
     *,
-    grace_s: float = 10.0,
+    limits: GuardSettings | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until SIGINT, SIGTERM or SIGHUP; requests in progress then have `grace_s` to end.
+    """Serve until SIGINT, SIGTERM or SIGHUP; requests in progress then have `limits.grace_s` to end.
 
     Args:
         app: What `create_app` gives, or any ASGI application with a lifespan.
         host: Address to listen at; the default takes connections of this machine only.
         port: 0 for one that is free.
-        grace_s: Time for requests in progress when the server is stopped, s.
+        limits: Of connections, and the time for requests in progress when the server is stopped.
         on_ready: Called with the server's address when it takes requests.
 
     Raises:
@@ -110,7 +122,7 @@ def serve(
     """
     opened = listen(host, port)
     address = url_of(opened)
-    server = _Server(app, grace_s, lambda: on_ready(address) if on_ready else None)
+    server = _Server(app, limits or GuardSettings(), lambda: on_ready(address) if on_ready else None)
     with opened, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         loop = runner.get_loop()
         for number in _STOPPING:
@@ -123,7 +135,11 @@ def serve(
 
 @contextmanager
 def serving(
-    served: Library | App, host: str = LOOPBACK, port: int = 0, *, grace_s: float = 2.0
+    served: Library | App,
+    host: str = LOOPBACK,
+    port: int = 0,
+    *,
+    limits: GuardSettings | None = None,
 ) -> Iterator[str]:
     """A server in a thread of this process, as long as the context lasts; gives its address.
 
@@ -131,12 +147,12 @@ def serving(
         served: A library, or an application.
         host: Address to listen at.
         port: 0 for one that is free.
-        grace_s: Time for requests in progress at the end, s.
+        limits: Of connections; by default requests in progress at the end have 2 s.
     """
     app: App = served if callable(served) else create_app(served)
     opened = listen(host, port)
     ready = threading.Event()
-    server = _Server(app, grace_s, ready.set)
+    server = _Server(app, limits or GuardSettings(grace_s=2.0), ready.set)
 
     def work() -> None:
         try:

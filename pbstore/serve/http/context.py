@@ -9,7 +9,9 @@ from starlette.routing import BaseRoute
 
 from pbstore.hashing import BlockId
 from pbstore.serve.library import Library
+from pbstore.serve.meter import Meter, NoMeter
 from pbstore.serve.settings import ServeSettings
+from pbstore.serve.wire.signed import Signer
 
 Holders: TypeAlias = Callable[[BlockId], Sequence[str]]
 """Addresses of trusted nodes that hold a block and would rather be asked for it, best first."""
@@ -22,11 +24,15 @@ def nobody(block_id: BlockId) -> Sequence[str]:
 
 @dataclass(kw_only=True)
 class Context:
-    """One server: what it serves, its settings, and whom it may send a client to."""
+    """One server: what it serves, its settings, whom it may send a client to, who signs and who counts."""
 
     library: Library
     settings: ServeSettings = field(default_factory=ServeSettings)
     holders: Holders = nobody
+    signer: Signer = field(default_factory=Signer.fresh)
+    """Signs URLs and access tokens that this node hands out."""
+    meter: Meter = field(default_factory=NoMeter)
+    """Counts."""
 
 
 RouteGroup: TypeAlias = Callable[[Context], Sequence[BaseRoute]]

@@ -1,5 +1,6 @@
 """A server starts, says where, serves, and stops in good order."""
 
+import json
 import re
 import signal
 import socket
@@ -20,6 +21,8 @@ from demo.cli import main
 from pbstore import DiskBlockStore, ServerStartError
 from pbstore.serve import StoreLibrary, create_app, serving
 from pbstore.serve.http.context import Context
+from pbstore.serve.http.guard_tokens import new_token
+from pbstore.serve.run import is_loopback
 from tests.pbstore.serve.stores import family_store
 
 PBCAST = [sys.executable, "-c", "import sys; from demo.cli import main; sys.exit(main())"]
@@ -88,3 +91,31 @@ def test_a_folder_that_is_no_store_is_one_line(tmp_path: Path, capsys: pytest.Ca
     assert main(["serve", "--store", str(tmp_path), "--port", "0"]) == 1
     line = f"pbcast: no block store at {tmp_path}: make one with `pbcast store add`\n"
     assert capsys.readouterr().err == line
+
+
+def test_the_command_guards_and_counts(store: DiskBlockStore, tmp_path: Path) -> None:
+    (token, line), log = new_token("read", "me"), tmp_path / "access.jsonl"
+    (tmp_path / "tokens").write_text(line)
+    (tmp_path / "tokens").chmod(0o600)
+    options = ["--tokens", str(tmp_path / "tokens"), "--access-log", str(log)]
+    command = [*PBCAST, "serve", "--store", str(store.path), "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            url = process.stdout.readline().split()[-1]
+            assert httpx.get(f"{url}/metrics").status_code == 401
+            page = httpx.get(f"{url}/metrics", headers={"authorization": f"Bearer {token}"}).text
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+    logical = re.search(r"^pbcast_logical_bytes (\S+)$", page, re.MULTILINE)
+    assert float(logical[1]) == store.savings().raw_bytes
+    assert [json.loads(line)["who"] for line in log.read_text().splitlines()] == [None, "me"]
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)],
+)
+def test_loopback_is_known(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback

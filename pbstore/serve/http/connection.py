@@ -1,0 +1,183 @@
+"""One connection of a client: limits against slow and greedy ones, and sending from files.
+
+uvicorn bounds neither the time nor the size of a request's head, nor how many requests wait in a pipeline,
+nor how slowly an answer may be read. This subclass does, and it adds the ASGI extension
+`http.response.zerocopysend`.
+"""
+
+import asyncio
+import fcntl
+import struct
+import termios
+import time
+from http import HTTPStatus
+from typing import Any
+
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from pbstore.serve.http.guard_settings import GuardSettings
+from pbstore.serve.http.sending import FileSender
+
+ZERO_COPY = "http.response.zerocopysend"
+"""ASGI extension: `file` (descriptor), `offset`, `count`, `more_body`; the answer must state its length."""
+
+
+class GuardedConnection(HttpToolsProtocol):
+    """A connection within the limits of `settings`; make a class of it by `guarded`."""
+
+    settings = GuardSettings()
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._application = self.app
+        self.app = self._answer
+        self._head_bytes = 0
+        self._head_since: float | None = None
+        self._written_bytes = 0
+        self._lag: tuple[float, int] | None = None
+        """Since when a client lags, and what it had read by then."""
+        self._watch: asyncio.TimerHandle | None = None
+        self._sender: FileSender | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Accept a client, or turn it away if there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.settings.connections:
+            self._refuse(503, "too many connections: come again later", b"retry-after: 1\r\n")
+            return
+        self._head_since = time.monotonic()
+        self._watch = self.loop.call_later(self.settings.watch_s, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of everything."""
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._sender is not None:
+            self._sender.close()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, within the limits of a request's head."""
+        if self.transport.is_closing():
+            return
+        if self._head_since is None and self._is_idle():
+            self._head_since = time.monotonic()
+        super().data_received(data)
+        self._head_bytes += len(data) if self._head_since is not None else 0
+        if self._head_bytes > self.settings.head_bytes:
+            self._refuse(431, f"expected a request head of at most {self.settings.head_bytes} bytes")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._head_since = time.monotonic()
+        self.scope["extensions"] = {ZERO_COPY: {}}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header."""
+        super().on_header(name, value)
+        if len(self.headers) > self.settings.headers:
+            raise ValueError(f"expected at most {self.settings.headers} headers")
+
+    def on_headers_complete(self) -> None:
+        """A request's head is whole."""
+        self._head_bytes, self._head_since = 0, None
+        super().on_headers_complete()
+        if len(self.pipeline) > self.settings.pipelined:
+            self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request; never in the middle of another answer."""
+        self._refuse(400, msg)
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _refuse(self, status: int, text: str, header: bytes = b"") -> None:
+        """Say why in one line and close; while an answer is on its way, close at once."""
+        if self.transport.is_closing():
+            return
+        if not self._is_idle():
+            self.transport.abort()
+            return
+        body = f"{text}\n".encode()
+        lines = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+            "content-type: text/plain; charset=utf-8",
+            f"content-length: {len(body)}",
+            "connection: close\r\n",
+        )
+        self.transport.write("\r\n".join(lines).encode() + header + b"\r\n" + body)
+        self.transport.close()
+
+    def _look(self) -> None:
+        """End the connection if its client is too slow; else look again later."""
+        now = time.monotonic()
+        if self._head_since is not None and now - self._head_since > self.settings.head_s:
+            self._refuse(408, f"expected a whole request head within {self.settings.head_s:g} s")
+        elif self._reads_too_slowly(now):
+            self.transport.abort()
+        else:
+            self._watch = self.loop.call_later(self.settings.watch_s, self._look)
+
+    def _reads_too_slowly(self, now: float) -> bool:
+        """Whether the client has read too little of what was written for it since it began to lag."""
+        unread = self.transport.get_write_buffer_size() + _unacknowledged(self.transport)
+        if not unread:
+            self._lag = None
+            return False
+        sent = 0 if self._sender is None else self._sender.sent_bytes
+        read = self._written_bytes + sent - unread
+        least = self.settings.least_bytes_s * self.settings.stall_s
+        if self._lag is None or read - self._lag[1] >= least:
+            self._lag = (now, read)
+        return now - self._lag[0] > self.settings.stall_s
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application, with `http.response.zerocopysend` beside uvicorn's own messages."""
+        cycle = send.__self__  # type: ignore[attr-defined]
+
+        async def send_any(message: Message) -> None:
+            if message["type"] == ZERO_COPY:
+                await self._send_file(cycle, message)
+            else:
+                self._written_bytes += len(message.get("body", b""))
+                await send(message)
+
+        await self._application(scope, receive, send_any)
+
+    async def _send_file(self, cycle: Any, message: Message) -> None:  # noqa: ANN401 - uvicorn's
+        """Send a part of a file as a part of an answer's body."""
+        count = int(message["count"])
+        if cycle.scope["method"] != "HEAD" and not cycle.disconnected:
+            if not cycle.response_started or cycle.chunked_encoding or count > cycle.expected_content_length:
+                raise RuntimeError("zerocopysend needs a started answer whose Content-Length covers it")
+            if self._sender is None:
+                self._sender = FileSender(self.loop, self.transport)
+            await self._sender.send(int(message["file"]), int(message["offset"]), count)
+            cycle.expected_content_length -= count
+        if not message.get("more_body", False):
+            await cycle.send({"type": "http.response.body", "body": b""})
+
+
+def guarded(settings: GuardSettings) -> type[GuardedConnection]:
+    """The class of connections within some limits, for uvicorn's `http`."""
+    return type("GuardedConnection", (GuardedConnection,), {"settings": settings})
+
+
+def _unacknowledged(transport: asyncio.Transport) -> int:
+    """Bytes that the socket has taken and the client's has not: `SIOCOUTQ` of tcp(7)."""
+    try:
+        answer = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0
+    return int(struct.unpack("i", answer)[0])
