@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from policy.process_config import PROCESSES, BurstConfig, MoodConfig, ProcessName, ShotConfig, WeeklyConfig
+
 Timing = Literal["additive", "sequential", "pipelined"]
 
 
@@ -104,6 +106,8 @@ class MobilityConfig:
 class RequestConfig:
     """Who asks for what, when."""
 
+    process: ProcessName = "ranks"
+    """Which process draws the requests, see `policy.world.processes`; most of what follows is for `ranks`."""
     request_prob: float = 0.7
     """Chance that a user asks for a model in a slot."""
     zipf_exponent: float = 0.8
@@ -132,9 +136,14 @@ class RequestConfig:
     """Whether devices keep what they downloaded and so miss fewer blocks later."""
     device_bytes: float = math.inf
     """Room for kept blocks on a device, bytes; the blocks used longest ago go first."""
+    bursts: BurstConfig = field(default_factory=BurstConfig)
+    weekly: WeeklyConfig = field(default_factory=WeeklyConfig)
+    moods: MoodConfig = field(default_factory=MoodConfig)
+    shots: ShotConfig = field(default_factory=ShotConfig)
 
     def __post_init__(self) -> None:
         _require_plain(self, frozenset({"device_bytes"}))
+        _require(self.process in PROCESSES, f"process must be one of {PROCESSES}, got {self.process!r}")
         shares = ("request_prob", "stickiness", "reshuffle_prob", "drift_prob", "cell_taste", "flash_prob")
         for name in (*shares, "flash_share", "diurnal_amplitude"):
             value = getattr(self, name)

@@ -24,6 +24,7 @@ from policy.learn.motion import PlaceDraws
 from policy.play.scheme import History, SchemeEntry
 from policy.scenario import Scenario, World
 from policy.schemes.learned import model_from
+from policy.world.demand import DemandState
 from policy.world.mobility import MobilityState, step_mobility
 from policy.world.trace import WorldState
 
@@ -66,6 +67,8 @@ class ToldDemand(ToldProcess):
 
     def _believed(self, history: History, slot: int) -> tuple[Int, Int]:
         demand = self._hidden[slot].demand
+        if not isinstance(demand, DemandState):
+            raise PolicyError("only the process 'ranks' has ranks to tell")
         common = np.tile(demand.ranks[0], (COURSES, 1))
         return reshuffled(self._rng, common, self._scenario.config.requests)[0], demand.last
 

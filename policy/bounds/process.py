@@ -25,8 +25,10 @@ def check_known(config: RequestConfig) -> None:
     """Refuse processes with parts that this module does not know.
 
     Raises:
-        PolicyError: If the config has cells' own tastes, drift, flash crowds or daily waves.
+        PolicyError: If the config has cells' tastes, drift, flash crowds or daily waves, or is not `ranks`.
     """
+    if config.process != "ranks":
+        raise PolicyError(f"Bayes' rule is written for the process 'ranks', not for {config.process!r}")
     names = ("cell_taste", "drift_prob", "flash_prob", "diurnal_amplitude")
     unknown = [name for name in names if getattr(config, name)]
     if unknown:

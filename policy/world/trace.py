@@ -13,8 +13,8 @@ from policy.config import ScenarioConfig
 from policy.errors import TraceError
 from policy.interfaces import Float, Int
 from policy.npz import read_npz
-from policy.world.demand import DemandState, start_demand, step_demand
 from policy.world.mobility import MobilityState, grid_nodes, start_mobility, step_mobility
+from policy.world.processes import Demand, start_requests, step_requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,7 +116,7 @@ class WorldState:
 
     mobility: MobilityState
     """Motion after the previous slot."""
-    demand: DemandState
+    demand: Demand
     """Request process after the previous slot."""
 
 
@@ -129,7 +129,7 @@ def nearest(node_xy: Float, user_xy: Float) -> Int:
 def start_world(rng: np.random.Generator, config: ScenarioConfig, models: int) -> WorldState:
     """State before slot 0."""
     mobility = start_mobility(rng, config.num_users, config.area_m, config.mobility)
-    demand = start_demand(rng, config.num_users, config.num_nodes, models, config.requests)
+    demand = start_requests(rng, config.num_users, config.num_nodes, models, config.requests)
     return WorldState(mobility=mobility, demand=demand)
 
 
@@ -139,7 +139,7 @@ def step_world(
     """One slot: users move, then ask. Returns the next state, places (users, 2) and requests (users,)."""
     mobility = step_mobility(rng, state.mobility, config.slot_s, config.area_m, config.mobility)
     cells = nearest(grid_nodes(config.num_nodes, config.area_m), mobility.xy)
-    demand, requests = step_demand(rng, state.demand, cells, families, config.requests)
+    demand, requests = step_requests(rng, state.demand, cells, families, config.requests)
     return WorldState(mobility=mobility, demand=demand), mobility.xy, requests
 
 
