@@ -1,20 +1,22 @@
 """The server's application: route groups, middleware and what runs beside them, put together."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import TypeAlias
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from pbstore.serve.http import health
+from pbstore.serve.http import health, hub, hub_files, xet
 from pbstore.serve.http.context import Context, Holders, RouteGroup, nobody
+from pbstore.serve.http.errors import HANDLERS
 from pbstore.serve.http.guard import Guards
 from pbstore.serve.library import Library
 from pbstore.serve.settings import ServeSettings
 
-GROUPS: tuple[RouteGroup, ...] = (health.routes,)
-"""Route groups of every server."""
+GROUPS: tuple[RouteGroup, ...] = (health.routes, xet.routes, hub.routes, hub_files.routes)
+"""Route groups of every server; that of files takes any path, so that it is the last."""
 Beside: TypeAlias = Callable[[Context], AbstractAsyncContextManager[object]]
 """What runs as long as the server does: probes of peers, a fetcher's clean-up."""
 
@@ -53,11 +55,25 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(library.close)
+            await stack.enter_async_context(_task(library.hash_ahead()))
             for enter in beside:
                 await stack.enter_async_context(enter(context))
             yield
 
     routes = [route for group in (*groups, guards.routes, *GROUPS) for route in group(context)]
-    app = Starlette(routes=routes, middleware=[*guards.middleware(), *middleware], lifespan=lifespan)
+    wrapped = [*guards.middleware(), *middleware]
+    app = Starlette(routes=routes, middleware=wrapped, lifespan=lifespan, exception_handlers=HANDLERS)
     app.state.context = context
     return app
+
+
+@asynccontextmanager
+async def _task(job: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Something that runs until the context ends."""
+    task = asyncio.ensure_future(job)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

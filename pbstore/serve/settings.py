@@ -17,8 +17,12 @@ class ServeSettings:
     """How long a raw block that was found right is read without being hashed again, s."""
     page_entries: int = 1000
     """Files of a model that one page of its tree lists."""
-    regular_bytes: int = 1 << 20
+    plain_bytes: int = 16 << 10
     """Files of at least this size, and all weights, are LFS and Xet files; smaller ones are plain."""
+    hash_wait_s: float = 5.0
+    """How long an answer waits for hashes of large files before it goes without them, s."""
+    public_url: str | None = None
+    """Address that clients know the server by, where it is not the one that they ask at."""
     token_s: float = 3600.0
     """How long a token or a signed address is good, s."""
 
@@ -26,6 +30,6 @@ class ServeSettings:
         for name in ("part_bytes", "readers", "page_entries", "token_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        for name in ("decoded_bytes", "regular_bytes", "trust_s"):
+        for name in ("decoded_bytes", "plain_bytes", "trust_s", "hash_wait_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")

@@ -10,6 +10,7 @@ from pbstore.blocks import BlockInfo, StoredBlock
 from pbstore.disk.files.reader import OpenPack
 from pbstore.hashing import BlockId, Buffer
 from pbstore.manifest import FileEntry, Manifest
+from pbstore.serve.wire.hub import FileHashes
 
 MAIN = "main"
 """The revision that a name means by itself."""
@@ -87,6 +88,21 @@ class Library(Protocol):
 
     async def extents(self, file: FileEntry, start: int, stop: int) -> Sequence[Extent] | None:
         """Where bytes `start` to `stop` of a file lie, in order; None if only a copy has them."""
+
+    async def hashes(self, revision: Revision, file: FileEntry, *, plain: bool) -> FileHashes:
+        """Hashes that clients want of a file; computed when they are first asked for, and kept.
+
+        Args:
+            revision: The model that has the file.
+            file: The file.
+            plain: Whether its Git hash is wanted, else its Xet hash, which is empty where it cannot be had.
+        """
+
+    async def file_of(self, xet: str) -> FileEntry | None:
+        """A file of a Xet hash that was given out; None if there is none any more."""
+
+    async def hash_ahead(self) -> None:
+        """Compute hashes before they are asked for, as long as the server runs."""
 
     async def close(self) -> None:
         """Let go of threads and files."""

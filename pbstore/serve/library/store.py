@@ -5,28 +5,35 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from pbstore.blocks import RAW, BlockInfo, StoredBlock
-from pbstore.disk.files.reader import OpenPack
 from pbstore.disk.index.locations import Location
 from pbstore.disk.store import DiskBlockStore
-from pbstore.errors import PackCorruptError, RevisionMissingError
+from pbstore.errors import ModelMissingError, PBStoreError, RevisionMissingError
 from pbstore.hashing import BlockId, Buffer
 from pbstore.manifest import FileEntry
 from pbstore.pool import Pool
 from pbstore.serve.library.decoded import DecodedBlocks
+from pbstore.serve.library.hash_book import content_key
+from pbstore.serve.library.hasher import Hasher
 from pbstore.serve.library.library import MAIN, Extent, Revision, commit_of
+from pbstore.serve.library.reading import RawBlock, Reading, Source
 from pbstore.serve.library.spans import Span, runs_of, spans_of
 from pbstore.serve.library.trust import TrustedBlocks
 from pbstore.serve.settings import ServeSettings
+from pbstore.serve.wire.hub import FileHashes, is_plain
 
 P = ParamSpec("P")
 R = TypeVar("R")
 _MOST_REVISIONS = 64
 """Parsed manifests that are kept."""
+_LOOK_FOR_NEW_S = 5.0
+"""How often new models are looked for, to hash their files, s."""
 _LOOK_FOR_GONE_S = 30.0
 """How often packs that a gc deleted are let go of, s."""
 
@@ -44,11 +51,13 @@ class StoreLibrary:
         self._one_at_a_time = tuple(threading.Lock() for _ in range(64))
         """Who opens a block holds the lock of its id: nobody decodes or checks the same block beside it."""
         self._mutex = threading.Lock()
+        self._hasher = Hasher(self._all_of, self._book_path())
         self._looked_at = time.monotonic()
 
     async def close(self) -> None:
         """See `Library`."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._hasher.close()
 
     async def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function of the store in one of the reading threads."""
@@ -90,9 +99,38 @@ class StoreLibrary:
         """See `Library`."""
         return await self.call(self._extents, tuple(spans_of(file, start, stop)))
 
+    async def hashes(self, revision: Revision, file: FileEntry, *, plain: bool) -> FileHashes:
+        """See `Library`."""
+        key = await self.call(content_key, file)
+        found = await self.call(self._hasher.known, key, revision.name, file.path)
+        if found is None or not (found.git_sha1 if plain else found.xet):
+            found = await self._hasher.compute(key, file, plain=plain)
+        return found
+
+    async def file_of(self, xet: str) -> FileEntry | None:
+        """See `Library`."""
+        return await self.call(self._file_of, xet)
+
+    async def hash_ahead(self) -> None:
+        """See `Library`."""
+        done: set[str] = set()
+        while True:
+            for name in await self.names():
+                with suppress(PBStoreError, OSError):  # removed meanwhile, or damaged: who asks is told
+                    revision = await self.revision(name)
+                    if revision.commit not in done:
+                        done.add(revision.commit)
+                        await self._hash_all(revision)
+            await asyncio.sleep(_LOOK_FOR_NEW_S)
+
+    async def _hash_all(self, revision: Revision) -> None:
+        for file in revision.manifest.files:
+            if not is_plain(file.path, file.size_bytes, self.settings.plain_bytes):
+                await self.hashes(revision, file, plain=False)
+
     async def _read(self, spans: Iterable[Span]) -> AsyncIterator[Buffer]:
         """Bytes of spans, the next run being read while one is sent."""
-        reading, runs = _Reading(self._open), runs_of(spans, self.settings.part_bytes)
+        reading, runs = Reading(self._open), runs_of(spans, self.settings.part_bytes)
         first = next(runs, None)
         if first is None:
             return
@@ -120,18 +158,46 @@ class StoreLibrary:
                     self._revisions.popitem(last=False)
         return found
 
+    def _file_of(self, xet: str) -> FileEntry | None:
+        """A file of a Xet hash, first where it was seen, then anywhere."""
+        keys = set(self._hasher.book.keys_of(xet))
+        for key in keys:
+            for name, path in self._hasher.book.places_of(key):
+                with suppress(ModelMissingError):
+                    file = self._revision(name).by_path.get(path)
+                    if file is not None and content_key(file) == key:
+                        return file
+                self._hasher.book.forget_place(key, name, path)
+        for name in self.store.models() if keys else ():
+            for file in self._revision(name).manifest.files:
+                if content_key(file) in keys:
+                    return file
+        return None
+
+    def _all_of(self, file: FileEntry) -> Iterator[bytes]:
+        """All bytes of a file, in parts."""
+        reading = Reading(self._open)
+        return map(reading.read, runs_of(spans_of(file, 0, file.size_bytes), self.settings.part_bytes))
+
+    def _book_path(self) -> Path:
+        """Where the hashes of files are kept: in the store if it can be written to, or in a cache."""
+        if not self.store.disk.read_only:
+            return self.store.path / "serve" / "hashes.sqlite"
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return cache / "pbcast" / "serve" / "hashes.sqlite"
+
     def _extents(self, spans: Sequence[Span]) -> list[Extent] | None:
         found = []
         for block_id, start, stop in spans:
             if self.store.info(block_id).codec != RAW:
                 return None
             source = self._open(block_id)
-            if not isinstance(source, _RawBlock):
+            if not isinstance(source, RawBlock):
                 return None
             found.append(source.extent(start, stop))
         return found
 
-    def _open(self, block_id: BlockId) -> "_RawBlock | Buffer":
+    def _open(self, block_id: BlockId) -> Source:
         """A block that was found right: where it lies if it is raw, else its bytes."""
         self._let_go_of_gone_packs()
         with self._one_at_a_time[hash(block_id) % len(self._one_at_a_time)]:
@@ -140,7 +206,7 @@ class StoreLibrary:
             except FileNotFoundError:  # collected between the look-up and the read
                 return self._open_located(self.store.disk.locate(block_id))
 
-    def _open_located(self, location: Location) -> "_RawBlock | Buffer":
+    def _open_located(self, location: Location) -> Source:
         block_id = location.record.block_id
         if location.record.codec == RAW:
             file = self.store.disk.open_pack(location)
@@ -148,7 +214,7 @@ class StoreLibrary:
                 status = os.fstat(file.fd)
                 self.store.disk.check_raw(location)
                 self._trusted.trust(location, status)
-            return _RawBlock(location, file)
+            return RawBlock(location, file)
         raw = self._decoded.get(block_id)
         if raw is None:
             raw = self.store.get(block_id)
@@ -160,41 +226,3 @@ class StoreLibrary:
         if now - self._looked_at > _LOOK_FOR_GONE_S:
             self._looked_at = now
             self.store.disk.forget_gone_packs()
-
-
-class _RawBlock:
-    """A raw block in its pack, which stays open."""
-
-    def __init__(self, location: Location, file: OpenPack) -> None:
-        self.location, self.file = location, file
-
-    def extent(self, start: int, stop: int) -> Extent:
-        """Where bytes `start` to `stop` lie."""
-        offset = self.location.record.payload_offset + start
-        return Extent(pack=self.file, offset=offset, length=stop - start)
-
-    def read(self, start: int, stop: int) -> bytes:
-        """Bytes `start` to `stop`."""
-        offset = self.location.record.payload_offset + start
-        data = os.pread(self.file.fd, stop - start, offset)
-        if len(data) != stop - start:
-            raise PackCorruptError(self.location.pack, offset, f"payload is cut short: {len(data)} bytes")
-        return data
-
-
-class _Reading:
-    """One pass over some spans: the block that was read last stays open for its next part."""
-
-    def __init__(self, open_block: Callable[[BlockId], "_RawBlock | Buffer"]) -> None:
-        self._open = open_block
-        self._last: tuple[BlockId, _RawBlock | Buffer] | None = None
-
-    def read(self, run: Sequence[Span]) -> bytes:
-        """Bytes of a run of spans."""
-        return b"".join(self._part(*span) for span in run)
-
-    def _part(self, block_id: BlockId, start: int, stop: int) -> Buffer:
-        if self._last is None or self._last[0] != block_id:
-            self._last = (block_id, self._open(block_id))
-        source = self._last[1]
-        return source.read(start, stop) if isinstance(source, _RawBlock) else memoryview(source)[start:stop]
