@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from typing import TypeAlias
 
 from starlette.applications import Starlette
@@ -12,11 +13,14 @@ from pbstore.serve.http import health, hub, hub_files, xet
 from pbstore.serve.http.context import Context, Holders, RouteGroup, nobody
 from pbstore.serve.http.errors import HANDLERS
 from pbstore.serve.http.guard import Guards
+from pbstore.serve.http.guard_access import Rule
 from pbstore.serve.library import Library
 from pbstore.serve.settings import ServeSettings
 
 GROUPS: tuple[RouteGroup, ...] = (health.routes, xet.routes, hub.routes, hub_files.routes)
 """Route groups of every server; that of files takes any path, so that it is the last."""
+RULES: tuple[Rule, ...] = (*hub.RULES, *xet.RULES)
+"""What the guard asks of these routes where it is not what it asks of all."""
 Beside: TypeAlias = Callable[[Context], AbstractAsyncContextManager[object]]
 """What runs as long as the server does: probes of peers, a fetcher's clean-up."""
 
@@ -43,6 +47,7 @@ def create_app(
         holders: Which trusted nodes to send a client to for a block.
     """
     guards = guards or Guards()
+    guards = replace(guards, rules=(*guards.rules, *RULES))
     context = Context(
         library=library,
         settings=settings or ServeSettings(),

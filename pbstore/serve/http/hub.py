@@ -13,6 +13,7 @@ from pbstore.errors import PBStoreError
 from pbstore.manifest import FileEntry
 from pbstore.serve.http.context import Context, context_of, name_route
 from pbstore.serve.http.errors import no_entry, refusal
+from pbstore.serve.http.guard_access import Access, Rule
 from pbstore.serve.http.hub_shared import MAIN, base_url, hashes_of, revision_of, target_of
 from pbstore.serve.http.xet import READ, token_response
 from pbstore.serve.library import Revision
@@ -29,6 +30,8 @@ from pbstore.serve.wire.hub import (
     sibling_document,
 )
 
+RULES = (Rule(("POST",), "/api/models/.*/paths-info/.*", Access.READ),)
+"""For the guard: a question that is too long for an address."""
 MOST_PATHS = 1000
 """Paths in one question."""
 _LARGEST_FORM = 4 << 20

@@ -20,6 +20,7 @@ from pbstore.manifest import FileEntry
 from pbstore.serve.http.bodies import answer_bytes
 from pbstore.serve.http.context import Context, context_of, name_route
 from pbstore.serve.http.errors import refusal
+from pbstore.serve.http.guard_access import Access, Rule
 from pbstore.serve.http.hub_shared import base_url
 from pbstore.serve.library import Library
 from pbstore.serve.wire.ranges import BadRangeError, parse_ranges
@@ -28,6 +29,8 @@ from pbstore.serve.wire.xet import Fetch, Reconstruction, framed_bytes, reconstr
 
 XORBS = "/-/xorbs"
 """Where blocks lie as xorbs; no model's name begins with `-`."""
+RULES = (Rule(("GET", "HEAD"), XORBS + "/[0-9a-f]{64}", Access.SIGNED),)
+"""For the guard."""
 READ, WRITE = "read", "write"
 Document: TypeAlias = dict[str, Any]
 
@@ -138,15 +141,9 @@ def _span(start: int, end: int) -> dict[str, int]:
 
 
 async def _xorb(request: Request) -> Response:
-    """A block as a xorb, framed on the way out; or the way to a node that has it."""
+    """A block as a xorb, framed on the way out, or the way to a node that has it; the guard checks the URL."""
     name_route(request, "xet.xorb")
     context, path = context_of(request), request.url.path
-    try:
-        context.signer.check(
-            request.method, path, request.url.query, request.headers.get("range"), time.time()
-        )
-    except SignatureError as error:
-        raise refusal(403, str(error)) from None
     block_id = as_block_id(request.path_params["block_id"])
     holder = next(iter(context.holders(block_id)), None)
     if holder is not None:

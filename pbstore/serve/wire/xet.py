@@ -1,7 +1,7 @@
 """Xet's formats, compatible with hf-xet 1.8: hashes, chunks in frames, and how a file is put together.
 
-A block of a store is served as a xorb of its own: its raw bytes in chunks of `CHUNK_BYTES`, each behind 8 bytes
-of header. So no room is needed for it, and any part of it can be framed by itself. Its hash is the
+A block of a store is served as a xorb of its own: its raw bytes in chunks of `CHUNK_BYTES`, each behind 8
+bytes of header. So no room is needed for it, and any part of it can be framed by itself. Its hash is the
 block's id: on download a client takes it for a name. Hashes of files, and of xorbs that come in, are the true
 ones: the root of a tree over the keyed BLAKE3 of chunks (huggingface.co/docs/xet/en/hashing).
 """
