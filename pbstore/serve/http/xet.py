@@ -141,7 +141,7 @@ def _span(start: int, end: int) -> dict[str, int]:
 
 
 async def _xorb(request: Request) -> Response:
-    """A block as a xorb, framed on the way out, or the way to a node that has it; the guard checks the URL."""
+    """A block as a xorb, framed on the way out, or the way to a node that has it; its URL was checked."""
     name_route(request, "xet.xorb")
     context, path = context_of(request), request.url.path
     block_id = as_block_id(request.path_params["block_id"])
