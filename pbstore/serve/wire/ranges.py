@@ -3,14 +3,12 @@
 import re
 from collections.abc import Sequence
 
-from pbstore.errors import PBStoreError
-
 MOST_RANGES = 64
 """A request for more ranges is answered with the whole file."""
 _RANGE = re.compile(r"([0-9]{0,19})-([0-9]{0,19})")
 
 
-class BadRangeError(PBStoreError):
+class BadRangeError(ValueError):
     """No byte of what was asked for is in the file."""
 
     def __init__(self, header: str, size_bytes: int) -> None:
