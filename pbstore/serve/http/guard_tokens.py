@@ -16,8 +16,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pbstore.errors import PBStoreError
-
 ROLES = ("read", "write")
 """What a token may do; who may write may read."""
 TOKEN_BYTES = 32
@@ -29,8 +27,10 @@ _LINE = re.compile(r"(?P<role>\w+)\s+(?P<digest>[0-9a-f]{64})(?:\s+(?P<name>[\w.
 log = logging.getLogger(__name__)
 
 
-class TokensError(PBStoreError, ValueError):
+class TokensError(ValueError):
     """The file of tokens cannot be used."""
+
+    exit_code = 1
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(path, problem)
