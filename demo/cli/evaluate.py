@@ -61,6 +61,10 @@ def evaluate(
         Literal["models", "rank"],
         typer.Option(help="What the file asks for: models of the catalog, or anything, ranked by demand."),
     ] = "models",
+    trace_format: Annotated[
+        Literal["own", "azure-functions-2021", "burstgpt", "twitter-cache"],
+        typer.Option(help="Layout of a public trace, which you have to fetch from its makers."),
+    ] = "own",
     radio: Annotated[
         Literal["cheap", "beamformers"],
         typer.Option(help="The policy's cheap radio, or real beamformers on TR 38.901 channels (slow)."),
@@ -102,7 +106,11 @@ def evaluate(
         scenario=scenario,
         catalog=catalog,
         catalog_from=catalog_from,
-        trace=trace_source(trace, trace_time, trace_columns, trace_objects) if trace is not None else None,
+        trace=None
+        if trace is None
+        else trace_source(
+            trace, trace_time, trace_columns, trace_objects, None if trace_format == "own" else trace_format
+        ),
         beamformers=radio == "beamformers",
         split=split,
         first=first_world,

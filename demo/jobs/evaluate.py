@@ -15,6 +15,7 @@ from policy.evaluation import Evaluation, WorldMaker, draw_world, evaluate
 from policy.evaluation.traces import TraceSource, account, replayed, trace_world
 from policy.interfaces import BlockCatalog
 from policy.scenario import Scenario, load_scenario
+from policy.world.public_traces import PublicName
 from policy.world.replay import Objects
 from policy.world.request_files import FileFormat, TimeUnit
 from policy.world.splits import Split
@@ -45,8 +46,12 @@ class Worlds:
             raise ValueError("name one catalog: --catalog or --catalog-from")
 
 
-def trace_source(path: Path, time_unit: TimeUnit, columns: str, objects: Objects) -> TraceSource:
+def trace_source(
+    path: Path, time_unit: TimeUnit, columns: str, objects: Objects, public: PublicName | None = None
+) -> TraceSource:
     """A file of requests as the command line describes it; `columns` is `time=ts,model=object`.
+
+    A public trace asks for objects that are no models: they are ranked by demand.
 
     Raises:
         ValueError: If a column is not `field=name`, or its field is unknown.
@@ -56,7 +61,8 @@ def trace_source(path: Path, time_unit: TimeUnit, columns: str, objects: Objects
     if wrong is not None:
         raise ValueError(f"columns are field=name pairs such as time=ts,model=object, got {wrong!r}")
     named = {key.strip(): value.strip() for key, _, value in pairs}
-    return TraceSource(path=path, how=FileFormat(time_unit=time_unit, columns=named), objects=objects)
+    how = FileFormat(time_unit=time_unit, columns=named, public=public)
+    return TraceSource(path=path, how=how, objects=objects if public is None else "rank")
 
 
 def scenario_of(worlds: Worlds) -> Scenario:

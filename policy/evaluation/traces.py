@@ -31,7 +31,9 @@ def replayed(scenario: Scenario, source: TraceSource) -> Replayed:
     columns = tuple(sorted(source.how.columns.items()))
     state = None if stamp is None else (stamp.st_mtime_ns, stamp.st_size)
     key = _Key(
-        scenario, source, (source.path, source.how.time_unit, columns, source.objects, source.seed, state)
+        scenario,
+        source,
+        (source.path, source.how.time_unit, columns, source.how.public, source.objects, source.seed, state),
     )
     return _read(key)
 

@@ -16,6 +16,7 @@ the most requested object is the first model, and so on; what comes after the la
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
@@ -79,7 +80,7 @@ def replay(
         raise TraceError(f"{path} holds no requests")
     numbers = _model_numbers(path, rows, catalog, objects)
     start_s, num_slots = rows[0].time_s, _num_slots(path, rows, config, max_cells)
-    seats = _seats(path, rows, config)
+    seats = _seats(path, rows, config, share=how is not None and how.public is not None)
     places = _walk(rng, config, num_slots)
     _settle_cells(rng, places, seats, config)
     anybody = rng.integers(config.num_users, size=len(rows))
@@ -160,8 +161,10 @@ def _model(path: Path, row: Request, names: dict[str, int], count: int) -> int:
     )
 
 
-def _seats(path: Path, rows: Sequence[Request], config: ScenarioConfig) -> dict[str, list[int]]:
-    """Users of the scenario that stand for each user or cell of the file."""
+def _seats(
+    path: Path, rows: Sequence[Request], config: ScenarioConfig, *, share: bool
+) -> dict[str, list[int]]:
+    """Users of the scenario that stand for each user or cell of the file; `share`: several for one seat."""
     first = {row.who: row for row in reversed(rows) if row.who is not None}
     cells = sorted(who for who, row in first.items() if row.in_cell)
     users = sorted(who for who, row in first.items() if not row.in_cell)
@@ -170,6 +173,8 @@ def _seats(path: Path, rows: Sequence[Request], config: ScenarioConfig) -> dict[
             raise TraceError(
                 f"{path}, row {first[cell].row}: {cell[:60]} is not one of {config.num_nodes} nodes"
             )
+    if share and len(users) > config.num_users:
+        return {user: [_seat_of(user, config.num_users)] for user in users}
     if len(users) + len(cells) > config.num_users:
         raise TraceError(
             f"{path} names {len(users)} users and {len(cells)} cells, "
@@ -179,6 +184,11 @@ def _seats(path: Path, rows: Sequence[Request], config: ScenarioConfig) -> dict[
     for index, cell in enumerate(cells):
         seats[cell] = list(range(len(users) + index, config.num_users, len(cells)))
     return seats
+
+
+def _seat_of(user: str, seats: int) -> int:
+    """A seat by a hash of the name: the same in every run and every part of a trace."""
+    return int.from_bytes(blake2b(user.encode(), digest_size=8).digest()) % seats
 
 
 def _walk(rng: np.random.Generator, config: ScenarioConfig, num_slots: int) -> Float:

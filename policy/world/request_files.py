@@ -4,6 +4,7 @@
     Parquet      by its columns
     oracleGeneral  records of 24 bytes: u32 time in s, u64 object, u32 size, i64 next access; plain or zstd.
                    The binary format of libCacheSim (github.com/1a1a11a/libCacheSim, doc/advanced_lib.md)
+    public traces  CSV in a documented layout, see `policy.world.public_traces`
 
 The kind is told by the name's ending (below `.gz` and `.zst`), compression by the first bytes.
 """
@@ -24,6 +25,7 @@ import numpy as np
 import zstandard
 
 from policy.errors import TraceError
+from policy.world.public_traces import LAYOUTS, PUBLIC, PublicName, adapted
 
 TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
 PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
@@ -47,12 +49,18 @@ class FileFormat:
     columns: Mapping[str, str] = field(default_factory=dict)
     """Column of each of `FIELDS` where it has another name than time_s, user, cell, model, x_m, y_m; a number
     counts columns from 0 in a CSV file without a header."""
+    public: PublicName | None = None
+    """Layout of a public trace, see `policy.world.public_traces`; it says what columns and unit are."""
 
     def __post_init__(self) -> None:
         if self.time_unit not in get_args(TimeUnit):
             raise ValueError(
                 f"time_unit must be one of {', '.join(get_args(TimeUnit))}, got {self.time_unit!r}"
             )
+        if self.public is not None and self.public not in PUBLIC:
+            raise ValueError(f"public must be one of {', '.join(PUBLIC)}, got {self.public!r}")
+        if self.public is not None and (self.columns or self.time_unit != "s"):
+            raise ValueError(f"columns and time_unit are fixed by {self.public}")
         unknown = sorted(set(self.columns) - set(FIELDS))
         if unknown:
             raise ValueError(f"columns name {unknown[0]!r}; there are {', '.join(FIELDS)}")
@@ -98,19 +106,29 @@ def read_requests(path: Path, how: FileFormat | None = None, max_rows: int = MAX
         for number, row in enumerate(_rows(path, how), start=1):
             if number > max_rows:
                 raise TraceError(f"{path} has more than {max_rows:,} rows")
-            requests.append(_request(path, number, row, how))
+            own = row if how.public is None else _adapted(path, number, row, how.public)
+            if own is not None:
+                requests.append(_request(path, number, own, how))
     except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise TraceError(f"{path} cannot be read: {error}") from error
     return requests
 
 
+def _adapted(path: Path, number: int, row: dict[str, Any], public: PublicName) -> dict[str, Any] | None:
+    """A row of a public trace as one of our own; None if it is no request."""
+    try:
+        return adapted(public, row)
+    except ValueError as error:
+        raise TraceError(f"{path}, row {number}: {error}") from error
+
+
 def _rows(path: Path, how: FileFormat) -> Iterator[dict[str, Any]]:
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in (".gz", ".zst")]
-    if suffixes and suffixes[-1] == ".parquet":
+    if suffixes and suffixes[-1] == ".parquet" and how.public is None:
         return _parquet(path)
     with path.open("rb") as file:
         head = file.read(4)
-    if any("oraclegeneral" in suffix for suffix in suffixes):
+    if how.public is None and any("oraclegeneral" in suffix for suffix in suffixes):
         return _oracle_general(path, head)
     return _csv(path, how, head)
 
@@ -161,7 +179,10 @@ def _csv(path: Path, how: FileFormat, head: bytes) -> Iterator[dict[str, Any]]:
     try:
         with io.TextIOWrapper(_opened(path, head), encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(_lines(path, file), strict=True, skipinitialspace=True)
-            names = None if how.numbered else next(lines, [])
+            if how.public is not None and not LAYOUTS[how.public].header:
+                names: list[str] | None = list(LAYOUTS[how.public].columns)
+            else:
+                names = None if how.numbered else next(lines, [])
             for line in lines:
                 if line:
                     keys = map(str, itertools.count()) if names is None else iter(names)
