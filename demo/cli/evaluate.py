@@ -31,8 +31,12 @@ def evaluate(
     worlds: Annotated[int, typer.Option(min=1, help="Worlds every scheme is played on.")] = 16,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds per world, for schemes that draw.")] = 1,
     split: Annotated[
-        Literal["train", "validation", "test"], typer.Option(help="Which worlds; test: final reports only.")
+        Literal["train", "validation", "test", "held-out"],
+        typer.Option(help="Which worlds. held-out: played once, for final reports; looks are on record."),
     ] = "validation",
+    seen: Annotated[
+        bool, typer.Option("--seen", help="Play held-out worlds again that were looked at before.")
+    ] = False,
     first_world: Annotated[int, typer.Option(min=0, help="Number of the first world in the split.")] = 0,
     catalog: Annotated[
         Path | None, typer.Option(help="A block catalog (.npz of `BlockCatalog.save`) to use instead.")
@@ -125,6 +129,7 @@ def evaluate(
         ray=ray,
         folder=None if fresh else kept_in(cache),
         boot_seed=seed,
+        seen=seen,
     )
     if figure is not None:
         draw_ladder(result, figure)

@@ -1,9 +1,10 @@
-"""The ladder from coarse caching to the bound, on several catalogs and capacities, on held-out test worlds.
+"""The ladder from coarse caching to the bound, on several catalogs and capacities.
 
     python -m demo.experiments.ladder [findings shapes zoo-small zoo-full] [--worlds N] ...
 
 Writes `results/ladder-<name>.json`, `.md` and `.png` for each catalog. Finished episodes are kept in the
-cache folder of pbcast: a second call goes on where the first one stopped.
+cache folder of pbcast: a second call goes on where the first one stopped. `--split held-out` is for the final
+report: it is played once, see `policy.world.looks`.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -159,6 +160,7 @@ def _play(
         make_world=beamformed_world if options.radio == "beamformers" else draw_world,
         folder=cache_root() / "evaluations",
         progress=tell,
+        seen=options.seen,
     )
 
 
@@ -171,8 +173,8 @@ def main() -> None:
     parser.add_argument("--bound-worlds", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
-    split: tuple[Split, ...] = ("train", "validation", "test")
-    parser.add_argument("--split", choices=split, default="test")
+    parser.add_argument("--split", choices=get_args(Split), default="validation")
+    parser.add_argument("--seen", action="store_true", help="play held-out worlds again")
     parser.add_argument("--radio", choices=("cheap", "beamformers"), default="cheap")
     options = parser.parse_args()
     for name in options.names or DEFAULT:

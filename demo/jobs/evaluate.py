@@ -84,6 +84,7 @@ def run_evaluation(
     ray: bool,
     folder: Path | None,
     boot_seed: int,
+    seen: bool = False,
 ) -> Evaluation:
     """Play and compare, telling progress on stderr; the settings say what became of a trace's requests."""
     scenario = scenario_of(worlds)
@@ -111,6 +112,7 @@ def run_evaluation(
         folder=folder,
         progress=_tell,
         boot_seed=boot_seed,
+        seen=seen,
     )
     return result if about is None else replace(result, settings={**result.settings, "trace": about})
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from policy.play.scheme import SchemeEntry
 from policy.scenario import Scenario, load_scenario
 from policy.schemes import find_scheme
 from policy.strict_json import strict_json
+from policy.world.looks import LOOKS, Look, check_unseen, past_looks, record_look, scheme_list
 from policy.world.splits import Split, world_seed
 
 log = logging.getLogger(__name__)
@@ -136,6 +138,8 @@ def evaluate(
     make_world: WorldMaker = draw_world,
     progress: Progress | None = None,
     boot_seed: int = 0,
+    seen: bool = False,
+    looks: Path = LOOKS,
 ) -> Evaluation:
     """Play every scheme on the same worlds, compare them pair by pair, and say how much is left.
 
@@ -144,7 +148,7 @@ def evaluate(
         schemes: Names as `policy.schemes.find_scheme` takes them, or entries of one's own.
         worlds: How many worlds.
         seeds: Seeds per world for schemes that draw; others are played once.
-        split: Which worlds; `test` is for the final report.
+        split: Which worlds; `held-out` is for results that are played once, and its looks are on record.
         first_world: Number of the first world in the split.
         bound_worlds: Bounds are computed on so many of the worlds at most; 0: none.
         workers: Processes.
@@ -156,15 +160,21 @@ def evaluate(
             what they carry with them. Files that it reads are not seen: put what matters into the scenario.
         progress: Called after each world.
         boot_seed: Seed of the bootstrap.
+        seen: Whether `held-out` worlds may have been looked at before: the result is then not a held-out one.
+        looks: The record of looks, see `policy.world.looks`.
 
     Raises:
         SchemeError: If a scheme is not known or cannot run on the scenario.
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range, or `held-out` worlds were looked at and `seen` is not said.
     """
     problem = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
     entries = _entries(schemes)
     names = list(entries)
     _check(problem, entries, worlds, seeds, workers, bound_worlds)
+    digest = scenario_digest(problem)
+    if not seen:
+        check_unseen(split, first_world, worlds, digest, looks)
+    past = past_looks(split, first_world, worlds, digest, looks)
     own = {entry.name: entry for entry in schemes if isinstance(entry, SchemeEntry)}
     ids = [world_seed(split, first_world + i) for i in range(worlds)]
     bounds = bounds_for(problem) if bound_worlds else ()
@@ -204,11 +214,23 @@ def evaluate(
         "first_world": first_world,
         "worlds": worlds,
         "seeds": seeds,
-        "scenario_sha256": scenario_digest(problem),
+        "looked_at_before": len(past),
+        "scenario_sha256": digest,
         "code_sha256": {name: code_version(own.get(name, name)) for name in names},
         "make_world_sha256": maker,
         "bootstrap_seed": boot_seed,
     }
+    if split == "held-out":
+        look = Look(
+            split=split,
+            first_world=first_world,
+            worlds=worlds,
+            scenario=problem.config.name,
+            scenario_sha256=digest,
+            when=datetime.now(UTC).date().isoformat(),
+            what=scheme_list(names),
+        )
+        record_look(look, looks)
     return compare(episodes, limits, settings, np.random.default_rng(boot_seed))
 
 

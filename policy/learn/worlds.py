@@ -7,6 +7,7 @@ import numpy as np
 
 from policy.config import FINDINGS, PRESETS, MobilityConfig, RequestConfig, ScenarioConfig
 from policy.interfaces import BlockCatalog, Float, Int
+from policy.learn.ranges import MODELS, MOTION, REQUESTS, SIZES, Range
 from policy.learn.request_statistics import overlap_matrix
 from policy.world.splits import Split, world_seed
 from policy.world.synthetic import findings_catalog, synthetic_catalog
@@ -53,29 +54,34 @@ def random_requests(rng: np.random.Generator) -> RequestConfig:
         return float(rng.uniform(low, high)) if rng.random() < chance else 0.0
 
     return RequestConfig(
-        request_prob=float(rng.uniform(0.3, 1.0)),
-        zipf_exponent=float(rng.uniform(0.3, 1.4)),
-        stickiness=maybe(0.7, 0.2, 0.95),
+        request_prob=float(rng.uniform(*REQUESTS["request_prob"])),
+        zipf_exponent=float(rng.uniform(*REQUESTS["zipf_exponent"])),
+        stickiness=maybe(0.7, *REQUESTS["stickiness"]),
         no_repeat=int(rng.choice([0, 0, 1, 2, 2, 3])),
-        reshuffle_prob=maybe(0.5, 0.005, 0.1),
-        drift_prob=maybe(0.5, 0.02, 0.5),
-        cell_taste=maybe(0.5, 0.1, 1.0),
-        flash_prob=maybe(0.3, 0.02, 0.15),
-        flash_slots=int(rng.integers(2, 8)),
-        flash_share=float(rng.uniform(0.2, 0.8)),
-        diurnal_amplitude=maybe(0.2, 0.2, 0.9),
+        reshuffle_prob=maybe(0.5, *REQUESTS["reshuffle_prob"]),
+        drift_prob=maybe(0.5, *REQUESTS["drift_prob"]),
+        cell_taste=maybe(0.5, *REQUESTS["cell_taste"]),
+        flash_prob=maybe(0.3, *REQUESTS["flash_prob"]),
+        flash_slots=_whole(rng, REQUESTS["flash_slots"]),
+        flash_share=float(rng.uniform(*REQUESTS["flash_share"])),
+        diurnal_amplitude=maybe(0.2, *REQUESTS["diurnal_amplitude"]),
     )
+
+
+def _whole(rng: np.random.Generator, span: Range) -> int:
+    """A whole number of a range, both ends included."""
+    return int(rng.integers(int(span[0]), int(span[1]) + 1))
 
 
 def random_mobility(rng: np.random.Generator) -> MobilityConfig:
     """A motion at random."""
-    low = float(rng.uniform(0.3, 5.0))
+    low = float(rng.uniform(*MOTION["slowest_m_s"]))
     return MobilityConfig(
         kind=str(rng.choice(["gauss-markov", "gauss-markov", "random-waypoint"])),  # type: ignore[arg-type]
-        speed_m_s=(low, low * float(rng.uniform(1.2, 7.0))),
-        memory=float(rng.uniform(0.3, 0.95)),
-        speed_sigma_m_s=float(rng.uniform(0.3, 3.0)),
-        heading_sigma_rad=float(rng.uniform(0.1, 1.2)),
+        speed_m_s=(low, low * float(rng.uniform(*MOTION["faster"]))),
+        memory=float(rng.uniform(*MOTION["memory"])),
+        speed_sigma_m_s=float(rng.uniform(*MOTION["speed_sigma_m_s"])),
+        heading_sigma_rad=float(rng.uniform(*MOTION["heading_sigma_rad"])),
     )
 
 
@@ -83,7 +89,7 @@ def random_catalog(rng: np.random.Generator) -> BlockCatalog:
     """The prototype's catalog, or a synthetic one of 4 to 30 models."""
     if rng.random() < 0.4:
         return findings_catalog()
-    models = int(rng.integers(4, 31))
+    models = _whole(rng, MODELS)
     return synthetic_catalog(
         rng,
         models=models,
@@ -91,6 +97,18 @@ def random_catalog(rng: np.random.Generator) -> BlockCatalog:
         families=int(rng.integers(1, max(2, models // 2))),
         shared=float(rng.uniform(0.1, 0.9)),
     )
+
+
+def random_setting(rng: np.random.Generator, place: int) -> tuple[ScenarioConfig, BlockCatalog]:
+    """The `place`-th setting: every third keeps the requests and the motion of a preset."""
+    base = PRESETS["default"] if place % 6 == 3 else FINDINGS
+    slots = int(rng.choice([24, 24, 48]))
+    users = _whole(rng, SIZES["num_users"])
+    config = replace(base, num_slots=slots, num_users=users)
+    catalog = random_catalog(rng)
+    if place % 3:
+        config = replace(config, requests=random_requests(rng), mobility=random_mobility(rng))
+    return config, catalog
 
 
 def draw_batches(rng: np.random.Generator, settings: int, worlds: int, split: Split) -> list[Batch]:
@@ -104,11 +122,7 @@ def draw_batches(rng: np.random.Generator, settings: int, worlds: int, split: Sp
     """
     batches = []
     for place in range(settings):
-        base = PRESETS["default"] if place % 6 == 3 else FINDINGS
-        config = replace(base, num_slots=int(rng.choice([24, 24, 48])), num_users=int(rng.integers(4, 25)))
-        catalog = random_catalog(rng)
-        if place % 3:
-            config = replace(config, requests=random_requests(rng), mobility=random_mobility(rng))
+        config, catalog = random_setting(rng, place)
         seeds = [world_seed(split, place * worlds + i) for i in range(worlds)]
         batches.append(draw_batch(config, catalog, seeds))
     return batches

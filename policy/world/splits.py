@@ -1,17 +1,21 @@
-"""Which worlds are for training, which for tuning, which for the final report. Seeds never overlap."""
+"""Which worlds are for training, which for tuning, which for the final report. Seeds never overlap.
+
+`test` was looked at more than once and serves to make published figures anew; `held-out` is for results that
+are played once. What was looked at is on record, see `policy.world.looks`.
+"""
 
 from typing import Literal, get_args
 
-Split = Literal["train", "validation", "test"]
+Split = Literal["train", "validation", "test", "held-out"]
 
 WORLDS_PER_SPLIT = 500_000
 """Size of each split; more worlds than this are refused."""
 
 
 def world_seed(split: Split, index: int) -> int:
-    """Seed of the `index`-th world of a split: training below 500,000, validation below 1,000,000, then test.
+    """Seed of the `index`-th world of a split: 500,000 for each, in the order of their names above.
 
-    Train what learns on `train`, tune and look at results on `validation`; `test` is for the final report.
+    Train what learns on `train`, tune and look at results on `validation`; `held-out` is for final reports.
 
     Raises:
         ValueError: If there is no such split or world.

@@ -2,7 +2,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -216,7 +216,7 @@ def test_the_report_is_json_with_the_agreed_fields() -> None:
         ({"bound_worlds": -1}, ValueError, "bound_worlds must be >= 0, got -1"),
         ({"schemes": []}, ValueError, "at least one scheme"),
         ({"schemes": ["lru", "best"]}, SchemeError, "no scheme 'best'"),
-        ({"split": "all"}, ValueError, "split must be one of train, validation, test"),
+        ({"split": "all"}, ValueError, "split must be one of train, validation, test, held-out"),
         ({"scenario": "nowhere"}, ValueError, "scenario must be one of"),
     ],
 )
@@ -230,7 +230,7 @@ def test_bad_input_is_refused_before_anything_runs(
 
 
 def test_splits_never_overlap() -> None:
-    ends: list[tuple[Split, int]] = [(s, i) for s in ("train", "validation", "test") for i in (0, 499_999)]
+    ends: list[tuple[Split, int]] = [(s, i) for s in get_args(Split) for i in (0, 499_999)]
     seeds = [world_seed(split, index) for split, index in ends]
 
     assert seeds == sorted(set(seeds))
