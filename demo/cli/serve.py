@@ -1,16 +1,26 @@
 """`pbcast serve`: a store over HTTP, for clients of the Hugging Face Hub as they are."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from demo.cli.app import EXIT_CODES
-from demo.cli.store_shared import DEFAULT_STORE, StoreOption, existing
+from demo.cli.store_shared import (
+    DEFAULT_STORE,
+    SizeOption,
+    StoreOption,
+    TokenOption,
+    existing,
+    parse_size,
+)
 from demo.console import say
+from pbstore import open_store
 
 if TYPE_CHECKING:
     from pbstore import DiskBlockStore
+    from pbstore.serve import Library
     from pbstore.serve.http.guard import Guards
 
 app = typer.Typer(add_completion=False)
@@ -23,19 +33,57 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for one that is free.")] = 8765,
     tokens: Annotated[Path | None, typer.Option(help="File of who may read and write.")] = None,
     access_log: Annotated[Path | None, typer.Option(help="Append a line of JSON for each request.")] = None,
+    peer: Annotated[list[str] | None, typer.Option(help="URL of a node to ask for what is not here.")] = None,
+    upstream: Annotated[str | None, typer.Option(help="URL of a node that has or gets everything.")] = None,
+    capacity: SizeOption = None,
+    token: TokenOption = None,
 ) -> None:
-    """Serve a store until Ctrl-C: point HF_ENDPOINT at the address that is shown."""
-    from pbstore.serve import StoreLibrary, create_app
-    from pbstore.serve import serve as run_server
+    """Serve a store until Ctrl-C: point HF_ENDPOINT at the address that is shown.
 
-    with existing(store) as opened:
+    With --peer or --upstream the store may be empty: what is missing is fetched, and kept within --capacity.
+    """
+    from pbstore.serve import create_app
+    from pbstore.serve import serve as run_server
+    from pbstore.serve.fetch.local import StoreSink
+    from pbstore.serve.http.blocks import put_routes
+
+    node = NodeOptions(tuple(peer or ()), upstream, token)
+    with open_store(store, parse_size(capacity)) if node.has_others else existing(store) as opened:
         count = len(opened.models())
         guards = guards_of(opened, host, tokens, access_log)
+        library = library_of(opened, node, guards)
 
         def tell(url: str) -> None:
             say(f"serving {count} models of {store} at {url}")
 
-        run_server(create_app(StoreLibrary(opened), guards=guards), host, port, on_ready=tell)
+        app = create_app(library, guards=guards, groups=[put_routes(StoreSink(opened))])
+        run_server(app, host, port, on_ready=tell)
+
+
+@dataclass(frozen=True)
+class NodeOptions:
+    """The nodes around one."""
+
+    peers: tuple[str, ...]
+    upstream: str | None
+    token: str | None
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there are any."""
+        return bool(self.peers) or self.upstream is not None
+
+
+def library_of(store: "DiskBlockStore", node: NodeOptions, guards: "Guards") -> "Library":
+    """What is served: a store, with what others have if there are others."""
+    from pbstore.serve import StoreLibrary
+    from pbstore.serve.fetch.node import NodeLibrary
+
+    if not node.has_others:
+        return StoreLibrary(store)
+    return NodeLibrary(
+        store, peers=node.peers, upstream=node.upstream, meter=guards.metrics, token=node.token
+    )
 
 
 def guards_of(store: "DiskBlockStore", host: str, tokens: Path | None, access_log: Path | None) -> "Guards":

@@ -62,6 +62,9 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what wo
 SizeOption = Annotated[
     str | None, typer.Option("--capacity", help="Most payload bytes, such as 500MB or 2GiB.")
 ]
+TokenOption = Annotated[
+    str | None, typer.Option("--token", envvar="PBCAST_TOKEN", help="Bearer token for other nodes.")
+]
 DEFAULT_STORE = Path("store")
 MOST_NAMED = 10
 """Models or files that are named in a plan."""

@@ -19,7 +19,7 @@ from pbstore.hashing import BlockId, Buffer
 from pbstore.manifest import FileEntry
 from pbstore.pool import Pool
 from pbstore.serve.library.decoded import DecodedBlocks
-from pbstore.serve.library.hash_book import content_key
+from pbstore.serve.library.hash_book import HashBook, content_key
 from pbstore.serve.library.hasher import Hasher
 from pbstore.serve.library.library import MAIN, Extent, Revision, commit_of
 from pbstore.serve.library.reading import RawBlock, Reading, Source
@@ -53,6 +53,11 @@ class StoreLibrary:
         self._mutex = threading.Lock()
         self._hasher = Hasher(self._all_of, self._book_path())
         self._looked_at = time.monotonic()
+
+    @property
+    def book(self) -> HashBook:
+        """Hashes of files that are known."""
+        return self._hasher.book
 
     async def close(self) -> None:
         """See `Library`."""
@@ -94,6 +99,10 @@ class StoreLibrary:
     def read_block(self, block_id: BlockId, start: int, stop: int) -> AsyncIterator[Buffer]:
         """See `Library`."""
         return self._read([Span(block_id, start, stop)])
+
+    def read_spans(self, spans: Iterable[Span]) -> AsyncIterator[Buffer]:
+        """`read`, of parts of blocks."""
+        return self._read(spans)
 
     async def extents(self, file: FileEntry, start: int, stop: int) -> Sequence[Extent] | None:
         """See `Library`."""

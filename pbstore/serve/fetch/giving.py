@@ -1,0 +1,100 @@
+"""What a node gives other nodes: what it has, and for those that ask it to, what it gets from upstream."""
+
+from collections.abc import AsyncGenerator, Sequence
+
+from pbstore.blocks import BlockInfo, StoredBlock
+from pbstore.errors import BlockMissingError, IntegrityError, ModelMissingError
+from pbstore.hashing import BlockId
+from pbstore.manifest import FileEntry, Manifest
+from pbstore.serve.fetch.ahead import Ahead
+from pbstore.serve.fetch.local import LibrarySource
+from pbstore.serve.fetch.node import NodeLibrary
+from pbstore.serve.fetch.source import Asked, Source, SourceError
+from pbstore.serve.library import Library, Revision
+from pbstore.serve.wire.frames import Partial
+from pbstore.serve.wire.hub import FileHashes
+
+
+class NodeSource:
+    """A node as another node asks it.
+
+    It never asks its peers on behalf of another node, and nobody that the question came through: so every
+    question ends.
+    """
+
+    def __init__(self, node: NodeLibrary, asked: Asked) -> None:
+        self._node, self._asked = node, asked
+        self._here = LibrarySource(node.inner)
+
+    @property
+    def name(self) -> str:
+        """See `Source`."""
+        return "here"
+
+    async def names(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return await self._node.names()
+
+    async def manifest(self, name: str) -> Manifest:
+        """See `Source`."""
+        try:
+            return await self._here.manifest(name)
+        except ModelMissingError:
+            return await self._node.manifest(name, self._asked.via, fetch=await self._may_fetch())
+
+    async def infos(self, block_ids: Sequence[BlockId]) -> dict[BlockId, BlockInfo]:
+        """See `Source`."""
+        return await self._here.infos(block_ids)
+
+    async def blocks(
+        self, block_ids: Sequence[BlockId], partial: Partial | None = None
+    ) -> AsyncGenerator[StoredBlock, None]:
+        """See `Source`."""
+        node = self._node
+        with node.keeper.holding(block_ids):
+            here = await node.inner.has(block_ids)
+            node.keeper.used(one for one in block_ids if one in here)
+            missing = dict.fromkeys(one for one in block_ids if one not in here)
+            fetch = bool(missing) and await self._may_fetch()
+            ahead = Ahead(lambda one: node.upstream.get(one, self._asked.via), [])
+            if fetch:
+                await node.upstream.scout(missing)
+                sizes = [(one, node.expected_bytes(one)) for one in missing]
+                ahead = Ahead(lambda one: node.upstream.get(one, self._asked.via), sizes)
+            try:
+                for block_id in block_ids:
+                    stored = await self._one(block_id, ahead if fetch else None)
+                    if stored is not None:
+                        yield stored
+            finally:
+                ahead.close()
+
+    async def close(self) -> None:
+        """See `Source`."""
+
+    async def _one(self, block_id: BlockId, ahead: Ahead | None) -> StoredBlock | None:
+        try:
+            return await self._node.inner.export(block_id)
+        except (BlockMissingError, IntegrityError):
+            if ahead is None:
+                return None
+        try:
+            return (await ahead.take(block_id)).stored
+        except (BlockMissingError, IntegrityError, SourceError):
+            return None
+
+    async def _may_fetch(self) -> bool:
+        return self._asked.fetch and await self._node.may_fetch_for(self._asked.via)
+
+
+async def hashes_for(library: Library, asked: Asked, revision: Revision, file: FileEntry) -> FileHashes:
+    """Hashes of a file, for who asks."""
+    if not isinstance(library, NodeLibrary):
+        return await library.hashes(revision, file, plain=False)
+    ask = asked.fetch and await library.may_fetch_for(asked.via)
+    return await library.known_hashes.of(revision, file, plain=False, ask=ask, via=asked.via)
+
+
+def giver(library: Library, asked: Asked) -> Source:
+    """What a library gives to who asks."""
+    return NodeSource(library, asked) if isinstance(library, NodeLibrary) else LibrarySource(library)

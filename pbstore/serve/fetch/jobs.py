@@ -1,0 +1,54 @@
+"""Blocks that somebody waits for, and the batches in which they are asked for."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from pbstore.hashing import BlockId
+from pbstore.serve.fetch.lanes import Lane, Tries
+from pbstore.serve.fetch.take import Checked
+from pbstore.serve.wire.frames import Partial
+
+BATCH_BYTES = 8 << 20
+BATCH_BLOCKS = 256
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A block that somebody waits for."""
+
+    block_id: BlockId
+    done: "asyncio.Future[Checked]"
+    via: tuple[str, ...] = ()
+    """Nodes that ask for it through this one."""
+    tries: Tries = field(default_factory=Tries)
+    partial: Partial | None = None
+    error: Exception | None = None
+    """What went wrong last."""
+    asked_upstream: bool = False
+    helpers: "list[asyncio.Task[Checked]]" = field(default_factory=list)
+    """Blocks that it needs, which are fetched beside it."""
+
+    def give(self, block: Checked) -> None:
+        """Let those who wait have the block."""
+        if not self.done.done():
+            self.done.set_result(block)
+
+    def fail(self, error: Exception) -> None:
+        """Let those who wait know that the block cannot be had."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+def batches_of(lane: Lane, jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Jobs in requests of bounded size."""
+    batch: list[Job] = []
+    size = 0
+    for job in jobs:
+        batch.append(job)
+        size += lane.expected_bytes(job.block_id)
+        if size >= BATCH_BYTES or len(batch) >= BATCH_BLOCKS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

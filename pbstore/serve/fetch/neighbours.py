@@ -1,0 +1,108 @@
+"""The nodes around one: peers and upstream, who they are, and the ways to ask each."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from pbstore.hashing import BlockId
+from pbstore.serve.fetch.flights import Flights
+from pbstore.serve.fetch.http_source import HttpNode, check_url, new_client
+from pbstore.serve.fetch.lanes import Lane
+from pbstore.serve.fetch.peers import Holdings, Speed
+from pbstore.serve.fetch.source import Asked, Source, SourceError
+
+MEET_S = 5.0
+"""How long a node may take to say who it is, s."""
+MOST_CHAIN = 8
+"""Nodes behind one another upstream that are told of."""
+
+
+class Neighbours:
+    """Peers and upstream of one node.
+
+    Args:
+        me: Id of the node.
+        peers: URLs of its peers.
+        upstream: URL of a node, or any other source.
+        token: Bearer token for all of them.
+    """
+
+    def __init__(
+        self, me: str, peers: Sequence[str], upstream: str | Source | None, token: str | None
+    ) -> None:
+        urls = [*peers, *([upstream] if isinstance(upstream, str) else [])]
+        self._me, self._client = me, new_client(urls, token)
+        self._upstream = self._node(upstream) if isinstance(upstream, str) else upstream
+        self._peers = [self._node(url) for url in dict.fromkeys(map(check_url, peers))]
+        self.peer_lanes = [lane for peer in self._peers for lane in _lanes(peer, "peer")]
+        self.upstream_lanes = [] if self._upstream is None else _lanes(self._upstream, "upstream")
+        self.chain: tuple[str, ...] = ()
+        """Ids of the nodes upstream of this one, the next first, as far as they are known."""
+        self._met: dict[str, int] = {}
+        """URLs of nodes that have said who they are, and how often they had failed then."""
+        self._meeting: Flights[str, None] = Flights()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._upstream is not None:
+            await self._upstream.close()
+        await self._client.aclose()
+
+    def sources(self, via: tuple[str, ...] = ()) -> Iterator[Source]:
+        """Whom to ask for a manifest, in order: upstream knows what is current."""
+        asked = (*via, self._me)
+        for lane in self.upstream_lanes:
+            if lane.asks_blindly:
+                yield lane.on_behalf(asked)
+        if via:
+            return
+        for lane in sorted(self.peer_lanes, key=lambda lane: lane.speed.expected_s(0)):
+            if lane.speed.is_open and not lane.asks_blindly:
+                yield lane.on_behalf(asked)
+        if not self.upstream_lanes:
+            for lane in self.peer_lanes:
+                if lane.speed.is_open and lane.asks_blindly:
+                    yield lane.on_behalf(asked)
+
+    def holders(self, block_id: BlockId) -> list[str]:
+        """URLs of peers that said that they have a block, the fastest first."""
+        lanes = [lane for lane in self.peer_lanes if not lane.asks_blindly and lane.speed.is_open]
+        lanes = [lane for lane in lanes if lane.holdings.has(block_id) is not None]
+        return [lane.name for lane in sorted(lanes, key=lambda lane: lane.cost_s(block_id, ()))]
+
+    def is_upstream(self, via: Sequence[str]) -> bool:
+        """Whether a question came through this node, or through one that it would ask itself."""
+        return not {self._me, *self.chain}.isdisjoint(via)
+
+    async def meet(self) -> None:
+        """Learn who the neighbours are, of those that have not said it, or failed since."""
+        lanes = [lane for lane in (*self.upstream_lanes, *self.peer_lanes) if lane.asks_blindly]
+        new = [lane for lane in lanes if self._met.get(lane.name) != lane.speed.total_failures]
+        new = [lane for lane in new if isinstance(lane.source, HttpNode) and lane.speed.is_open]
+        await asyncio.gather(*(self._meeting.join(lane.name, partial(self._ask, lane)) for lane in new))
+
+    async def _ask(self, lane: Lane) -> None:
+        if not isinstance(lane.source, HttpNode):
+            return
+        try:
+            async with asyncio.timeout(MEET_S):
+                node_id, chain = await lane.source.identity()
+        except (SourceError, TimeoutError):
+            lane.speed.note_failure()
+            return
+        self._met[lane.name] = lane.speed.total_failures
+        if lane in self.upstream_lanes:
+            self.chain = (node_id, *chain)[:MOST_CHAIN]
+            if self._me in self.chain:  # a circle: nobody stands behind it
+                self.upstream_lanes[:] = [one for one in self.upstream_lanes if not one.asks_blindly]
+        else:
+            lane.node_id = node_id
+
+    def _node(self, url: str) -> HttpNode:
+        return HttpNode(check_url(url), self._client, Asked(via=(self._me,)))
+
+
+def _lanes(source: Source, kind: str) -> list[Lane]:
+    """The ways to ask a source: for what it said it has, and for what it is to fetch."""
+    speed, holdings = Speed(), Holdings()
+    return [Lane(source, speed, holdings, asks_blindly=blindly, kind=kind) for blindly in (False, True)]
