@@ -185,9 +185,15 @@ class ScenarioConfig:
     capacity_share: float = 0.22
     """Room of each node as a share of the catalog's deduplicated bytes."""
     update_weight: float = 0.1
-    """Cost of one second of cache-update transfer, in seconds of delay."""
+    """Seconds of delay that one second of cache-update transfer counts for. Charged with additive timing;
+    with others updates ride on idle links, see `policy.slot.updates`, and delay nobody: there it is only what
+    planners think that a change must be worth."""
     update_budget_bytes: float = math.inf
-    """Most bytes a node may add to its cache between two slots."""
+    """Most bytes a node may add to its cache between two slots, whatever its link could carry."""
+    backlog: bool = True
+    """Whether work that is not done when a slot ends is carried into the next; never with additive timing."""
+    deadline_s: float = 1.0
+    """Delay that a request should stay within, s (TS 22.261 table 7.10.1-2: a 138 MB image model in 1 s)."""
     timing: Timing = "pipelined"
     """additive: everything one after another; sequential: all transfers, then all broadcasts; pipelined."""
     objective: Literal["mean-user", "total"] = "mean-user"
@@ -205,7 +211,7 @@ class ScenarioConfig:
         _require_plain(self, frozenset({"update_budget_bytes"}))
         for name in ("num_nodes", "num_users", "num_slots"):
             _require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("slot_s", "area_m", "capacity_share"):
+        for name in ("slot_s", "area_m", "capacity_share", "deadline_s"):
             _require(getattr(self, name) > 0, f"{name} must be > 0, got {getattr(self, name)}")
         count = len(self.capacity_bytes)
         _require(count in (0, 1, self.num_nodes), f"need 0, 1 or {self.num_nodes} capacities, got {count}")
@@ -216,6 +222,16 @@ class ScenarioConfig:
         timings = ("additive", "sequential", "pipelined")
         _require(self.timing in timings, f"timing must be one of {timings}, got {self.timing!r}")
         _require(self.objective in ("mean-user", "total"), f"unknown objective {self.objective!r}")
+
+    @property
+    def charges_updates(self) -> bool:
+        """Whether updates are charged by weight and need no link (additive timing), or share the links."""
+        return self.timing == "additive"
+
+    @property
+    def carries_backlog(self) -> bool:
+        """Whether work that is not done when a slot ends is carried into the next."""
+        return self.backlog and self.timing != "additive"
 
     @property
     def planning_links(self) -> LinkConfig:

@@ -9,6 +9,7 @@ import numpy as np
 
 from policy.config import ScenarioConfig, load_config
 from policy.interfaces import BlockCatalog, Bool, DelayModel, Float, Int
+from policy.slot.backlog import Carried
 from policy.slot.problem import SlotProblem
 from policy.slot.tables import DelayTable, ServiceRules, delay_table, migration_table
 from policy.world.cheap_radio import proxy_delay
@@ -180,8 +181,10 @@ class World:
         choice = self.scenario.form_choice
         return placement if choice is None else choice.ready(placement, self.alone(slot))
 
-    def problem(self, slot: int, placement: Bool, rules: ServiceRules | None = None) -> SlotProblem:
-        """A slot to be served from given caches, (nodes, blocks)."""
+    def problem(
+        self, slot: int, placement: Bool, rules: ServiceRules | None = None, carried: Carried | None = None
+    ) -> SlotProblem:
+        """A slot to be served from given caches, (nodes, blocks), after what the slot before has left."""
         config = self.scenario.config
         return SlotProblem(
             slot=slot,
@@ -193,6 +196,8 @@ class World:
             links=config.links,
             timing=config.timing,
             rules=rules or ServiceRules(),
+            link_free_s=None if carried is None else carried.link_free_s,
+            band_free_s=0.0 if carried is None else carried.band_free_s,
         )
 
     def table(self, slot: int, rules: ServiceRules | None = None) -> DelayTable:

@@ -56,7 +56,13 @@ def play_by_tables(world: World, entry: SchemeEntry, rng: np.random.Generator) -
     slots = world.trace.num_slots
     costs, spent = np.zeros(slots), 0.0
     for slot in range(slots):
-        seen = Observation(slot=slot, placement=placement, history=History(world, slot, entry.rules))
+        seen = Observation(
+            slot=slot,
+            placement=placement,
+            history=History(world, slot, entry.rules),
+            at_hand=placement,
+            idle_s=np.full(placement.shape[0], np.inf),
+        )
         began = time.process_time()
         chosen = scheme.decide(seen).holds
         spent += time.process_time() - began

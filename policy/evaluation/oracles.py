@@ -8,6 +8,7 @@ import numpy as np
 from policy.config import ScenarioConfig
 from policy.interfaces import Float
 from policy.place.greedy import greedy_placement
+from policy.place.worth import worth_in_turn
 from policy.play.rollout import rollout
 from policy.play.scheme import Observation, Placement, SchemeEntry
 from policy.scenario import Scenario, World
@@ -89,14 +90,16 @@ def _greedy_cost_s(world: World, believed_s: Sequence[Float], rng: np.random.Gen
             self._scenario = scenario
 
         def decide(self, observation: Observation) -> Placement:
-            scenario, before = self._scenario, observation.placement
+            scenario, before = self._scenario, observation.at_hand
+            sizes = scenario.catalog.sizes_bytes
+            table = believed_s[observation.slot] + update_table(scenario, before)
             holds = greedy_placement(
-                believed_s[observation.slot] + update_table(scenario, before),
-                scenario.catalog.sizes_bytes,
+                table,
+                sizes,
                 scenario.capacity_bytes,
                 before,
                 scenario.config.update_budget_bytes,
             )
-            return Placement(holds=holds)
+            return Placement(holds=holds, value=worth_in_turn(table, sizes, before, holds))
 
     return rollout(world, SchemeEntry(name="oracle", start=Oracle, paper=""), rng).mean_cost_s

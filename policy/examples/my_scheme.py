@@ -29,7 +29,8 @@ class NeededNearby:
                     self._needed[cells[user]] += catalog.members[model]
         room, budget = self._scenario.capacity_bytes, self._scenario.config.update_budget_bytes
         score = self._needed + 1e-3 * seen.placement  # keep what is there among equals
-        return Placement(holds=fill_by_score(score, catalog.sizes_bytes, room, seen.placement, budget))
+        holds = fill_by_score(score, catalog.sizes_bytes, room, seen.at_hand, budget)
+        return Placement(holds=holds, value=score)
 
 
 ENTRY = SchemeEntry(name="needed-nearby", start=NeededNearby, paper="an example")

@@ -26,6 +26,7 @@ from policy.learn.value import (
     spread_draws,
 )
 from policy.place.exchanges import decode
+from policy.place.worth import worth_in_turn
 from policy.play.scheme import Observation, Placement
 from policy.scenario import Scenario
 from policy.slot.tables import to_masks
@@ -68,7 +69,7 @@ class Reasons:
     prices: Float
     """Price of room at each node, s per byte, (nodes,)."""
     before: Bool
-    """Placement before, (nodes, blocks)."""
+    """Copies at hand before, (nodes, blocks)."""
     holds: Bool
     """Placement decided, (nodes, blocks)."""
 
@@ -104,13 +105,14 @@ class Augur:
 
     def decide(self, observation: Observation) -> Placement:
         """Learn from the slot that has passed, forecast, place."""
-        scenario, before = self._scenario, observation.placement
+        scenario, before = self._scenario, observation.at_hand
         chances = self._forecaster.chance(observation.history, observation.slot)
         tables = self._expected(observation, chances)
         next_s = tables[0]
         value_s = next_s + self._patience * tables[-1] if self._patience else next_s
+        table = (value_s[self._classes.of_block] + self._update[to_masks(before)]) * self._bits
         holds, prices = decode(
-            (value_s[self._classes.of_block] + self._update[to_masks(before)]) * self._bits,
+            table,
             scenario.catalog.sizes_bytes,
             scenario.capacity_bytes,
             before,
@@ -128,7 +130,8 @@ class Augur:
             before=before,
             holds=holds,
         )
-        return Placement(holds=holds, message_bytes=message_bytes(scenario))
+        worth = worth_in_turn(table, scenario.catalog.sizes_bytes, before, holds)
+        return Placement(holds=holds, value=worth, message_bytes=message_bytes(scenario))
 
     def _expected(self, observation: Observation, chances: Float) -> Float:
         """Expected seconds a bit of each class under each set of nodes, (parts, classes, 2^nodes)."""

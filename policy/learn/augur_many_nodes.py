@@ -70,18 +70,17 @@ class AugurManyNodes:
         self._values = newest if self._values is None else self._values.blend(newest, weight)
         sizes, of_block = scenario.catalog.sizes_bytes.astype(np.float64), self._classes.of_block
         price = self._config.update * config.update_weight * 8.0 * sizes
+        per_byte = self._values.copy_s[:, of_block], self._values.first_s[of_block]
         holds = place_by_copy_values(
-            CopyValues(
-                copy_s=self._values.copy_s[:, of_block] * sizes,
-                first_s=self._values.first_s[of_block] * sizes,
-            ),
+            CopyValues(copy_s=per_byte[0] * sizes, first_s=per_byte[1] * sizes),
             scenario.catalog.sizes_bytes,
             scenario.capacity_bytes,
-            observation.placement,
+            observation.at_hand,
             config.update_budget_bytes,
             (np.asarray(price / config.links.backhaul_bit_s), np.asarray(price / config.links.cloud_bit_s)),
         )
-        return Placement(holds=holds, message_bytes=message_bytes(scenario))
+        worth = np.asarray(per_byte[0] + per_byte[1])
+        return Placement(holds=holds, value=worth, message_bytes=message_bytes(scenario))
 
     def _sampled(self, observation: Observation, chance: Float) -> CopyValues:
         """Mean value of copies in sampled next slots for a byte of each class."""

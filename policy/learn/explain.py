@@ -8,9 +8,9 @@ import numpy as np
 
 from policy.interfaces import Bool, Float
 from policy.learn.augur import Augur, Reasons
-from policy.play.scheme import History, Observation
+from policy.play.rollout import Course
 from policy.scenario import Scenario, World
-from policy.slot.tables import ServiceRules, to_masks
+from policy.slot.tables import to_masks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +60,10 @@ def explain_world(world: World, augur: Augur, slot: int, left_out: int = 2) -> l
     """
     if not 0 <= slot < world.trace.num_slots:
         raise ValueError(f"slot must be in 0..{world.trace.num_slots - 1}, got {slot}")
-    placement = np.zeros((world.scenario.config.num_nodes, world.scenario.catalog.num_blocks), dtype=bool)
-    for now in range(slot + 1):
-        history = History(world, now, ServiceRules())
-        placement = augur.decide(Observation(slot=now, placement=placement, history=history)).holds
+    course = Course(world)
+    for _ in range(slot):
+        course.step(augur.decide(course.observation()))
+    augur.decide(course.observation())
     if augur.reasons is None:
         raise ValueError("the policy has decided nothing")
     return copy_reasons(world.scenario, augur.reasons, left_out)

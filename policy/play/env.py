@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from policy.batched.worlds import batch_worlds
-from policy.interfaces import Bool, Float, Int
+from policy.interfaces import Bool, Float
 from policy.place.greedy import fill_by_score
 from policy.play.migration import first_holders
 from policy.play.observe import (
@@ -27,10 +27,10 @@ from policy.play.observe import (
     observation_space,
     observe,
 )
-from policy.play.rollout import empty_placement, play_slot, slot_cost_s
+from policy.play.rollout import Course, empty_placement, slot_cost_s
+from policy.play.scheme import Placement
 from policy.scenario import Scenario, World
 from policy.slot.tables import to_masks
-from policy.slot.updates import update_seconds
 from policy.world.cheap_radio import ProxyDelay
 
 Action: TypeAlias = Any
@@ -98,7 +98,7 @@ class PlacementEnv(ParallelEnv[str, NodeObservation, Action]):  # type: ignore[m
         world = (options or {}).get("world")
         self._world: World = world or self.scenario.world(int(self._rng.integers(2**31)))
         self._tables = self._make_tables()
-        self._slot = 0
+        self._slot, self._course = 0, Course(self._world)
         self.agents = list(self.possible_agents)
         config, catalog = self.scenario.config, self.scenario.catalog
         self._view = SlotView(
@@ -126,11 +126,11 @@ class PlacementEnv(ParallelEnv[str, NodeObservation, Action]):  # type: ignore[m
         if not self.agents:
             raise ValueError("the episode is over: call reset() first")
         scores, fetch = self._parts(actions)
-        before = self._view.placement
         sizes, config = self.scenario.catalog.sizes_bytes, self.scenario.config
         budget = config.update_budget_bytes
-        placement = fill_by_score(scores, sizes, self.scenario.capacity_bytes, before, budget)
-        cost, delay_s = self._serve(before, placement, fetch)
+        at_hand = self._course.at_hand
+        wanted = fill_by_score(scores, sizes, self.scenario.capacity_bytes, at_hand, budget)
+        placement, cost, delay_s = self._serve(wanted, scores, fetch)
         slot, trace = self._slot, self._world.trace
         masks = to_masks(placement)
         self._slot += 1
@@ -173,20 +173,19 @@ class PlacementEnv(ParallelEnv[str, NodeObservation, Action]):  # type: ignore[m
         scores = np.stack([row["scores"] for row in rows]).astype(np.float64)
         return scores, np.stack([row["fetch"] for row in rows]).astype(bool)
 
-    def _serve(self, before: Bool, placement: Bool, fetch: Bool | None) -> tuple[float, Float]:
-        """Cost of the slot and delay of each block: a gather where costs add up, else a played slot."""
-        config, masks = self.scenario.config, to_masks(placement)
-        blocks = np.arange(masks.size)
+    def _serve(self, wanted: Bool, scores: Float, fetch: Bool | None) -> tuple[Bool, float, Float]:
+        """Caches, cost and delay of each block: a gather where costs add up, else a played slot."""
+        config, blocks = self.scenario.config, np.arange(wanted.shape[1])
+        update = self._course.update(Placement(holds=wanted, value=scores))
+        placement = self._course.placement
         if fetch is None and config.timing == "additive" and config.objective == "total":
-            delay_s = self._tables[self._slot, blocks, masks]
-            sizes = self.scenario.catalog.sizes_bytes
-            update = update_seconds(to_masks(before), masks, sizes, config.links)
-            return float(delay_s.sum() + config.update_weight * update.sum()), delay_s
-        holders = None if fetch is None else self._holders(placement, fetch, masks)
-        outcome = play_slot(self._world, self._slot, before, placement, holders=holders)
-        return slot_cost_s(outcome, config), outcome.block_delay_s
+            delay_s = self._tables[self._slot, blocks, to_masks(placement)]
+            return placement, float(delay_s.sum() + config.update_weight * update.seconds), delay_s
+        holders = None if fetch is None else self._holders(placement, fetch)
+        outcome = self._course.serve(holders)
+        return placement, slot_cost_s(outcome, config), outcome.block_delay_s
 
-    def _holders(self, placement: Bool, fetch: Bool, masks: Int) -> Bool:
+    def _holders(self, placement: Bool, fetch: Bool) -> Bool:
         """Caching nodes plus those that fetch; a block that nobody has or fetches goes to the best node."""
         needed = self._world.needs(self._slot).any(axis=0)
         wanted = placement | (fetch & needed)

@@ -7,6 +7,7 @@ from policy.errors import PlacementError
 from policy.interfaces import Bool, Float, Int
 from policy.place.holders import greedy_holders
 from policy.scenario import World
+from policy.slot.backlog import Carried
 from policy.slot.dynamics import SlotOutcome, serve_slot
 from policy.slot.overlap import Parcel, base_orders, best_overlap, lines_of, parcels, queue_holders
 from policy.slot.problem import SlotProblem
@@ -16,7 +17,9 @@ HOP_WEIGHTS = (1.0, 0.3)
 """Prices of a copy that are tried when copies overlap with broadcasts, in units of its time."""
 
 
-def serve_best(world: World, slot: int, placement: Bool, rules: ServiceRules) -> SlotOutcome:
+def serve_best(
+    world: World, slot: int, placement: Bool, rules: ServiceRules, carried: Carried | None = None
+) -> SlotOutcome:
     """Serve a slot with the best migration and order that are known for its timing.
 
     Additive timing: exact migration for few nodes. When copies overlap with broadcasts, both choices hang on
@@ -24,7 +27,7 @@ def serve_best(world: World, slot: int, placement: Bool, rules: ServiceRules) ->
     timing, a choice that sees the queues are each tried with a few orders; the least mean delay is served.
     With CoMP and shared air it is never worse than the separable optimum in its plain order.
     """
-    problem = world.problem(slot, placement, rules)
+    problem = world.problem(slot, placement, rules, carried)
     if not _overlaps(world.scenario.config):
         return _serve(world, problem, separable_holders(world, problem))
     if problem.num_nodes > MAX_TABLE_NODES:
@@ -105,9 +108,10 @@ def serve_with(
     holders: Bool,
     rules: ServiceRules,
     order: Int | None = None,
+    carried: Carried | None = None,
 ) -> SlotOutcome:
     """Serve a slot with given holders and, if given, in a given order; see `slot.dynamics.serve_slot`."""
-    return _serve(world, world.problem(slot, placement, rules), holders, order)
+    return _serve(world, world.problem(slot, placement, rules, carried), holders, order)
 
 
 def _serve(world: World, problem: SlotProblem, holders: Bool, order: Int | None = None) -> SlotOutcome:

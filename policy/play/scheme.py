@@ -89,6 +89,10 @@ class Observation:
     """Caches now, (nodes, blocks)."""
     history: History
     """The past."""
+    at_hand: Bool
+    """Copies that cost nothing to keep: cached, or fetched to serve the last slot, (nodes, blocks)."""
+    idle_s: Float
+    """Time that each node's incoming link has for updates, (nodes,), s; inf where updates need no link."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +100,11 @@ class Placement:
     """A decision."""
 
     holds: Bool
-    """Which node caches which block, (nodes, blocks); within capacity and update budget."""
+    """Which node shall cache which block, (nodes, blocks); within capacity. What links and budget cannot
+    bring before the slot is not brought, see `policy.slot.updates.bring`."""
+    value: Float | None = None
+    """What each wanted copy is worth, (nodes, blocks): those worth most are brought first. None: those of
+    blocks that most models need."""
     message_bytes: int = 0
     """Bytes that nodes had to send one another to reach the decision."""
 

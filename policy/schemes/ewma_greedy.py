@@ -3,6 +3,7 @@
 import numpy as np
 
 from policy.place.greedy import greedy_placement
+from policy.place.worth import worth_in_turn
 from policy.play.scheme import Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
 from policy.schemes.estimates import AveragedTable, central_message_bytes
@@ -26,15 +27,21 @@ class EwmaGreedy:
         """Take in the last slot's table, then place greedily."""
         scenario = self._scenario
         self._table.observe(observation)
+        sizes, at_hand = scenario.catalog.sizes_bytes, observation.at_hand
+        table = self._table.with_update(at_hand, self._update)
         holds = greedy_placement(
-            self._table.with_update(observation.placement, self._update),
-            scenario.catalog.sizes_bytes,
+            table,
+            sizes,
             scenario.capacity_bytes,
-            observation.placement,
+            at_hand,
             scenario.config.update_budget_bytes,
             joint=not observation.history.rules.migration,
         )
-        return Placement(holds=holds, message_bytes=central_message_bytes(scenario))
+        return Placement(
+            holds=holds,
+            value=worth_in_turn(table, sizes, at_hand, holds),
+            message_bytes=central_message_bytes(scenario),
+        )
 
 
 ENTRY = SchemeEntry(

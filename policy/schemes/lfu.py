@@ -19,8 +19,9 @@ class LeastFrequentlyUsed:
         """Evict what was used least."""
         if observation.slot:
             self._count = self._memory * self._count + cell_needs(observation)
-        kept = 1e-6 * observation.placement
-        return Placement(holds=fill(self._scenario, self._count + kept, observation.placement, floor=1e-5))
+        scores = self._count + 1e-6 * observation.at_hand
+        holds = fill(self._scenario, scores, observation.at_hand, floor=1e-5)
+        return Placement(holds=holds, value=scores)
 
 
 ENTRY = SchemeEntry(

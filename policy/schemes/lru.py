@@ -30,8 +30,9 @@ class LeastRecentlyUsed:
             count = cell_needs(observation)
             share = count / (1.0 + self._scenario.config.num_users)
             self._used = np.where(count > 0, observation.slot - 1 + share, self._used)
-        kept = 1e-6 * observation.placement
-        return Placement(holds=fill(self._scenario, self._used + kept, observation.placement, floor=-0.5))
+        scores = self._used + 1e-6 * observation.at_hand
+        holds = fill(self._scenario, scores, observation.at_hand, floor=-0.5)
+        return Placement(holds=holds, value=scores)
 
 
 ENTRY = SchemeEntry(

@@ -33,9 +33,9 @@ class SwarmSearch:
         """Search afresh; the last slot's winner is one of the first particles."""
         scenario = self._scenario
         self._table.observe(observation)
-        self._last = self._search(self._table.with_update(observation.placement, self._update))
-        holds = fill(scenario, self._last, observation.placement, floor=0.0)
-        return Placement(holds=holds, message_bytes=central_message_bytes(scenario))
+        self._last = self._search(self._table.with_update(observation.at_hand, self._update))
+        holds = fill(scenario, self._last, observation.at_hand, floor=0.0)
+        return Placement(holds=holds, value=self._last, message_bytes=central_message_bytes(scenario))
 
     def _search(self, table_s: Float) -> Float:
         rng, at = self._rng, self._rng.random(self._shape) - 0.3

@@ -23,8 +23,8 @@ class ReusableFirst:
         shared = members.sum(axis=0) ** self._reuse
         scores = (
             (counts + 1e-3 * counts.mean(axis=0) + 1e-6) @ members
-        ) * shared + 1e-8 * observation.placement
-        return Placement(holds=fill(scenario, scores, observation.placement))
+        ) * shared + 1e-8 * observation.at_hand
+        return Placement(holds=fill(scenario, scores, observation.at_hand), value=scores)
 
 
 ENTRY = SchemeEntry(

@@ -4,6 +4,7 @@ import numpy as np
 
 from policy.interfaces import Float, Int
 from policy.place.greedy import greedy_placement
+from policy.place.worth import worth_in_turn
 from policy.play.scheme import History, Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
 from policy.schemes.estimates import AveragedTable, central_message_bytes, mean_table, update_table
@@ -37,14 +38,20 @@ class FittedPlanner:
         table = self._past.delay_s
         if observation.slot:
             table = self._blend * self._sampled(observation.history) + (1 - self._blend) * table
+        sizes, at_hand = scenario.catalog.sizes_bytes, observation.at_hand
+        table = table + self._update * update_table(scenario, at_hand)
         holds = greedy_placement(
-            table + self._update * update_table(scenario, observation.placement),
-            scenario.catalog.sizes_bytes,
+            table,
+            sizes,
             scenario.capacity_bytes,
-            observation.placement,
+            at_hand,
             scenario.config.update_budget_bytes,
         )
-        return Placement(holds=holds, message_bytes=central_message_bytes(scenario))
+        return Placement(
+            holds=holds,
+            value=worth_in_turn(table, sizes, at_hand, holds),
+            message_bytes=central_message_bytes(scenario),
+        )
 
     def _sampled(self, history: History) -> Float:
         """Mean delay table over sampled slots, the next one most, (blocks, 2^nodes), s."""

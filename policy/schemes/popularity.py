@@ -26,10 +26,10 @@ class BlockPopularity:
         scenario, members = self._scenario, self._scenario.catalog.members.astype(np.float64)
         counts = cell_counts(observation.history, scenario.catalog.num_models, self._memory)
         mixed = self._local * counts + (1 - self._local) * counts.mean(axis=0)
-        scores = mixed @ members + 1e-5 * observation.placement + 1e-8 * members.sum(axis=0)
-        holds = fill(scenario, scores, observation.placement)
+        scores = mixed @ members + 1e-5 * observation.at_hand + 1e-8 * members.sum(axis=0)
+        holds = fill(scenario, scores, observation.at_hand)
         messages = central_message_bytes(scenario) if self._local < 1 else 0
-        return Placement(holds=holds, message_bytes=messages)
+        return Placement(holds=holds, value=scores, message_bytes=messages)
 
 
 ENTRY = SchemeEntry(

@@ -4,6 +4,7 @@ import numpy as np
 
 from policy.interfaces import Bool, Float, Int
 from policy.place.greedy import greedy_placement
+from policy.place.worth import worth_in_turn
 from policy.play.scheme import Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
 from policy.schemes.estimates import AveragedTable, central_message_bytes, settle
@@ -129,17 +130,23 @@ class PriceDecoding:
 
     def decide(self, observation: Observation) -> Placement:
         """Take in the last slot's table, then let prices decide."""
-        scenario, before = self._scenario, observation.placement
+        scenario, before = self._scenario, observation.at_hand
         self._table.observe(observation)
+        sizes, table = scenario.catalog.sizes_bytes, self._table.with_update(before, self._update)
         holds = price_placement(
-            self._table.with_update(before, self._update),
-            scenario.catalog.sizes_bytes,
+            table,
+            sizes,
             scenario.capacity_bytes,
             before,
             scenario.config.update_budget_bytes,
             self._rounds,
         )
-        return Placement(holds=settle(scenario, holds, before), message_bytes=central_message_bytes(scenario))
+        holds = settle(scenario, holds, before)
+        return Placement(
+            holds=holds,
+            value=worth_in_turn(table, sizes, before, holds),
+            message_bytes=central_message_bytes(scenario),
+        )
 
 
 ENTRY = SchemeEntry(

@@ -16,7 +16,7 @@ class RandomBlocks:
 
     def decide(self, observation: Observation) -> Placement:
         """The same blocks in every slot (more of them as the update budget allows)."""
-        return Placement(holds=fill(self._scenario, self._scores, observation.placement))
+        return Placement(holds=fill(self._scenario, self._scores, observation.at_hand), value=self._scores)
 
 
 ENTRY = SchemeEntry(

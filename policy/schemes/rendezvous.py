@@ -37,10 +37,10 @@ class Rendezvous:
         scenario = self._scenario
         counts = cell_counts(observation.history, scenario.catalog.num_models, self._memory)
         popular = (counts.sum(axis=0) + 1e-3) @ scenario.catalog.members.astype(np.float64)
-        scores = self._share * popular + 1e-6 * observation.placement
-        holds = fill(scenario, scores, observation.placement)
+        scores = self._share * popular + 1e-6 * observation.at_hand
+        holds = fill(scenario, scores, observation.at_hand)
         others = scenario.config.num_nodes - 1
-        return Placement(holds=holds, message_bytes=others * 4 * scenario.catalog.num_models)
+        return Placement(holds=holds, value=scores, message_bytes=others * 4 * scenario.catalog.num_models)
 
 
 ENTRY = SchemeEntry(

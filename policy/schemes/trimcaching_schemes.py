@@ -53,7 +53,7 @@ class TrimCaching:
         """Place whole models; what is cached and still fits stays."""
         scenario = self._scenario
         models = self._place(self._problem(observation))
-        holds = settle(scenario, models @ scenario.catalog.members, observation.placement)
+        holds = settle(scenario, models @ scenario.catalog.members, observation.at_hand)
         return Placement(holds=holds, message_bytes=central_message_bytes(scenario))
 
     def _place(self, problem: HitProblem) -> Bool:
@@ -110,8 +110,8 @@ class DelayGreedy:
         """Place whole models; what is cached and still fits stays."""
         scenario = self._scenario
         self._table.observe(observation)
-        wanted = self._greedy(self._table.with_update(observation.placement, self._update))
-        holds = settle(scenario, wanted, observation.placement)
+        wanted = self._greedy(self._table.with_update(observation.at_hand, self._update))
+        holds = settle(scenario, wanted, observation.at_hand)
         return Placement(holds=holds, message_bytes=central_message_bytes(scenario))
 
     def _greedy(self, table_s: Float) -> Bool:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from policy.interfaces import BlockCatalog, Int
+from policy.interfaces import BlockCatalog, Float, Int
 from policy.play.scheme import Observation, Placement, Scheme, SchemeEntry
 from policy.scenario import Scenario
 
@@ -38,12 +38,24 @@ class Unshared:
     def decide(self, observation: Observation) -> Placement:
         """Decide about copies, then join the copies of each block."""
         seen = observation.history.recast(self._scenario)
-        decided = self._inner.decide(replace(observation, placement=self._copies, history=seen))
+        self._copies &= observation.placement[:, self._block]  # what the links could not bring is not there
+        at_hand = self._copies | (observation.at_hand & ~observation.placement)[:, self._block]
+        decided = self._inner.decide(
+            replace(observation, placement=self._copies, history=seen, at_hand=at_hand)
+        )
         self._copies = decided.holds
         holds = np.zeros((decided.holds.shape[0], self._num_blocks), dtype=bool)
         for node, row in enumerate(decided.holds):
             holds[node, self._block[row]] = True
-        return replace(decided, holds=holds)
+        return replace(decided, holds=holds, value=self._joined(decided.value))
+
+    def _joined(self, value: Float | None) -> Float | None:
+        """A block is worth what its dearest copy is, (nodes, blocks)."""
+        if value is None:
+            return None
+        joined = np.full((self._num_blocks, value.shape[0]), -np.inf)
+        np.maximum.at(joined, self._block, value.T)
+        return joined.T
 
 
 def without_sharing(entry: SchemeEntry) -> SchemeEntry:

@@ -22,8 +22,8 @@ class WholeModel:
         """Keep the most popular models that fit."""
         scenario = self._scenario
         counts = cell_counts(observation.history, scenario.catalog.num_models, self._memory)
-        scores = counts + 1e-3 * counts.mean(axis=0) + 1e-6 * observation.placement
-        return Placement(holds=fill(scenario, scores, observation.placement))
+        scores = counts + 1e-3 * counts.mean(axis=0) + 1e-6 * observation.at_hand
+        return Placement(holds=fill(scenario, scores, observation.at_hand), value=scores)
 
 
 class SharedAir:
@@ -46,7 +46,7 @@ class SharedAir:
             scenario.config.update_budget_bytes,
         )
         wanted = self._models @ scenario.catalog.members
-        return Placement(holds=settle(scenario, wanted, observation.placement))
+        return Placement(holds=settle(scenario, wanted, observation.at_hand))
 
 
 ENTRY = SchemeEntry(

@@ -8,6 +8,7 @@ import numpy as np
 from policy.config import LinkConfig, Timing
 from policy.errors import PlacementError
 from policy.interfaces import Bool, Float, Int, checked_rates
+from policy.slot.backlog import SlotLoad
 from policy.slot.order import best_order
 from policy.slot.problem import SlotProblem
 from policy.slot.tables import ServiceRules
@@ -41,6 +42,8 @@ class SlotOutcome:
     """Bytes broadcast."""
     update: CacheUpdate = field(default=NO_UPDATE)
     """Cache update before the slot."""
+    load: SlotLoad = field(default_factory=SlotLoad)
+    """How busy band and links were, and what they left undone."""
     transfers: tuple[Transfer, ...]
     """Copies made to serve requests, in order."""
     broadcasts: tuple[Broadcast, ...]

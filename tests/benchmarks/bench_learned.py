@@ -45,7 +45,13 @@ def measure(nodes: int, users: int, catalog: BlockCatalog, slots: int) -> dict[s
     for slot in range(slots):
         if slot and nodes <= 6:
             world.table(slot - 1)  # the world's own work, done when the slot was served
-        seen = Observation(slot=slot, placement=placement, history=History(world, slot, entry.rules))
+        seen = Observation(
+            slot=slot,
+            placement=placement,
+            history=History(world, slot, entry.rules),
+            at_hand=placement,
+            idle_s=np.full(nodes, np.inf),
+        )
         began, began_cpu = time.perf_counter(), time.process_time()
         decided = scheme.decide(seen)
         cpu.append(time.process_time() - began_cpu)

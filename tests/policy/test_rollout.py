@@ -4,9 +4,9 @@ import pytest
 from policy.config import config_from_dict
 from policy.errors import PlacementError, SchemeError
 from policy.place.greedy import fill_by_score, greedy_placement
-from policy.play.rollout import Episode, empty_placement, play_slot, rollout
+from policy.play.rollout import Course, Episode, empty_placement, play_slot, rollout
 from policy.scenario import Scenario, load_scenario
-from policy.schemes import History, find_scheme
+from policy.schemes import History, Placement, find_scheme
 from policy.slot.tables import ServiceRules
 from tests.fakes import fixed_catalog
 
@@ -50,10 +50,11 @@ def test_capacity_and_budget_are_enforced() -> None:
     too_much = np.ones((4, 3), dtype=bool)
     with pytest.raises(PlacementError, match="would hold 175"):
         play_slot(world, 0, empty_placement(world), too_much)
-    too_fast = np.zeros((4, 3), dtype=bool)
-    too_fast[0, 0] = True
-    with pytest.raises(PlacementError, match="would add 100"):
-        play_slot(world, 0, empty_placement(world), too_fast)
+    course, too_fast = Course(world), np.zeros((4, 3), dtype=bool)
+    too_fast[0, [0, 1]] = True  # 100 and 50 bytes
+    update = course.update(Placement(holds=too_fast))
+    assert course.placement[0].tolist() == [False, True, False]
+    assert update.cut_bytes == 100
     for name in FEW[1:]:
         rollout(world, find_scheme(name), np.random.default_rng(0))
 

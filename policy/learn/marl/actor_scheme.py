@@ -56,14 +56,15 @@ class ActorScheme:
         distance = torch.from_numpy(node_distance(history.node_xy, scenario.config.area_m))
         with torch.no_grad():
             scores: Tensor = self._actor(features, distance)[0]
+        value = scores.double().numpy() * self._relative
         holds = fill_by_score(
-            scores.double().numpy() * self._relative,
+            value,
             scenario.catalog.sizes_bytes,
             scenario.capacity_bytes,
-            observation.placement,
+            observation.at_hand,
             scenario.config.update_budget_bytes,
         )
-        return Placement(holds=holds, message_bytes=message_bytes(scenario))
+        return Placement(holds=holds, value=value, message_bytes=message_bytes(scenario))
 
 
 def start_actor(name: str, scenario: Scenario, rng: np.random.Generator) -> Scheme:
