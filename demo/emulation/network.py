@@ -69,16 +69,19 @@ class Network:
     def place(self, node: int, wanted: frozenset[Part]) -> None:
         """Make a node's cache hold exactly these parts: evict first, then fetch what is new.
 
+        What the node was sent to serve the slot before, in the form that caches hold, need not travel again.
+
         Raises:
             CapacityError: If they do not fit.
         """
-        cache = self.nodes[node].cache
+        cache, relay = self.nodes[node].cache, self.nodes[node].relay
         for part in cache.parts() - wanted:
             cache.drop(part)
         for part in sorted(wanted - cache.parts()):
             coded = self._nearest(part)
             cache.write(coded)
-            self.traffic.cache_update_bytes += len(coded.payload)
+            if not (relay.has(part) and relay.read(part) == coded):
+                self.traffic.cache_update_bytes += len(coded.payload)
 
     def transfer(
         self, parts: Iterable[Part], source: int | None, target: int, *, alone: bool = False

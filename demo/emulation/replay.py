@@ -41,12 +41,12 @@ def replay_slot(
     before = network.traffic.snapshot()
     nothing = np.zeros(placement.shape[1], dtype=bool)
     by_itself = (nothing if alone is None else alone).tolist()
-    network.end_slot()
     with network.one_commit():
         for user, device in enumerate(network.devices):
             device.keep(_parts(units, nothing if kept is None else kept[user]))
         for node, held in enumerate(placement):
             network.place(node, _parts(units, held))
+    network.end_slot()
     with network.one_commit():
         for move in sorted(outcome.transfers, key=lambda move: move.end_s):
             source = None if move.source < 0 else move.source

@@ -56,7 +56,7 @@ def _least_air_s(world: World, slot: int) -> float:
     rates = checked_rates(world.delay, slot, np.tile(sets, (users.size, 1)), receivers)
     best = rates.reshape(users.size, len(sets)).max(axis=1)
     slowest = np.where(needs[users], 1.0 / best[:, None], 0.0).max(axis=0)
-    return float(slowest @ (8.0 * world.scenario.catalog.sizes_bytes))
+    return float(slowest @ (8.0 * world.sizes(slot)))
 
 
 def _slot_s(world: World, slot: int) -> float:

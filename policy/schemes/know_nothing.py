@@ -30,7 +30,7 @@ class KnowNothing:
         """The same blocks in every slot."""
         if self._wanted is None:
             self._wanted = blind_placement(self._scenario, observation.history.rules)
-        return Placement(holds=settle(self._scenario, self._wanted, observation.placement))
+        return Placement(holds=settle(self._scenario, self._wanted, observation.at_hand))
 
 
 def blind_placement(scenario: Scenario, rules: ServiceRules) -> Bool:

@@ -43,7 +43,7 @@ class PooledCoverage:
 
     def decide(self, observation: Observation) -> Placement:
         """Take in which blocks were missed in the last slot, then cover."""
-        scenario, before = self._scenario, observation.placement
+        scenario, before = self._scenario, observation.at_hand
         if observation.slot:
             missed = observation.history.needs(observation.slot - 1).any(axis=0)
             self._seen = self._memory * self._seen + missed
@@ -62,8 +62,10 @@ class PooledCoverage:
                     holds[node, block] = True
                     room[node] -= scenario.catalog.sizes_bytes[block]
         further_copies(holds, order, scenario.catalog.sizes_bytes, room)
+        scores = self._scores(order, first, holds)
         return Placement(
-            holds=fill(scenario, self._scores(order, first, holds), before, floor=0.0),
+            holds=fill(scenario, scores, before, floor=0.0),
+            value=scores,
             message_bytes=central_message_bytes(scenario),
         )
 
@@ -83,7 +85,7 @@ class PooledCoverage:
         here = counts @ scenario.catalog.members.astype(np.float64)
         share = here / np.maximum(here.sum(axis=0), 1e-9)
         even = np.random.default_rng(0).random(share.shape)  # spreads what nobody is nearer to
-        return np.asarray(2.0 * observation.placement + self._local * share + (1 - self._local) * even)
+        return np.asarray(2.0 * observation.at_hand + self._local * share + (1 - self._local) * even)
 
     def _scores(self, order: Int, first: Bool, holds: Bool) -> Float:
         """What the update budget goes to: first copies by worth, then the others; 0: not wanted."""

@@ -87,7 +87,8 @@ class StaticDistinct:
     def decide(self, observation: Observation) -> Placement:
         """The same blocks in every slot, first copies first as far as the update budget allows."""
         scores = self._first.astype(np.float64)
-        return Placement(holds=settle(self._scenario, self._wanted, observation.placement, scores))
+        holds = settle(self._scenario, self._wanted, observation.at_hand, scores)
+        return Placement(holds=holds, value=scores)
 
 
 ENTRY = SchemeEntry(

@@ -152,7 +152,8 @@ class _Bringing:
         nodes = room.idle_s.size
         self._size: list[int] = sizes_bytes.tolist()
         self._idle, self._budget = room.idle_s.tolist(), [room.budget_bytes] * nodes
-        self._there = [bool(there) for there in room.at_hand.any(axis=0)]
+        there: Bool = np.asarray(room.at_hand.any(axis=0))
+        self._there: list[bool] = there.tolist()
         self._links, self._first = links, set[int]()
         self.taken: list[tuple[int, int]] = []
         self._bytes = {"backhaul": 0, "cloud": 0}
