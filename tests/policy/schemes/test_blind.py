@@ -70,7 +70,13 @@ def test_who_sees_nothing_never_looks(name: str, monkeypatch: pytest.MonkeyPatch
     world, before = scenario.world(0), np.zeros((3, scenario.catalog.num_blocks), dtype=bool)
     for slot in range(3):
         entry = find_scheme(name)
-        seen = Observation(slot=slot, placement=before, history=History(world, slot, entry.rules))
+        seen = Observation(
+            slot=slot,
+            placement=before,
+            history=History(world, slot, entry.rules),
+            at_hand=before,
+            idle_s=np.full(3, np.inf),
+        )
         before = scheme.decide(seen).holds
 
     assert before.any()
