@@ -1,0 +1,1 @@
+"""Models on an object store: immutable, create-only objects, and nothing else."""
