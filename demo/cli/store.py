@@ -9,6 +9,7 @@ import typer
 
 from demo.cli.app import EXIT_CODES
 from demo.cli.store_convert import source_folder
+from demo.cli.store_remote import remote
 from demo.cli.store_shared import (
     DEFAULT_STORE,
     ConvertOption,
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 app.add_typer(upkeep)
 app.add_typer(tools)
+app.add_typer(remote)
 
 
 @app.command(epilog=EXIT_CODES)

@@ -17,7 +17,7 @@ from pbstore.checkpoint.adapter_config import (
     read_adapter_config,
     starts_plainly,
 )
-from pbstore.checkpoint.files import find_file, manifest_of
+from pbstore.checkpoint.files import find_file, manifest_of, models_of
 from pbstore.checkpoint.model import Ready, Wanted, build, read_config
 from pbstore.checkpoint.state_dict import MemoryOptions, load_state_dict
 from pbstore.errors import CheckpointError, PBStoreError
@@ -35,7 +35,7 @@ _SHARED = ("vblora_vector_bank", "prompt_encoder", ".tinylora_v.", ".unilora_the
 
 
 def load_adapter(
-    store: BlockStore,
+    store: BlockStore | str,
     name: str,
     base: PreTrainedModel | str | None = None,
     *,
@@ -53,7 +53,7 @@ def load_adapter(
     time, those behind `torch.manual_seed(0)`.
 
     Args:
-        store: The store.
+        store: The store, or the URL of a node; see `load_state_dict`.
         name: The adapter's name.
         base: The model to put it on (it is changed in place, as peft does); or a stored model's name; None
             finds the base that the adapter is bound to, see `find_base`.
@@ -67,16 +67,27 @@ def load_adapter(
     Raises:
         CheckpointError: If it is no adapter, does not fit the base, or its base is not found.
     """
+    options: MemoryOptions = {"verify": verify, "share": share, "eager": eager, "threads": threads}
+    with models_of(store, name, *([base] if isinstance(base, str) else [])) as held:
+        return _load(held, name, base, subfolder, options)
+
+
+def _load(
+    store: BlockStore,
+    name: str,
+    base: PreTrainedModel | str | None,
+    subfolder: str,
+    options: MemoryOptions,
+) -> PeftModel:
     manifest = manifest_of(store, name)
     config = read_adapter_config(store, manifest, subfolder)
-    options: MemoryOptions = {"verify": verify, "share": share, "eager": eager, "threads": threads}
     weights = adapter_file(subfolder, ADAPTER_WEIGHTS)
     if find_file(manifest, weights) is None and find_file(manifest, adapter_file(subfolder, _PICKLED)):
         raise CheckpointError(f"{name} keeps its weights in a pickle, {_PICKLED}: add it with --convert")
     state = load_state_dict(store, name, file=weights, **options)
     if base is None or isinstance(base, str):
         base_name = find_base(store, name, subfolder=subfolder) if base is None else base
-        options["share"] = share and leaves_base(config, state)
+        options["share"] = options["share"] and leaves_base(config, state)
         ready = _load_base(store, base_name, config, state, options)
         _check_given(ready.missing, state, base_name, name)
         base = ready.model

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pbstore.disk.store import DiskBlockStore
@@ -17,6 +18,23 @@ MAX_JSON_BYTES = 64 << 20
 _MAX_KNOWN = 64
 _known_manifests: dict[str, Manifest] = {}
 """By the hash of their JSON, with which the index names them: what it names may change, what it means not."""
+
+
+@contextmanager
+def models_of(place: BlockStore | str, *names: str) -> Iterator[BlockStore]:
+    """The store that is given; for the URL of a node, one on this disk that then has some models.
+
+    Raises:
+        ModelMissingError: If the node has no such model.
+        SourceError: If it cannot be reached, and the model was never fetched.
+    """
+    if not isinstance(place, str):
+        yield place
+        return
+    from pbstore.serve.fetch.remote import fetched  # httpx only when it is needed
+
+    with fetched(place, *names) as store:
+        yield store
 
 
 def manifest_of(store: BlockStore, name: str) -> Manifest:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pbstore.checkpoint.assemble import assemble
-from pbstore.checkpoint.files import find_file, manifest_of, read_json
+from pbstore.checkpoint.files import find_file, manifest_of, models_of, read_json
 from pbstore.checkpoint.state_dict import MemoryOptions, as_torch, touch
 from pbstore.checkpoint.tensors import tensors_in
 from pbstore.checkpoint.weights import Weights, choose_weights, inside
@@ -25,7 +25,7 @@ _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 
 
 def load_model(
-    store: BlockStore,
+    store: BlockStore | str,
     name: str,
     *,
     model_class: type[PreTrainedModel] | None = None,
@@ -41,7 +41,7 @@ def load_model(
     """A stored model, ready to run, in evaluation mode.
 
     Args:
-        store: The store.
+        store: The store, or the URL of a node; see `load_state_dict`.
         name: The model's name.
         model_class: Class to build; None for the first of `architectures` in its config.json, else the plain
             model of its type.
@@ -64,12 +64,11 @@ def load_model(
             that comes with a checkpoint is never run); if its weights are missing, pickled, of an unknown
             layout, or do not fit; or if the checkpoint lacks tensors and `init_missing` is not set.
     """
-    ready = build(
-        store,
-        name,
-        Wanted(model_class=model_class, config=config, subfolder=subfolder, variant=variant),
-        {"verify": verify, "share": share, "eager": eager, "threads": threads},
-    )
+    wanted = Wanted(model_class=model_class, config=config, subfolder=subfolder, variant=variant)
+    with models_of(store, name) as held:
+        ready = build(
+            held, name, wanted, {"verify": verify, "share": share, "eager": eager, "threads": threads}
+        )
     if ready.missing and not init_missing:
         raise CheckpointError(
             f"{name} lacks {len(ready.missing)} tensors of a {type(ready.model).__name__}, such as "

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from pbstore.checkpoint.files import manifest_of
+from pbstore.checkpoint.files import manifest_of, models_of
 from pbstore.checkpoint.memory import BlockMemory
 from pbstore.checkpoint.tensors import stored_tensors
 from pbstore.disk.store import DiskBlockStore
@@ -51,7 +51,7 @@ class MemoryOptions(TypedDict, total=False):
 
 
 def load_state_dict(
-    store: BlockStore,
+    store: BlockStore | str,
     name: str,
     tensors: Collection[str] | None = None,
     *,
@@ -70,7 +70,8 @@ def load_state_dict(
     forms are decoded, and always checked. Loading counts as a use of the model.
 
     Args:
-        store: The store.
+        store: The store, or the URL of a node: its models are fetched into a cache on this disk, see
+            `pbstore.serve.fetch.remote`.
         name: The model's name.
         tensors: Only these; None for all.
         file: Only this safetensors file of the model; None for its weights: the files that `from_pretrained`
@@ -95,11 +96,12 @@ def load_state_dict(
         BlockCorruptError: If a checked block does not hash to its id.
         ValueError: If a path leads out of the model.
     """
-    found = stored_tensors(
-        store, manifest_of(store, name), tensors, file, subfolder=subfolder, variant=variant
-    )
-    state = as_torch(store, found, verify=verify, share=share, eager=eager, threads=threads)
-    touch(store, name)
+    with models_of(store, name) as held:
+        found = stored_tensors(
+            held, manifest_of(held, name), tensors, file, subfolder=subfolder, variant=variant
+        )
+        state = as_torch(held, found, verify=verify, share=share, eager=eager, threads=threads)
+        touch(held, name)
     return state
 
 

@@ -4,7 +4,7 @@ What ends a transfer, a kill too, costs at most what was on its way: the next on
 Blocks are durable a batch at a time, and a model is filed when all of its blocks are there.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -61,7 +61,7 @@ async def transfer(
     sink: Sink,
     *,
     filed: Manifest | None = None,
-    dry_run: bool = False,
+    planned: set[BlockId] | None = None,
     progress: Progress | None = None,
 ) -> TransferReport:
     """Copy one model.
@@ -71,7 +71,8 @@ async def transfer(
         source: Where it is.
         sink: Where it goes.
         filed: What the sink has under this name, if anything.
-        dry_run: Only say what would be sent.
+        planned: In a dry run: blocks that the models before this one would have brought; those of this one
+            come to be among them. Nothing is sent then.
         progress: Called with the payload bytes of blocks that have come to be durable.
 
     Raises:
@@ -84,17 +85,19 @@ async def transfer(
     manifest = await source.manifest(name)
     if filed is not None and filed != manifest:
         raise ModelExistsError(name)
-    plan = await _plan(manifest, source, sink)
+    plan = await _plan(manifest, source, sink, planned or ())
     report = TransferReport(
         name=name,
-        dry_run=dry_run,
+        dry_run=planned is not None,
         blocks=len(plan.order),
         sent_bytes=plan.sent_bytes,
         kept_blocks=plan.kept,
         raw_bytes=manifest.raw_bytes,
         was_there=filed is not None,
     )
-    if not dry_run:
+    if planned is not None:
+        planned.update(plan.order)
+    else:
         await _send(manifest, plan, source, sink, progress)
     return report
 
@@ -107,14 +110,14 @@ async def filed_manifest(place: Source, name: str) -> Manifest | None:
         return None
 
 
-async def _plan(manifest: Manifest, source: Source, sink: Sink) -> _Plan:
+async def _plan(manifest: Manifest, source: Source, sink: Sink, planned: Collection[BlockId] = ()) -> _Plan:
     """The blocks that the sink does not have, each behind what it needs and the sink does not have either."""
     ids = manifest.block_ids()
-    there = await sink.has(ids)
+    there = await sink.has(ids) | {one for one in ids if one in planned}
     infos = await source.infos([one for one in ids if one not in there])
     if missing := [one for one in ids if one not in there and one not in infos]:
         raise BlockMissingError(missing[0], f"model {manifest.name}")
-    needs = {need for info in infos.values() for need in info.needs} - set(infos) - there
+    needs = {need for info in infos.values() for need in info.needs} - set(infos) - there - set(planned)
     needs -= await sink.has(needs)
     infos |= await source.infos(sorted(needs))
     wanted = [one for one in ids if one not in there]

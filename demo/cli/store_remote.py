@@ -1,0 +1,117 @@
+"""`pbcast store pull|push|sync`: models between a store and a node, only what is missing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from demo.cli.app import EXIT_CODES
+from demo.cli.store_shared import (
+    DEFAULT_STORE,
+    DryRunOption,
+    JsonOption,
+    NameArgument,
+    StoreOption,
+    TokenOption,
+    existing,
+    human,
+    print_json,
+    progress,
+)
+from demo.console import say, warn
+from pbstore import DiskBlockStore, open_store
+from pbstore.disk.trial import trial
+from pbstore.serve.fetch.transfer import TransferReport
+
+remote = typer.Typer(epilog=EXIT_CODES)
+From = Annotated[str, typer.Option("--from", help="URL of the node that has it.")]
+To = Annotated[str, typer.Option("--to", help="URL of the node that takes it.")]
+
+
+@remote.command(epilog=EXIT_CODES)
+def pull(
+    name: NameArgument,
+    url: From,
+    dry_run: DryRunOption = False,
+    token: TokenOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a model from a node: only missing blocks, each checked; interrupted, it goes on where it ended."""
+    from pbstore.serve.fetch import copies
+
+    with _target(store, dry_run) as opened, progress(None) as advance:
+        report = copies.pull(opened, name, url, token=token, dry_run=dry_run, progress=advance)
+    _tell(report, f"{name} from {url}", as_json)
+
+
+@remote.command(epilog=EXIT_CODES)
+def push(
+    name: NameArgument,
+    url: To,
+    dry_run: DryRunOption = False,
+    token: TokenOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a model to a node: only missing blocks, which the node checks before it files the model."""
+    from pbstore.serve.fetch import copies
+
+    with existing(store) as opened, progress(None) as advance:
+        report = copies.push(opened, name, url, token=token, dry_run=dry_run, progress=advance)
+    _tell(report, f"{name} to {url}", as_json)
+
+
+@remote.command(epilog=EXIT_CODES)
+def sync(
+    source: Annotated[str | None, typer.Option("--from", help="URL of a node to copy from.")] = None,
+    target: Annotated[str | None, typer.Option("--to", help="URL of a node to copy to.")] = None,
+    only: Annotated[str, typer.Option(help="Names to copy, as a pattern: 'org/*'.")] = "*",
+    dry_run: DryRunOption = False,
+    token: TokenOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> int:
+    """Copy all models that the other side does not have; nothing is removed. Exit code 1 if one is not."""
+    from pbstore.serve.fetch import copies
+
+    url = source or target
+    if url is None or (source and target):
+        raise ValueError("expected one of --from URL and --to URL")
+    direction = copies.PULL if source else copies.PUSH
+    place = _target(store, dry_run) if source else existing(store)
+    with place as opened, progress(None) as advance:
+        report = copies.sync(
+            opened, url, direction, only=only, token=token, dry_run=dry_run, progress=advance
+        )
+    if as_json:
+        print_json({**asdict(report), "sent_bytes": report.sent_bytes})
+    else:
+        for model in report.models:
+            if model.blocks or not model.was_there:
+                say(f"{model.name}: {model.blocks} blocks, {human(model.sent_bytes)}")
+        verb = "would be sent" if dry_run else "sent"
+        say(f"{len(report.models)} models are the same on both sides, {human(report.sent_bytes)} {verb}")
+    for item in report.failed:
+        warn(f"pbcast: {item}")
+    return max((item.exit_code for item in report.failed), default=0)
+
+
+def _tell(report: TransferReport, what: str, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(report))
+        return
+    verb = "would copy" if report.dry_run else "copied"
+    sizes = f"{report.blocks} blocks, {human(report.sent_bytes)}"
+    say(f"{verb} {what}: {sizes} of {human(report.raw_bytes)}; {report.kept_blocks} blocks were there")
+
+
+@contextmanager
+def _target(store: Path, dry_run: bool) -> Iterator[DiskBlockStore]:
+    """A store that is written to; where nothing is to be, and there is none, a passing one."""
+    place = trial(store) if dry_run and not (store / "STORE.json").exists() else open_store(store)
+    with place as opened:
+        yield opened

@@ -1,0 +1,289 @@
+"""Pull, push and sync: what comes is what was there, at the cost of what is missing, whatever ends it."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import httpx
+import pytest
+
+from demo.cli import main
+from pbstore import (
+    BlockCorruptError,
+    BlockMissingError,
+    DiskBlockStore,
+    ModelExistsError,
+    ModelMissingError,
+    load_state_dict,
+    open_store,
+)
+from pbstore.blocks import StoredBlock
+from pbstore.serve import create_app, serving
+from pbstore.serve.fetch import copies
+from pbstore.serve.fetch.copies import PULL, PUSH
+from pbstore.serve.fetch.remote import fetched
+from pbstore.serve.fetch.source import SourceError
+from pbstore.serve.wire import frames
+from pbstore.serve.wire.blocks import PREFIX
+from pbstore.store import raw_block
+from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
+from tests.pbstore.serve.families import NAMES, family_files, make_family
+from tests.pbstore.serve.nodes import Liar, Proxy, store_node
+from tests.pbstore.serve.test_nodes import LIES
+
+ROWS = 6000
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("family")
+
+
+@pytest.fixture(scope="module")
+def family(root: Path) -> Iterator[DiskBlockStore]:
+    with make_family(root, rows=ROWS) as store:
+        yield store
+
+
+@pytest.fixture
+def node(family: DiskBlockStore) -> Iterator[Proxy]:
+    with store_node(family, writable=False) as url, Proxy(url) as proxy:
+        yield proxy
+
+
+def check_whole(store: DiskBlockStore, root: Path, out: Path) -> None:
+    assert store.verify().ok
+    for name in store.models():
+        store.checkout(name, out / name)
+        assert folder_content(out / name) == family_files(root, name)
+
+
+def same_but_dry(dry: object, real: object) -> bool:
+    trees = [asdict(report) for report in (dry, real)]  # type: ignore[call-overload]
+    for tree in trees:
+        for one in (tree, *tree.get("models", ())):
+            one.pop("dry_run")
+    return trees[0] == trees[1]
+
+
+def test_a_pull_brings_what_is_missing(
+    family: DiskBlockStore, node: Proxy, root: Path, tmp_path: Path
+) -> None:
+    with open_store(tmp_path / "store") as store:
+        for name in NAMES:
+            planned = copies.pull(store, name, node.url, dry_run=True)
+            before = node.counted.to_client
+            report = copies.pull(store, name, node.url)
+            assert same_but_dry(planned, report)
+            assert report.sent_bytes < node.counted.to_client - before < 1.01 * report.sent_bytes + 4096
+            again = copies.pull(store, name, node.url)
+            assert (again.blocks, again.sent_bytes, again.was_there) == (0, 0, True)
+            assert store.manifest(name) == family.manifest(name)
+        assert store.used_bytes == family.used_bytes
+        check_whole(store, root, tmp_path / "out")
+
+
+def test_a_push_brings_what_is_missing(family: DiskBlockStore, root: Path, tmp_path: Path) -> None:
+    with open_store(tmp_path / "store") as store:
+        with store_node(store) as url, Proxy(url) as proxy:
+            for name in NAMES:
+                planned = copies.push(family, name, proxy.url, dry_run=True)
+                before = proxy.counted.to_server
+                report = copies.push(family, name, proxy.url)
+                assert same_but_dry(planned, report)
+                sent = proxy.counted.to_server - before
+                assert report.sent_bytes < sent < 1.01 * report.sent_bytes + 4096
+                assert copies.push(family, name, proxy.url).blocks == 0
+        assert store.used_bytes == family.used_bytes
+        check_whole(store, root, tmp_path / "out")
+
+
+@pytest.mark.parametrize("direction", [PULL, PUSH])
+def test_a_sync_brings_all_and_its_dry_run_says_so(
+    family: DiskBlockStore, root: Path, tmp_path: Path, direction: str
+) -> None:
+    with open_store(tmp_path / "store") as store:
+        here, there = (store, family) if direction == PULL else (family, store)
+        with store_node(there) as url:
+            some = copies.sync(here, url, direction, only="org/tuned-*", dry_run=True)
+            assert [model.name for model in some.models] == list(NAMES[1:])
+            planned = copies.sync(here, url, direction, dry_run=True)
+            assert store.models() == ()
+            report = copies.sync(here, url, direction)
+            assert same_but_dry(planned, report)
+            assert copies.sync(here, url, direction).sent_bytes == 0
+        check_whole(store, root, tmp_path / "out")
+
+
+def test_a_sync_goes_on_past_a_model_that_cannot_be_copied(
+    family: DiskBlockStore, node: Proxy, root: Path, tmp_path: Path
+) -> None:
+    with open_store(tmp_path / "store") as store:
+        store.add(root / "tuned-0", NAMES[0])
+        own = store.manifest(NAMES[0])
+        report = copies.sync(store, node.url, PULL)
+        assert [item.name for item in report.failed] == [NAMES[0]]
+        assert store.models() == NAMES
+        assert store.manifest(NAMES[0]) == own
+        with pytest.raises(ModelExistsError):
+            copies.pull(store, NAMES[0], node.url)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+def test_what_breaks_off_goes_on_where_it_ended(
+    family: DiskBlockStore, node: Proxy, root: Path, tmp_path: Path, share: float
+) -> None:
+    node.cut_after = int(share * family.used_bytes)
+    with open_store(tmp_path / "store") as store:
+        report = copies.sync(store, node.url, PULL)
+        assert report.failed
+        assert store.verify().ok
+        node.is_dead = False
+        for name in NAMES:
+            copies.pull(store, name, node.url)
+        check_whole(store, root, tmp_path / "out")
+    largest = max(family.info(block_id).stored_bytes for block_id in family.block_ids())
+    assert node.counted.to_client < family.used_bytes + largest + 30_000
+
+
+def test_a_source_that_is_back_at_once_costs_nothing_twice(
+    family: DiskBlockStore, node: Proxy, root: Path, tmp_path: Path
+) -> None:
+    node.cut_after, node.dies_once = family.used_bytes // 4, True
+    with open_store(tmp_path / "store") as store:
+        for name in NAMES:
+            copies.pull(store, name, node.url)
+        check_whole(store, root, tmp_path / "out")
+    assert node.counted.to_client < 1.02 * family.used_bytes + 8192
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_nothing_wrong_is_pulled(family: DiskBlockStore, tmp_path: Path, lie: str) -> None:
+    with serving(create_app(Liar(family, LIES[lie]))) as url, open_store(tmp_path / "store") as store:
+        with pytest.raises((BlockCorruptError, SourceError)):
+            copies.pull(store, NAMES[1], url)
+        assert store.models() == ()
+        assert store.verify().ok
+
+
+def test_a_base_may_be_stored_in_another_form_there(root: Path, tmp_path: Path) -> None:
+    """Here a block is the base of a difference; there it is a difference itself, which may be no base."""
+    tensors = base_tensors(rows=ROWS)
+    middle = tuned(tensors, ("embed.weight",), seed=1)
+    last = tuned(middle, ("model.embed.weight",), seed=2)
+    folders = {
+        name: write_model(tmp_path / name, data)
+        for name, data in {"first": tensors, "middle": middle, "last": last}.items()
+    }
+    with open_store(tmp_path / "here") as here, open_store(tmp_path / "there") as there:
+        here.add(folders["middle"], "org/middle")
+        here.add(folders["last"], "org/last", "org/middle")
+        there.add(folders["first"], "org/first")
+        there.add(folders["middle"], "org/middle", "org/first")
+        needing = [one for one in here.blocks("org/last") if here.info(one).needs]
+        assert any(there.info(need).needs for one in needing for need in here.info(one).needs)
+        with store_node(there) as url:
+            copies.push(here, "org/last", url)
+        there.checkout("org/last", tmp_path / "out")
+        assert folder_content(tmp_path / "out") == folder_content(folders["last"])
+        assert there.verify().ok
+
+
+def put(url: str, blocks: list[StoredBlock]) -> httpx.Response:
+    parts = [
+        part
+        for stored in blocks
+        for part in (frames.block_head(stored, frames.payload_check(stored.payload)), bytes(stored.payload))
+    ]
+    body = b"".join([frames.STREAM_START, *parts, frames.end_frame(len(blocks))])
+    return httpx.put(f"{url}{PREFIX}/blocks", content=body)
+
+
+def test_a_put_creates_only(family: DiskBlockStore, tmp_path: Path) -> None:
+    good, other = raw_block(b"good"), raw_block(b"other")
+    false = StoredBlock(block_id=good.block_id, raw_bytes=4, codec="raw", payload=b"evil")
+    delta = next(
+        family.export_block(one) for one in family.blocks(NAMES[1]) if family.info(one).codec == "delta"
+    )
+    with open_store(tmp_path / "store") as store, store_node(store) as url:
+        assert [put(url, [good]).status_code, put(url, [good]).status_code] == [200, 200]
+        assert put(url, [other, false]).json()["blocks"] == 2  # known blocks are not looked at
+        assert bytes(store.get(good.block_id)) == b"good"
+        wrong = StoredBlock(block_id=raw_block(b"x").block_id, raw_bytes=1, codec="raw", payload=b"y")
+        reply = put(url, [raw_block(b"before"), wrong])
+        assert (reply.status_code, reply.json()["block"]) == (422, wrong.block_id)
+        assert store.has(raw_block(b"before").block_id)
+        assert not store.has(wrong.block_id)
+        reply = put(url, [delta])
+        assert (reply.status_code, reply.json()["block"]) == (424, delta.needs[0])
+        manifest = family.manifest(NAMES[0])
+        text = manifest.to_json().encode()
+        reply = httpx.put(f"{url}{PREFIX}/manifests/{NAMES[0]}", content=text)
+        assert (reply.status_code, reply.json()["type"]) == (424, "BlockMissingError")
+        reply = httpx.put(f"{url}{PREFIX}/manifests/org/other", content=text)
+        assert reply.status_code == 400
+        assert store.models() == ()
+
+
+def test_a_node_that_takes_nothing_is_one_line(family: DiskBlockStore, node: Proxy, tmp_path: Path) -> None:
+    with open_store(tmp_path / "store") as store:
+        store.add(write_model(tmp_path / "mine", base_tensors(rows=10)), "org/mine")
+        with pytest.raises(SourceError, match="answers 40"):
+            copies.push(store, "org/mine", node.url)
+
+
+def test_errors_of_the_other_side_are_ours(family: DiskBlockStore, node: Proxy, tmp_path: Path) -> None:
+    with open_store(tmp_path / "store") as store:
+        with pytest.raises(ModelMissingError, match=node.url):
+            copies.pull(store, "org/nobody", node.url)
+        with pytest.raises(ValueError, match="http://edge:8080"):
+            copies.pull(store, NAMES[0], "ftp://edge")
+        with pytest.raises(SourceError):
+            copies.pull(store, NAMES[0], "http://127.0.0.1:9")
+        assert not issubclass(BlockMissingError, ModelMissingError)
+
+
+def test_the_commands_say_what_they_did(
+    family: DiskBlockStore, node: Proxy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--store", str(tmp_path / "store")]
+    assert main(["store", "pull", NAMES[1], "--from", node.url, "--dry-run", *where]) == 0
+    assert not (tmp_path / "store").exists()
+    planned = capsys.readouterr().out
+    assert main(["store", "pull", NAMES[1], "--from", node.url, *where]) == 0
+    assert capsys.readouterr().out == planned.replace("would copy", "copied")
+    assert main(["store", "sync", "--from", node.url, "--json", *where]) == 0
+    assert '"failed": []' in capsys.readouterr().out
+    assert main(["store", "sync", *where]) == 1
+    assert "expected one of --from URL and --to URL" in capsys.readouterr().err
+
+
+def test_a_model_is_loaded_by_url(
+    family: DiskBlockStore, node: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PBCAST_CACHE", str(tmp_path / "cache"))
+    for name in NAMES:
+        state, wanted = load_state_dict(node.url, name), load_state_dict(family, name)
+        assert state.keys() == wanted.keys()
+        assert all((state[key] == wanted[key]).all() for key in wanted)
+    assert node.counted.to_client < 1.02 * family.used_bytes + 8192
+    node.is_dead = True
+    assert load_state_dict(node.url, NAMES[1]).keys()
+
+
+def test_a_cache_stays_within_its_bounds_and_follows_the_node(
+    family: DiskBlockStore, node: Proxy, root: Path, tmp_path: Path
+) -> None:
+    bound = int(0.8 * family.used_bytes)
+    for name in (*NAMES, *NAMES):
+        with fetched(node.url, name, folder=tmp_path / "cache", capacity_bytes=bound) as store:
+            assert store.used_bytes <= bound
+            store.checkout(name, tmp_path / "out", force=True)
+            assert store.verify().ok
+    with open_store(tmp_path / "other") as other, store_node(other) as url:
+        for source in ("tuned-0", "tuned-1"):  # another content under the same name
+            if other.models():
+                other.remove("org/one")
+            other.add(root / source, "org/one")
+            with fetched(url, "org/one", folder=tmp_path / "second") as store:
+                assert store.manifest("org/one") == other.manifest("org/one")
