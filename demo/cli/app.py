@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     # name on the command line: module whose `app` is a Typer
     "store": "demo.cli.store",
     "serve": "demo.cli.serve",
+    "device": "demo.cli.device",
     "run": "demo.cli.run",
     "radio": "demo.cli.radio",
     "train": "demo.cli.train",

@@ -1,13 +1,13 @@
 """Starting and stopping a server: in the foreground for the command, in a thread for tests and programs."""
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import uvicorn
@@ -18,8 +18,9 @@ from pbstore.serve.app import create_app
 from pbstore.serve.http.connection import guarded
 from pbstore.serve.http.guard_settings import GuardSettings
 from pbstore.serve.library import Library
+from pbstore.serve.sockets import LOOPBACK, listen, listen_unix, url_of
+from pbstore.serve.sockets import is_loopback as is_loopback
 
-LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8765
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 App: TypeAlias = Callable[..., Any]
@@ -64,47 +65,12 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def listen(host: str = LOOPBACK, port: int = 0) -> socket.socket:
-    """A socket that takes connections; port 0 for one that is free.
-
-    Raises:
-        ServerStartError: If the address is unknown or taken.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        opened = socket.socket(family, kind, protocol)
-        try:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            opened.bind(address)
-            opened.listen(2048)
-        except BaseException:
-            opened.close()
-            raise
-    except (OSError, OverflowError) as error:
-        raise ServerStartError(f"{host}:{port}", str(error)) from None
-    return opened
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to an address."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return False
-    return all(ipaddress.ip_address(address[4][0]).is_loopback for address in found)
-
-
-def url_of(opened: socket.socket) -> str:
-    """Address of a listening socket."""
-    host, port = opened.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 def serve(
     app: App,
     host: str = LOOPBACK,
     port: int = DEFAULT_PORT,
     *,
+    unix: Path | None = None,
     limits: GuardSettings | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
@@ -114,16 +80,17 @@ def serve(
         app: What `create_app` gives, or any ASGI application with a lifespan.
         host: Address to listen at; the default takes connections of this machine only.
         port: 0 for one that is free.
+        unix: A socket file to listen at instead, which only this user can open; it goes with the server.
         limits: Of connections, and the time for requests in progress when the server is stopped.
         on_ready: Called with the server's address when it takes requests.
 
     Raises:
         ServerStartError: If the address is taken, or the application does not start.
     """
-    opened = listen(host, port)
+    opened = listen(host, port) if unix is None else listen_unix(unix)
     address = url_of(opened)
     server = _Server(app, limits or GuardSettings(), lambda: on_ready(address) if on_ready else None)
-    with opened, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with _closing(opened, unix), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         loop = runner.get_loop()
         for number in _STOPPING:
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -139,6 +106,7 @@ def serving(
     host: str = LOOPBACK,
     port: int = 0,
     *,
+    unix: Path | None = None,
     limits: GuardSettings | None = None,
 ) -> Iterator[str]:
     """A server in a thread of this process, as long as the context lasts; gives its address.
@@ -147,10 +115,11 @@ def serving(
         served: A library, or an application.
         host: Address to listen at.
         port: 0 for one that is free.
+        unix: A socket file to listen at instead.
         limits: Of connections; by default requests in progress at the end have 2 s.
     """
     app: App = served if callable(served) else create_app(served)
-    opened = listen(host, port)
+    opened = listen(host, port) if unix is None else listen_unix(unix)
     ready = threading.Event()
     server = _Server(app, limits or GuardSettings(grace_s=2.0), ready.set)
 
@@ -162,7 +131,7 @@ def serving(
             ready.set()
 
     thread = threading.Thread(target=work, name="serve", daemon=True)
-    with opened:
+    with _closing(opened, unix):
         thread.start()
         try:
             ready.wait()
@@ -172,3 +141,14 @@ def serving(
         finally:
             server.ask_to_stop()
             thread.join()
+
+
+@contextmanager
+def _closing(opened: socket.socket, unix: Path | None) -> Iterator[None]:
+    """Close a socket at the end, and take its file away."""
+    with opened:
+        try:
+            yield
+        finally:
+            if unix is not None:
+                unix.unlink(missing_ok=True)

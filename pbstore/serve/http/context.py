@@ -8,6 +8,7 @@ from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
 
 from pbstore.hashing import BlockId
+from pbstore.serve.http.attempts import Attempts
 from pbstore.serve.library import Library
 from pbstore.serve.meter import Meter, NoMeter
 from pbstore.serve.settings import ServeSettings
@@ -29,6 +30,8 @@ class Context:
     library: Library
     settings: ServeSettings = field(default_factory=ServeSettings)
     holders: Holders = nobody
+    attempts: Attempts = field(default_factory=Attempts)
+    """Who was sent to a holder, and comes back."""
     signer: Signer = field(default_factory=Signer.fresh)
     """Signs URLs and access tokens that this node hands out."""
     meter: Meter = field(default_factory=NoMeter)

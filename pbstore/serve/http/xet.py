@@ -1,8 +1,8 @@
 """Xet's read protocol, as hf-xet 1.8 speaks it: tokens, how files are put together, and blocks as xorbs.
 
 A xorb's address is signed and ends: it is asked for without a token. It is always one of this server, which
-answers by itself or sends the client on to a node that holds the block; if that node fails, the client comes
-back.
+answers by itself or sends the client on to a node that holds the block. If that one fails, the client comes
+back, is sent to the next one, and answered here in the end.
 """
 
 import time
@@ -145,9 +145,9 @@ async def _xorb(request: Request) -> Response:
     name_route(request, "xet.xorb")
     context, path = context_of(request), request.url.path
     block_id = as_block_id(request.path_params["block_id"])
-    holder = next(iter(context.holders(block_id)), None)
-    if holder is not None:
-        return RedirectResponse(f"{holder.rstrip('/')}{path}?{request.url.query}", 302)
+    holders = context.holders(block_id)
+    if holders and (earlier := context.attempts.earlier(_who_asks(request))) < len(holders):
+        return RedirectResponse(f"{holders[earlier].rstrip('/')}{path}?{request.url.query}", 302)
     try:
         info = await context.library.info(block_id)
     except BlockMissingError as error:
@@ -155,6 +155,11 @@ async def _xorb(request: Request) -> Response:
     read = partial(_framed, context.library, block_id, info.raw_bytes)
     headers = {"Content-Type": "application/octet-stream", "Cache-Control": "private, immutable"}
     return answer_bytes(request, read, framed_bytes(info.raw_bytes), block_id, headers)
+
+
+def _who_asks(request: Request) -> tuple[str, str]:
+    """A client and what it asks: when it comes back, the node that it was sent to has failed."""
+    return request.client.host if request.client else "", f"{request.url.path}?{request.url.query}"
 
 
 async def _framed(

@@ -188,3 +188,54 @@ def _fetches(terms: Iterable[Term], sizes: dict[BlockId, int]) -> Iterator[Fetch
     for (block_id, _), (first, last) in spans.items():
         stop = min(last * _FRAME_BYTES, framed_bytes(sizes[block_id]))
         yield Fetch(block_id, first, last, first * _FRAME_BYTES, stop)
+
+
+def raw_bytes_of(framed: int) -> int:
+    """Raw length of a block whose xorb has a length.
+
+    Raises:
+        ValueError: If no block has such a xorb.
+    """
+    raw = framed - HEADER_BYTES * -(-framed // _FRAME_BYTES)
+    if raw < 0 or framed_bytes(raw) != framed:
+        raise ValueError(f"no block has a xorb of {framed} bytes")
+    return raw
+
+
+def chunks_within(raw_bytes: int, start: int, stop: int) -> tuple[int, int] | None:
+    """First and last chunk (excluded) of bytes `start` to `stop` of a block's xorb; None if they cut one."""
+    stop = min(stop, framed_bytes(raw_bytes))
+    whole_end = not stop % _FRAME_BYTES or stop == framed_bytes(raw_bytes)
+    if start % _FRAME_BYTES or not whole_end or start >= stop:
+        return None
+    return start // _FRAME_BYTES, -(-stop // _FRAME_BYTES)
+
+
+class Unframer:
+    """Takes a xorb's bytes as they come, from a chunk's beginning, and gives whole chunks.
+
+    Args:
+        raw_bytes: Of the block.
+        first: The chunk that comes first.
+    """
+
+    def __init__(self, raw_bytes: int, first: int) -> None:
+        self._raw_bytes, self._chunk = raw_bytes, first
+        self._held = bytearray()
+
+    def feed(self, data: Buffer) -> Iterator[tuple[int, bytes]]:
+        """Number and bytes of each chunk that is whole now.
+
+        Raises:
+            ValueError: If a chunk has another header than one of this block has.
+        """
+        self._held += data
+        while self._chunk * CHUNK_BYTES < self._raw_bytes:
+            size = min(CHUNK_BYTES, self._raw_bytes - self._chunk * CHUNK_BYTES)
+            if len(self._held) < HEADER_BYTES + size:
+                return
+            if self._held[:HEADER_BYTES] != frame_header(size):
+                raise ValueError(f"chunk {self._chunk} is not one of {size} raw bytes")
+            yield self._chunk, bytes(memoryview(self._held)[HEADER_BYTES : HEADER_BYTES + size])
+            del self._held[: HEADER_BYTES + size]
+            self._chunk += 1

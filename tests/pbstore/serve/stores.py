@@ -1,11 +1,12 @@
 """Small stores to be served."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 
 from pbstore import DiskBlockStore, open_store
-from tests.pbstore.folders import base_tensors, tuned, write_model
+from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 FAMILY = {"org/base": "hot", "org/tuned": "cold"}
 """Models of `family_store`, and the form of each."""
@@ -34,3 +35,8 @@ def family_store(root: Path) -> DiskBlockStore:
 
 def changed_byte(data: bytes, at: int) -> bytes:
     return bytes(np.frombuffer(data, np.uint8) ^ (np.arange(len(data)) == at).astype(np.uint8))
+
+
+def hashes_of_folder(folder: Path) -> dict[str, str]:
+    """The sha256 of each file, by path."""
+    return {path: hashlib.sha256(data).hexdigest() for path, data in folder_content(folder).items()}

@@ -1,0 +1,78 @@
+"""The stock client behind a device's cache: what it has does not travel again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from pbstore import DiskBlockStore, open_store
+from pbstore.serve import StoreLibrary, serving
+from pbstore.serve.device import BlockCache, create_device_app
+from tests.pbstore.folders import folder_content, write_model
+from tests.pbstore.serve.clients import PULL, Relay, relayed, run_client
+from tests.pbstore.serve.stores import hashes_of_folder
+
+CHANGED = ("layer.3.weight", "head.bias")
+
+
+def family(root: Path) -> dict[str, Path]:
+    """A base of 13 MB, and a sibling with 3.3 MB of other weights."""
+    rng = np.random.default_rng(0)
+    base = {f"layer.{n}.weight": rng.normal(0, 1, (900, 900)).astype(np.float32) for n in range(4)}
+    base["head.bias"] = rng.normal(0, 1, (900,)).astype(np.float32)
+    tuned = {name: array + np.float32(1e-3) * (name in CHANGED) for name, array in base.items()}
+    vocabulary = bytes(range(256)) * 1000
+    write_model(root / "base", base, vocab__txt=vocabulary)
+    write_model(root / "tuned", tuned, vocab__txt=vocabulary)
+    return {"org/base": root / "base", "org/tuned": root / "tuned"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiskBlockStore]:
+    root = tmp_path_factory.mktemp("served")
+    with open_store(root / "store", durable=False) as opened:
+        for name, folder in family(root).items():
+            opened.add(folder, name, form="hot" if name == "org/base" else "cold")
+        opened.add(root / "base", "other/copy")
+        yield opened
+
+
+@pytest.fixture
+def edge(store: DiskBlockStore) -> Iterator[Relay]:
+    with serving(StoreLibrary(store)) as url, relayed(url) as relay:
+        yield relay
+
+
+def test_a_sibling_costs_what_changed_and_a_copy_nothing(
+    store: DiskBlockStore, edge: Relay, tmp_path: Path
+) -> None:
+    root = store.path.parent
+    cache, path = BlockCache(tmp_path / "cache", 1 << 30), tmp_path / "socket"
+    changed = 900 * 900 * 4 + 900 * 4
+    total = sum(map(len, folder_content(root / "base").values()))
+    with serving(create_device_app(edge.url, cache), unix=path):
+        pulled = run_client(PULL, edge.url, tmp_path / "one", "org/base", socket_path=path)
+        first = edge.taken()
+        pulled |= run_client(PULL, edge.url, tmp_path / "one", "org/tuned", socket_path=path)
+        sibling = edge.taken()
+        pulled |= run_client(PULL, edge.url, tmp_path / "one", "other/copy", socket_path=path)
+        copy = edge.taken()
+
+    assert pulled["org/base"] == pulled["other/copy"] == hashes_of_folder(root / "base")
+    assert pulled["org/tuned"] == hashes_of_folder(root / "tuned")
+    assert total <= first <= 1.02 * total
+    assert changed <= sibling <= 1.02 * changed
+    assert copy <= 0.002 * total  # trees, tokens, terms; no weight
+
+
+def test_without_the_edge_node_the_device_says_so(tmp_path: Path) -> None:
+
+    path = tmp_path / "socket"
+    app = create_device_app("http://127.0.0.1:9", BlockCache(tmp_path / "cache", 1 << 20))
+    transport = httpx.HTTPTransport(uds=str(path))
+    with serving(app, unix=path), httpx.Client(base_url="http://edge", transport=transport) as client:
+        assert client.get("/anything").status_code == 502
+        assert client.get(f"/-/xorbs/{'0' * 64}", headers={"Range": "bytes=0-9"}).status_code == 502
+    assert not path.exists()
