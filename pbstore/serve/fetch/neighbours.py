@@ -8,6 +8,7 @@ from pbstore.hashing import BlockId
 from pbstore.serve.fetch.flights import Flights
 from pbstore.serve.fetch.http_source import HttpNode, check_url, new_client
 from pbstore.serve.fetch.lanes import Lane
+from pbstore.serve.fetch.object_store import ObjectStore, is_origin
 from pbstore.serve.fetch.peers import Holdings, Speed
 from pbstore.serve.fetch.source import Asked, Source, SourceError
 
@@ -23,13 +24,15 @@ class Neighbours:
     Args:
         me: Id of the node.
         peers: URLs of its peers.
-        upstream: URL of a node, or any other source.
+        upstream: URL of a node or of an object store, or any other source.
         token: Bearer token for all of them.
     """
 
     def __init__(
         self, me: str, peers: Sequence[str], upstream: str | Source | None, token: str | None
     ) -> None:
+        if isinstance(upstream, str) and is_origin(upstream):
+            upstream = ObjectStore(upstream)
         urls = [*peers, *([upstream] if isinstance(upstream, str) else [])]
         self._me, self._client = me, new_client(urls, token)
         self._upstream = self._node(upstream) if isinstance(upstream, str) else upstream

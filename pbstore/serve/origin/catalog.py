@@ -1,7 +1,7 @@
 """What an origin has: names, manifests, and which form of a block lies where. Nothing here writes."""
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from itertools import groupby
 
@@ -159,7 +159,7 @@ class Catalog:
             chosen |= needed
         return chosen | {form.info.block_id: form}
 
-    def read_blocks(self, forms: Sequence[Form]) -> Iterator[StoredBlock]:
+    def read_blocks(self, forms: Sequence[Form]) -> Generator[StoredBlock, None, None]:
         """Blocks by their forms, in order; payloads are checked. Neighbours in a pack are one request.
 
         Raises:

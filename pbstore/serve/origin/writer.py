@@ -67,6 +67,10 @@ class Writer:
                 found[block_id] = chosen[block_id]
         return found
 
+    def has(self, block_ids: Iterable[BlockId]) -> set[BlockId]:
+        """Those of some blocks that are here, or were given."""
+        return {block_id for block_id in block_ids if self._has(block_id)}
+
     def put_blocks(self, blocks: Iterable[StoredBlock]) -> None:
         """Send blocks in their coded form, each behind those that it needs; those that are here are not sent.
 

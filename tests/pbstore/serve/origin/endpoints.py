@@ -46,6 +46,8 @@ class FakeS3:
         self.app.add_url_rule("/<bucket>/<path:key>", view_func=self.object, methods=["GET", "PUT", "DELETE"])
 
     def bucket(self, bucket: str) -> flask.Response | str:
+        if "is broken" in self.faults:
+            return flask.Response("<Error><Code>Broken</Code></Error>", 400)
         if flask.request.method == "POST":
             body = flask.request.get_data(as_text=True)
             keys = [key.split("<")[0] for key in body.split("<Key>")[1:]]
