@@ -27,6 +27,8 @@ COMMANDS: dict[str, str] = {
     "store": "demo.cli.store",
     "serve": "demo.cli.serve",
     "device": "demo.cli.device",
+    "origin": "demo.cli.origin",
+    "doctor": "demo.cli.doctor",
     "run": "demo.cli.run",
     "radio": "demo.cli.radio",
     "train": "demo.cli.train",

@@ -14,6 +14,7 @@ from pbstore.hashing import BlockId, hash_block
 from pbstore.manifest import Manifest, check_name
 from pbstore.serve.fetch.http_source import HttpNode, check_url, new_client
 from pbstore.serve.fetch.local import LibrarySource, StoreSink
+from pbstore.serve.fetch.object_store import ObjectStore, is_origin
 from pbstore.serve.fetch.source import Asked, Sink, Source
 from pbstore.serve.fetch.transfer import Progress, TransferReport, filed_manifest, transfer
 from pbstore.serve.library import StoreLibrary
@@ -65,7 +66,7 @@ def pull(
     Args:
         store: Where it goes.
         name: The model.
-        url: Address of the node.
+        url: Address of the node, or of an object store.
         token: Bearer token that may read.
         dry_run: Only say what would come.
         progress: Called with payload bytes that have come to be durable.
@@ -107,7 +108,7 @@ def sync(
 
     Args:
         store: The store.
-        url: Address of the node.
+        url: Address of the node, or of an object store.
         direction: `pull` into the store, or `push` to the node.
         only: Pattern of the names, as of files: `org/*`.
         token: Bearer token.
@@ -135,12 +136,15 @@ class _Ends:
 @asynccontextmanager
 async def _ends(direction: str, store: DiskBlockStore, url: str, token: str | None) -> AsyncIterator[_Ends]:
     library = StoreLibrary(store)
-    async with new_client([url], token) as client:
-        node = HttpNode(check_url(url), client, Asked(fetch=direction == PULL))
+    origin = is_origin(url)
+    async with new_client([] if origin else [url], token) as client:
+        asked = Asked(fetch=direction == PULL)
+        node = ObjectStore(url) if origin else HttpNode(check_url(url), client, asked)
         here, sink = LibrarySource(library), StoreSink(store)
         try:
             yield _Ends(node, sink, here) if direction == PULL else _Ends(here, node, node)
         finally:
+            await node.close()
             await sink.close()
             await library.close()
 

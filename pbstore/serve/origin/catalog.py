@@ -121,6 +121,11 @@ class Catalog:
         with self._mutex:
             return frozenset(self._tables)
 
+    def forms_in(self, pack: str) -> list[Form]:
+        """Forms in a pack, in order; none if its table was not read."""
+        with self._mutex:
+            return list(self._tables.get(pack, ()))
+
     def forms(self, block_id: BlockId) -> list[Form]:
         """Forms of a block in the packs whose tables were read, those that need the fewest others first."""
         with self._mutex:
