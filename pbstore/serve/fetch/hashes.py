@@ -38,6 +38,10 @@ class NodeHashes:
             ask: Whether others may be asked.
             via: Nodes that ask through this one.
         """
+        if plain and self._neighbours.hub is not None:
+            listed = self._neighbours.hub.hashes(file)
+            if listed is not None and listed.git_sha1:
+                return listed
         key = await self._inner.call(content_key, file)
         known = await self._inner.call(self._inner.book.get, key)
         if known is not None and (known.git_sha1 if plain else known.xet):

@@ -7,10 +7,12 @@ from functools import partial
 from pbstore.hashing import BlockId
 from pbstore.serve.fetch.flights import Flights
 from pbstore.serve.fetch.http_source import HttpNode, check_url, new_client
+from pbstore.serve.fetch.hub import HubSource, Keep
+from pbstore.serve.fetch.hub_listing import HubClient
 from pbstore.serve.fetch.lanes import Lane
 from pbstore.serve.fetch.object_store import ObjectStore, is_origin
 from pbstore.serve.fetch.peers import Holdings, Speed
-from pbstore.serve.fetch.source import Asked, Source, SourceError
+from pbstore.serve.fetch.source import Asked, NotANodeError, Source, SourceError
 
 MEET_S = 5.0
 """How long a node may take to say who it is, s."""
@@ -26,10 +28,16 @@ class Neighbours:
         peers: URLs of its peers.
         upstream: URL of a node or of an object store, or any other source.
         token: Bearer token for all of them.
+        keep: Keeps a block that came from a Hub.
     """
 
     def __init__(
-        self, me: str, peers: Sequence[str], upstream: str | Source | None, token: str | None
+        self,
+        me: str,
+        peers: Sequence[str],
+        upstream: str | Source | None,
+        token: str | None,
+        keep: Keep,
     ) -> None:
         if isinstance(upstream, str) and is_origin(upstream):
             upstream = ObjectStore(upstream)
@@ -39,6 +47,9 @@ class Neighbours:
         self._peers = [self._node(url) for url in dict.fromkeys(map(check_url, peers))]
         self.peer_lanes = [lane for peer in self._peers for lane in _lanes(peer, "peer")]
         self.upstream_lanes = [] if self._upstream is None else _lanes(self._upstream, "upstream")
+        self.hub: HubSource | None = None
+        """Upstream, if it turns out to be a Hub that speaks no block protocol."""
+        self._token, self._keep = token, keep
         self.chain: tuple[str, ...] = ()
         """Ids of the nodes upstream of this one, the next first, as far as they are known."""
         self._met: dict[str, int] = {}
@@ -47,8 +58,9 @@ class Neighbours:
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._upstream is not None:
-            await self._upstream.close()
+        for source in (self._upstream, self.hub):
+            if source is not None:
+                await source.close()
         await self._client.aclose()
 
     def sources(self, via: tuple[str, ...] = ()) -> Iterator[Source]:
@@ -90,6 +102,12 @@ class Neighbours:
         try:
             async with asyncio.timeout(MEET_S):
                 node_id, chain = await lane.source.identity()
+        except NotANodeError:
+            if lane in self.upstream_lanes:
+                self._take_for_hub(lane.source.url)
+            else:
+                lane.speed.note_failure()
+            return
         except (SourceError, TimeoutError):
             lane.speed.note_failure()
             return
@@ -98,8 +116,15 @@ class Neighbours:
             self.chain = (node_id, *chain)[:MOST_CHAIN]
             if self._me in self.chain:  # a circle: nobody stands behind it
                 self.upstream_lanes[:] = [one for one in self.upstream_lanes if not one.asks_blindly]
-        else:
+        elif self.hub is None:  # nobody gets a block of a Hub's file for another node
             lane.node_id = node_id
+
+    def _take_for_hub(self, url: str) -> None:
+        """Upstream is a Hub: its files are read as such."""
+        self.hub = HubSource(HubClient(url, self._token), self._keep)
+        self.upstream_lanes[:] = _lanes(self.hub, "upstream")
+        for lane in self.peer_lanes:
+            lane.node_id = ""
 
     def _node(self, url: str) -> HttpNode:
         return HttpNode(check_url(url), self._client, Asked(via=(self._me,)))

@@ -12,7 +12,7 @@ from pbstore.blocks import BlockInfo, StoredBlock
 from pbstore.disk.store import DiskBlockStore
 from pbstore.errors import BlockMissingError, IntegrityError, ModelMissingError, RevisionMissingError
 from pbstore.hashing import BlockId, Buffer
-from pbstore.manifest import FileEntry, Manifest, check_name
+from pbstore.manifest import FileEntry, Manifest, Piece, check_name
 from pbstore.serve.fetch.ahead import Ahead, behind, runs_by
 from pbstore.serve.fetch.fetcher import Fetcher
 from pbstore.serve.fetch.flights import Flights
@@ -65,7 +65,7 @@ class NodeLibrary:
         self.inner = StoreLibrary(store, settings)
         self.keeper = Keeper(store, self.meter, policy)
         here = Here(self.inner)
-        self._neighbours = Neighbours(self.node_id, peers, upstream, token)
+        self._neighbours = Neighbours(self.node_id, peers, upstream, token, self._keep_of_hub)
         around = self._neighbours
         self.upstream = Fetcher(here, self.keeper, self.meter, around.upstream_lanes, me=self.node_id)
         self.fetcher = Fetcher(
@@ -101,11 +101,33 @@ class NodeLibrary:
         except RevisionMissingError:
             raise
         except ModelMissingError:
+            if (found := await self._hub_revision(name, revision)) is not None:
+                return found
             manifest = await self.manifest(name)
         commit = commit_of_manifest(manifest)
         if revision not in (MAIN, commit):
             raise RevisionMissingError(name, revision)
         return Revision(commit=commit, manifest=manifest)
+
+    async def _hub_revision(self, name: str, revision: str) -> Revision | None:
+        """A model as a Hub upstream has it; None if there is no Hub, or it cannot be reached."""
+        await self._neighbours.meet()
+        hub = self._neighbours.hub
+        if hub is None:
+            return None
+        try:
+            found = await hub.revision(name, revision)
+        except SourceError as error:
+            log.warning("%s", error)
+            return None
+        if all(hub.file_of(file) is None for file in found.manifest.files):  # all blocks are known
+            await self.inner.call(self._remembered.note, found.manifest)
+        return found
+
+    async def _keep_of_hub(self, block: Checked) -> bool:
+        self.meter.fetched_bytes("upstream", block.stored.stored_bytes)
+        self.meter.block_requests("upstream")
+        return await self.keeper.keep(block)
 
     async def manifest(self, name: str, via: tuple[str, ...] = (), *, fetch: bool = True) -> Manifest:
         """The manifest of a model that is not filed here: as upstream has it, else a peer, else as last seen.
@@ -207,6 +229,10 @@ class NodeLibrary:
 
     def read(self, file: FileEntry, start: int, stop: int) -> AsyncIterator[Buffer]:
         """See `Library`."""
+        hub = self._neighbours.hub
+        coming = None if hub is None else hub.file_of(file)
+        if hub is not None and coming is not None:
+            return self._read_coming(hub.pieces_of(coming, start, stop), start, stop)
         sizes = {piece.block_id: piece.raw_bytes for piece in file.pieces}
         return self._read(list(spans_of(file, start, stop)), sizes)
 
@@ -250,6 +276,15 @@ class NodeLibrary:
                         yield part
             finally:
                 ahead.close()
+
+    async def _read_coming(
+        self, pieces: AsyncIterator[tuple[Piece, int]], start: int, stop: int
+    ) -> AsyncIterator[Buffer]:
+        """Bytes of a file whose blocks come to be known while it is read."""
+        async for (block_id, size), offset in pieces:
+            span = Span(block_id, max(start - offset, 0), min(stop - offset, size))
+            async for part in self._read([span], {block_id: size}):
+                yield part
 
     async def _kept(self, spans: Sequence[Span]) -> AsyncIterator[Buffer]:
         """Bytes of blocks that are here; what turns out to be gone or damaged is fetched."""

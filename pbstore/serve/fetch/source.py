@@ -22,6 +22,10 @@ class SourceError(PBStoreError):
         return f"{self.source}: {self.why}"
 
 
+class NotANodeError(SourceError):
+    """What answers at an address does not speak the block protocol: a Hub, perhaps."""
+
+
 class CutShortError(SourceError):
     """A source stopped in the middle of a block."""
 
