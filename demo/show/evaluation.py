@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 from rich.box import SIMPLE
 
 from demo.console import Sheet, say
 from demo.show.ladder import BOUND_LABELS, ladder_order
-from policy.evaluation import Evaluation
+from demo.show.load import DEFINITIONS, lever_lines, load_lines, load_table
+from policy.evaluation import Evaluation, SchemeSummary
 
 
 def bound_lines(result: Evaluation) -> list[tuple[str, float]]:
@@ -29,7 +31,8 @@ def evaluation_table(result: Evaluation) -> Sheet:
     title = (
         f"scenario {settings['scenario']['name']}, {settings['worlds']} {settings['split']} worlds, "
         f"{settings['seeds']} seed(s); means per slot\n"
-        "± half a 95 % interval; moved, cloud, cache updates: MB; ms to decide"
+        f"delay: {_objective(settings['scenario'])}; ± half a 95 % interval;\n"
+        "user, P95: request to last block; moved, cloud, upd.: MB between nodes, from the cloud, into caches"
     )
     numbers = ("delay s", "±", "user s", "P95 s", "hits", "moved", "cloud", "upd.", "ms")
     style = {"box": SIMPLE, "pad_edge": False, "padding": (0, 1, 0, 0)}
@@ -48,6 +51,14 @@ def evaluation_table(result: Evaluation) -> Sheet:
             f"{row.decision_ms:.1f}",
         )
     return table
+
+
+def _objective(scenario: Mapping[str, Any]) -> str:
+    """What the scenario minimises, in words."""
+    delay = "mean over a slot's users" if scenario["objective"] == "mean-user" else "sum over a slot's blocks"
+    if scenario["timing"] == "additive":
+        return f"{delay} plus {scenario['update_weight']:g} x time of cache updates, one after another"
+    return delay
 
 
 def steps_table(result: Evaluation) -> Sheet:
@@ -82,6 +93,8 @@ def print_evaluation(result: Evaluation) -> None:
         say(trace_line(result.settings["trace"]))
     evaluation_table(result).print()
     say(*(f"{label}: {value:.2f} s" for label, value in bound_lines(result)))
+    load_table(result, ladder_order(result)).print()
+    say(*load_lines(result), *lever_lines(result))
     if len(result.schemes) > 1:
         steps_table(result).print()
 
@@ -89,18 +102,34 @@ def print_evaluation(result: Evaluation) -> None:
 def markdown_table(result: Evaluation) -> str:
     """The ladder as a Markdown table."""
     lines = [
-        "| scheme | s per slot | 95 % interval | IQM | user mean s | P95 s | hits | decide ms |",
-        "|---|---|---|---|---|---|---|---|",
+        *(
+            f"{line}  "
+            for line in ("s per slot: " + _objective(result.settings["scenario"]) + ";", *DEFINITIONS)
+        ),
+        *load_lines(result),
+        "",
+        "| scheme | s per slot | 95 % interval | IQM | user mean s | P95 s | hits | decide ms "
+        "| band | link | left s | upd. MB |",
+        "|---" * 12 + "|",
     ]
     for name in ladder_order(result):
         row = result.schemes[name]
         low, high = row.mean_ci95
         lines.append(
             f"| {name} | {row.mean_delay_s:.2f} | {low:.2f} to {high:.2f} | {row.iqm_delay_s:.2f} | "
-            f"{row.user_delay_s:.2f} | {row.p95_delay_s:.2f} | {row.hit_ratio:.3f} | {row.decision_ms:.2f} |"
+            f"{row.user_delay_s:.2f} | {row.p95_delay_s:.2f} | {row.hit_ratio:.3f} | {row.decision_ms:.2f} | {_load_cells(row)} |"
         )
-    lines += [f"| *{label}* | {value:.2f} |" + " |" * 6 for label, value in bound_lines(result)]
+    lines += [f"| *{label}* | {value:.2f} |" + " |" * 10 for label, value in bound_lines(result)]
     return "\n".join(lines) + "\n"
+
+
+def _load_cells(row: SchemeSummary) -> str:
+    """Band, busiest link, backlog and updates of one scheme; empty where they were not measured."""
+    if row.load is None:
+        return " | | | "
+    left_s = max(row.load.band_backlog_s, row.load.link_backlog_s)
+    shares = f"{row.load.band:.0%} | {row.load.busiest_link:.0%}"
+    return f"{shares} | {left_s:.1f} | {row.cache_update_bytes / 1e6:.0f}"
 
 
 def markdown_rungs(result: Evaluation, rungs: Mapping[str, str]) -> str:

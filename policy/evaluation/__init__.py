@@ -2,5 +2,15 @@
 
 from policy.evaluation.episodes import EpisodeResult, WorldMaker, draw_world
 from policy.evaluation.harness import Evaluation, SchemeSummary, evaluate
+from policy.evaluation.load import Load, load_of_episode
 
-__all__ = ["EpisodeResult", "Evaluation", "SchemeSummary", "WorldMaker", "draw_world", "evaluate"]
+__all__ = [
+    "EpisodeResult",
+    "Evaluation",
+    "Load",
+    "SchemeSummary",
+    "WorldMaker",
+    "draw_world",
+    "evaluate",
+    "load_of_episode",
+]

@@ -7,6 +7,8 @@ from zlib import crc32
 
 import numpy as np
 
+from policy.config import ScenarioConfig
+from policy.evaluation.load import Load, load_of_episode
 from policy.evaluation.oracles import BOUNDS, bound_cost_s
 from policy.play.rollout import Episode, rollout
 from policy.play.scheme import SchemeEntry
@@ -54,6 +56,10 @@ class EpisodeResult:
     """Time spent on decisions, s."""
     message_bytes: int = 0
     """Bytes nodes sent one another to decide."""
+    in_time: int = 0
+    """Requests served within the scenario's deadline."""
+    load: Load | None = None
+    """How busy band and links were; None for bounds."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for strict JSON: a cost that is not known is None."""
@@ -63,7 +69,9 @@ class EpisodeResult:
     def from_dict(cls, data: dict[str, Any]) -> "EpisodeResult":
         """Inverse of `to_dict`; raises TypeError or KeyError when fields are missing."""
         cost_s = np.nan if data["cost_s"] is None else data["cost_s"]
-        return cls(**{**data, "cost_s": cost_s, "user_delay_s": tuple(data["user_delay_s"])})
+        load = None if data["load"] is None else Load(**data["load"])
+        delays = tuple(data["user_delay_s"])
+        return cls(**{**data, "cost_s": cost_s, "user_delay_s": delays, "load": load})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +102,10 @@ def _run_one(
     if name in BOUNDS:
         return EpisodeResult(scheme=name, world=world_seed, seed=seed, cost_s=bound_cost_s(world, name, rng))
     entry = entries.get(name) or find_scheme(name)
-    return summarise(rollout(world, entry, rng), name, world_seed, seed)
+    return summarise(rollout(world, entry, rng), name, world_seed, seed, world.scenario.config)
 
 
-def summarise(episode: Episode, name: str, world: int, seed: int) -> EpisodeResult:
+def summarise(episode: Episode, name: str, world: int, seed: int, config: ScenarioConfig) -> EpisodeResult:
     """Boil an episode down."""
     outcomes = episode.outcomes
     delays = np.concatenate([o.user_delay_s[o.asked] for o in outcomes])
@@ -116,4 +124,6 @@ def summarise(episode: Episode, name: str, world: int, seed: int) -> EpisodeResu
         airtime_s=sum(o.airtime_s for o in outcomes),
         decision_s=float(episode.decision_s.sum()),
         message_bytes=episode.message_bytes,
+        in_time=int((delays <= config.deadline_s).sum()),
+        load=load_of_episode(outcomes, config.slot_s),
     )

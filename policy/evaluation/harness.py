@@ -12,6 +12,7 @@ import numpy as np
 
 from policy.evaluation.closure import function_digest
 from policy.evaluation.episodes import EpisodeResult, Job, WorldMaker, draw_world, run_job
+from policy.evaluation.load import Load, mean_load
 from policy.evaluation.oracles import BOUNDS, HINDSIGHT_UPPER, bounds_for
 from policy.evaluation.results import ResultFolder, scenario_digest
 from policy.evaluation.sources import code_version
@@ -36,7 +37,8 @@ class SchemeSummary:
     """One scheme over all worlds and seeds. Bytes, times and messages are means per slot."""
 
     mean_delay_s: float
-    """What the scenario minimises, mean over slots: delay as its `objective` counts it, plus updates, s."""
+    """What the scenario minimises, mean over slots, s: delay as its `objective` counts it; with additive timing
+    plus the weighted time of updates."""
     mean_ci95: tuple[float, float]
     """Bootstrap interval of that mean."""
     iqm_delay_s: float
@@ -63,6 +65,12 @@ class SchemeSummary:
     """Between nodes, to decide."""
     seeds: int
     """Seeds played; 1 for a scheme that draws nothing."""
+    max_delay_s: float | None = None
+    """Longest delay of a request, s; None in files of versions that did not measure it."""
+    in_time: float | None = None
+    """Share of requests served within the scenario's deadline; None as above."""
+    load: Load | None = None
+    """How busy band and links were, mean over episodes; None as above."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +110,7 @@ class Evaluation:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Evaluation":
         """What `to_dict` gave; `costs` are not in it, so there are none."""
-        schemes = {name: SchemeSummary(**_tuples(row)) for name, row in data["schemes"].items()}
+        schemes = {name: _read_summary(row) for name, row in data["schemes"].items()}
         pairs = {name: Paired(**_tuples(row)) for name, row in data["paired"].items()}
         return cls(
             settings=data["settings"],
@@ -116,6 +124,11 @@ class Evaluation:
     def to_json(self) -> str:
         """The JSON document of `pbcast evaluate --json`."""
         return strict_json(self.to_dict())
+
+
+def _read_summary(row: Mapping[str, Any]) -> SchemeSummary:
+    load = row.get("load")
+    return SchemeSummary(**{**_tuples(row), "load": None if load is None else Load(**load)})
 
 
 def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -303,6 +316,9 @@ def _summary(rows: Sequence[Sequence[EpisodeResult]], costs: Float, draws: Draws
         decision_ms=1e3 * a_slot("decision_s"),
         message_bytes=a_slot("message_bytes"),
         seeds=len(rows[0]),
+        max_delay_s=float(delays.max(initial=0.0)),
+        in_time=sum(result.in_time for result in flat) / max(delays.size, 1),
+        load=mean_load([result.load for result in flat if result.load is not None]),
     )
 
 
