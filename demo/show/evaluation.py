@@ -31,8 +31,9 @@ def evaluation_table(result: Evaluation) -> Sheet:
     title = (
         f"scenario {settings['scenario']['name']}, {settings['worlds']} {settings['split']} worlds, "
         f"{settings['seeds']} seed(s); means per slot\n"
-        f"delay: {_objective(settings['scenario'])}; ± half a 95 % interval;\n"
-        "user, P95: request to last block; moved, cloud, upd.: MB between nodes, from the cloud, into caches"
+        f"delay: {_objective(settings['scenario'])}\n"
+        "± half a 95 % interval; user, P95: request to last block;\n"
+        "moved, cloud, upd.: MB between nodes, from the cloud, into caches"
     )
     numbers = ("delay s", "±", "user s", "P95 s", "hits", "moved", "cloud", "upd.", "ms")
     style = {"box": SIMPLE, "pad_edge": False, "padding": (0, 1, 0, 0)}
@@ -57,7 +58,7 @@ def _objective(scenario: Mapping[str, Any]) -> str:
     """What the scenario minimises, in words."""
     delay = "mean over a slot's users" if scenario["objective"] == "mean-user" else "sum over a slot's blocks"
     if scenario["timing"] == "additive":
-        return f"{delay} plus {scenario['update_weight']:g} x time of cache updates, one after another"
+        return f"{delay} plus {scenario['update_weight']:g} x time of cache updates"
     return delay
 
 
@@ -102,10 +103,7 @@ def print_evaluation(result: Evaluation) -> None:
 def markdown_table(result: Evaluation) -> str:
     """The ladder as a Markdown table."""
     lines = [
-        *(
-            f"{line}  "
-            for line in ("s per slot: " + _objective(result.settings["scenario"]) + ";", *DEFINITIONS)
-        ),
+        f"s per slot: {_objective(result.settings['scenario'])}; {' '.join(DEFINITIONS)}.",
         *load_lines(result),
         "",
         "| scheme | s per slot | 95 % interval | IQM | user mean s | P95 s | hits | decide ms "
@@ -117,7 +115,8 @@ def markdown_table(result: Evaluation) -> str:
         low, high = row.mean_ci95
         lines.append(
             f"| {name} | {row.mean_delay_s:.2f} | {low:.2f} to {high:.2f} | {row.iqm_delay_s:.2f} | "
-            f"{row.user_delay_s:.2f} | {row.p95_delay_s:.2f} | {row.hit_ratio:.3f} | {row.decision_ms:.2f} | {_load_cells(row)} |"
+            f"{row.user_delay_s:.2f} | {row.p95_delay_s:.2f} | {row.hit_ratio:.3f} | {row.decision_ms:.2f} "
+            f"| {_load_cells(row)} |"
         )
     lines += [f"| *{label}* | {value:.2f} |" + " |" * 10 for label, value in bound_lines(result)]
     return "\n".join(lines) + "\n"

@@ -8,11 +8,19 @@ from demo.console import Sheet
 from policy.evaluation import Evaluation, Load
 
 DEFINITIONS = (
-    "band, link: work given to them over the time there was, link at the busiest node;",
-    "of it backhaul: copies from nodes, cloud: from the cloud, mean over nodes; both include cache updates;",
-    "left: work undone at the end; upd., cut: MB a slot brought into caches, and wanted but not brought.",
+    "band, link: work given to them over the time there was (link: busiest node);",
+    "backhaul, cloud: link time for copies from nodes and from the cloud, mean of",
+    "nodes; updates are in all; left: work undone at the end; upd., cut: MB a slot",
+    "brought into caches, and wanted there but not brought",
 )
 """What the columns mean, in lines."""
+LEVERS = {
+    "no-comp": "CoMP",
+    "no-air-sharing": "sharing on the air",
+    "no-store-sharing": "sharing in stores",
+    "whole-models": "blocks instead of whole models",
+}
+"""What an ablation switches off, in words."""
 UNSEEN = 0.005
 """A lever that changes less than this share shows nothing."""
 
@@ -21,8 +29,8 @@ def load_table(result: Evaluation, names: list[str]) -> Sheet:
     """Utilisation, backlog and update traffic of each scheme, after what the columns mean."""
     deadline = result.settings["scenario"].get("deadline_s", 1.0)
     numbers = ("band", "link", "backhaul", "cloud", "left s", "upd.", "cut", "max s", f"in {deadline:g} s")
-    title = "\n".join(DEFINITIONS)
-    table = Sheet("scheme", *(f"#{n}" for n in numbers), title=title, box=SIMPLE, pad_edge=False)
+    title, style = "\n".join(DEFINITIONS), {"box": SIMPLE, "pad_edge": False, "padding": (0, 1, 0, 0)}
+    table = Sheet("scheme", *(f"#{n}" for n in numbers), title=title, **style)
     for name in names:
         row = result.schemes[name]
         load = row.load
@@ -50,7 +58,7 @@ def overload_lines(loads: Mapping[str, Load], *, carried: bool) -> list[str]:
     then = (
         "work left undone delays the slots after, and delays grow with the length of the episode"
         if carried
-        else "slots of this scenario carry nothing over: a laboratory's count of delay, not what users would wait"
+        else "slots of this scenario carry nothing over, as in a laboratory: users would wait longer"
     )
     return [f"WARNING: more work than band or a link can do in {names}: {then}"]
 
@@ -64,14 +72,15 @@ def load_lines(result: Evaluation) -> list[str]:
 
 
 def lever_lines(result: Evaluation) -> list[str]:
-    """What each part that some scheme was also played without takes off its delay; where that is nothing,
-    how much anybody could take off at all, by a bound.
+    """What each part that some scheme was also played without takes off its delay.
+
+    Where that is nothing: how much anybody could take off at all, by a bound.
     """
     lines = []
     for name in result.schemes:
         whole, _, switch = name.rpartition("+")
         if whole in result.schemes:
-            lines.append(_lever_line(result, whole, name, switch.removeprefix("no-")))
+            lines.append(_lever_line(result, whole, name, LEVERS.get(switch, switch.removeprefix("no-"))))
     return lines
 
 
@@ -87,10 +96,10 @@ def _lever_line(result: Evaluation, whole: str, without: str, lever: str) -> str
     bound, cost = result.bounds.get("hindsight_lower_s"), result.on_bound_worlds.get(without)
     if bound is None or not cost:
         return (
-            f"{lever} shows nothing in {whole}: {step.reduction:.1%} {told}; no bound says what could be had"
+            f"{lever} shows nothing in {whole}: {step.reduction:.1%} {told}; there is no bound to tell more"
         )
     left = max(1.0 - bound / cost, 0.0)
     return (
-        f"{lever} shows nothing in {whole}: {step.reduction:.1%} {told}; nobody can take more than {left:.1%} "
-        f"off {without} here (hindsight optimum, at least: {bound:.2f} s)"
+        f"{lever} shows nothing in {whole}: {step.reduction:.1%} {told}; "
+        f"nobody can take more than {left:.1%} off {without} (hindsight optimum, at least: {bound:.2f} s)"
     )

@@ -37,8 +37,8 @@ class SchemeSummary:
     """One scheme over all worlds and seeds. Bytes, times and messages are means per slot."""
 
     mean_delay_s: float
-    """What the scenario minimises, mean over slots, s: delay as its `objective` counts it; with additive timing
-    plus the weighted time of updates."""
+    """What the scenario minimises, mean over slots, s: delay as its `objective` counts it; with additive
+    timing plus the weighted time of updates."""
     mean_ci95: tuple[float, float]
     """Bootstrap interval of that mean."""
     iqm_delay_s: float

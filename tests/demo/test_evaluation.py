@@ -19,6 +19,7 @@ from demo.show.evaluation import (
     markdown_table,
 )
 from demo.show.ladder import draw_capacities, draw_ladder
+from demo.show.load import lever_lines, load_lines, load_table
 from policy.config import FINDINGS
 from policy.evaluation import Evaluation, evaluate
 from policy.scenario import Scenario
@@ -96,11 +97,54 @@ def test_tables_tell_what_was_found(result: Evaluation) -> None:
     table = markdown_table(result)
     rungs = markdown_rungs(result, {"no-cache": "nothing", "lru": "caches"})
 
-    assert [line.split("|")[1].strip() for line in table.splitlines()[2:5]] == sorted(
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:4]
+    assert [line.split("|")[1].strip() for line in rows] == sorted(
         result.schemes, key=lambda name: -result.schemes[name].mean_delay_s
     )
     assert f"{result.paired['lru|no-cache'].reduction:.1%}" in rungs
     assert f"{result.bounds['one_step_clairvoyant_s']:.2f}" in rungs
+
+
+def _with_step(result: Evaluation, reduction: float, ci95: tuple[float, float]) -> Evaluation:
+    """The same with a scheme that was also played without CoMP."""
+    step = replace(result.paired["lru|no-cache"], reduction=reduction, ci95=ci95)
+    return replace(
+        result,
+        schemes={"lru": result.schemes["lru"], "lru+no-comp": result.schemes["no-cache"]},
+        paired={"lru|lru+no-comp": step},
+        on_bound_worlds={"lru": 10.0, "lru+no-comp": 10.0},
+        bounds={**result.bounds, "hindsight_lower_s": 9.5},
+    )
+
+
+@pytest.mark.parametrize(
+    ("reduction", "ci95", "says"),
+    [
+        (0.3, (0.2, 0.4), ["CoMP takes 30.0% (20.0% to 40.0%) off lru+no-comp"]),
+        (-0.3, (-0.4, -0.2), ["CoMP adds 30.0% (20.0% to 40.0%) to lru+no-comp"]),
+        (0.001, (-0.1, 0.1), ["CoMP shows nothing in lru", "nobody can take more than 5.0% off lru+no-comp"]),
+        (0.3, (-0.1, 0.4), ["CoMP shows nothing in lru"]),
+    ],
+)
+def test_a_lever_without_effect_is_said_with_what_the_bound_leaves(
+    result: Evaluation, reduction: float, ci95: tuple[float, float], says: list[str]
+) -> None:
+    (line,) = lever_lines(_with_step(result, reduction, ci95))
+
+    assert all(text in line for text in says)
+
+
+def test_too_much_work_is_a_warning(result: Evaluation) -> None:
+    loads = {name: row.load for name, row in result.schemes.items()}
+    busy = max(max(load.band, load.busiest_link) for load in loads.values() if load)
+
+    (line,) = load_lines(result)
+    assert f"{busy:.0%}" in line
+    assert "laboratory" in line
+    calm = {
+        n: replace(r, load=replace(r.load, band=0.9, busiest_link=0.9)) for n, r in result.schemes.items()
+    }  # type: ignore[type-var]
+    assert load_lines(replace(result, schemes=calm)) == []
 
 
 def test_a_narrow_screen_cuts_no_number(result: Evaluation) -> None:
@@ -114,6 +158,8 @@ def test_a_narrow_screen_cuts_no_number(result: Evaluation) -> None:
     printed = screen.getvalue()
     assert max(map(len, printed.splitlines())) <= 80
     assert printed.count("…") == 1
+    load_table(long, list(long.schemes)).print(console)
+    assert max(map(len, screen.getvalue().splitlines())) <= 80
     assert printed.count("trim") == 1
     assert f"{row.user_delay_s:.2f}" in printed
 
