@@ -63,10 +63,10 @@ class RadioProxyConfig:
 class LinkConfig:
     """Wires between the nodes and to the cloud."""
 
-    backhaul_bit_s: float = 10e9
-    """Node to node, bit/s."""
-    cloud_bit_s: float = 1e9
-    """Cloud to node, bit/s; at most the backhaul."""
+    backhaul_bit_s: float = 1e9
+    """Node to node, bit/s: non-ideal fibre (3GPP TR 36.932, table 6.1-1: 10 Mbit/s to 10 Gbit/s)."""
+    cloud_bit_s: float = 200e6
+    """Cloud to node, bit/s; at most the backhaul. A wide-area path that a node shares with others."""
 
     def __post_init__(self) -> None:
         _require_plain(self)
@@ -166,10 +166,15 @@ and 80 % of its blocks fitting on a node, four pairs of link speeds, with and wi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScenarioConfig:
-    """One problem: geometry, users, links, caches, requests and what is minimised. Defaults: the design's."""
+    """One problem: geometry, users, links, caches, requests and what is minimised.
+
+    What is played by name stands in the files of `SCENARIOS`; fields that a file leaves out are as here.
+    """
 
     name: str = "default"
     """Name in tables and files."""
+    catalog: str = "vision"
+    """Catalog that it is played on unless another is given, see `policy.scenario.load_scenario`."""
     num_nodes: int = 4
     """Edge nodes, on the most square grid that holds them."""
     num_users: int = 12
@@ -253,24 +258,6 @@ class ScenarioConfig:
         return {key: _plain(value) for key, value in asdict(self).items()}
 
 
-FINDINGS = ScenarioConfig(
-    name="findings",
-    area_m=600.0,
-    capacity_bytes=(450e6,),
-    timing="additive",
-    objective="total",
-    radio=RadioProxyConfig(combining="power-sum", snr_db=6.0, distance_m=300.0, path_loss_exponent=3.2),
-    links=LinkConfig(backhaul_bit_s=1e9, cloud_bit_s=250e6),
-    mobility=MobilityConfig(kind="gauss-markov", speed_m_s=(2.0, 15.0)),
-    requests=RequestConfig(
-        zipf_exponent=0.9, stickiness=0.8, no_repeat=2, reshuffle_prob=0.02, drift_prob=0.0, cell_taste=0.0
-    ),
-)
-"""The setting in which the first prototype was measured."""
-
-PRESETS = {"default": ScenarioConfig(), "findings": FINDINGS}
-
-
 def load_config(name_or_file: str | Path) -> ScenarioConfig:
     """A preset by name, or a TOML or JSON file; a file may name a preset as `base` and change some fields.
 
@@ -327,6 +314,11 @@ def _update(config: Any, changes: dict[str, Any]) -> Any:  # noqa: ANN401 - any 
     return replace(config, **updated)
 
 
+def _shipped(path: Path) -> ScenarioConfig:
+    config: ScenarioConfig = _update(ScenarioConfig(), tomllib.loads(path.read_text(encoding="utf-8")))
+    return config
+
+
 def _coerce(key: str, old: object, value: object) -> object:
     if isinstance(old, tuple):
         items = value if isinstance(value, list | tuple) else [value]
@@ -356,3 +348,11 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+SCENARIOS = Path(__file__).parent / "scenarios"
+"""Scenarios that come with the package, one TOML file each, and catalogs of exact shapes that they use."""
+PRESETS = {path.stem: _shipped(path) for path in sorted(SCENARIOS.glob("*.toml"))}
+"""Scenarios that come with the package, by name."""
+FINDINGS = PRESETS["findings"]
+"""The setting in which the first prototype was measured."""

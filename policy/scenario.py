@@ -2,12 +2,12 @@
 
 import logging
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 
-from policy.config import ScenarioConfig, load_config
+from policy.config import SCENARIOS, ScenarioConfig, load_config
 from policy.interfaces import BlockCatalog, Bool, DelayModel, Float, Int
 from policy.slot.backlog import Carried
 from policy.slot.problem import SlotProblem
@@ -230,6 +230,30 @@ def load_scenario(name_or_file: str | Path, catalog: BlockCatalog | None = None)
 
     Args:
         name_or_file: See `policy.config.load_config`.
-        catalog: The blocks on offer; None: the prototype's twelve models of sixty blocks.
+        catalog: The blocks on offer; None: those that the scenario names, if they come with the package.
+
+    Raises:
+        ValueError: If the scenario names a catalog that does not.
     """
-    return Scenario(load_config(name_or_file), catalog if catalog is not None else findings_catalog())
+    config = load_config(name_or_file)
+    return Scenario(config, catalog if catalog is not None else shipped_catalog(config.catalog))
+
+
+@cache
+def shipped_catalog(name: str) -> BlockCatalog:
+    """A catalog that comes with the package.
+
+    Args:
+        name: `findings`, the prototype's twelve models of sixty blocks; `vision` or `shapes`, families of
+            real architectures by exact shape (real sizes and sharing, no weights).
+
+    Raises:
+        ValueError: If there is no such catalog.
+    """
+    if name == "findings":
+        return findings_catalog()
+    known = sorted(path.stem for path in SCENARIOS.glob("*.npz"))
+    if name not in known:
+        names = ", ".join(["findings", *known])
+        raise ValueError(f"no catalog {name!r} comes with the package ({names} do): give the scenario one")
+    return BlockCatalog.load(SCENARIOS / f"{name}.npz")

@@ -19,7 +19,10 @@ DEFAULT_SCHEMES = (
 def evaluate(
     scenario: Annotated[
         str,
-        typer.Option(help="`findings`, `default`, or a TOML or JSON file; a file may name one as `base`."),
+        typer.Option(
+            help="`default`, `findings`, `p1`, `p2`, `v30`, or a TOML or JSON file, which may name one "
+            "as `base`."
+        ),
     ] = "findings",
     schemes: Annotated[
         str,
@@ -39,7 +42,8 @@ def evaluate(
     ] = False,
     first_world: Annotated[int, typer.Option(min=0, help="Number of the first world in the split.")] = 0,
     catalog: Annotated[
-        Path | None, typer.Option(help="A block catalog (.npz of `BlockCatalog.save`) to use instead.")
+        Path | None,
+        typer.Option(help="A block catalog (.npz of `BlockCatalog.save`), not the scenario's."),
     ] = None,
     catalog_from: Annotated[
         Path | None, typer.Option(help="A block store whose models are the catalog.")

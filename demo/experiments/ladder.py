@@ -17,8 +17,8 @@ from typing import Any, get_args
 import numpy as np
 
 from demo.bridge.beamformed import beamformed_world
-from demo.experiments.catalogs import CATALOGS
 from demo.experiments.options import experiment_parser
+from demo.jobs.catalogs import CATALOGS
 from demo.show.evaluation import markdown_capacities, markdown_rungs, markdown_table
 from demo.show.ladder import draw_capacities, draw_ladder
 from demo.zoo.cache import cache_root

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from demo.experiments.catalogs import zoo_catalog
 from demo.experiments.options import out_option
+from demo.jobs.catalogs import zoo_catalog
 from demo.zoo.cache import cache_root
 from policy.config import FINDINGS
 from policy.evaluation import Evaluation, evaluate

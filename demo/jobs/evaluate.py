@@ -8,13 +8,15 @@ from pathlib import Path
 from demo.bridge.beamformed import beamformed_world
 from demo.bridge.store_catalog import catalog_from_store
 from demo.console import tell_count
+from demo.jobs.catalogs import catalog_named
 from demo.zoo.cache import usable_root
 from demo.zoo.errors import ZooError
 from pbstore import open_store
+from policy.config import load_config
 from policy.evaluation import Evaluation, WorldMaker, draw_world, evaluate
 from policy.evaluation.traces import TraceSource, account, replayed, trace_world
 from policy.interfaces import BlockCatalog
-from policy.scenario import Scenario, load_scenario
+from policy.scenario import Scenario
 from policy.world.public_traces import PublicName
 from policy.world.replay import Objects
 from policy.world.request_files import FileFormat, TimeUnit
@@ -66,12 +68,13 @@ def trace_source(
 
 
 def scenario_of(worlds: Worlds) -> Scenario:
-    """The scenario on its catalog."""
+    """The scenario on the catalog that is given, else on the one it names."""
+    config = load_config(worlds.scenario)
     catalog = BlockCatalog.load(worlds.catalog) if worlds.catalog is not None else None
     if worlds.catalog_from is not None:
         with open_store(worlds.catalog_from, read_only=True) as store:
             catalog = catalog_from_store(store).catalog
-    return load_scenario(worlds.scenario, catalog)
+    return Scenario(config, catalog if catalog is not None else catalog_named(config.catalog))
 
 
 def run_evaluation(

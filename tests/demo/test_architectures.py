@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from demo.bridge.architectures import Children, architecture_catalog, cut_layers
+from policy.scenario import shipped_catalog
 
 PUBLISHED = {
     "resnet-18": 11_689_512,
@@ -63,3 +64,18 @@ def test_layers_that_would_fill_a_node_are_cut() -> None:
     assert cut.dedup_bytes == whole.dedup_bytes
     assert cut.sizes_bytes.max() <= 1e6 < whole.sizes_bytes.max()
     assert (cut.model_bytes == whole.model_bytes).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "architectures"),
+    [
+        ("vision", ["resnet", "vit-base", "vit-large"]),
+        pytest.param("shapes", ["resnet", "vit"], marks=pytest.mark.slow),
+    ],
+)
+def test_catalogs_that_come_with_the_package_are_exact(name: str, architectures: list[str]) -> None:
+    made, shipped = architecture_catalog(architectures), shipped_catalog(name)
+
+    assert (made.sizes_bytes == shipped.sizes_bytes).all()
+    assert (made.members == shipped.members).all()
+    assert (made.model_names, made.block_names) == (shipped.model_names, shipped.block_names)

@@ -26,7 +26,7 @@ from policy.play.rollout import empty_placement, play_slot, rollout, slot_cost_s
 from policy.scenario import Scenario, World, load_scenario
 from policy.schemes import find_scheme
 from policy.slot.tables import from_masks, to_masks
-from policy.world.synthetic import synthetic_catalog
+from policy.world.synthetic import findings_catalog, synthetic_catalog
 
 
 def _small(seed: int, update_weight: float = 0.1, slots: int = 3) -> World:
@@ -147,7 +147,7 @@ def test_a_planner_needs_what_only_drawn_worlds_have() -> None:
 
 
 def test_bounds_of_additive_cost_count_transfers_in_full_in_any_timing() -> None:
-    base = load_scenario("default")
+    base = load_scenario("default", findings_catalog())
     costs = []
     for timing in ("additive", "pipelined"):
         scenario = Scenario(replace(base.config, timing=timing, num_slots=3), base.catalog)  # type: ignore[arg-type]

@@ -17,6 +17,19 @@ def test_presets_load_by_name_and_survive_a_dict() -> None:
         assert config_from_dict(json.loads(json.dumps(preset.to_dict()))) == preset
 
 
+def test_every_scenario_that_comes_with_the_package_can_be_played() -> None:
+    assert set(PRESETS) == {"default", "findings", "p1", "p2", "v30"}
+    for name, preset in PRESETS.items():
+        assert preset.name == name
+        if preset.catalog.startswith("zoo"):  # made of real models, see demo.jobs.catalogs
+            with pytest.raises(ValueError, match=f"no catalog '{preset.catalog}' comes with the package"):
+                load_scenario(name)
+        else:
+            scenario = load_scenario(name)
+            assert scenario.catalog.num_models >= 12
+            assert (scenario.capacity_bytes >= scenario.catalog.sizes_bytes.max()).all()
+
+
 def test_a_file_changes_some_fields_of_a_preset(tmp_path: Path) -> None:
     path = tmp_path / "s.toml"
     path.write_text('base = "findings"\nnum_users = 5\n[links]\ncloud_bit_s = 1e8\n')

@@ -139,7 +139,7 @@ def test_holders_that_some_user_cannot_hear_are_refused(name: str) -> None:
     base = load_scenario(name)
     config = replace(base.config, radio=replace(base.config.radio, range_m=260.0))
     world = Scenario(config, base.catalog).world(1)
-    deaf = np.zeros((4, 60), dtype=bool)
+    deaf = np.zeros((4, base.catalog.num_blocks), dtype=bool)
     deaf[0] = True
 
     assert np.isfinite(serve_best(world, 0, deaf, ServiceRules()).user_delay_s).all()

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy.config import FINDINGS, ScenarioConfig
+from policy.config import FINDINGS, LinkConfig, RequestConfig, ScenarioConfig
 from policy.play.rollout import Episode, rollout
 from policy.scenario import Scenario, World, load_scenario
 from policy.schemes import ABLATIONS, NO_STORE_SHARING, WHOLE_MODELS, find_scheme, scheme_names
 from policy.schemes.estimates import know_nothing_table
-from policy.world.synthetic import synthetic_catalog
+from policy.world.synthetic import findings_catalog, synthetic_catalog
 from policy.world.trace import Trace
 
 QUICK = {"planner": ":samples=4", "m-pso": ":rounds=3"}
@@ -115,8 +115,9 @@ def test_a_lasting_wish_is_granted(name: str) -> None:
 @pytest.mark.parametrize("name", ["ewma-greedy", "learned"])
 def test_a_planner_does_not_trade_broadcasts_for_transfers_that_delay_nobody(name: str) -> None:
     """Pipelined, without migration: what hides behind the band is not worth a weaker broadcast."""
-    scenario = load_scenario("default")
-    room = replace(scenario.config, capacity_bytes=(0.8 * scenario.catalog.dedup_bytes,), num_slots=8)
+    scenario = load_scenario("default", findings_catalog())
+    fast = LinkConfig(backhaul_bit_s=10e9, cloud_bit_s=1e9)
+    room = replace(scenario.config, capacity_share=0.8, num_slots=8, links=fast, requests=RequestConfig())
     worlds = [Scenario(room, scenario.catalog).world(seed) for seed in range(3)]
     costs = [play(world, f"{name}+no-migration").mean_cost_s for world in worlds]
     with pytest.MonkeyPatch.context() as patch:

@@ -1,17 +1,16 @@
-"""The catalogs that the experiments run on."""
+"""Catalogs by name: exact shapes that come with the package, and real models of the zoo."""
 
 import hashlib
 from collections.abc import Callable
 from functools import partial
 
-from demo.bridge.architectures import architecture_catalog
 from demo.bridge.store_catalog import catalog_from_store
 from demo.zoo import build_zoo
 from demo.zoo.cache import cache_root
 from pbstore import open_store
 from policy.evaluation.closure import closure_of
 from policy.interfaces import BlockCatalog
-from policy.world.synthetic import findings_catalog
+from policy.scenario import shipped_catalog
 
 
 def zoo_catalog(size: str, form: str = "cold") -> BlockCatalog:
@@ -34,14 +33,23 @@ def zoo_catalog(size: str, form: str = "cold") -> BlockCatalog:
         return catalog_from_store(store, bases).catalog
 
 
-def shapes_catalog() -> BlockCatalog:
-    """Exact shapes of the ResNet and ViT families with frozen-bottom fine-tunes: real sizes, no weights."""
-    return architecture_catalog(["resnet", "vit"])
+def catalog_named(name: str) -> BlockCatalog:
+    """A catalog of `CATALOGS`.
+
+    Raises:
+        ValueError: If there is no such catalog.
+        ZooError: If it needs real models and none could be had.
+    """
+    if name not in CATALOGS:
+        raise ValueError(f"catalog must be one of {', '.join(CATALOGS)}, got {name!r}")
+    return CATALOGS[name]()
 
 
 CATALOGS: dict[str, Callable[[], BlockCatalog]] = {
-    "findings": findings_catalog,
-    "shapes": shapes_catalog,
+    "findings": partial(shipped_catalog, "findings"),
+    "vision": partial(shipped_catalog, "vision"),
+    "shapes": partial(shipped_catalog, "shapes"),
     "zoo-small": partial(zoo_catalog, "small"),
     "zoo-full": partial(zoo_catalog, "full"),
 }
+"""Catalogs by name: those that come with the package, and those made of the zoo's real models."""
