@@ -14,6 +14,7 @@ from pbstore.serve.http.context import Context, Holders, RouteGroup, nobody
 from pbstore.serve.http.errors import HANDLERS
 from pbstore.serve.http.guard import Guards
 from pbstore.serve.http.guard_access import Rule
+from pbstore.serve.http.shortcut import Shortcut
 from pbstore.serve.library import Library
 from pbstore.serve.settings import ServeSettings
 
@@ -66,7 +67,7 @@ def create_app(
             yield
 
     routes = [route for group in (*groups, guards.routes, *GROUPS) for route in group(context)]
-    wrapped = [*guards.middleware(), *middleware]
+    wrapped = [*guards.middleware(), *middleware, Middleware(Shortcut, library=library)]
     app = Starlette(routes=routes, middleware=wrapped, lifespan=lifespan, exception_handlers=HANDLERS)
     app.state.context = context
     return app

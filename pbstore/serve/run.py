@@ -18,7 +18,7 @@ from pbstore.serve.app import create_app
 from pbstore.serve.http.connection import guarded
 from pbstore.serve.http.guard_settings import GuardSettings
 from pbstore.serve.library import Library
-from pbstore.serve.sockets import LOOPBACK, listen, listen_unix, url_of
+from pbstore.serve.sockets import LOOPBACK, doors, listen, listen_unix, url_of
 from pbstore.serve.sockets import is_loopback as is_loopback
 
 DEFAULT_PORT = 8765
@@ -95,7 +95,7 @@ def serve(
         for number in _STOPPING:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, server.ask_to_stop)
-        runner.run(server.serve(sockets=[opened]))
+        runner.run(server.serve(sockets=doors(opened)))
     if not server.started:
         raise ServerStartError(address, "the application did not start")
 
@@ -126,7 +126,7 @@ def serving(
     def work() -> None:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(server.serve(sockets=[opened]))
+                runner.run(server.serve(sockets=doors(opened)))
         finally:
             ready.set()
 

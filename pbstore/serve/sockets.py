@@ -10,6 +10,7 @@ from pbstore.errors import ServerStartError
 
 LOOPBACK = "127.0.0.1"
 _BACKLOG = 2048
+_DOORS = 16
 
 
 def listen(host: str = LOOPBACK, port: int = 0) -> socket.socket:
@@ -78,6 +79,11 @@ def is_loopback(host: str) -> bool:
     except OSError:
         return False
     return all(ipaddress.ip_address(address[4][0]).is_loopback for address in found)
+
+
+def doors(opened: socket.socket) -> list[socket.socket]:
+    """A listening socket several times: uvloop takes one connection of each in one turn of its loop."""
+    return [opened, *(opened.dup() for _ in range(_DOORS - 1))]
 
 
 def url_of(opened: socket.socket) -> str:

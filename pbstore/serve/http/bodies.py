@@ -2,8 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,11 +11,10 @@ from starlette.types import Receive, Scope, Send
 from pbstore.errors import PBStoreError
 from pbstore.hashing import Buffer
 from pbstore.serve.http.errors import refusal
+from pbstore.serve.http.extents import ExtentsResponse, Find, Read
 from pbstore.serve.wire.ranges import BadRangeError, content_range, multipart_heads, parse_ranges
 
 log = logging.getLogger(__name__)
-Read: TypeAlias = Callable[[int, int], AsyncIterator[Buffer]]
-"""Bytes from a start to a stop, in parts."""
 
 
 class PartsResponse(Response):
@@ -47,7 +45,12 @@ class PartsResponse(Response):
 
 
 def answer_bytes(
-    request: Request, read: Read, size_bytes: int, etag: str, headers: Mapping[str, str]
+    request: Request,
+    read: Read,
+    size_bytes: int,
+    etag: str,
+    headers: Mapping[str, str],
+    find: Find | None = None,
 ) -> Response:
     """Answer GET or HEAD for something of a size: whole, in ranges, or not at all if the client has it.
 
@@ -57,22 +60,37 @@ def answer_bytes(
         size_bytes: How many there are.
         etag: Strong tag, without quotes.
         headers: Further ones; their `Content-Type` is that of the parts.
+        find: Finds where the bytes lie in files, so that the kernel can send them.
 
     Raises:
         HTTPException: If a condition does not hold, or no byte of what is asked for exists.
     """
-    common = {**headers, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
+    common = common_headers(etag, headers)
     _check_conditions(request, etag, common)
     if request.method == "HEAD":
         return Response(None, 200, {**common, "Content-Length": str(size_bytes)})
     ranges = _ranges_of(request, size_bytes, etag, common)
     if ranges is None:
-        return PartsResponse(read(0, size_bytes), size_bytes, 200, common)
+        return _run(read, find, (0, size_bytes), 200, common)
     if len(ranges) == 1:
         start, stop = ranges[0]
         partial = {**common, "Content-Range": content_range(start, stop, size_bytes)}
-        return PartsResponse(read(start, stop), stop - start, 206, partial)
+        return _run(read, find, (start, stop), 206, partial)
     return _multipart(read, ranges, size_bytes, common)
+
+
+def common_headers(etag: str, headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers of every answer for something with a tag."""
+    return {**headers, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
+
+
+def _run(
+    read: Read, find: Find | None, span: tuple[int, int], status_code: int, headers: Mapping[str, str]
+) -> Response:
+    start, stop = span
+    if find is not None:
+        return ExtentsResponse(read, find, start, stop, status_code, headers)
+    return PartsResponse(read(start, stop), stop - start, status_code, headers)
 
 
 def _check_conditions(request: Request, etag: str, headers: Mapping[str, str]) -> None:

@@ -19,10 +19,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from pbstore.serve.http.guard_settings import GuardSettings
-from pbstore.serve.http.sending import FileSender
+from pbstore.serve.http.sending import FileSender, Part
 
 ZERO_COPY = "http.response.zerocopysend"
 """ASGI extension: `file` (descriptor), `offset`, `count`, `more_body`; the answer must state its length."""
+
+EXTENTS = "pbcast.response.extents"
+"""The same of many at once: `parts`, each a descriptor, an offset and a count, and `more_body`."""
+_FROM_FILES = (ZERO_COPY, EXTENTS)
 
 
 class GuardedConnection(HttpToolsProtocol):
@@ -80,7 +84,7 @@ class GuardedConnection(HttpToolsProtocol):
         """A request begins."""
         super().on_message_begin()
         self._head_since = time.monotonic()
-        self.scope["extensions"] = {ZERO_COPY: {}}
+        self.scope["extensions"] = {ZERO_COPY: {}, EXTENTS: {}}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header."""
@@ -147,23 +151,24 @@ class GuardedConnection(HttpToolsProtocol):
         cycle = send.__self__  # type: ignore[attr-defined]
 
         async def send_any(message: Message) -> None:
-            if message["type"] == ZERO_COPY:
-                await self._send_file(cycle, message)
+            if message["type"] in _FROM_FILES:
+                await self._send_files(cycle, message)
             else:
                 self._written_bytes += len(message.get("body", b""))
                 await send(message)
 
         await self._application(scope, receive, send_any)
 
-    async def _send_file(self, cycle: Any, message: Message) -> None:  # noqa: ANN401 - uvicorn's
-        """Send a part of a file as a part of an answer's body."""
-        count = int(message["count"])
+    async def _send_files(self, cycle: Any, message: Message) -> None:  # noqa: ANN401 - uvicorn's
+        """Send parts of files as a part of an answer's body."""
+        parts = message["parts"] if message["type"] == EXTENTS else (_part_of(message),)
+        count = sum(part[2] for part in parts)
         if cycle.scope["method"] != "HEAD" and not cycle.disconnected:
             if not cycle.response_started or cycle.chunked_encoding or count > cycle.expected_content_length:
-                raise RuntimeError("zerocopysend needs a started answer whose Content-Length covers it")
+                raise RuntimeError("sending from files needs a started answer whose Content-Length covers it")
             if self._sender is None:
                 self._sender = FileSender(self.loop, self.transport)
-            await self._sender.send(int(message["file"]), int(message["offset"]), count)
+            await self._sender.send(parts)
             cycle.expected_content_length -= count
         if not message.get("more_body", False):
             await cycle.send({"type": "http.response.body", "body": b""})
@@ -172,6 +177,10 @@ class GuardedConnection(HttpToolsProtocol):
 def guarded(settings: GuardSettings) -> type[GuardedConnection]:
     """The class of connections within some limits, for uvicorn's `http`."""
     return type("GuardedConnection", (GuardedConnection,), {"settings": settings})
+
+
+def _part_of(message: Message) -> Part:
+    return int(message["file"]), int(message["offset"]), int(message["count"])
 
 
 def _unacknowledged(transport: asyncio.Transport) -> int:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -37,7 +38,12 @@ class Rule:
 
     def fits(self, method: str, path: str) -> bool:
         """Whether it is about a request."""
-        return method in self.methods and re.fullmatch(self.path, path, re.DOTALL) is not None
+        return method in self.methods and _compiled(self.path).fullmatch(path) is not None
+
+
+@cache
+def _compiled(path: str) -> re.Pattern[str]:
+    return re.compile(path, re.DOTALL)
 
 
 OPEN_RULES = (Rule(("GET", "HEAD"), "/healthz", Access.OPEN),)

@@ -36,9 +36,15 @@ class LimitGuard:
             return
         self.in_work += 1
         try:
-            await self._app(scope, _Body(scope, receive, self._settings).receive, send)
+            body = receive if not _has_body(scope) else _Body(scope, receive, self._settings).receive
+            await self._app(scope, body, send)
         finally:
             self.in_work -= 1
+
+
+def _has_body(scope: Scope) -> bool:
+    """Whether a request may have a body (RFC 9112, section 6)."""
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
 class _Body:

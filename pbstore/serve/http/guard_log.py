@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pbstore.serve.http.connection import EXTENTS, ZERO_COPY
 from pbstore.serve.http.metrics import Metrics
 
 ACCESS_LOG = "pbstore.serve.access"
@@ -20,7 +21,6 @@ ROUTE = "pbcast.route"
 UNKNOWN = "unknown"
 """Route of a request that took none."""
 _MOST_TEXT = 512
-_ZERO_COPY = "http.response.zerocopysend"
 _CUT_SHORT = 499
 """Code of an answer whose client went away before its end, as nginx counts it."""
 log = logging.getLogger(ACCESS_LOG)
@@ -64,7 +64,8 @@ class Observer:
         route = _route(scope)
         self._metrics.answered(route, code, seconds)
         for source, num_bytes in seen.sent_bytes.items():
-            self._metrics.served(source, num_bytes)
+            if num_bytes:
+                self._metrics.served(source, num_bytes)
         if log.isEnabledFor(logging.INFO):
             log.info("%s", json.dumps(_line(scope, seen, code, route, seconds), ensure_ascii=True))
 
@@ -84,8 +85,10 @@ class _Seen:
             self.code, self.started = message["status"], True
             return
         source, count = "memory", len(message.get("body", b""))
-        if message["type"] == _ZERO_COPY:
+        if message["type"] == ZERO_COPY:
             source, count = "pack", message["count"]
+        elif message["type"] == EXTENTS:
+            source, count = "pack", sum(part[2] for part in message["parts"])
         self.sent_bytes[source] += 0 if self._is_head else count
         self.whole = not message.get("more_body", False)
 

@@ -9,10 +9,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from pbstore.manifest import FileEntry
-from pbstore.serve.http.bodies import answer_bytes
+from pbstore.serve.http.bodies import answer_bytes, common_headers
 from pbstore.serve.http.context import Context, context_of, name_route
 from pbstore.serve.http.errors import no_entry, refusal
 from pbstore.serve.http.hub_shared import base_url, hashes_of, revision_of, target_of
+from pbstore.serve.http.shortcut import note, version_of
 from pbstore.serve.library import Revision
 from pbstore.serve.wire.hub import FILE_VERBS, FileHashes, etag_of, quoted_path
 
@@ -26,6 +27,8 @@ def routes(context: Context) -> Sequence[BaseRoute]:
 
 
 async def _resolve(request: Request) -> Response:
+    library = context_of(request).library
+    version = version_of(library)
     target = await target_of(request, 0, FILE_VERBS)
     name_route(request, "hub.resolve")
     if not target.rest:
@@ -38,8 +41,10 @@ async def _resolve(request: Request) -> Response:
     context = context_of(request)
     (hashes,) = await hashes_of(context, revision, (file,))
     headers = _headers(base_url(request), revision, file, hashes)
-    read = partial(context.library.read, file)
-    return answer_bytes(request, read, file.size_bytes, etag_of(file, hashes), headers)
+    read, find = partial(library.read, file), partial(library.extents, file)
+    etag = etag_of(file, hashes)
+    note(library, request.scope, file, common_headers(etag, headers), version)
+    return answer_bytes(request, read, file.size_bytes, etag, headers, find)
 
 
 def _headers(base: str, revision: Revision, file: FileEntry, hashes: FileHashes) -> dict[str, str]:

@@ -65,6 +65,7 @@ class Metrics:
         self._figures, self._read_at = figures, float("-inf")
         self._mutex = threading.Lock()
         self._labels: dict[str, set[str]] = {"route": set(), "peer": set()}
+        self._quick: dict[tuple[str, int], Counter] = {}
         self._requests = Counter(
             "pbcast_http_requests", "Requests that were answered.", ("route", "code"), registry=registry
         )
@@ -95,7 +96,13 @@ class Metrics:
 
     def answered(self, route: str, code: int, seconds: float) -> None:
         """A request was answered."""
-        self._requests.labels(self._bounded("route", route), str(code)).inc()
+        key = (route, code)
+        counter = self._quick.get(key)
+        if counter is None:
+            counter = self._requests.labels(self._bounded("route", route), str(code))
+            if len(self._quick) < MOST_LABELS:
+                self._quick[key] = counter
+        counter.inc()
         self._seconds.observe(seconds)
 
     def served(self, source: str, num_bytes: int) -> None:

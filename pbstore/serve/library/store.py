@@ -22,6 +22,8 @@ from pbstore.serve.library.decoded import DecodedBlocks
 from pbstore.serve.library.hash_book import HashBook, content_key
 from pbstore.serve.library.hasher import Hasher
 from pbstore.serve.library.library import MAIN, Extent, Revision, commit_of
+from pbstore.serve.library.places import Places
+from pbstore.serve.library.quick import QuickAnswers
 from pbstore.serve.library.reading import RawBlock, Reading, Source
 from pbstore.serve.library.spans import Span, runs_of, spans_of
 from pbstore.serve.library.trust import TrustedBlocks
@@ -53,6 +55,8 @@ class StoreLibrary:
         self._mutex = threading.Lock()
         self._hasher = Hasher(self._all_of, self._book_path())
         self._looked_at = time.monotonic()
+        self.quick = QuickAnswers(lambda: self.store.disk.connection)
+        """Of the event loop."""
 
     @property
     def book(self) -> HashBook:
@@ -75,7 +79,11 @@ class StoreLibrary:
 
     async def revision(self, name: str, revision: str = MAIN) -> Revision:
         """See `Library`."""
-        found = await self.call(self._revision, name)
+        version = self.quick.version()
+        found: Revision | None = self.quick.get(name)
+        if found is None:
+            found = await self.call(self._revision, name)
+            self.quick.put(name, found, version)
         if revision not in (MAIN, found.commit):
             raise RevisionMissingError(name, revision)
         return found
@@ -106,14 +114,39 @@ class StoreLibrary:
 
     async def extents(self, file: FileEntry, start: int, stop: int) -> Sequence[Extent] | None:
         """See `Library`."""
-        return await self.call(self._extents, tuple(spans_of(file, start, stop)))
+        found = self.known_extents(file, start, stop)
+        if found is not None:
+            return found
+        version = self.quick.version()
+        blocks = await self.call(self._raw_blocks, spans_of(file, start, stop))
+        if blocks is None:
+            return None
+        places = self._places(file)
+        places.note(start, blocks)
+        self.quick.put(id(file), places, version)
+        return places.extents(start, stop, self._is_trusted)
+
+    def known_extents(self, file: FileEntry, start: int, stop: int) -> Sequence[Extent] | None:
+        """Where bytes `start` to `stop` of a file lie, if that is known without a look at the disk."""
+        self.quick.version()
+        return self._places(file).extents(start, stop, self._is_trusted)
+
+    def _places(self, file: FileEntry) -> Places:
+        known: Places | None = self.quick.get(id(file))
+        return known if known is not None and known.file is file else Places(file)
 
     async def hashes(self, revision: Revision, file: FileEntry, *, plain: bool) -> FileHashes:
         """See `Library`."""
+        place, version = (revision.commit, file.path, plain), self.quick.version()
+        quick: FileHashes | None = self.quick.get(place)
+        if quick is not None:
+            return quick
         key = await self.call(content_key, file)
         found = await self.call(self._hasher.known, key, revision.name, file.path)
         if found is None or not (found.git_sha1 if plain else found.xet):
             found = await self._hasher.compute(key, file, plain=plain)
+        if found.git_sha1 if plain else found.xet:
+            self.quick.put(place, found, version)
         return found
 
     async def file_of(self, xet: str) -> FileEntry | None:
@@ -195,15 +228,19 @@ class StoreLibrary:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         return cache / "pbcast" / "serve" / "hashes.sqlite"
 
-    def _extents(self, spans: Sequence[Span]) -> list[Extent] | None:
+    def _is_trusted(self, block: RawBlock) -> bool:
+        return self._trusted.is_trusted(block.location, block.file)
+
+    def _raw_blocks(self, spans: Iterable[Span]) -> list[RawBlock] | None:
+        """The blocks of spans, each found right; None if one is not raw."""
         found = []
-        for block_id, start, stop in spans:
-            if self.store.info(block_id).codec != RAW:
+        for span in spans:
+            if self.store.info(span.block_id).codec != RAW:
                 return None
-            source = self._open(block_id)
+            source = self._open(span.block_id)
             if not isinstance(source, RawBlock):
                 return None
-            found.append(source.extent(start, stop))
+            found.append(source)
         return found
 
     def _open(self, block_id: BlockId) -> Source:

@@ -1,0 +1,76 @@
+"""Answers whose bytes the kernel sends from packs, where that can be, and others through memory."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from pbstore.errors import PBStoreError
+from pbstore.hashing import Buffer
+from pbstore.serve.http.connection import EXTENTS
+from pbstore.serve.library import Extent
+
+STEP_BYTES = 64 << 20
+"""Bytes whose places are asked for at a time: so much is found right before any of it is sent."""
+Read: TypeAlias = Callable[[int, int], AsyncIterator[Buffer]]
+"""Bytes from a start to a stop, in parts."""
+Find: TypeAlias = Callable[[int, int], Awaitable[Sequence[Extent] | None]]
+"""Where bytes from a start to a stop lie."""
+log = logging.getLogger(__name__)
+
+
+class ExtentsResponse(Response):
+    """Bytes `start` to `stop` of something, as the body.
+
+    Where the server cannot send from files, or the bytes do not lie in any, they are read. What is damaged in
+    the first step is an error of the request; later the connection is cut, which every client takes for one.
+    """
+
+    def __init__(
+        self, read: Read, find: Find, start: int, stop: int, status_code: int, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(None, status_code, {**headers, "Content-Length": str(stop - start)})
+        self._read, self._find, self._range = read, find, (start, stop)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        begun = ended = False
+        start, stop = self._range
+        can = EXTENTS in scope.get("extensions", ())
+
+        async def begin() -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                head = {"status": self.status_code, "headers": self.raw_headers}
+                await send({"type": "http.response.start", **head})
+
+        try:
+            for position in range(start, stop, STEP_BYTES):
+                end = min(position + STEP_BYTES, stop)
+                found = await self._find(position, end) if can else None
+                if found is None:
+                    await self._send_read(position, stop if not can else end, begin, send)
+                    if not can:
+                        break
+                    continue
+                await begin()
+                parts = [(one.pack.fd, one.offset, one.length) for one in found]
+                await send({"type": EXTENTS, "parts": parts, "more_body": end < stop})
+                ended = end == stop
+        except PBStoreError as error:
+            if begun:
+                log.error("%s %s: cut short: %s", scope["method"], scope["path"], error)
+            raise
+        await begin()
+        if not ended:
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _send_read(
+        self, start: int, stop: int, begin: Callable[[], Awaitable[None]], send: Send
+    ) -> None:
+        async for part in self._read(start, stop):
+            await begin()
+            await send({"type": "http.response.body", "body": part, "more_body": True})
