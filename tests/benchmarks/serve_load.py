@@ -1,7 +1,7 @@
-"""Many clients that read ranges over HTTP, in one process: `python serve_load.py JOB.json`, one line of JSON out.
+"""Many clients that read ranges over HTTP, in one process: `python serve_load.py JOB.json` prints JSON.
 
-The kernel throws the bodies away (MSG_TRUNC of tcp(7)), so that what is measured is the server; that the bytes
-are right is looked at elsewhere.
+The kernel throws the bodies away (MSG_TRUNC of tcp(7)), so that what is measured is the server; that the
+bytes are right is looked at elsewhere.
 """
 
 import json

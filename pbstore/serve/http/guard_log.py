@@ -12,14 +12,12 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pbstore.serve.http.connection import EXTENTS, ZERO_COPY
-from pbstore.serve.http.metrics import Metrics
+from pbstore.serve.http.metrics import OTHER, Metrics
 
 ACCESS_LOG = "pbstore.serve.access"
 """Name of the logger."""
 ROUTE = "pbcast.route"
 """Key of the scope under which a request's route is named."""
-UNKNOWN = "unknown"
-"""Route of a request that took none."""
 _MOST_TEXT = 512
 _CUT_SHORT = 499
 """Code of an answer whose client went away before its end, as nginx counts it."""
@@ -97,10 +95,10 @@ class _Seen:
 
 
 def _route(scope: Scope) -> str:
-    """Name of a request's route: what it was called, or the function that answered; no part of its path."""
+    """Name of a request's route: as it was called, or of the function that answered; never from its path."""
     named = scope.get(ROUTE)
     endpoint = scope.get("endpoint")
-    return str(named or getattr(endpoint, "__name__", UNKNOWN)).strip("_")
+    return str(named or getattr(endpoint, "__name__", OTHER)).strip("_")
 
 
 def _line(scope: Scope, seen: _Seen, code: int, route: str, seconds: float) -> dict[str, Any]:

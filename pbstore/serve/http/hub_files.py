@@ -13,6 +13,7 @@ from pbstore.serve.http.bodies import answer_bytes, common_headers
 from pbstore.serve.http.context import Context, context_of, name_route
 from pbstore.serve.http.errors import no_entry, refusal
 from pbstore.serve.http.hub_shared import base_url, hashes_of, revision_of, target_of
+from pbstore.serve.http.metrics import OTHER
 from pbstore.serve.http.shortcut import note, version_of
 from pbstore.serve.library import Revision
 from pbstore.serve.wire.hub import FILE_VERBS, FileHashes, etag_of, quoted_path
@@ -29,6 +30,7 @@ def routes(context: Context) -> Sequence[BaseRoute]:
 async def _resolve(request: Request) -> Response:
     library = context_of(request).library
     version = version_of(library)
+    name_route(request, OTHER)  # until it is known that the path means a file
     target = await target_of(request, 0, FILE_VERBS)
     name_route(request, "hub.resolve")
     if not target.rest:

@@ -23,8 +23,7 @@ def metric_names() -> set[str]:
     metrics.answered("route", 200, 0.1)
     metrics.peer_up("peer", True)
     lines = metrics.page().decode().splitlines()
-    names = {re.match(r"\w+", line)[0] for line in lines if not line.startswith("#")}
-    return {name for name in names if not name.endswith("_created")}
+    return {re.match(r"\w+", line)[0] for line in lines if not line.startswith("#")}
 
 
 def expressions() -> list[str]:

@@ -81,7 +81,7 @@ def credentials(secret: dict[str, str]) -> dict[str, str]:
         "granted write": f"Bearer {SIGNER.token('write', now + 60)}",
         "ended": f"Bearer {SIGNER.token('write', now - 1)}",
         "of another node": f"Bearer {Signer.fresh().token('write', now + 60)}",
-        "unknown": f"Bearer {new_token('write', 'nobody')[0]}",
+        "other": f"Bearer {new_token('write', 'nobody')[0]}",
         "a hash from the file": "Bearer " + new_token("write", "x")[1].split()[1],
         "basic": f"Basic {secret['write']}",
         "bare": secret["write"],
@@ -288,7 +288,7 @@ def test_the_log_has_a_line_for_each_request_and_no_secret(
     lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == ACCESS_LOG]
     assert [line["code"] for line in lines] == [200, 200, 200, 401, 500]
     assert [line["who"] for line in lines] == [None, "may-read", None, None, "may-write"]
-    assert [line["route"] for line in lines] == ["echo", "echo", "echo", "unknown", "fail"]
+    assert [line["route"] for line in lines] == ["echo", "echo", "echo", "other", "fail"]
     assert all(
         len(record.getMessage()) < 1000 and record.getMessage().isprintable()
         for record in caplog.records
@@ -337,11 +337,12 @@ def test_the_page_has_the_agreed_names_and_counts_what_happened() -> None:
     for name, labels in NAMES.items():
         assert {frozenset(each) for each, _ in found[name]} == {frozenset(labels)}, name
     assert ({"route": "echo", "code": "200"}, 3.0) in found["pbcast_http_requests_total"]
-    assert ({"route": "unknown", "code": "404"}, 1.0) in found["pbcast_http_requests_total"]
+    assert ({"route": "other", "code": "404"}, 1.0) in found["pbcast_http_requests_total"]
     assert found["pbcast_logical_bytes"] == [({}, 100.0)]
     assert found["pbcast_store_bytes"] == [({"form": "raw"}, 30.0), ({"form": "coded"}, 12.0)]
     served = {each["source"]: value for each, value in found["pbcast_served_bytes_total"]}
     assert served["memory"] == 3 * len("5") + len("Not Found") + len(page.content)
+    assert "_created" not in page.text
     assert re.findall(r"^(?!#|pbcast_)", page.text.strip(), re.MULTILINE) == []
 
 

@@ -1,6 +1,7 @@
 """What is answered the short way is what the full way answers, whatever happens to the store."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,3 +146,23 @@ def test_a_library_that_remembers_nothing_takes_the_full_way(
     with serving(create_app(Plain(StoreLibrary(store)))) as url:  # type: ignore[arg-type]
         assert len({httpx.get(url + url_of("org/base")).content for _ in range(3)}) == 1
     assert short_ways == []
+
+
+def test_routes_in_the_metrics_are_words_of_ours_whatever_is_asked(store: DiskBlockStore) -> None:
+    paths = [
+        "/nothing",
+        "/a/b/c/d",
+        "/org/none/resolve/main/x",
+        "/api/agent-harnesses",
+        "/%00",
+        "//",
+        "/api/models/x",
+    ]
+    with serving(StoreLibrary(store)) as url, httpx.Client(base_url=url) as client:
+        for path in [*paths, url_of("org/base"), url_of("org/base")]:
+            client.get(path)
+        page = client.get("/metrics").text
+    routes = set(re.findall(r'pbcast_http_requests_total{code="\d+",route="([^"]*)"}', page))
+    assert {"hub.resolve", "other"} <= routes
+    assert all(re.fullmatch(r"other|hub\.\w+|\w+", route) for route in routes)
+    assert "resolve" not in routes
