@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from demo.zoo.minilm import bf16_copy, frozen_bottom, lora, merge, package_folder, sharded_copy
+from demo.zoo.minilm import bf16_copy, frozen_bottom, lora, merge, package_folder, sharded_copy, soup
 from demo.zoo.reactions import reaction_bert
 from demo.zoo.smollm import smollm, smollm_lora
 from demo.zoo.workshop import Workshop
@@ -17,5 +17,6 @@ MAKERS: dict[str, Callable[[Workshop], None]] = {
     "sharded_copy": sharded_copy,
     "smollm": smollm,
     "smollm_lora": smollm_lora,
+    "soup": soup,
 }
 """Each fills the empty folder of a workshop."""

@@ -58,7 +58,24 @@ def merge(shop: Workshop) -> None:
 def bf16_copy(shop: Workshop) -> None:
     """The base rounded to bfloat16."""
     _copy_except_weights(shop.base, shop.out)
-    model = hub().AutoModel.from_pretrained(str(shop.base), dtype=torch.bfloat16)
+    auto = hub()
+    loader = (
+        auto.AutoModelForSequenceClassification if shop.recipe.task == "classification" else auto.AutoModel
+    )
+    save_model(shop, loader.from_pretrained(str(shop.base), dtype=torch.bfloat16))
+
+
+def soup(shop: Workshop) -> None:
+    """The mean of two classifiers' weights (a uniform model soup, Wortsman et al., ICML 2022)."""
+    if shop.recipe.source is None:
+        raise ValueError(f"expected a second model in the recipe of {shop.recipe.name}, got none")
+    loader = hub().AutoModelForSequenceClassification
+    model, other = (
+        loader.from_pretrained(str(folder)) for folder in (shop.base, shop.parents[shop.recipe.source])
+    )
+    theirs = other.state_dict()
+    means = {name: (value + theirs[name]) / 2 for name, value in model.state_dict().items()}
+    model.load_state_dict(means)
     save_model(shop, model)
 
 

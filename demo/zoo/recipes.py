@@ -28,7 +28,7 @@ class Recipe:
     base: str | None = None
     """Member that must be made before: what this one is trained from, cast from, or an adapter sits on."""
     source: str | None = None
-    """Member that is merged, for a merged adapter."""
+    """Member that is merged into the base, or averaged with it."""
     package: Package | None = None
     path: str = ""
     """Folder or file inside the package."""
@@ -84,6 +84,31 @@ def _adapter(name: str, dataset: str, about: str, seed: int, **settings: float) 
     )
 
 
+def _bf16(name: str, base: str, task: str, dataset: str | None) -> Recipe:
+    return Recipe(
+        name=f"zoo/{name}",
+        kind="cast",
+        maker="bf16_copy",
+        task=task,
+        about=f"{base} rounded to bfloat16.",
+        base=base,
+        dataset=dataset,
+    )
+
+
+def _reaction(name: str, kind: str, path: str, about: str, base: str | None = None) -> Recipe:
+    return Recipe(
+        name=f"rxn4chemistry/{name}",
+        kind=kind,
+        maker="reaction_bert",
+        task="embedding",
+        about=about,
+        base=base,
+        package=RXNFP,
+        path=f"rxnfp/models/transformers/{path}",
+    )
+
+
 SMALL = (
     Recipe(
         name=MINILM_NAME,
@@ -128,36 +153,28 @@ SMALL = (
         source="zoo/minilm-bbc-lora",
         dataset="bbc",
     ),
-)
-
-
-def _reaction(name: str, kind: str, path: str, about: str, base: str | None = None) -> Recipe:
-    return Recipe(
-        name=f"rxn4chemistry/{name}",
-        kind=kind,
-        maker="reaction_bert",
-        task="embedding",
-        about=about,
-        base=base,
-        package=RXNFP,
-        path=f"rxnfp/models/transformers/{path}",
-    )
-
-
-FULL = (
-    *SMALL,
-    _frozen("minilm-debian", "debian", "Section of a Debian package", 4, epochs=3, max_tokens=40),
-    _frozen("minilm-spam", "spam", "Spam or not", 5, epochs=2),
-    _adapter("minilm-tweets-lora", "tweets", "Sentiment of a tweet", 6, epochs=2, max_tokens=40),
     Recipe(
-        name="zoo/minilm-sharded",
-        kind="sharded",
-        maker="sharded_copy",
-        task="embedding",
-        about="The base saved in several safetensors files.",
-        base=MINILM_NAME,
+        name="zoo/minilm-bbc-v2",
+        kind="update",
+        maker="frozen_bottom",
+        task="classification",
+        about="The next version of minilm-bbc: its top layer and head trained for one more epoch.",
+        base="zoo/minilm-bbc",
+        dataset="bbc",
+        frozen_layers=5,
+        train=TrainSettings(seed=8, epochs=1, learning_rate=5e-5),
+    ),
+    Recipe(
+        name="zoo/minilm-bbc-soup",
+        kind="soup",
+        maker="soup",
+        task="classification",
+        about="The mean of the weights of minilm-bbc and minilm-bbc-v2.",
+        base="zoo/minilm-bbc",
+        source="zoo/minilm-bbc-v2",
         dataset="bbc",
     ),
+    _bf16("minilm-bbc-bf16", "zoo/minilm-bbc", "classification", "bbc"),
     _reaction(
         "rxnfp-pretrained",
         "pretrained",
@@ -177,6 +194,24 @@ FULL = (
         "bert_ft_10k_25s",
         "Reaction fingerprints, fine-tuned on 10,000 reactions of 50 classes.",
         "rxn4chemistry/rxnfp-pretrained",
+    ),
+    _bf16("rxnfp-ft-bf16", "rxn4chemistry/rxnfp-ft", "embedding", None),
+)
+
+
+FULL = (
+    *SMALL,
+    _frozen("minilm-debian", "debian", "Section of a Debian package", 4, epochs=3, max_tokens=40),
+    _frozen("minilm-spam", "spam", "Spam or not", 5, epochs=2),
+    _adapter("minilm-tweets-lora", "tweets", "Sentiment of a tweet", 6, epochs=2, max_tokens=40),
+    Recipe(
+        name="zoo/minilm-sharded",
+        kind="sharded",
+        maker="sharded_copy",
+        task="embedding",
+        about="The base saved in several safetensors files.",
+        base=MINILM_NAME,
+        dataset="bbc",
     ),
     Recipe(
         name=SMOLLM_NAME,
