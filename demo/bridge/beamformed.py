@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from demo.bridge.csi import CsiError
 from demo.bridge.radio_delay import RadioDelay
 from policy.evaluation.traces import TraceSource, stretch
 from policy.scenario import Scenario, World
@@ -16,13 +17,15 @@ def beamformed_world(
     seed: int,
     *,
     source: TraceSource | None = None,
+    csi: CsiError | None = None,
     **radio_settings: Any,  # noqa: ANN401
 ) -> World:
     """The scenario's world of a seed: the same motion and requests, with real beamformers for the rates.
 
     The radio takes nodes, users, area and bandwidth from the scenario, what `radio_settings` says of
     `radio.RadioConfig` (such as link="nr-256qam" or phase_std_deg=20), and everything else from its defaults.
-    With a `source`, motion and requests come from a file, see `policy.evaluation.traces`.
+    With `csi`, the nodes know the channels only up to an error, see `demo.bridge.csi`. With a `source`,
+    motion and requests come from a file, see `policy.evaluation.traces`.
     """
     config = scenario.config
     hidden: tuple[WorldState, ...] = ()
@@ -37,4 +40,4 @@ def beamformed_world(
         bandwidth_hz=config.radio.bandwidth_hz,
         **radio_settings,
     )
-    return scenario.world_of(trace, RadioDelay(radio, trace, seed), hidden)
+    return scenario.world_of(trace, RadioDelay(radio, trace, seed, csi), hidden)

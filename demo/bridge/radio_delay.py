@@ -1,13 +1,18 @@
 """`radio` as what `policy` knows: the delay model of a trace."""
 
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from demo.bridge.csi import CsiError, delivered
 from policy.interfaces import Bool, Float
 from policy.world.trace import Trace
 from radio import (
     RadioConfig,
+    broadcast_snr,
     draw_channel,
     draw_deployment,
     expected_snr,
@@ -23,38 +28,71 @@ class RadioDelay:
     Large-scale fading follows the users through one deployment; small-scale fading is fresh in every slot,
     since a slot is much longer than the coherence time. Answers are remembered: schemes ask alike. The rate
     is that of the config's `link`; with phase or timing errors between nodes it is at the mean SNR over them.
+    With CSI error the beams are designed on estimates, and the true channel decides, see `demo.bridge.csi`.
     """
 
-    def __init__(self, config: RadioConfig, trace: Trace, seed: int) -> None:
+    def __init__(self, config: RadioConfig, trace: Trace, seed: int, csi: CsiError | None = None) -> None:
         """Draw the deployment around the trace's nodes."""
         self._config, self._trace, self._seed = config, trace, seed
+        self._csi = csi if csi is not None and csi.size > 0 else None
         self._deployment = draw_deployment(config, np.random.default_rng([seed, 0]), trace.node_xy)
-        self._known: dict[int, dict[bytes, float]] = defaultdict(dict)
+        self._known: dict[int, dict[bytes, tuple[float, bool]]] = defaultdict(dict)
         self.worst_gap = 0.0
         """Largest certified gap, 1 - SNR / upper bound, of all of them."""
 
     def rate_bit_s(self, slot: int, holders: Bool, users: Bool) -> Float:
         """See `policy.interfaces.DelayModel`."""
+        return np.array([rate for rate, _ in self._ask(slot, holders, users)])
+
+    def lost(self, slot: int, holders: Sequence[int], users: Sequence[int]) -> bool:
+        """Whether a broadcast is lost at first: it is coded for more than the true channel carries."""
+        sender, user = (
+            np.zeros((1, self._config.num_nodes), bool),
+            np.zeros((1, self._config.num_users), bool),
+        )
+        sender[0, list(holders)] = user[0, list(users)] = True
+        return self._ask(slot, sender, user)[0][1]
+
+    def _ask(self, slot: int, holders: Bool, users: Bool) -> list[tuple[float, bool]]:
         keys = [row.tobytes() for row in np.packbits(np.concatenate([holders, users], axis=1), axis=1)]
         known = self._known[slot]
         missing = {key: row for row, key in enumerate(keys) if key not in known}
         if missing:
             rows = list(missing.values())
             known.update(zip(missing, self._solve(slot, holders[rows], users[rows]), strict=True))
-        return np.array([known[key] for key in keys])
+        return [known[key] for key in keys]
 
-    def _solve(self, slot: int, holders: Bool, users: Bool) -> list[float]:
+    def _solve(self, slot: int, holders: Bool, users: Bool) -> list[tuple[float, bool]]:
         rng = np.random.default_rng([self._seed, 1, slot])
         h = draw_channel(self._deployment, self._trace.user_xy[slot], rng)
         config = self._config
-        result = solve_broadcast(h, config.power_w, config.noise_w, holders=holders, users=users, rng=rng)
+        believed, error = h, None
+        if self._csi is not None:
+            believed = self._csi.estimate(h, np.random.default_rng([self._seed, 3, slot]))
+            error = self._csi.radius(h) if self._csi.design == "robust" else None
+        result = solve_broadcast(
+            believed,
+            config.power_w,
+            config.noise_w,
+            holders=holders,
+            users=users,
+            csi_error=None if error is None else np.tile(error, (holders.shape[0], 1, 1)),
+            rng=rng,
+        )
         self.worst_gap = max(self.worst_gap, float(result.gap.max(initial=0.0)))
         worst = result.worst_snr
+        true = worst if self._csi is None else _least(broadcast_snr(h, result.w, config.noise_w), users)
         if config.phase_std_deg or config.timing_std_s:
             coherence = node_coherence(
                 np.deg2rad(config.phase_std_deg), config.timing_std_s, config.bandwidth_hz
             )
-            snr = expected_snr(h, result.w, config.noise_w, coherence)
-            worst = np.minimum(worst, np.where(users, snr, np.inf).min(axis=-1))
-        rates: list[float] = rate_bit_s(config, worst).tolist()
-        return rates
+            snr = expected_snr(believed, result.w, config.noise_w, coherence)
+            worst = np.minimum(worst, _least(snr, users))
+            true = np.minimum(true, _least(expected_snr(h, result.w, config.noise_w, coherence), users))
+        rates, fails = delivered(rate_bit_s(config, worst), rate_bit_s(config, true))
+        return list(zip(rates.tolist(), fails.tolist(), strict=True))
+
+
+def _least(snr: NDArray[Any], users: Bool) -> Float:
+    """SNR of the weakest user of each broadcast, (broadcasts,); inf without one."""
+    return np.asarray(np.where(users, snr, np.inf).min(axis=-1))
