@@ -6,6 +6,25 @@ from typing import Annotated, Literal
 import typer
 
 from demo.cli.app import EXIT_CODES
+from demo.cli.options import (
+    Antennas,
+    Backhaul,
+    Bandwidth,
+    Capacity,
+    Cloud,
+    CsiDesign,
+    CsiKind,
+    CsiSize,
+    Nodes,
+    RequestProb,
+    TraceColumns,
+    TraceFile,
+    TraceFormat,
+    TraceObjects,
+    TraceTime,
+    Users,
+    overrides,
+)
 from demo.console import print_json
 
 app = typer.Typer(add_completion=False, epilog=EXIT_CODES)
@@ -48,35 +67,30 @@ def evaluate(
     catalog_from: Annotated[
         Path | None, typer.Option(help="A block store whose models are the catalog.")
     ] = None,
-    trace: Annotated[
-        Path | None,
-        typer.Option(
-            help="Requests from a file instead of drawn ones: CSV, Parquet or oracleGeneral (.gz, .zst); "
-            "world i is its i-th stretch of as many slots as the scenario has."
-        ),
+    unit_mb: Annotated[
+        float | None,
+        typer.Option(min=1e-3, help="Cut larger blocks into byte ranges of at most so many MB."),
     ] = None,
-    trace_time: Annotated[
-        Literal["s", "ms", "us", "ns", "iso"], typer.Option(help="Unit of the file's time.")
-    ] = "s",
-    trace_columns: Annotated[
-        str,
-        typer.Option(
-            help="Columns with other names than time_s, user, cell, model, x_m, y_m: `time=ts,model=object`; "
-            "numbers (`time=1,model=4`) count columns of a CSV without a header, from 0."
-        ),
-    ] = "",
-    trace_objects: Annotated[
-        Literal["models", "rank"],
-        typer.Option(help="What the file asks for: models of the catalog, or anything, ranked by demand."),
-    ] = "models",
-    trace_format: Annotated[
-        Literal["own", "azure-functions-2021", "burstgpt", "twitter-cache"],
-        typer.Option(help="Layout of a public trace, which you have to fetch from its makers."),
-    ] = "own",
+    nodes: Nodes = None,
+    users: Users = None,
+    backhaul: Backhaul = None,
+    cloud: Cloud = None,
+    capacity: Capacity = None,
+    request_prob: RequestProb = None,
+    trace: TraceFile = None,
+    trace_time: TraceTime = "s",
+    trace_columns: TraceColumns = "",
+    trace_objects: TraceObjects = "models",
+    trace_format: TraceFormat = "own",
     radio: Annotated[
         Literal["cheap", "beamformers"],
         typer.Option(help="The policy's cheap radio, or real beamformers on TR 38.901 channels (slow)."),
     ] = "cheap",
+    antennas: Antennas = 8,
+    bandwidth: Bandwidth = None,
+    csi_error: CsiSize = 0.0,
+    csi_kind: CsiKind = "relative",
+    csi_design: CsiDesign = "robust",
     weights: Annotated[
         list[Path] | None,
         typer.Option(help="A checkpoint of `pbcast train` to play instead of the shipped one; repeatable."),
@@ -101,6 +115,7 @@ def evaluate(
 
     Finished episodes are kept, so that an interrupted evaluation goes on where it stopped.
     """
+    from demo.bridge.csi import CsiError
     from demo.jobs.evaluate import Worlds, kept_in, run_evaluation, trace_source
     from demo.show.evaluation import print_evaluation
     from demo.show.figure import check_figure
@@ -120,6 +135,18 @@ def evaluate(
             trace, trace_time, trace_columns, trace_objects, None if trace_format == "own" else trace_format
         ),
         beamformers=radio == "beamformers",
+        changes=overrides(
+            nodes=nodes,
+            users=users,
+            backhaul=backhaul,
+            cloud=cloud,
+            capacity=capacity,
+            bandwidth=bandwidth,
+            request_prob=request_prob,
+        ),
+        antennas=antennas,
+        csi=CsiError(size=csi_error, kind=csi_kind, design=csi_design),
+        unit_bytes=None if unit_mb is None else 1e6 * unit_mb,
         split=split,
         first=first_world,
         count=worlds,

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +49,12 @@ class Device:
                 self.store.import_block(block)
                 del self._waiting[block.block_id]
 
-    def reassemble(self, manifest: Manifest, source: Path) -> Delivery:
+    def reassemble(self, manifest: Manifest, hashes: Mapping[str, str]) -> Delivery:
         """Write a model's files and compare each with the source.
 
         Args:
             manifest: The model, all of whose blocks have been received.
-            source: The folder that was added to the library in the first place.
+            hashes: SHA-256 of every file of what was added to the library in the first place, by path.
 
         Raises:
             BlockMissingError: If a block has not been received.
@@ -63,7 +64,7 @@ class Device:
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             self.store.checkout(manifest.name, folder)
-        return Delivery(folder, file_hashes(folder) == file_hashes(source))
+        return Delivery(folder, file_hashes(folder) == dict(hashes))
 
     def discard_folders(self) -> None:
         """Delete the rebuilt folders; the blocks stay."""

@@ -1,15 +1,27 @@
 """Settings of a run."""
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
 
+from demo.bridge.csi import CsiError
 from policy.config import ScenarioConfig
+from policy.evaluation.traces import TraceSource
 from policy.interfaces import BlockCatalog
 from radio import RadioConfig
 
-PLACEMENTS = ("whole-model", "popularity", "ewma-greedy", "learned")
+REFERENCE = "learned"
+"""The scheme whose levers are switched off one by one, and with which the others are compared."""
+PLACEMENTS = ("no-cache", "whole-model", "lru", "static-distinct", "rendezvous", "ewma-greedy", REFERENCE)
 """Schemes of a run, by their names in the registry of `policy.schemes`."""
-VARIANTS = ("", "+no-migration", "+no-comp", "+no-comp+no-migration")
+LEVERS = ("no-migration", "no-comp", "no-air-sharing", "no-store-sharing")
+"""What is switched off in the reference, one at a time."""
+Form = Literal["chosen", "kept", "raw"]
+FORMS: Mapping[str, Form] = {"+kept-form": "kept", "+raw-form": "raw"}
+"""Rows of a run that are the reference on other forms of the blocks: always sent as they are kept; and
+without any delta, in caches, on wires and on the air."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,22 +30,31 @@ class RunConfig:
 
     size: str = "small"
     """Size of the zoo: `small` or `full`."""
+    store: Path | None = None
+    """A block store whose models are taken instead of the zoo."""
     seed: int = 0
     """Seeds places, motion, requests, channels and beamformer starts."""
+    scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
+    """Nodes, users, links, caches, requests; what stands below changes it."""
     num_slots: int = 24
     """Slots that every scheme is simulated for."""
+    worlds: int = 3
+    """Worlds that every scheme is played on; the first is the one that is replayed."""
     emulated_slots: int = 3
     """First slots that are replayed with real bytes under `emulated_scheme`."""
-    emulated_scheme: str = "learned"
+    emulated_scheme: str = REFERENCE
     """Scheme, as named in the report, that is replayed."""
-    capacity_models: float = 1.1
-    """Cache of each node in sizes of the largest model kept whole: room for one, so that whole-model caching
-    is not shut out."""
-    device_models: float = 0.0
+    capacity_models: float | None = None
+    """Cache of each node in sizes of the largest model kept whole; None: as the scenario says."""
+    device_models: float | None = None
     """Room of a device for blocks of earlier models, in sizes of the largest model with the bases of its
-    deltas; 0 keeps nothing, as if every request came from a new user."""
-    radio: RadioConfig = field(default_factory=RadioConfig)
-    """Geometry, antennas, band, powers."""
+    deltas; 0 keeps nothing, as if every request came from a new user; None: as the scenario says."""
+    antennas: int = 8
+    """Antennas of each node."""
+    csi: CsiError = field(default_factory=CsiError)
+    """What the nodes do not know of the channels."""
+    trace: TraceSource | None = None
+    """A file of requests in place of drawn ones."""
 
     def __post_init__(self) -> None:
         if self.size not in ("small", "full"):
@@ -42,35 +63,68 @@ class RunConfig:
             raise ValueError(
                 f"need 1 <= emulated_slots <= num_slots, got {self.emulated_slots}, {self.num_slots}"
             )
+        if self.worlds < 1:
+            raise ValueError(f"worlds must be >= 1, got {self.worlds}")
         if self.emulated_scheme not in replayable():
             raise ValueError(f"scheme must be one of {', '.join(replayable())}, got {self.emulated_scheme!r}")
-        if not (0 <= self.device_models < math.inf and 0 < self.capacity_models < math.inf):
-            raise ValueError(
-                "need finite device_models >= 0 and capacity_models > 0, "
-                f"got {self.device_models} and {self.capacity_models}"
-            )
+        for name, least in (("capacity_models", 1e-9), ("device_models", 0.0)):
+            value = getattr(self, name)
+            if value is not None and not least <= value < math.inf:
+                raise ValueError(f"{name} must be finite and > 0 (device_models: >= 0), got {value}")
 
-    def scenario(self, catalog: BlockCatalog) -> ScenarioConfig:
-        """The scenario of this run over a catalog."""
-        base = ScenarioConfig()
-        room = self.device_models * float(catalog.model_bytes.max())
-        return replace(
-            base,
-            name=f"zoo-{self.size}",
-            num_nodes=self.radio.num_nodes,
-            num_users=self.radio.num_users,
-            num_slots=self.num_slots,
-            area_m=self.radio.area_m,
-            capacity_bytes=(self.capacity_models * float(catalog.whole_bytes.max()),),
-            requests=replace(base.requests, keep_downloads=room > 0, device_bytes=room),
+    @property
+    def radio(self) -> RadioConfig:
+        """The radio of the scenario's nodes and users."""
+        config = self.scenario
+        return RadioConfig(
+            num_nodes=config.num_nodes,
+            num_users=config.num_users,
+            num_antennas=self.antennas,
+            area_m=config.area_m,
+            bandwidth_hz=config.radio.bandwidth_hz,
         )
+
+    def scenario_on(self, catalog: BlockCatalog) -> ScenarioConfig:
+        """The scenario of this run over a catalog."""
+        config = replace(self.scenario, num_slots=self.num_slots)
+        if self.capacity_models is not None:
+            room = self.capacity_models * float(catalog.whole_bytes.max())
+            config = replace(config, capacity_bytes=(room,))
+        if self.device_models is not None:
+            kept = self.device_models * float(catalog.model_bytes.max())
+            config = replace(
+                config, requests=replace(config.requests, keep_downloads=kept > 0, device_bytes=kept)
+            )
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; the scenario is left to itself."""
+        trace = None if self.trace is None else str(self.trace.path)
+        named = {"scenario": self.scenario.name, "trace": trace, "csi": asdict(self.csi)}
+        rest = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in named}
+        return {**rest, **named, "store": None if self.store is None else str(self.store)}
 
 
 def scheme_names() -> tuple[str, ...]:
-    """Every scheme of a run, as the report names it."""
-    return tuple(placement + variant for placement in PLACEMENTS for variant in VARIANTS)
+    """Every scheme of a run that the registry knows, as the report names it."""
+    return (*PLACEMENTS, *(f"{REFERENCE}+{lever}" for lever in LEVERS))
+
+
+def row_names() -> tuple[str, ...]:
+    """Every row of a run's table: the schemes, and the reference on other forms of the blocks."""
+    return (*scheme_names(), *(REFERENCE + suffix for suffix in FORMS))
+
+
+def parts_of_row(name: str) -> tuple[str, Form]:
+    """Scheme and form of the blocks of a row."""
+    for suffix, form in FORMS.items():
+        if name.endswith(suffix):
+            return name.removesuffix(suffix), form
+    return name, "chosen"
 
 
 def replayable() -> tuple[str, ...]:
-    """Schemes whose plans move stored blocks, so that real stores can follow: not the coarse ones."""
-    return tuple(name for name in scheme_names() if not name.startswith("whole-model"))
+    """Schemes whose plans move stored blocks, so that real stores can follow: neither coarse nor unshared."""
+    return tuple(
+        name for name in scheme_names() if not name.startswith("whole-model") and "store-sharing" not in name
+    )

@@ -1,14 +1,18 @@
 """An evaluation, its catalog, worlds and radio from wherever they come: presets, files, stores, traces."""
 
 import logging
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from demo.bridge.beamformed import beamformed_world
+from demo.bridge.csi import CsiError
 from demo.bridge.store_catalog import catalog_from_store
 from demo.console import tell_count
 from demo.jobs.catalogs import catalog_named
+from demo.jobs.originals import of_store
+from demo.jobs.overrides import Overrides
 from demo.zoo.cache import usable_root
 from demo.zoo.errors import ZooError
 from pbstore import open_store
@@ -16,8 +20,9 @@ from policy.config import load_config
 from policy.evaluation import Evaluation, WorldMaker, draw_world, evaluate
 from policy.evaluation.traces import TraceSource, account, replayed, trace_world
 from policy.interfaces import BlockCatalog
-from policy.scenario import Scenario
+from policy.scenario import Scenario, World
 from policy.world.public_traces import PublicName
+from policy.world.ranges import in_ranges
 from policy.world.replay import Objects
 from policy.world.request_files import FileFormat, TimeUnit
 from policy.world.splits import Split
@@ -39,6 +44,14 @@ class Worlds:
     """A file of requests in place of drawn ones."""
     beamformers: bool = False
     """Whether rates come from real beamformers."""
+    changes: Overrides = field(default_factory=Overrides)
+    """What differs from the scenario."""
+    antennas: int = 8
+    """Antennas of each node, for beamformers."""
+    csi: CsiError = field(default_factory=CsiError)
+    """What the nodes do not know of the channels, for beamformers."""
+    unit_bytes: float | None = None
+    """Cut blocks into byte ranges of at most so many bytes; None: as the catalog has them."""
     split: Split = "validation"
     first: int = 0
     count: int = 16
@@ -46,6 +59,10 @@ class Worlds:
     def __post_init__(self) -> None:
         if self.catalog is not None and self.catalog_from is not None:
             raise ValueError("name one catalog: --catalog or --catalog-from")
+        if not self.beamformers and (self.csi.size > 0 or self.antennas != 8):
+            raise ValueError(
+                "--csi-error and --antennas are of --radio beamformers: the cheap radio has none"
+            )
 
 
 def trace_source(
@@ -73,8 +90,11 @@ def scenario_of(worlds: Worlds) -> Scenario:
     catalog = BlockCatalog.load(worlds.catalog) if worlds.catalog is not None else None
     if worlds.catalog_from is not None:
         with open_store(worlds.catalog_from, read_only=True) as store:
-            catalog = catalog_from_store(store).catalog
-    return Scenario(config, catalog if catalog is not None else catalog_named(config.catalog))
+            bases = {name: one.base for name, one in of_store(store).items()}
+            catalog = catalog_from_store(store, bases).catalog
+    named = catalog if catalog is not None else catalog_named(config.catalog)
+    cut = named if worlds.unit_bytes is None else in_ranges(named, worlds.unit_bytes).catalog
+    return Scenario(worlds.changes.on(config), cut)
 
 
 def run_evaluation(
@@ -91,7 +111,10 @@ def run_evaluation(
 ) -> Evaluation:
     """Play and compare, telling progress on stderr; the settings say what became of a trace's requests."""
     scenario = scenario_of(worlds)
-    maker: WorldMaker = beamformed_world if worlds.beamformers else draw_world
+    beams: Callable[..., World] = beamformed_world
+    if worlds.csi.size > 0 or worlds.antennas != 8:
+        beams = partial(beamformed_world, csi=worlds.csi, num_antennas=worlds.antennas)
+    maker: WorldMaker = beams if worlds.beamformers else draw_world
     about = None
     if worlds.trace is not None:
         about = account(replayed(scenario, worlds.trace), scenario.config.num_slots)
@@ -100,7 +123,7 @@ def run_evaluation(
                 f"{worlds.trace.path} has {about['slots']} slots, which are {about['worlds']} worlds of "
                 f"{scenario.config.num_slots}; {worlds.first + worlds.count} were asked for"
             )
-        maker = partial(beamformed_world if worlds.beamformers else trace_world, source=worlds.trace)
+        maker = partial(beams if worlds.beamformers else trace_world, source=worlds.trace)
     result = evaluate(
         scenario,
         schemes,

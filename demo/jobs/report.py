@@ -36,7 +36,7 @@ class CatalogReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchemeReport:
-    """One scheme over the slots of the run, simulated with the beamformers of `radio`."""
+    """One scheme over the slots of a world, in the mean of all, simulated with the beamformers of `radio`."""
 
     mean_delay_s: float
     p95_delay_s: float
@@ -49,6 +49,13 @@ class SchemeReport:
     """Share of requests that were served without the cloud."""
     worst_gap: float
     """Largest 1 - SNR / upper bound of all beamformers solved for the scheme, tried or used."""
+    lost_ratio: float = 0.0
+    """Share of broadcasts that were lost at first: the true channel carried less than the nodes thought."""
+    world_delays_s: tuple[float, ...] = ()
+    """Mean delay on each world; the numbers above are means over them."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "world_delays_s", tuple(self.world_delays_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +70,8 @@ class DeliveryReport:
     """Coded bytes of the blocks that the device missed and received."""
     sha256_ok: bool
     """Every file of the model equals the source by SHA-256."""
-    inference_equal: bool
-    """The model's output equals the original's on the same input, bit for bit."""
+    inference_equal: bool | None
+    """The model's output equals the original's on the same input, bit for bit; None: it cannot be run."""
     sample_output: str
 
 

@@ -1,20 +1,21 @@
 """The main job, end to end: real checkpoints in, the same models running at the users out."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from demo.bridge.store_catalog import catalog_from_store
-from demo.jobs.config import RunConfig, scheme_names
+from demo.bridge.store_catalog import StoreCatalog, catalog_from_store
+from demo.jobs.config import RunConfig, row_names
 from demo.jobs.deliver import deliver
-from demo.jobs.report import CatalogReport, RunReport, ZooReport
+from demo.jobs.originals import of_store, of_zoo
+from demo.jobs.report import CatalogReport, RunReport
 from demo.jobs.simulate import make_world, simulate
 from demo.zoo import ZooModel, build_zoo
 from demo.zoo.progress import Bars
 from demo.zoo.progress import Step as Progress
 from pbstore import DiskBlockStore, open_store
-from policy.scenario import World
+from policy.scenario import Scenario, World
 
 MARK = ".pbcast-run"
 """File that says that a folder's stores are a run's own and may be replaced."""
@@ -35,27 +36,35 @@ def run_end_to_end(
         progress: Tell on stderr what is done.
 
     Raises:
-        ValueError: If `out` holds stores that no run made.
+        ValueError: If `out` holds stores that no run made, or `config.store` no model.
+        NotAStoreError: If `config.store` is no block store.
         ZooError: If no model could be had.
         EmulationError: If real bytes differ from the plan.
     """
     _claim(out)
-    zoo = build_zoo(config.size, progress=progress)
-    with Bars(enabled=progress) as bars, open_store(out / "cloud") as cloud:
-        with bars.task(f"add {len(zoo)} models to the cloud's store") as step:
-            _fill(cloud, zoo, step)
-        offer = catalog_from_store(
-            cloud, {model.name: model.base for model in zoo if model.kind == "adapter"}
-        )
+    with ExitStack() as stack:
+        if config.store is None:
+            zoo = build_zoo(config.size, progress=progress)
+            bars = stack.enter_context(Bars(enabled=progress))
+            cloud = stack.enter_context(open_store(out / "cloud"))
+            with bars.task(f"add {len(zoo)} models to the cloud's store") as step:
+                _fill(cloud, zoo, step)
+            originals = of_zoo(zoo)
+        else:
+            cloud = stack.enter_context(open_store(config.store, read_only=True))
+            originals = of_store(cloud)
+            bars = stack.enter_context(Bars(enabled=progress))
+        with bars.task(f"size {len(originals)} models in every form"):
+            offer = _offer(config, cloud, {name: one.base for name, one in originals.items()})
         world = make_world(config, offer)
         schemes = {}
-        with bars.task(f"simulate {len(scheme_names())} schemes") as step:
-            for done, name in enumerate(scheme_names()):
-                schemes[name] = simulate(config, world, name, out / "schemes")
-                step(done + 1, len(scheme_names()))
+        with bars.task(f"simulate {len(row_names())} rows on {config.worlds} worlds") as step:
+            for done, name in enumerate(row_names()):
+                schemes[name] = simulate(config, offer, name, out / "schemes")
+                step(done + 1, len(row_names()))
         with bars.task(f"replay {config.emulated_slots} slots of {config.emulated_scheme}") as step:
             deliveries = deliver(
-                config, cloud, offer, world, zoo, out / "network", step, keep_stores=keep_stores
+                config, cloud, offer, world, originals, out / "network", step, keep_stores=keep_stores
             )
         report = RunReport(
             seed=config.seed,
@@ -63,10 +72,17 @@ def run_end_to_end(
             catalog=_catalog(cloud),
             schemes=schemes,
             deliveries=tuple(deliveries),
-            zoo=tuple(_zoo_row(model) for model in zoo),
+            zoo=tuple(one.row for one in originals.values()),
         )
     report.write(out)
     return report
+
+
+def _offer(config: RunConfig, cloud: DiskBlockStore, bases: Mapping[str, str | None]) -> StoreCatalog:
+    """The cloud's catalog, in units that fit the nodes."""
+    offer = catalog_from_store(cloud, bases)
+    room = Scenario(config.scenario_on(offer.catalog), offer.catalog).capacity_bytes.min()
+    return catalog_from_store(cloud, bases, room_bytes=float(room))
 
 
 def _claim(out: Path) -> None:
@@ -99,14 +115,14 @@ def _fill(cloud: DiskBlockStore, zoo: Sequence[ZooModel], progress: Progress) ->
 def _settings(config: RunConfig, world: World) -> dict[str, Any]:
     scenario = world.scenario
     return {
-        "nodes": config.radio.num_nodes,
-        "users": config.radio.num_users,
+        "nodes": scenario.config.num_nodes,
+        "users": scenario.config.num_users,
         "slots": config.num_slots,
         "capacity_bytes": [int(size) for size in scenario.capacity_bytes],
         "capacity_share": float(scenario.capacity_bytes.mean() / scenario.catalog.dedup_bytes),
         "units": scenario.catalog.num_blocks,
         "trace": world.trace.digest,
-        "run": asdict(config),
+        "run": config.to_dict(),
         "scenario": scenario.config.to_dict(),
     }
 
@@ -120,16 +136,4 @@ def _catalog(cloud: DiskBlockStore) -> CatalogReport:
         file_dedup_bytes=savings.file_dedup_bytes,
         block_dedup_bytes=savings.block_dedup_bytes,
         disk_bytes=savings.disk_bytes,
-    )
-
-
-def _zoo_row(model: ZooModel) -> ZooReport:
-    return ZooReport(
-        model=model.name,
-        base=model.base,
-        kind=model.kind,
-        raw_bytes=model.raw_bytes,
-        metric=model.metric,
-        value=model.value,
-        majority=model.majority,
     )

@@ -1,7 +1,7 @@
-"""Every scheme of a run over the same world, with the rates of real beamformers."""
+"""Every scheme of a run over the same worlds, with the rates of real beamformers."""
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,63 +10,132 @@ import numpy as np
 
 from demo.bridge.radio_delay import RadioDelay
 from demo.bridge.store_catalog import StoreCatalog
-from demo.jobs.config import RunConfig
+from demo.jobs.config import Form, RunConfig, parts_of_row
 from demo.jobs.report import SchemeReport, versions
 from policy.evaluation.closure import closure_of
 from policy.evaluation.results import scenario_digest
 from policy.evaluation.sources import code_version
+from policy.evaluation.traces import account, replayed, stretch
+from policy.interfaces import BlockCatalog
 from policy.kept import KeptRows
 from policy.play.rollout import Step, play
 from policy.scenario import Scenario, World
 from policy.schemes import find_scheme
+from policy.world.forms import always_alone
 from policy.world.trace import generate
 
-
-def make_world(config: RunConfig, offer: StoreCatalog) -> World:
-    """Draw the trace of the run's seed; the radio is made anew for every scheme, see `play_scheme`."""
-    scenario = Scenario(config.scenario(offer.catalog), offer.catalog)
-    trace, hidden = generate(np.random.default_rng(config.seed), scenario.config, scenario.families)
-    return scenario.world_of(trace, RadioDelay(config.radio, trace, config.seed), hidden)
+WORLDS_OF_A_SEED = 10_000
+"""Numbers of worlds between two seeds of a run."""
 
 
-def simulate(config: RunConfig, world: World, name: str, folder: Path) -> SchemeReport:
-    """Play one scheme through the world, or read what an earlier run with the same settings found.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldResult:
+    """One scheme on one world."""
+
+    mean_delay_s: float
+    p95_delay_s: float
+    airtime_s: float
+    migrated_bytes: int
+    cloud_bytes: int
+    cache_update_bytes: int
+    hit_ratio: float
+    lost_ratio: float
+    worst_gap: float
+
+
+def make_world(config: RunConfig, offer: StoreCatalog, number: int = 0, form: Form = "chosen") -> World:
+    """Draw one of the worlds of the run's seed, or cut it from the trace.
 
     Args:
         config: Settings of the run.
-        world: The world.
-        name: Scheme, as the report names it.
+        offer: What the store holds.
+        number: Which of the run's worlds.
+        form: In which forms blocks are kept and sent; requests and places are the same in all.
+
+    Raises:
+        ValueError: If a trace ends before that world.
+    """
+    scenario = Scenario(config.scenario_on(offer.catalog), offer.catalog)
+    seed = _world_seed(config, number)
+    if config.trace is None:
+        trace, hidden = generate(np.random.default_rng(seed), scenario.config, scenario.families)
+    else:
+        about = account(replayed(scenario, config.trace), config.num_slots)
+        if number >= about["worlds"]:
+            raise ValueError(
+                f"{config.trace.path} has {about['slots']} slots, which are {about['worlds']} worlds of "
+                f"{config.num_slots}; {config.worlds} were asked for (--worlds, --slots)"
+            )
+        trace, hidden = stretch(scenario, number, config.trace), ()
+    if form != "chosen":
+        settings = replace(scenario.config, capacity_bytes=tuple(scenario.capacity_bytes.tolist()))
+        scenario = Scenario(settings, _in_form(offer.catalog, form))
+    return scenario.world_of(trace, _delay(config, trace, seed), hidden)
+
+
+def _in_form(catalog: BlockCatalog, form: Form) -> BlockCatalog:
+    return always_alone(catalog) if form == "raw" else replace(catalog, forms=None)
+
+
+def _world_seed(config: RunConfig, number: int) -> int:
+    return config.seed * WORLDS_OF_A_SEED + number
+
+
+def _delay(config: RunConfig, trace: Any, seed: int) -> RadioDelay:  # noqa: ANN401 - a trace
+    return RadioDelay(config.radio, trace, seed, config.csi)
+
+
+def simulate(config: RunConfig, offer: StoreCatalog, row: str, folder: Path) -> SchemeReport:
+    """Play one row of the table on all worlds, or read what an earlier run with the same settings found.
+
+    Args:
+        config: Settings of the run.
+        offer: What the store holds.
+        row: Scheme and form, as the report names them.
         folder: Where results are kept between runs.
     """
-    kept = KeptRows(folder, name, _made_by(config, world, name))
-    for row in kept:
-        return SchemeReport(**row)
-    delay = RadioDelay(config.radio, world.trace, config.seed)
-    report = summarise(list(play_scheme(config, world, name, delay)), delay.worst_gap)
-    kept.append(asdict(report))
-    return report
+    name, form = parts_of_row(row)
+    results = []
+    for number in range(config.worlds):
+        world = make_world(config, offer, number, form)
+        kept = KeptRows(folder, f"{row}-{number}", _made_by(config, world, name, number))
+        known = next(iter(kept), None)
+        if known is None:
+            steps, delay = play_scheme(config, world, name, number)
+            known = asdict(summarise(list(steps), delay))
+            kept.append(known)
+        results.append(WorldResult(**known))
+    return _over_worlds(results)
 
 
-def play_scheme(config: RunConfig, world: World, name: str, delay: RadioDelay) -> Iterator[Step]:
-    """The slots of one scheme, one after another, each with its placement and outcome.
+def play_scheme(
+    config: RunConfig, world: World, name: str, number: int = 0
+) -> tuple[Iterator[Step], RadioDelay]:
+    """The slots of one scheme, one after another, each with its placement and outcome; and their radio.
+
+    The radio is a fresh one: what it answers to the last bit depends on what it was asked before, so sharing
+    one between schemes would make a resumed run differ from an uninterrupted one.
 
     Args:
         config: Settings of the run.
         world: The world.
-        name: Scheme, as the report names it.
-        delay: A fresh radio: what it answers to the last bit depends on what it was asked before, so sharing
-            one between schemes would make a resumed run differ from an uninterrupted one.
+        name: Scheme of the registry.
+        number: Which of the run's worlds it is.
     """
+    delay = _delay(config, world.trace, _world_seed(config, number))
     own = world.scenario.world_of(world.trace, delay, world.hidden)
-    return play(own, find_scheme(name), np.random.default_rng([config.seed, 2]))
+    return play(own, find_scheme(name), np.random.default_rng([config.seed, 2, number])), delay
 
 
-def summarise(steps: list[Step], worst_gap: float) -> SchemeReport:
+def summarise(steps: list[Step], delay: RadioDelay) -> WorldResult:
     """Delays over all requests, bytes and airtime over all slots."""
     outcomes = [step.outcome for step in steps]
     delays = np.concatenate([outcome.user_delay_s[outcome.asked] for outcome in outcomes])
     hits = np.concatenate([outcome.edge_hit[outcome.asked] for outcome in outcomes])
-    return SchemeReport(
+    if not delays.size:
+        raise ValueError("nobody asked for anything in these slots: nothing to measure")
+    casts = [(outcome.slot, cast) for outcome in outcomes for cast in outcome.broadcasts]
+    return WorldResult(
         mean_delay_s=float(delays.mean()),
         p95_delay_s=float(np.quantile(delays, 0.95)),
         airtime_s=sum(outcome.airtime_s for outcome in outcomes),
@@ -74,11 +143,34 @@ def summarise(steps: list[Step], worst_gap: float) -> SchemeReport:
         cloud_bytes=sum(outcome.cloud_bytes for outcome in outcomes),
         cache_update_bytes=sum(outcome.cache_update_bytes for outcome in outcomes),
         hit_ratio=float(hits.mean()),
-        worst_gap=worst_gap,
+        lost_ratio=float(np.mean([delay.lost(slot, cast.holders, cast.users) for slot, cast in casts]))
+        if casts
+        else 0.0,
+        worst_gap=delay.worst_gap,
     )
 
 
-def _made_by(config: RunConfig, world: World, name: str) -> dict[str, Any]:
+def _over_worlds(results: Sequence[WorldResult]) -> SchemeReport:
+    """Means over worlds; the gap is the largest."""
+
+    def mean(field: str) -> float:
+        return float(np.mean([getattr(result, field) for result in results]))
+
+    return SchemeReport(
+        mean_delay_s=mean("mean_delay_s"),
+        p95_delay_s=mean("p95_delay_s"),
+        airtime_s=mean("airtime_s"),
+        migrated_bytes=round(mean("migrated_bytes")),
+        cloud_bytes=round(mean("cloud_bytes")),
+        cache_update_bytes=round(mean("cache_update_bytes")),
+        hit_ratio=mean("hit_ratio"),
+        worst_gap=max(result.worst_gap for result in results),
+        lost_ratio=mean("lost_ratio"),
+        world_delays_s=tuple(result.mean_delay_s for result in results),
+    )
+
+
+def _made_by(config: RunConfig, world: World, name: str, number: int) -> dict[str, Any]:
     """All that a scheme's result depends on: settings, world, catalog, weights and code."""
     return {
         "scheme": name,
@@ -87,7 +179,8 @@ def _made_by(config: RunConfig, world: World, name: str) -> dict[str, Any]:
         "trace": world.trace.digest,
         "scenario": scenario_digest(world.scenario),
         "radio": asdict(config.radio),
-        "seed": config.seed,
+        "csi": asdict(config.csi),
+        "seed": _world_seed(config, number),
         "versions": versions(),
     }
 

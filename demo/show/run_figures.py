@@ -2,16 +2,9 @@
 
 from pathlib import Path
 
+from demo.jobs.config import REFERENCE
 from demo.jobs.report import RunReport
 from demo.show.figure import clean_axes, pyplot, save_figure
-
-VARIANTS = {
-    # suffix of a scheme's name: (legend, colour)
-    "": ("CoMP + migration", "#1b6ca8"),
-    "+no-migration": ("CoMP, no migration", "#7fb2d9"),
-    "+no-comp": ("best single node + migration", "#c8553d"),
-    "+no-comp+no-migration": ("best single node, no migration", "#e8a798"),
-}
 
 
 def draw_figures(report: RunReport, folder: Path) -> tuple[Path, Path]:
@@ -32,29 +25,23 @@ def delay_rows(report: RunReport) -> list[dict[str, object]]:
 
 
 def draw_delays(report: RunReport, path: Path) -> Path:
-    """Mean user delay of each scheme as a bar, its 95th percentile as a tick, both as numbers."""
+    """Mean user delay of each row as a bar, its 95th percentile as a tick, both as numbers."""
     plt = pyplot()
-    schemes = list(dict.fromkeys(name.partition("+")[0] for name in report.schemes))
-    fig, ax = plt.subplots(figsize=(9, 1.2 + 0.95 * len(schemes)), layout="constrained")
-    height = 0.8 / len(VARIANTS)
-    for row, scheme in enumerate(schemes):
-        for slot, (suffix, (legend, colour)) in enumerate(VARIANTS.items()):
-            measured = report.schemes.get(scheme + suffix)
-            if measured is None:
-                continue
-            y = row - 0.4 + (slot + 0.5) * height
-            ax.barh(y, measured.mean_delay_s, height * 0.9, color=colour, label=legend if row == 0 else None)
-            ax.plot([measured.p95_delay_s] * 2, [y - height * 0.4, y + height * 0.4], color="#333333", lw=1.5)
-            ax.annotate(
-                f"{measured.mean_delay_s:.2f} / {measured.p95_delay_s:.2f}",
-                (max(measured.mean_delay_s, measured.p95_delay_s), y),
-                xytext=(5, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-            )
+    fig, ax = plt.subplots(figsize=(9, 1.4 + 0.34 * len(report.schemes)), layout="constrained")
+    for place, (name, measured) in enumerate(report.schemes.items()):
+        colour = "#1b6ca8" if name == REFERENCE else "#c8553d" if "+" in name else "#7fb2d9"
+        ax.barh(place, measured.mean_delay_s, 0.7, color=colour)
+        ax.plot([measured.p95_delay_s] * 2, [place - 0.3, place + 0.3], color="#333333", lw=1.5)
+        ax.annotate(
+            f"{measured.mean_delay_s:.2f} / {measured.p95_delay_s:.2f}",
+            (max(measured.mean_delay_s, measured.p95_delay_s), place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
     ax.plot([], [], color="#333333", ls="", marker="|", ms=9, mew=1.5, label="95th percentile")
-    ax.set_yticks(range(len(schemes)), schemes)
+    ax.set_yticks(range(len(report.schemes)), list(report.schemes))
     ax.invert_yaxis()
     ax.set_xlabel(
         "delay from request to last block, over users and slots (s); numbers: mean / 95th percentile"

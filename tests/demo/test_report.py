@@ -34,7 +34,7 @@ def report() -> RunReport:
             block_dedup_bytes=1_000_000,
             disk_bytes=800_000,
         ),
-        schemes={"whole-model": measured, "ewma-greedy": measured, "ewma-greedy+no-comp": measured},
+        schemes={"whole-model": measured, "learned": measured, "learned+no-comp": measured},
         deliveries=(
             DeliveryReport(
                 model="org/a",

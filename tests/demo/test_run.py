@@ -1,6 +1,8 @@
 """The main job on tiny random models: everything real but the size of the weights."""
 
 import json
+import shlex
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +15,12 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 
 import demo.jobs.run
 from demo.cli import main
-from demo.jobs.config import RunConfig, replayable, scheme_names
+from demo.jobs.config import RunConfig, replayable, row_names
 from demo.jobs.report import RunReport
 from demo.jobs.run import run_end_to_end
 from demo.zoo import ZooModel
 from demo.zoo.train import seeded
+from pbstore import open_store
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one", "two", "three"]
 
@@ -71,7 +74,7 @@ def tiny_zoo(zoo: list[ZooModel]) -> Iterator[None]:
         yield
 
 
-CONFIG = RunConfig(num_slots=2, emulated_slots=2)
+CONFIG = RunConfig(num_slots=2, emulated_slots=2, worlds=1, capacity_models=1.1)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,12 @@ def report(out: Path) -> RunReport:
     return run_end_to_end(CONFIG, out, progress=False)
 
 
+@pytest.fixture
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table's first and last rows only."""
+    monkeypatch.setattr("demo.jobs.run.row_names", lambda: ("whole-model", "learned", "learned+raw-form"))
+
+
 def test_every_delivery_is_the_original(report: RunReport, out: Path) -> None:
     assert len(report.deliveries) > 5
     assert {row.model for row in report.deliveries} == {"zoo/base", "zoo/child", "zoo/adapter"}
@@ -93,7 +102,7 @@ def test_every_delivery_is_the_original(report: RunReport, out: Path) -> None:
         assert 0 < row.delay_s < 60
         assert row.bytes_sent > 0
         assert "%" in row.sample_output
-    assert set(report.schemes) == set(scheme_names())
+    assert set(report.schemes) == set(row_names())
     assert RunReport.read(out) == report
 
 
@@ -110,13 +119,16 @@ def test_an_adapter_is_delivered_with_its_base(report: RunReport) -> None:
     assert sent["zoo/adapter"] > sent["zoo/base"]
 
 
-def test_the_same_seed_gives_the_same_run(report: RunReport, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_run(
+    report: RunReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo.jobs.run.row_names", lambda: ("whole-model", "learned", "learned+raw-form"))
     again = run_end_to_end(CONFIG, tmp_path, keep_stores=True, progress=False)
     assert (tmp_path / "network" / "device0" / "store" / "STORE.json").exists()
     other = run_end_to_end(replace(CONFIG, seed=1, num_slots=1, emulated_slots=1), tmp_path, progress=False)
 
     assert not (tmp_path / "network").exists()
-    assert again.schemes == report.schemes
+    assert again.schemes == {name: report.schemes[name] for name in again.schemes}
     assert again.deliveries == report.deliveries
     assert other.deliveries[0] not in report.deliveries
 
@@ -132,12 +144,13 @@ def test_a_second_run_reads_what_the_first_found(
     assert run_end_to_end(CONFIG, out, progress=False).schemes == report.schemes
 
 
+@pytest.mark.usefixtures("few_rows")
 def test_a_changed_answer_is_reported_with_exit_code_3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("demo.zoo.inference.Inference.equals", lambda self, other: False)
 
-    code = main(["run", "--out", str(tmp_path), "--slots", "1", "--emulated-slots", "1", "--json"])
+    code = main(["run", "--out", str(tmp_path), "--slots", "1", "--worlds", "1", "--json"])
 
     found = json.loads(capsys.readouterr().out)
     assert code == 3
@@ -167,6 +180,7 @@ def test_every_scheme_but_the_coarse_ones_can_be_replayed(name: str, tmp_path: P
     assert all(row.sha256_ok and row.inference_equal for row in found.deliveries)
 
 
+@pytest.mark.usefixtures("few_rows")
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -175,7 +189,20 @@ def test_every_scheme_but_the_coarse_ones_can_be_replayed(name: str, tmp_path: P
         (["--scheme", "nobody"], 1),
         (["--scheme", "whole-model"], 1),
         (["--capacity-models", "inf"], 1),
-        (["--capacity-models", "0.01", "--slots", "1"], 0),
+        (["--capacity-models", "0.01", "--slots", "1", "--worlds", "1"], 0),
+        (["--capacity", "0.3", "--capacity-models", "1"], 1),
+        (["--capacity", "much"], 1),
+        (["--capacity", "0"], 1),
+        (["--backhaul", "10", "--cloud", "20"], 1),
+        (["--cloud", "-1"], 1),
+        (["--bandwidth", "0"], 1),
+        (["--nodes", "0"], 2),
+        (["--csi-error", "1.5"], 1),
+        (["--csi-design", "hopeful"], 2),
+        (["--scenario", "nowhere"], 1),
+        (["--store", "no/store"], 1),
+        (["--trace", "no/trace.csv"], 1),
+        (["--request-prob", "2"], 1),
     ],
 )
 def test_bad_input_ends_in_one_line(
@@ -184,3 +211,121 @@ def test_bad_input_ends_in_one_line(
     assert main(["run", "--out", str(tmp_path), *arguments]) == code
     if code == 1:
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_options_change_the_scenario(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.toml").write_text('name = "mine"\nbase = "default"\nnum_users = 4\nnum_slots = 1\n')
+    options = ["--nodes", "2", "--backhaul", "500", "--cloud", "50", "--bandwidth", "20", "--antennas", "2"]
+    options += ["--capacity", "60%", "--csi-error", "0.1", "--csi-design", "nominal", "--worlds", "2"]
+
+    code = main(
+        ["run", "--out", str(tmp_path / "out"), "--scenario", str(tmp_path / "mine.toml"), *options, "--json"]
+    )
+
+    found = json.loads(capsys.readouterr().out)
+    scenario, played = found["settings"]["scenario"], found["settings"]["run"]
+    assert code == 0
+    assert (scenario["num_nodes"], scenario["num_users"], scenario["num_slots"]) == (2, 4, 1)
+    assert scenario["links"] == {"backhaul_bit_s": 500e6, "cloud_bit_s": 50e6}
+    assert scenario["radio"]["bandwidth_hz"] == 20e6
+    assert found["settings"]["capacity_share"] == pytest.approx(0.6)
+    assert (played["antennas"], played["csi"]["size"], played["csi"]["design"]) == (2, 0.1, "nominal")
+    assert len(found["schemes"]["learned"]["world_delays_s"]) == 2
+    assert any(row["lost_ratio"] > 0 for row in found["schemes"].values())
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_requests_come_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{10 * slot + 1},{user},zoo/child" for slot in range(2) for user in range(12)]
+    (tmp_path / "trace.csv").write_text("\n".join(["time_s,user,model", *rows]) + "\n")
+    options = ["--trace", str(tmp_path / "trace.csv"), "--slots", "1", "--capacity-models", "1.1"]
+
+    assert main(["run", "--out", str(tmp_path / "out"), *options, "--worlds", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {row["model"] for row in found["deliveries"]} == {"zoo/child"}
+
+    assert main(["run", "--out", str(tmp_path / "out"), *options, "--worlds", "3"]) == 1
+    assert "which are 2 worlds of 1" in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_a_store_of_ones_own_needs_no_zoo(
+    zoo: list[ZooModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a run on one's own models built the zoo")
+
+    monkeypatch.setattr(demo.jobs.run, "build_zoo", never)
+    opaque, lone = tmp_path / "opaque", tmp_path / "lone"
+    opaque.mkdir()
+    (opaque / "weights.bin").write_bytes(RANDOM[: 1 << 20])
+    shutil.copytree(zoo[2].folder, lone)
+    config = json.loads((lone / "adapter_config.json").read_text())
+    (lone / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "me/gone"}))
+    adapter = tmp_path / "adapter"
+    shutil.copytree(zoo[2].folder, adapter)
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "me/base"}))
+    folders = {"me/base": zoo[0].folder, "me/child": zoo[1].folder, "me/adapter": adapter}
+    store = tmp_path / "store"
+    for name, folder in {**folders, "me/opaque": opaque, "me/lone": lone}.items():
+        assert main(["store", "add", str(folder), "--name", name, "--store", str(store)]) == 0
+    capsys.readouterr()
+
+    options = ["--store", str(store), "--slots", "2", "--worlds", "1", "--capacity", "0.5", "--json"]
+    code = main(["run", "--out", str(tmp_path / "out"), "--emulated-slots", "2", *options])
+
+    output = capsys.readouterr()
+    found = json.loads(output.out)
+    rows = {row["model"]: row for row in found["deliveries"]}
+    assert code == 0
+    assert set(rows) == {*folders, "me/opaque", "me/lone"}
+    assert all(row["sha256_ok"] for row in found["deliveries"])
+    assert all(rows[name]["inference_equal"] for name in folders)
+    assert rows["me/opaque"]["inference_equal"] is None
+    assert "no config.json" in rows["me/opaque"]["sample_output"]
+    assert rows["me/lone"]["inference_equal"] is None
+    assert "its base is not in the store" in rows["me/lone"]["sample_output"]
+    assert rows["me/adapter"]["bytes_sent"] > rows["me/lone"]["bytes_sent"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_rows")
+def test_the_lines_of_the_readme(
+    zoo: list[ZooModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    part = text[text.index("### The same on your own models") :]
+    lines = [line for line in part[: part.index("## For engineers")].splitlines() if line[:9] == "$ pbcast "]
+    shutil.copytree(zoo[0].folder, tmp_path / "my-base")
+    shutil.copytree(zoo[1].folder, tmp_path / "my-finetune")
+    rows = [f"{10 * slot + 1},{user},me/finetune" for slot in range(24) for user in range(12)]
+    (tmp_path / "requests.csv").write_text("\n".join(["time_s,user,model", *rows]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    assert len(lines) == 5
+    for line in lines:
+        words = shlex.split(line.removeprefix("$ pbcast "), comments=True)
+        short = ["--slots", "2", "--worlds", "1"] if words[0] == "run" else []
+        short = ["--worlds", "1", "--workers", "1", "--fresh"] if words[0] == "evaluate" else short
+        assert main([*words, *short]) == 0, line
+        told = capsys.readouterr().out
+        if words[0] == "run":
+            assert "answer bit for bit like the original" in told
+            assert "1. 2 models take" in told
+    for folder in ("mine", "trace"):
+        report = RunReport.read(tmp_path / "out" / folder)
+        assert all(row.sha256_ok and row.inference_equal for row in report.deliveries)
+
+
+def test_an_empty_store_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    open_store(tmp_path / "store").close()
+
+    assert main(["run", "--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")]) == 1
+    assert "holds no model" in capsys.readouterr().err
+
+
+def test_the_help_is_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--help"]) == 0
+    text = capsys.readouterr().out
+    for group in ("Models", "Network", "Requests", "Radio", "What is played", "Options"):
+        assert group in text

@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from demo.bridge.store_catalog import StoreCatalog, catalog_from_store
 from demo.emulation import Device, Network
+from demo.emulation.device import file_hashes
 from demo.emulation.replay import EmulationError, replay_slot
 from demo.parts import Part, alone_form, cut, join, parts_of
 from pbstore import BlockCorruptError, BlockMissingError, CapacityError, DiskBlockStore, open_store
@@ -101,6 +102,7 @@ def test_every_delivered_model_equals_its_source(
     offer = catalog_from_store(cloud, **OFFERS[made])
     world = make_world(offer, seed)
     network = make_network(cloud, world, tmp_path / "network")
+    sources = {name: file_hashes(folder) for name, folder in folders.items()}
     delivered = alone = 0
     for step in play(world, find_scheme(scheme), np.random.default_rng(0)):
         slot = step.outcome.slot
@@ -113,7 +115,7 @@ def test_every_delivered_model_equals_its_source(
             assert edge.cache.used_bytes <= world.scenario.capacity_bytes[node]
         for user in np.flatnonzero(step.outcome.asked):
             name = offer.catalog.model_names[world.trace.requests[slot, user]]
-            assert network.devices[user].reassemble(cloud.manifest(name), folders[name]).sha256_ok
+            assert network.devices[user].reassemble(cloud.manifest(name), sources[name]).sha256_ok
             delivered += 1
         alone += int(world.alone(slot).sum())
     assert delivered > 5
