@@ -67,15 +67,20 @@ def settings_of(scheme: str) -> list[str]:
 
 
 def tune(
-    scheme: str, scenario: Scenario, worlds: int = WORLDS, beamformers: bool = False
+    scheme: str,
+    scenario: Scenario,
+    worlds: int = WORLDS,
+    beamformers: bool = False,
+    first_world: int = 0,
 ) -> dict[str, float]:
-    """Mean cost per slot of every setting, best first."""
+    """Mean cost per slot of every setting on validation worlds, best first."""
     names = settings_of(scheme)
     result = evaluate(
         scenario,
         names,
         worlds,
         workers=2,
+        first_world=first_world,
         bound_worlds=0,
         make_world=beamformed_world if beamformers else draw_world,
         folder=cache_root() / "evaluations",

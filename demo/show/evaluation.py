@@ -15,7 +15,7 @@ from policy.evaluation import Evaluation, SchemeSummary
 def bound_lines(result: Evaluation) -> list[tuple[str, float]]:
     """Each bound and its cost, s; where not all worlds were bounded, the best scheme on those, too."""
     lines = [
-        (label, value) for key, label in BOUND_LABELS.items() if (value := result.bounds[key]) is not None
+        (label, value) for key, label in BOUND_LABELS.items() if (value := result.bounds.get(key)) is not None
     ]
     count = result.bounds["worlds"]
     if lines and count and count < result.settings["worlds"]:

@@ -12,10 +12,11 @@ BOUND_LABELS = {
     "one_step_clairvoyant_s": "one-step clairvoyant",
     "true_planner_s": "planner with true dynamics",
     "hindsight_upper_s": "hindsight optimum, at most",
+    "causal_lower_s": "without seeing the future, at least",
     "hindsight_lower_s": "hindsight optimum, at least",
 }
-BOUND_STYLES = ("-", "--", "-.", ":")
-OURS = ("ewma-greedy", "ewma-local", "price", "planner", "learned")
+BOUND_STYLES = ("-", "--", "-.", (0, (1, 1)), ":")
+OURS = ("ewma-greedy", "ewma-local", "pooled", "price", "planner", "planner-fair", "learned")
 COLOURS = {"ours": "#1b6ca8", "ours, with something switched off": "#7fb2d9", "others": "#777777"}
 MARKERS = "osD^vPX"
 
@@ -27,7 +28,9 @@ def ladder_order(result: Evaluation) -> list[str]:
 
 def bounds_of(result: Evaluation) -> dict[str, float]:
     """Each bound that there is by its label, s."""
-    return {label: value for key, label in BOUND_LABELS.items() if (value := result.bounds[key]) is not None}
+    return {
+        label: value for key, label in BOUND_LABELS.items() if (value := result.bounds.get(key)) is not None
+    }
 
 
 def ladder_rows(result: Evaluation) -> list[dict[str, object]]:

@@ -15,6 +15,9 @@ mean); so does dropping that links limit updates, and that a slot's backlog dela
 Each sample may use the table of placements that bounds it best near a placement that is good in the mean, or
 the bound of the band, which holds for any placement: all are below g everywhere, so the choice is free.
 Capacities are priced (Lagrange). `of_band_s` is what the band alone tells: it sees no placement.
+
+A world's luck, which its schemes share, is added as a control variate: how much a placement that H_t tells
+would have paid at least in this slot, above its mean over futures drawn apart. Its own mean is zero.
 """
 
 from collections.abc import Callable
@@ -78,7 +81,7 @@ def causal_bound(world: World, futures: Futures) -> CausalBound:
     """The bound of one world; its mean over worlds bounds that of every policy that does not see the future.
 
     Args:
-        world: The world; its own requests are not looked at but for what devices keep of earlier slots.
+        world: The world; its own requests tell what devices keep of earlier slots, and its luck.
         futures: See `sampled_futures`.
 
     Raises:
@@ -89,36 +92,61 @@ def causal_bound(world: World, futures: Futures) -> CausalBound:
         raise PolicyError(f"this bound needs at most {MAX_TABLE_NODES} nodes")
     if scenario.catalog.forms is not None:
         raise PolicyError("this bound is for catalogs whose blocks have one form each")
-    tables, constants, bands = [], [], []
+    tables, constants, bands, luck = [], [], [], []
     for slot in range(slots):
-        table, constant, band = _slot(world, slot, *futures(slot))
+        demand, (requests, chances) = _Demand(world, slot), futures(slot)
+        by_place, by_band = demand.bounds(requests)
+        table, constant = _best_of(by_place, by_band, chances, scenario)
         tables.append(table)
         constants.append(constant)
-        bands.append(band)
+        bands.append(float(chances @ by_band))
+        luck.append(_luck(demand, table, *futures(slot)))
     stacked = np.stack(tables)
     if scenario.config.timing == "additive":  # the one timing in which updates are charged
         placed = _charged(world, stacked) + float(np.mean(constants))
     else:
         placed = float(np.mean([room_dual(t, scenario) + c for t, c in zip(tables, constants, strict=True)]))
-    return CausalBound(lower_s=max(placed, float(np.mean(bands))), of_band_s=float(np.mean(bands)))
+    band_s, luck_s = float(np.mean(bands)), float(np.mean(luck))
+    return CausalBound(lower_s=max(placed, band_s) + luck_s, of_band_s=band_s + luck_s)
 
 
-def _slot(world: World, slot: int, requests: Int, chances: Float) -> tuple[Float, float, float]:
-    """A slot's bound as a table of placements plus a constant, s, and its bound by the band alone, s."""
-    scenario, catalog = world.scenario, world.scenario.catalog
-    bits = 8.0 * catalog.sizes_bytes.astype(np.float64)
-    per_bit = user_seconds_per_bit(world.delay, slot, world.trace.num_users, scenario.config.num_nodes)
-    kept, parts = world.devices(slot), []
-    for asked in requests:
-        needs = catalog.members[np.maximum(asked, 0)] & (asked >= 0)[:, None]
-        needs = needs if kept is None else needs & ~kept
-        demand = SlotNeeds(
-            needs=needs, asked=int((asked >= 0).sum()), per_bit=per_bit, air_bits=bits, wire_bits=bits
+class _Demand:
+    """One slot of a world, whatever is asked for in it."""
+
+    def __init__(self, world: World, slot: int) -> None:
+        scenario = world.scenario
+        self.scenario, self.own = scenario, world.trace.requests[slot]
+        self._bits = 8.0 * scenario.catalog.sizes_bytes.astype(np.float64)
+        self._kept = world.devices(slot)
+        users, nodes = world.trace.num_users, scenario.config.num_nodes
+        self._per_bit = user_seconds_per_bit(world.delay, slot, users, nodes)
+
+    def bounds(self, requests: Int) -> tuple[Float, Float]:
+        """Tables of placements (samples, bounds, blocks, 2^nodes) and the bound of the band (samples,), s."""
+        parts = [bound_tables(self._needs(asked), self.scenario.config) for asked in requests]
+        return np.stack([part[0] for part in parts]), np.array([part[1] for part in parts])
+
+    def _needs(self, asked: Int) -> SlotNeeds:
+        needs = self.scenario.catalog.members[np.maximum(asked, 0)] & (asked >= 0)[:, None]
+        return SlotNeeds(
+            needs=needs if self._kept is None else needs & ~self._kept,
+            asked=int((asked >= 0).sum()),
+            per_bit=self._per_bit,
+            air_bits=self._bits,
+            wire_bits=self._bits,
         )
-        parts.append(bound_tables(demand, scenario.config))
-    tables, bands = np.stack([part[0] for part in parts]), np.array([part[1] for part in parts])
-    table, constant = _best_of(tables, bands, chances, scenario)
-    return table, constant, float(chances @ bands)
+
+
+def _luck(demand: _Demand, table_s: Float, requests: Int, chances: Float) -> float:
+    """How much the slot's own requests cost above the mean, s, at a placement that is good for a table.
+
+    The futures must be drawn apart from those behind the table, else the mean is too low.
+    """
+    scenario, rows = demand.scenario, np.arange(table_s.shape[0])
+    masks = greedy_masks(table_s, scenario.catalog.sizes_bytes, scenario.capacity_bytes)
+    tables, bands = demand.bounds(np.concatenate([demand.own[None], requests]))
+    pays = np.maximum(tables[:, :, rows, masks].sum(axis=2).max(axis=1), bands)
+    return float(pays[0] - chances @ pays[1:])
 
 
 def _best_of(tables: Float, bands: Float, chances: Float, scenario: Scenario) -> tuple[Float, float]:

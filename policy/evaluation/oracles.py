@@ -18,6 +18,7 @@ from policy.world.cheap_radio import ProxyDelay
 
 CLAIRVOYANT = "bound:one-step-clairvoyant"
 PLANNER = "bound:true-planner"
+CAUSAL = "bound:causal-lower"
 HINDSIGHT_LOWER = "bound:hindsight-lower"
 HINDSIGHT_UPPER = "bound:hindsight-upper"
 
@@ -25,12 +26,15 @@ BOUNDS = {
     # as in results: key in the report
     CLAIRVOYANT: "one_step_clairvoyant_s",
     PLANNER: "true_planner_s",
+    CAUSAL: "causal_lower_s",
     HINDSIGHT_LOWER: "hindsight_lower_s",
     HINDSIGHT_UPPER: "hindsight_upper_s",
 }
 
 FUTURES = 64
 """Futures the planner with true dynamics samples per slot."""
+CAUSAL_FUTURES = 32
+"""Futures a slot behind the bound for policies that do not see the future."""
 
 
 def bounds_for(scenario: Scenario) -> tuple[str, ...]:
@@ -61,6 +65,8 @@ def bound_cost_s(world: World, name: str, rng: np.random.Generator) -> float:
     if name == PLANNER:
         known = bool(world.hidden) and isinstance(world.delay, ProxyDelay)
         return _planner_cost_s(world, rng) if known else float("nan")
+    if name == CAUSAL:
+        return _causal_cost_s(world, rng)
     return _bracket_s(world)[0 if name == HINDSIGHT_LOWER else 1]
 
 
@@ -72,6 +78,15 @@ def _bracket_s(world: World) -> tuple[float, float]:
 
     bracket = hindsight_bracket(batch_worlds([world]))
     return float(bracket.lower_s[0]), float(bracket.upper_s[0])
+
+
+def _causal_cost_s(world: World, rng: np.random.Generator) -> float:
+    """No policy that does not see the future does better in the mean over worlds, s; nan if not known."""
+    from policy.bounds import causal_bound, sampled_futures
+
+    if not world.hidden or world.scenario.catalog.forms is not None:
+        return float("nan")
+    return causal_bound(world, sampled_futures(world, rng, CAUSAL_FUTURES)).lower_s
 
 
 def _planner_cost_s(world: World, rng: np.random.Generator) -> float:

@@ -11,7 +11,7 @@ from policy.place.greedy import greedy_placement
 from policy.place.local_tables import candidate_nodes, greedy_local, local_table, near_scores
 from policy.play.scheme import Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.estimates import know_nothing_table, settle
+from policy.schemes.estimates import fill, know_nothing_table
 from policy.schemes.ewma_local import imagined_demand
 from policy.slot.tables import MAX_TABLE_NODES, ServiceRules
 
@@ -30,7 +30,9 @@ class KnowNothing:
         """The same blocks in every slot."""
         if self._wanted is None:
             self._wanted = blind_placement(self._scenario, observation.history.rules)
-        return Placement(holds=settle(self._scenario, self._wanted, observation.at_hand))
+        return Placement(
+            holds=fill(self._scenario, self._wanted.astype(np.float64), observation.at_hand, floor=0.5)
+        )
 
 
 def blind_placement(scenario: Scenario, rules: ServiceRules) -> Bool:

@@ -9,7 +9,7 @@ import numpy as np
 from policy.interfaces import Bool, Float, Int
 from policy.play.scheme import Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
-from policy.schemes.estimates import settle
+from policy.schemes.estimates import fill
 
 
 def first_copies(order: Int, sizes_bytes: Int, room_bytes: Float, liking: Float) -> Bool:
@@ -86,8 +86,8 @@ class StaticDistinct:
 
     def decide(self, observation: Observation) -> Placement:
         """The same blocks in every slot, first copies first as far as the update budget allows."""
-        scores = self._first.astype(np.float64)
-        holds = settle(self._scenario, self._wanted, observation.at_hand, scores)
+        scores = self._wanted.astype(np.float64) + self._first.astype(np.float64)
+        holds = fill(self._scenario, scores, observation.at_hand, floor=0.5)
         return Placement(holds=holds, value=scores)
 
 

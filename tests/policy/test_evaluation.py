@@ -77,6 +77,7 @@ def test_bounds_are_in_order() -> None:
     assert bounds["hindsight_lower_s"] <= bounds["hindsight_upper_s"] + 1e-6
     assert bounds["hindsight_lower_s"] <= bounds["one_step_clairvoyant_s"] + 1e-6
     assert bounds["hindsight_lower_s"] <= bounds["true_planner_s"] + 1e-6
+    assert bounds["causal_lower_s"] <= bounds["true_planner_s"] + 1e-6
     assert bounds["hindsight_lower_s"] <= result.on_bound_worlds["ewma-greedy"] + 1e-6
 
 

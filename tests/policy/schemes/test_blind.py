@@ -82,6 +82,27 @@ def test_who_sees_nothing_never_looks(name: str, monkeypatch: pytest.MonkeyPatch
     assert before.any()
 
 
+@pytest.mark.parametrize("name", BLIND)
+def test_what_was_fetched_to_serve_does_not_stay_with_who_sees_nothing(name: str) -> None:
+    """Else the caches would tell of requests after all."""
+    scenario = _scenario(4, 0.3)
+    world, entry, rng = scenario.world(0), find_scheme(name), np.random.default_rng(0)
+    decided = []
+    for fetched in (0.0, 0.3, 1.0):
+        at_hand = rng.random((3, scenario.catalog.num_blocks)) < fetched
+        seen = Observation(
+            slot=1,
+            placement=np.zeros_like(at_hand),
+            history=History(world, 1, entry.rules),
+            at_hand=at_hand,
+            idle_s=np.full(3, np.inf),
+        )
+        decided.append(entry.start(scenario, np.random.default_rng(0)).decide(seen).holds)
+
+    np.testing.assert_array_equal(decided[0], decided[1])
+    np.testing.assert_array_equal(decided[0], decided[2])
+
+
 @pytest.mark.parametrize("name", BLIND[:2])
 @given(seed=st.integers(0, 10**6), share=st.floats(0.05, 1.2), nodes=st.integers(1, 8))
 @settings(max_examples=25, deadline=None)
