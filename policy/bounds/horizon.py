@@ -4,7 +4,8 @@ Without the capacities the problem falls apart into one shortest path for each b
 all slots (Viterbi). Capacities get prices: for any prices >= 0 the sum of priced paths minus the value of the
 room is a lower bound (Lagrange); prices climb by subgradient steps of Polyak's length. The priced optimum,
 cut down to fit slot by slot, filled up greedily, then improved block by block along exact paths in the room
-that is left, gives an upper bound.
+that is left, gives an upper bound. Cost is additive whatever the scenario's timing: of slots that are played
+with another timing this bounds nothing.
 """
 
 from dataclasses import dataclass

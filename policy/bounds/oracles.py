@@ -1,4 +1,8 @@
-"""Policies that know too much: the coming slot itself, or the process that draws it."""
+"""Policies that know too much: the coming slot itself, or the process that draws it.
+
+All costs here are additive, with weighed updates, whatever the scenario's timing: no bounds on a slot that is
+played with another timing. Played oracles for every timing are in `policy.evaluation.oracles`.
+"""
 
 from dataclasses import replace
 
