@@ -21,6 +21,7 @@ from pbstore import open_store
 if TYPE_CHECKING:
     from pbstore import DiskBlockStore
     from pbstore.serve import Library
+    from pbstore.serve.http.context import RouteGroup
     from pbstore.serve.http.guard import Guards
 
 app = typer.Typer(add_completion=False)
@@ -56,7 +57,8 @@ def serve(
         def tell(url: str) -> None:
             say(f"serving {count} models of {store} at {url}")
 
-        app = create_app(library, guards=guards, groups=[put_routes(StoreSink(opened))])
+        groups = [put_routes(StoreSink(opened)), *push_groups(opened, library)]
+        app = create_app(library, guards=guards, groups=groups)
         run_server(app, host, port, on_ready=tell)
 
 
@@ -84,6 +86,19 @@ def library_of(store: "DiskBlockStore", node: NodeOptions, guards: "Guards") -> 
     return NodeLibrary(
         store, peers=node.peers, upstream=node.upstream, meter=guards.metrics, token=node.token
     )
+
+
+def push_groups(store: "DiskBlockStore", library: "Library") -> "list[RouteGroup]":
+    """What takes pushes of Hub clients into a store, if it can be written to."""
+    from pbstore.serve.fetch.node import NodeLibrary
+    from pbstore.serve.http.push import push_routes
+    from pbstore.serve.library import StoreLibrary
+    from pbstore.serve.push import Intake
+
+    own = library.inner if isinstance(library, NodeLibrary) else library
+    if store.disk.read_only or not isinstance(own, StoreLibrary):
+        return []
+    return [push_routes(Intake(store, own))]
 
 
 def guards_of(store: "DiskBlockStore", host: str, tokens: Path | None, access_log: Path | None) -> "Guards":

@@ -1,10 +1,11 @@
 """What every route of a server shares, and how routes are put into groups."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from pbstore.hashing import BlockId
@@ -12,10 +13,15 @@ from pbstore.serve.http.attempts import Attempts
 from pbstore.serve.library import Library
 from pbstore.serve.meter import Meter, NoMeter
 from pbstore.serve.settings import ServeSettings
+from pbstore.serve.wire.hub import Target
 from pbstore.serve.wire.signed import Signer
 
 Holders: TypeAlias = Callable[[BlockId], Sequence[str]]
 """Addresses of trusted nodes that hold a block and would rather be asked for it, best first."""
+
+
+Answer: TypeAlias = Callable[[Request, Target], Awaitable[Response]]
+"""Answers a question about a model."""
 
 
 def nobody(block_id: BlockId) -> Sequence[str]:
@@ -36,6 +42,8 @@ class Context:
     """Signs URLs and access tokens that this node hands out."""
     meter: Meter = field(default_factory=NoMeter)
     """Counts."""
+    answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
+    """What further route groups answer under `/api/models/NAME/`, by method and verb."""
 
 
 RouteGroup: TypeAlias = Callable[[Context], Sequence[BaseRoute]]

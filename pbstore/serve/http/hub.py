@@ -1,8 +1,8 @@
 """The Hub's read protocol, as `huggingface_hub` 2.4 speaks it: models, their trees, and who asks."""
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from starlette.requests import Request
@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from pbstore.errors import PBStoreError
 from pbstore.manifest import FileEntry
-from pbstore.serve.http.context import Context, context_of, name_route
+from pbstore.serve.http.context import Answer, Context, context_of, name_route
 from pbstore.serve.http.errors import no_entry, refusal
 from pbstore.serve.http.guard_access import Access, Rule
 from pbstore.serve.http.hub_shared import MAIN, base_url, hashes_of, revision_of, target_of
@@ -35,7 +35,6 @@ RULES = (Rule(("POST",), "/api/models/.*/paths-info/.*", Access.READ),)
 MOST_PATHS = 1000
 """Paths in one question."""
 _LARGEST_FORM = 4 << 20
-Answer: TypeAlias = Callable[[Request, Target], Awaitable[Response]]
 
 
 def routes(context: Context) -> Sequence[BaseRoute]:
@@ -86,7 +85,8 @@ async def _models(request: Request) -> JSONResponse:
 
 async def _model(request: Request) -> Response:
     target = await target_of(request, 2, VERBS)
-    answer = _ANSWERS.get((request.method.replace("HEAD", "GET"), target.verb))
+    asked = (request.method.replace("HEAD", "GET"), target.verb)
+    answer = _ANSWERS.get(asked) or context_of(request).answers.get(asked)
     if answer is None:
         raise refusal(404, f"there is no {request.method} {target.verb!r} of a model here")
     name_route(request, f"hub.{target.verb or 'model'}")

@@ -23,14 +23,19 @@ _CONTENT_TYPE = "application/octet-stream"
 
 
 def routes(context: Context) -> Sequence[BaseRoute]:
-    """Files of models; the pattern takes any path, so that it comes last."""
-    return (Route("/{rest:path}", _resolve, methods=["GET"]),)
+    """Files of models; the pattern takes any path, so that it comes last.
+
+    It takes any method, too: clients try newer protocols first, and go on with older ones after a 404.
+    """
+    return (Route("/{rest:path}", _resolve, methods=["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]),)
 
 
 async def _resolve(request: Request) -> Response:
     library = context_of(request).library
     version = version_of(library)
     name_route(request, OTHER)  # until it is known that the path means a file
+    if request.method not in ("GET", "HEAD"):
+        raise refusal(404, "there is nothing of this kind here")
     target = await target_of(request, 0, FILE_VERBS)
     name_route(request, "hub.resolve")
     if not target.rest:

@@ -204,22 +204,37 @@ class StoreLibrary:
         """A file of a Xet hash, first where it was seen, then anywhere."""
         keys = set(self._hasher.book.keys_of(xet))
         for key in keys:
-            for name, path in self._hasher.book.places_of(key):
-                with suppress(ModelMissingError):
-                    file = self._revision(name).by_path.get(path)
-                    if file is not None and content_key(file) == key:
-                        return file
-                self._hasher.book.forget_place(key, name, path)
+            if (found := self.file_at(key)) is not None:
+                return found
         for name in self.store.models() if keys else ():
             for file in self._revision(name).manifest.files:
                 if content_key(file) in keys:
                     return file
         return None
 
-    def _all_of(self, file: FileEntry) -> Iterator[bytes]:
-        """All bytes of a file, in parts."""
+    def file_at(self, key: bytes) -> FileEntry | None:
+        """A file of a content, where one was seen; for any thread."""
+        for name, path in self._hasher.book.places_of(key):
+            with suppress(ModelMissingError):
+                file = self._revision(name).by_path.get(path)
+                if file is not None and content_key(file) == key:
+                    return file
+            self._hasher.book.forget_place(key, name, path)
+        return None
+
+    def note_file(self, name: str, file: FileEntry) -> bytes:
+        """Remember where a file is; its content's key. For any thread."""
+        key = content_key(file)
+        self._hasher.known(key, name, file.path)
+        return key
+
+    def bytes_of(self, file: FileEntry, start: int, stop: int) -> Iterator[bytes]:
+        """`read`, for any thread but that of the event loop."""
         reading = Reading(self._open)
-        return map(reading.read, runs_of(spans_of(file, 0, file.size_bytes), self.settings.part_bytes))
+        return map(reading.read, runs_of(spans_of(file, start, stop), self.settings.part_bytes))
+
+    def _all_of(self, file: FileEntry) -> Iterator[bytes]:
+        return self.bytes_of(file, 0, file.size_bytes)
 
     def _book_path(self) -> Path:
         """Where the hashes of files are kept: in the store if it can be written to, or in a cache."""
