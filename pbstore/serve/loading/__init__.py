@@ -1,0 +1,1 @@
+"""Where people load models: a filesystem for fsspec, and a resolver of adapters for vLLM."""
