@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from pbstore.errors import ModelMissingError
 from pbstore.hashing import Buffer
-from pbstore.manifest import FileEntry, Manifest
+from pbstore.manifest import FileEntry
 from pbstore.serve.fetch.http_source import HttpNode
 from pbstore.serve.fetch.neighbours import Neighbours
 from pbstore.serve.fetch.source import SourceError
@@ -13,7 +13,7 @@ from pbstore.serve.library.hash_book import content_key
 from pbstore.serve.wire.hub import FileHashes, git_blob_sha1
 
 Read = Callable[[FileEntry, int, int], AsyncIterator[Buffer]]
-ManifestOf = Callable[[str], Awaitable[Manifest]]
+RevisionOf = Callable[[str], Awaitable[Revision]]
 
 
 class NodeHashes:
@@ -58,20 +58,17 @@ class NodeHashes:
         await self._inner.call(self._inner.book.note_place, key, revision.name, file.path)
         return await self._inner.call(self._inner.book.get, key) or new
 
-    async def file_of(self, xet: str, manifest_of: ManifestOf) -> FileEntry | None:
+    async def file_of(self, xet: str, revision_of: RevisionOf) -> FileEntry | None:
         """A file of a Xet hash that was given out."""
-        if (filed := await self._inner.file_of(xet)) is not None:
-            return filed
         for key in await self._inner.call(self._inner.book.keys_of, xet):
             for name, path in await self._inner.call(self._inner.book.places_of, key):
                 try:
-                    manifest = await manifest_of(name)
+                    file = (await revision_of(name)).by_path.get(path)
                 except (ModelMissingError, SourceError):
                     continue
-                for file in manifest.files:
-                    if file.path == path and content_key(file) == key:
-                        return file
-        return None
+                if file is not None and content_key(file) == key:
+                    return file
+        return await self._inner.file_of(xet)
 
     async def _ask(self, revision: Revision, file: FileEntry, via: tuple[str, ...]) -> str:
         await self._neighbours.meet()

@@ -10,7 +10,7 @@ from pbstore.serve.fetch.take import Checked
 from pbstore.serve.library import StoreLibrary
 from pbstore.serve.library.decoded import DecodedBlocks
 
-BASES_BYTES = 192 << 20
+BASES_BYTES = 128 << 20
 """Most memory for raw bytes of bases that are kept between differences."""
 
 

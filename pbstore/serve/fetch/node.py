@@ -221,7 +221,7 @@ class NodeLibrary:
 
     async def file_of(self, xet: str) -> FileEntry | None:
         """See `Library`."""
-        return await self.known_hashes.file_of(xet, self.manifest)
+        return await self.known_hashes.file_of(xet, self.revision)
 
     async def hash_ahead(self) -> None:
         """See `Library`; of the models that are filed here."""
