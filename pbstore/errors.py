@@ -26,7 +26,8 @@
         ├── IndexCorruptError     the index
         └── UnsafeDeletionError   what is left of index, packs and manifests does not tell what may go
 
-Every error keeps its data in `args`, so it survives pickling between processes.
+Every error keeps its data in `args`, so it survives pickling between processes. The rooms of a server
+(`pbstore.serve`) have errors of their own, children of these, in the room that raises them.
 """
 
 from typing import ClassVar

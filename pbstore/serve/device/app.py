@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from weakref import WeakValueDictionary
 
 import httpx
@@ -35,6 +35,8 @@ _HOP_BY_HOP = frozenset(
 _RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{1,15})")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})")
 _PART_BYTES = 1 << 20
+_REPEATS = 2
+"""How often a question is asked again that an idle connection did not take: the edge node may close it."""
 
 
 def create_device_app(edge: str, cache: BlockCache) -> Starlette:
@@ -119,7 +121,11 @@ class _Device:
             headers=headers,
             content=request.stream() if has_body else None,
         )
-        return await self._client.send(asked, stream=True, follow_redirects=request.method == "GET")
+        may_repeat = not has_body and request.method in ("GET", "HEAD")
+        for _ in range(_REPEATS if may_repeat else 0):
+            with suppress(httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                return await self._client.send(asked, stream=True, follow_redirects=True)
+        return await self._client.send(asked, stream=True, follow_redirects=may_repeat)
 
     async def _kept(self, answer: httpx.Response, block_id: BlockId | None) -> AsyncIterator[Buffer]:
         """The answer's bytes; chunks of a block are kept on the way."""

@@ -170,14 +170,20 @@ async def _framed(
     raw = [part for part in parts if not part.head]
     source = library.read_block(block_id, raw[0].start, raw[-1].stop) if raw else None
     held: memoryview = memoryview(b"")
+    ready: list[Buffer] = []  # a header by itself is not worth a write
     for part in parts:
         if part.head:
-            yield part.head
+            ready.append(part.head)
             continue
         left = part.stop - part.start
         while left:
             if not held and source is not None:
+                if ready:
+                    yield b"".join(ready)
+                    ready.clear()
                 held = memoryview(await anext(source))
             piece, held = held[:left], held[left:]
             left -= len(piece)
-            yield piece
+            ready.append(piece)
+    if ready:
+        yield b"".join(ready)

@@ -1,6 +1,9 @@
 """The stock client behind a device's cache: what it has does not travel again."""
 
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -76,3 +79,28 @@ def test_without_the_edge_node_the_device_says_so(tmp_path: Path) -> None:
         assert client.get("/anything").status_code == 502
         assert client.get(f"/-/xorbs/{'0' * 64}", headers={"Range": "bytes=0-9"}).status_code == 502
     assert not path.exists()
+
+
+def serve_once_each(listener: socket.socket, asked: list[bytes]) -> None:
+    """Answer the first request of each connection, keep it open, and hang up at the second."""
+    with suppress(OSError):
+        while True:
+            client, _ = listener.accept()
+            with client:
+                for number in range(2):
+                    asked.append(client.recv(65536))
+                    if number == 0 and asked[-1]:
+                        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+def test_a_connection_that_the_edge_node_closes_meanwhile_is_no_failure(tmp_path: Path) -> None:
+    path, asked = tmp_path / "socket", []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve_once_each, args=(listener, asked), daemon=True).start()
+        edge = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        app = create_device_app(edge, BlockCache(tmp_path / "cache", 1 << 20))
+        transport = httpx.HTTPTransport(uds=str(path))
+        with serving(app, unix=path), httpx.Client(base_url="http://edge", transport=transport) as client:
+            assert [client.get("/anything").text for _ in range(3)] == ["ok"] * 3
+            assert client.post("/anything", content=b"x").status_code in (200, 502)  # it may have been done
+        listener.shutdown(socket.SHUT_RDWR)
