@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pbstore.disk.files import fsio
 from pbstore.hashing import Buffer
@@ -239,7 +239,7 @@ def open_objects(url: str, patience_s: float = RETRY_S) -> Objects:
     if parts.scheme == "file":
         if parts.netloc or not parts.path.startswith("/"):
             raise ValueError(f"expected file:///FOLDER with three slashes, got {url[:200]!r}")
-        folder = Path(parts.path)
+        folder = Path(unquote(parts.path))
         folder.mkdir(parents=True, exist_ok=True)
         return Objects(url, store.LocalStore(prefix=folder), folder)
     if not parts.netloc:

@@ -10,13 +10,19 @@ from pathlib import Path
 import pytest
 
 from pbstore import open_store
+from pbstore.serve.fetch import copies
 from pbstore.serve.origin.catalog import Catalog
 from pbstore.serve.origin.collect import OriginGcReport, collect
 from pbstore.serve.origin.objects import open_objects
 from pbstore.serve.origin.probe import probe
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
+from tests.pbstore.serve.clients import PULL, run_client
+from tests.pbstore.serve.families import NAMES as FAMILY
+from tests.pbstore.serve.families import make_family
+from tests.pbstore.serve.nodes import edge_node
 from tests.pbstore.serve.origin.ceph import Ceph, ceph, why_not
 from tests.pbstore.serve.origin.kit import environment, pull, push, read_model, some_blocks
+from tests.pbstore.serve.stores import hashes_of_folder
 
 pytestmark = pytest.mark.slow
 WRITERS = 8
@@ -200,3 +206,15 @@ def test_no_collection_takes_what_killed_writers_need(cluster: Ceph, tmp_path: P
     assert (planned.deleted_objects, planned.deleted_bytes) == (last.deleted_objects, last.deleted_bytes)
     assert collect(catalog, grace_s=0.0, trash_s=0.0).marked_objects == 0
     told.check(catalog)
+
+
+def test_a_stock_client_pulls_through_a_node_with_an_empty_disk(cluster: Ceph, tmp_path: Path) -> None:
+    url = "s3://bucket/node"
+    with make_family(tmp_path) as store:
+        for name in FAMILY:
+            copies.push(store, name, url)
+        with edge_node(tmp_path / "empty", upstream=url) as node:
+            got = run_client(PULL, node.url, tmp_path / "home", *FAMILY)
+            again = run_client(PULL, node.url, tmp_path / "home-2", *FAMILY)
+    wanted = {name: hashes_of_folder(tmp_path / name.removeprefix("org/")) for name in FAMILY}
+    assert got == again == wanted

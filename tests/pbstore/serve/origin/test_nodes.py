@@ -14,6 +14,7 @@ from pbstore.hashing import BlockId
 from pbstore.manifest import Manifest
 from pbstore.serve.fetch import object_store
 from pbstore.serve.fetch.local import LibrarySource, StoreSink
+from pbstore.serve.fetch.node import NodeLibrary
 from pbstore.serve.fetch.object_store import ObjectStore
 from pbstore.serve.fetch.source import SourceError
 from pbstore.serve.fetch.transfer import TransferReport, transfer
@@ -187,3 +188,28 @@ def test_blocks_of_a_pack_that_a_collection_took_are_found_in_another(
 
     monkeypatch.setattr(object_store, "LOOK_S", 0.0)
     assert asyncio.run(read()) == 0
+
+
+def test_a_xet_hash_that_a_node_gives_out_leads_back_to_its_file(
+    family: DiskBlockStore, origin: str, tmp_path: Path
+) -> None:
+    """Also where nobody upstream knows such hashes, and the node has come to have all blocks of the file."""
+
+    async def ask(store: DiskBlockStore) -> bool:
+        library = NodeLibrary(store, upstream=origin)
+        try:
+            revision = await library.revision(NAMES[0])
+            file = revision.by_path["model.safetensors"]
+            assert (await library.hashes(revision, file, plain=False)).xet == ""
+            async for _ in library.read(file, 0, file.size_bytes):
+                pass
+            for _ in range(200):  # blocks are kept behind the reader
+                if xet := (await library.hashes(revision, file, plain=False)).xet:
+                    return await library.file_of(xet) == file and await library.file_of(xet) == file
+                await asyncio.sleep(0.05)
+            return False
+        finally:
+            await library.close()
+
+    with open_store(tmp_path / "store", durable=False) as store:
+        assert asyncio.run(ask(store))
