@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from pbstore.disk.store import DiskBlockStore
@@ -20,6 +19,7 @@ from pbstore.manifest import FileEntry, Manifest, check_name, check_path
 from pbstore.serve.library import StoreLibrary
 from pbstore.serve.library.hash_book import content_key
 from pbstore.serve.push.book import PlacedChunk, PushBook
+from pbstore.serve.push.replace import Replacements
 from pbstore.serve.wire.xet import chunk_hash, from_hex, to_hex
 from pbstore.serve.wire.xet_upload import (
     ChunkInfo,
@@ -57,6 +57,7 @@ class Intake:
         self._book = PushBook(self._folder / "book.sqlite")
         beside = store.path.absolute().parent  # a store takes no folder that lies in itself
         self._scratch = beside if os.access(beside, os.W_OK) else None
+        self._models = Replacements(store, self._folder)
         self._one_at_a_time = threading.Lock()
         self._forget_old()
 
@@ -155,7 +156,7 @@ class Intake:
                     self._write_large(root / path, sha256, size)
             except (FileExistsError, NotADirectoryError) as error:
                 raise Refused(f"a path is a file and a folder, or there twice: {error.filename}") from None
-            manifest = self._file(name, root, before)
+            manifest = self._models.add(root, name)
         self._place(manifest, [sha256 for sha256, _ in large.values()])
         return manifest
 
@@ -204,22 +205,6 @@ class Intake:
                     if file.sha256 == sha256:
                         return self._library.bytes_of(file, 0, file.size_bytes)
         raise Refused(f"the file of sha256 {sha256} was not pushed")
-
-    def _file(self, name: str, root: Path, before: Manifest | None) -> Manifest:
-        """File a folder as a model; one that is there gives way when the new one is stored whole."""
-        if before is None:
-            self._store.add(root, name)
-            return self._store.manifest(name)
-        passing = f"push-{hashlib.sha256(name.encode()).hexdigest()[:24]}"
-        with suppress(ModelMissingError):  # left by a server that died
-            self._store.remove(passing, trash=False)
-        self._store.add(root, passing)
-        manifest = replace(self._store.manifest(passing), name=name)
-        if manifest != before:
-            self._store.remove(name)
-            self._store.put_manifest(manifest)
-        self._store.remove(passing, trash=False)
-        return self._store.manifest(name)
 
     def _place(self, manifest: Manifest, pushed: Sequence[str]) -> None:
         """Read chunks from the model's files from now on, and let go of xorbs that are there whole."""
