@@ -7,7 +7,7 @@ SIZE ?= small
 OUT ?= out/$(SIZE)
 SEED ?= 0
 
-.PHONY: help setup demo test test-slow origin-tools lint format bench lock clean
+.PHONY: help setup demo test test-slow origin-tools lint format bench serve-peers lock clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -52,6 +52,9 @@ origin-tools: ## a real object store for the slow tests of origins (Debian, as r
 
 bench: $(STAMP) ## every benchmark, beside its peers (long)
 	@set -e; for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench $(BENCH_ARGS); done
+
+serve-peers: ## nginx from Debian, for the benchmark of serving (as root)
+	apt-get install -y -qq nginx-light
 
 lock: ## write requirements.lock anew from pyproject.toml (maintainers)
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

@@ -1,0 +1,363 @@
+"""Serving a store beside nginx, olah and http.server: rates, processor time, memory, and bytes on the wire.
+
+Run: `python tests/benchmarks/bench_serve.py [--quick] [--only rates|cold|clients|bytes]...`. The models are
+the small zoo. nginx comes from Debian (`make serve-peers`), olah from PyPI into an environment of its own;
+what cannot be had is left out with a line. Every server has one worker and the same files, warm; rounds
+alternate between servers, medians are shown. Rates on a busy machine say little: processor time per GB, and
+its ratio to that of nginx in the same rounds, say more. Clients throw bodies away in the kernel; what is
+served is compared with the files once. Bytes are counted on the sockets by a relay before the server.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import serve_peers
+from serve_peers import PBCAST, Server, Skipped
+
+from demo.zoo import build_zoo
+from pbstore import open_store
+from pbstore.manifest import FileEntry
+from tests.pbstore.serve.clients import PULL, Relay, relayed, run_client
+
+RESULTS = Path(__file__).parent / "results" / "serve.json"
+SECTIONS = ("rates", "cold", "clients", "bytes")
+CLIENTS = 64
+RANGES = {"1 MiB": 1 << 20, "4 MiB": 4 << 20, "16 MiB": 16 << 20, "whole files": 0}
+HOT = 3
+"""Models that are served hot."""
+BASE, SIBLING = 0, 1
+Models = dict[str, Path]
+
+
+def zoo_models() -> Models:
+    """Whole models of the zoo that share blocks, the base first."""
+    found = {one.name: one.folder for one in build_zoo("small", progress=False)}
+    whole = {name: path for name, path in found.items() if (path / "model.safetensors").exists()}
+    minilm = {name: path for name, path in whole.items() if "minilm" in name.lower()}
+    return {f"zoo/{name.rpartition('/')[2]}": path for name, path in minilm.items()}
+
+
+def large_files(store: Path, names: Sequence[str]) -> list[tuple[str, FileEntry]]:
+    with open_store(store, read_only=True) as opened:
+        return [
+            (name, file)
+            for name in names
+            for file in opened.manifest(name).files
+            if file.size_bytes > 1 << 20
+        ]
+
+
+def make_store(work: Path, models: Models, form: str) -> Path:
+    store = work / f"store-{form}"
+    with open_store(store, durable=False) as opened:
+        for name, folder in models.items():
+            opened.add(folder, name, form=form)
+    return store
+
+
+def fetched(server: Server, name: str, file: FileEntry) -> bool:
+    """Whether a file comes as it was added; it is warm afterwards."""
+    digest = hashlib.sha256()
+    with urllib.request.urlopen(server.url + server.path(name, file.path), timeout=120) as answer:
+        while part := answer.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest() == file.sha256
+
+
+def loaded(
+    server: Server, files: Sequence[tuple[str, FileEntry]], count: int, seconds: float
+) -> dict[str, Any]:
+    """One round of load: what the clients saw, and what the server spent."""
+    job = {
+        "host": "127.0.0.1",
+        "port": server.port,
+        "clients": CLIENTS,
+        "seconds": seconds,
+        "range_bytes": count,
+        "files": [(server.path(name, file.path), file.size_bytes) for name, file in files],
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as handle:
+        json.dump(job, handle)
+        handle.flush()
+        before = server.cpu_s()
+        command = [sys.executable, str(Path(__file__).with_name("serve_load.py")), handle.name]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    spent = server.cpu_s() - before
+    rate = found["bytes"] / found["wall_s"] / 1e6
+    return {
+        "mb_s": rate,
+        "cpu_s_per_gb": spent / max(found["bytes"], 1) * 1e9,
+        "p50_ms": found["p50_ms"],
+        "p99_ms": found["p99_ms"],
+        "rss_mb": server.rss_bytes() / 1e6,
+    }
+
+
+@contextmanager
+def servers(work: Path, store: Path, files: Path, large: Sequence[tuple[str, FileEntry]]) -> Iterator[Any]:
+    """All servers that can be had, and why others cannot."""
+    skipped: dict[str, str] = {}
+    with ExitStack() as stack:
+        found = {"pbcast": stack.enter_context(serve_peers.ours(store, work))}
+        wanted = [(name, file.path) for name, file in large]
+        makers = {
+            "nginx": lambda: serve_peers.nginx(files, work),
+            "olah": lambda: serve_peers.olah(found["pbcast"].url, wanted, work),
+            "http.server": lambda: serve_peers.http_server(files, work),
+        }
+        for name, make in makers.items():
+            try:
+                found[name] = stack.enter_context(make())
+            except (Skipped, OSError) as error:
+                skipped[name] = str(error)
+                print(f"  {name} is left out: {error}", file=sys.stderr)
+        yield found, skipped
+
+
+def bench_rates(work: Path, models: Models, quick: bool) -> dict[str, Any]:
+    """Many range readers of warm hot models."""
+    hot = dict(list(models.items())[:HOT])
+    store, plain = make_store(work, hot, "hot"), work / "plain"
+    with open_store(store, read_only=True) as opened:
+        for name in hot:
+            opened.checkout(name, plain / name)
+    large, rows = large_files(store, list(hot)), []
+    with servers(work, store, plain, large) as (found, skipped):
+        right = {peer: all(fetched(server, *one) for one in large) for peer, server in found.items()}
+        for label, count in RANGES.items():
+            rounds: dict[str, list[dict[str, Any]]] = {peer: [] for peer in found}
+            for _ in range(2 if quick else 5):
+                for peer, server in found.items():
+                    if server.has_ranges or not count:
+                        rounds[peer].append(loaded(server, large, count, 1.5 if quick else 4.0))
+            rows += [
+                {"server": peer, "range": label, "bytes_right": right[peer], **medians(each)}
+                for peer, each in rounds.items()
+                if each
+            ]
+            print_rates([row for row in rows if row["range"] == label])
+    return {"clients": CLIENTS, "rows": rows, "skipped": skipped, "against_nginx": against_nginx(rows)}
+
+
+def medians(rounds: Sequence[dict[str, Any]]) -> dict[str, float]:
+    keys = rounds[0].keys()
+    values = {key: [one[key] for one in rounds if one[key] is not None] for key in keys}
+    found = {key: statistics.median(each) for key, each in values.items() if each}
+    return {**found, "rss_mb": max(one["rss_mb"] for one in rounds)}
+
+
+def against_nginx(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Ours to nginx: rate, and bytes for each second of processor time; both the higher the better."""
+    by_key = {(row["server"], row["range"]): row for row in rows}
+    return {
+        label: {
+            "rate": by_key["pbcast", label]["mb_s"] / by_key["nginx", label]["mb_s"],
+            "bytes_per_cpu_s": by_key["nginx", label]["cpu_s_per_gb"]
+            / by_key["pbcast", label]["cpu_s_per_gb"],
+        }
+        for label in RANGES
+        if ("nginx", label) in by_key
+    }
+
+
+def print_rates(rows: Sequence[dict[str, Any]]) -> None:
+    for row in rows:
+        print(
+            f"  {row['range']:12} {row['server']:12} {row['mb_s']:7.0f} MB/s"
+            f"  {row['cpu_s_per_gb']:6.3f} CPU-s/GB  p50 {row.get('p50_ms', float('nan')):7.1f} ms  p99 {row.get('p99_ms', float('nan')):7.1f} ms"
+            f"  RSS {row['rss_mb']:5.0f} MB"
+        )
+
+
+def bench_cold(work: Path, models: Models, quick: bool) -> dict[str, Any]:
+    """Cold models through a server that has decoded nothing, beside the store's own checkout."""
+    store = make_store(work, models, "cold")
+    large = large_files(store, list(models))
+    total = sum(file.size_bytes for _, file in large)
+    rounds = []
+    for number in range(1 if quick else 3):
+        before, start = children_cpu(), time.perf_counter()
+        for name in models:
+            out = work / f"out-{number}" / name
+            subprocess.run([*PBCAST, "store", "checkout", name, str(out), "--store", str(store)],
+                           env={**os.environ, "PYTHONPATH": str(serve_peers.ROOT)}, check=True,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        checkout_s, checkout_cpu = time.perf_counter() - start, children_cpu() - before
+        with serve_peers.ours(store, work) as server:
+            idle, start = server.cpu_s(), time.perf_counter()
+            right = [fetched(server, *one) for one in large]
+            served_s, served_cpu = time.perf_counter() - start, server.cpu_s() - idle
+            rss = server.rss_bytes() / 1e6
+        rounds.append(
+            {
+                "checkout_mb_s": total / checkout_s / 1e6,
+                "checkout_mb_per_cpu_s": total / checkout_cpu / 1e6,
+                "served_mb_s": total / served_s / 1e6,
+                "served_mb_per_cpu_s": total / served_cpu / 1e6,
+                "rss_mb": rss,
+                "bytes_right": all(right),
+            }
+        )
+    found = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+    print("  cold: " + ", ".join(f"{key} {value:.0f}" for key, value in found.items()))
+    return found
+
+
+def children_cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def bench_clients(work: Path, models: Models, quick: bool) -> dict[str, Any]:
+    """The unmodified client of the Hub, with and without Xet."""
+    name = list(models)[BASE]
+    store = make_store(work, {name: models[name]}, "hot")
+    total = sum(path.stat().st_size for path in models[name].rglob("*") if path.is_file())
+    found = {}
+    with serve_peers.ours(store, work) as server:
+        for label, more in {"http": {"HF_HUB_DISABLE_XET": "1"}, "xet": {}}.items():
+            rounds = []
+            for number in range(1 if quick else 3):
+                before, start, spent = children_cpu(), time.perf_counter(), server.cpu_s()
+                run_client(PULL, server.url, work / f"home-{label}-{number}", name, **more)
+                seconds = time.perf_counter() - start
+                rounds.append((total / seconds / 1e6, children_cpu() - before, server.cpu_s() - spent))
+            rate, client, spent = (statistics.median(values) for values in zip(*rounds, strict=True))
+            found[label] = {"mb_s": rate, "client_cpu_s": client, "server_cpu_s": spent, "mb": total / 1e6}
+            print(
+                f"  hf client, {label}: {rate:.0f} MB/s, client {client:.2f} CPU-s, server {spent:.2f} CPU-s"
+            )
+    return found
+
+
+def bench_bytes(work: Path, models: Models, quick: bool) -> dict[str, Any]:
+    """What a sibling costs on the wire, by each of the ways to a client."""
+    names = list(models)
+    store = make_store(work, models, "cold")
+    with open_store(store) as opened:
+        opened.put_manifest(type(opened.manifest(names[BASE]))(**_renamed(opened.manifest(names[BASE]))))
+        changed, stored = new_bytes(opened, names[BASE], names[SIBLING])
+        union = union_bytes(opened, names)
+    found = {"changed_raw_bytes": changed, "stored_bytes": stored, "union_bytes": union}
+    with serve_peers.ours(store, work) as origin, relayed(origin.url) as relay:
+        found |= through_device(work, origin, relay, names)
+        found |= through_node(work, relay, names)
+    with serve_peers.ours(store, work) as origin, relayed(origin.url) as relay:
+        found |= through_three_nodes(work, relay, names)
+    ratios = {
+        "device_sibling": found["device_sibling_bytes"] / changed,
+        "node_sibling": found["node_sibling_bytes"] / stored,
+        "three_nodes": found["three_nodes_origin_bytes"] / union,
+    }
+    for key, value in {**found, **ratios}.items():
+        print(f"  {key}: {value:,.3f}" if isinstance(value, float) else f"  {key}: {value:,}")
+    return {**found, "ratios": ratios}
+
+
+def _renamed(manifest: Any) -> dict[str, Any]:  # noqa: ANN401
+    from dataclasses import fields
+
+    kept = {one.name: getattr(manifest, one.name) for one in fields(manifest) if one.init}
+    return {**kept, "name": "other/copy"}
+
+
+def new_bytes(opened: Any, base: str, sibling: str) -> tuple[int, int]:  # noqa: ANN401
+    """Raw and stored bytes of the sibling's blocks that the base does not have."""
+    have, closed = set(opened.blocks(base)), opened.blocks(sibling)
+    mine = set(opened.manifest(sibling).block_ids())
+    new = [opened.info(block) for block in closed if block not in have]
+    return sum(one.raw_bytes for one in new if one.block_id in mine), sum(one.stored_bytes for one in new)
+
+
+def union_bytes(opened: Any, names: Sequence[str]) -> int:  # noqa: ANN401
+    blocks = {block for name in names for block in opened.blocks(name)}
+    return sum(opened.info(block).stored_bytes for block in blocks)
+
+
+def through_device(work: Path, origin: Server, relay: Relay, names: Sequence[str]) -> dict[str, int]:
+    """The stock client behind `pbcast device`."""
+    path = work / "device.sock"
+    command = [*PBCAST, "device", "--socket", str(path), "--edge", relay.url, "--cache", str(work / "device")]
+    environment = {**os.environ, "PYTHONPATH": str(serve_peers.ROOT)}
+    device = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        while not path.exists():
+            time.sleep(0.1)
+        found = {}
+        wanted = {"base": names[BASE], "sibling": names[SIBLING], "copy": "other/copy"}
+        for label, name in wanted.items():
+            run_client(PULL, relay.url, work / "home-device", name, socket_path=path)
+            found[f"device_{label}_bytes"] = relay.taken()
+        return found
+    finally:
+        device.terminate()
+        device.wait(20)
+
+
+def through_node(work: Path, relay: Relay, names: Sequence[str]) -> dict[str, int]:
+    """The stock client of a node on loopback with an empty disk; the relay counts what the node gets."""
+    with serve_peers.ours(work / "edge", work, "--upstream", relay.url) as node:
+        found = {}
+        for label in ("base", "sibling"):
+            run_client(PULL, node.url, work / "home-node", names[BASE if label == "base" else SIBLING])
+            found[f"node_{label}_bytes"] = relay.taken()
+    return found
+
+
+def through_three_nodes(work: Path, relay: Relay, names: Sequence[str]) -> dict[str, int]:
+    """All models on three nodes that know each other."""
+    ports = [serve_peers.free_port() for _ in range(3)]
+    with ExitStack() as stack:
+        urls = [f"http://127.0.0.1:{port}" for port in ports]
+        for number, port in enumerate(ports):
+            peers = [word for url in urls if not url.endswith(f":{port}") for word in ("--peer", url)]
+            command = [*PBCAST, "serve", "--store", str(work / f"three-{number}"), "--port", str(port)]
+            command += ["--upstream", relay.url, *peers]
+            stack.enter_context(serve_peers.running(command, port, serve_peers.hub_path, work))
+        for url in urls:
+            for name in names:
+                run_client(PULL, url, work / f"home-{url[-5:]}", name)
+    return {"three_nodes_origin_bytes": relay.taken(), "three_nodes_models": 3 * len(names)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--only", action="append", choices=SECTIONS, help="one part; can be given again")
+    arguments = parser.parse_args()
+    models = zoo_models()
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for section in arguments.only or SECTIONS:
+        print(f"{section}:")
+        with tempfile.TemporaryDirectory(prefix="pbcast-serve-") as work:
+            found[section] = globals()[f"bench_{section}"](Path(work), models, arguments.quick)
+        found[section]["quick"] = arguments.quick
+    found["machine"] = {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "load": os.getloadavg()[0],
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
