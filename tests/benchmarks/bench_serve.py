@@ -39,6 +39,7 @@ RESULTS = Path(__file__).parent / "results" / "serve.json"
 SECTIONS = ("rates", "cold", "clients", "bytes")
 CLIENTS = 64
 RANGES = {"1 MiB": 1 << 20, "4 MiB": 4 << 20, "16 MiB": 16 << 20, "whole files": 0}
+UNITS = {"cpu_s_per_gb": "CPU-s/GB", "p50_ms": "ms p50", "p99_ms": "ms p99", "rss_mb": "MB RSS"}
 HOT = 3
 """Models that are served hot."""
 BASE, SIBLING = 0, 1
@@ -103,7 +104,7 @@ def loaded(
     rate = found["bytes"] / found["wall_s"] / 1e6
     return {
         "mb_s": rate,
-        "cpu_s_per_gb": spent / max(found["bytes"], 1) * 1e9,
+        "cpu_s_per_gb": spent / found["bytes"] * 1e9 if found["bytes"] else None,
         "p50_ms": found["p50_ms"],
         "p99_ms": found["p99_ms"],
         "rss_mb": server.rss_bytes() / 1e6,
@@ -179,11 +180,10 @@ def against_nginx(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]
 
 def print_rates(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
-        print(
-            f"  {row['range']:12} {row['server']:12} {row['mb_s']:7.0f} MB/s"
-            f"  {row['cpu_s_per_gb']:6.3f} CPU-s/GB  p50 {row.get('p50_ms', float('nan')):7.1f} ms  p99 {row.get('p99_ms', float('nan')):7.1f} ms"
-            f"  RSS {row['rss_mb']:5.0f} MB"
-        )
+        shown = [f"{row['range']:12} {row['server']:12} {row['mb_s']:7.0f} MB/s"]
+        for key, unit in UNITS.items():
+            shown.append(f"{row[key]:9.3f} {unit}" if key in row else f"        - {unit}")
+        print("  " + "  ".join(shown))
 
 
 def bench_cold(work: Path, models: Models, quick: bool) -> dict[str, Any]:
