@@ -149,7 +149,7 @@ class Fetcher:
         infos = [lane.holdings.has(block_id) for lane in self._lanes for block_id in ids]
         needs = {need for info in infos if info is not None for need in info.needs}
         here = await self._here.has({*ids, *needs})
-        batches: dict[Lane | None, list[Job]] = {}
+        going: dict[Lane, list[tuple[Job, int]]] = {}
         for job in jobs:
             if job.block_id in here and (block := await self._here.load(job.block_id)) is not None:
                 job.give(block)
@@ -160,14 +160,13 @@ class Fetcher:
                 job.fail(job.error or BlockMissingError(job.block_id))
                 continue
             self._help(job, lane, here)
-            batches.setdefault(lane, []).append(job)
-        for lane, some in batches.items():
             if lane is None:
-                for job in some:
-                    self._start(self._go_upstream(job))
+                self._start(self._go_upstream(job))
             else:
-                for batch in batches_of(lane, some):
-                    self._start(self._run(lane, batch))
+                going.setdefault(lane, []).append((job, lane.reserve(job.block_id)))
+        for lane, some in going.items():
+            for batch in batches_of(some):
+                self._start(self._run(lane, batch))
 
     def _lane_for(self, job: Job, here: Collection[BlockId]) -> Lane | None:
         """The lane for a job; None for upstream, or if there is none."""
@@ -201,11 +200,9 @@ class Fetcher:
         except PBStoreError as error:
             self._again(job, error)
 
-    async def _run(self, lane: Lane, jobs: list[Job]) -> None:
+    async def _run(self, lane: Lane, jobs: list[tuple[Job, int]]) -> None:
         """Ask one source for some blocks; what does not come is asked for elsewhere."""
-        size = sum(lane.expected_bytes(job.block_id) for job in jobs)
-        left = {job.block_id: job for job in jobs if not job.done.done()}
-        lane.speed.waiting_bytes += size
+        left = {job.block_id: job for job, _ in jobs if not job.done.done()}
         try:
             async with lane.slots:
                 await self._receive(lane, left)
@@ -231,7 +228,7 @@ class Fetcher:
                 job.tries.note(lane, NEVER_AGAIN)
                 self._again(job, job.error or BlockMissingError(job.block_id))
         finally:
-            lane.speed.waiting_bytes -= size
+            lane.speed.waiting_bytes -= sum(reserved for _, reserved in jobs)
 
     async def _receive(self, lane: Lane, left: dict[BlockId, Job]) -> None:
         """Take blocks as they come; those that came are taken out of `left`."""
@@ -280,7 +277,7 @@ class Fetcher:
             job.tries.note(lane)
             other = next_lane(job.block_id, self._lanes, job.tries, ())
             if other is not None and other is not lane and not job.done.done():
-                self._start(self._run(other, [job]))
+                self._start(self._run(other, [(job, other.reserve(job.block_id))]))
 
     async def _take(self, lane: Lane, job: Job, stored: StoredBlock) -> None:
         """Check a block that came, give it to those who wait, and keep it."""

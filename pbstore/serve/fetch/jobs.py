@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pbstore.hashing import BlockId
-from pbstore.serve.fetch.lanes import Lane, Tries
+from pbstore.serve.fetch.lanes import Tries
 from pbstore.serve.fetch.take import Checked
 from pbstore.serve.wire.frames import Partial
 
@@ -40,13 +40,13 @@ class Job:
             self.done.set_exception(error)
 
 
-def batches_of(lane: Lane, jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Jobs in requests of bounded size."""
-    batch: list[Job] = []
+def batches_of(jobs: Sequence[tuple[Job, int]]) -> Iterator[list[tuple[Job, int]]]:
+    """Jobs with their sizes, in requests of bounded size."""
+    batch: list[tuple[Job, int]] = []
     size = 0
-    for job in jobs:
-        batch.append(job)
-        size += lane.expected_bytes(job.block_id)
+    for job, expected in jobs:
+        batch.append((job, expected))
+        size += expected
         if size >= BATCH_BYTES or len(batch) >= BATCH_BLOCKS:
             yield batch
             batch, size = [], 0

@@ -52,6 +52,12 @@ class Lane:
         needs = () if info is None else [need for need in info.needs if need not in here]
         return self.speed.expected_s(sum(map(self.expected_bytes, (block_id, *needs))))
 
+    def reserve(self, block_id: BlockId) -> int:
+        """Count a block among those that the source is asked for; how many bytes were counted."""
+        size = self.expected_bytes(block_id)
+        self.speed.waiting_bytes += size
+        return size
+
     def expected_bytes(self, block_id: BlockId) -> int:
         """Payload bytes of a block, as far as they are known."""
         info = self.holdings.has(block_id)
