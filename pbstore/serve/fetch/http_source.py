@@ -22,7 +22,7 @@ from pbstore.errors import (
 )
 from pbstore.hashing import BlockId
 from pbstore.manifest import MAX_MANIFEST_BYTES, Manifest, check_name
-from pbstore.serve.fetch.source import Asked, CutShortError, NotANodeError, SourceError
+from pbstore.serve.fetch.source import AnswerError, Asked, CutShortError, NotANodeError, SourceError
 from pbstore.serve.wire import blocks as wire
 from pbstore.serve.wire import frames
 from pbstore.serve.wire.frames import BlockReader, Head, Partial
@@ -85,7 +85,12 @@ class HttpNode:
 
     async def identity(self) -> tuple[str, tuple[str, ...]]:
         """The id that the node has given itself, and those of the nodes upstream of it."""
-        tree = await self._json("GET", "/node")
+        try:
+            tree = await self._json("GET", "/node")
+        except AnswerError as error:
+            if error.status not in (404, 405, 501):
+                raise
+            tree = {}
         if not isinstance(tree.get("node"), str):
             raise NotANodeError(self.name, "speaks no block protocol")
         upstream = tree.get("upstream")
@@ -243,10 +248,8 @@ class HttpNode:
             sizes = [tree.get(key, 0) for key in ("wanted_bytes", "used_bytes", "capacity_bytes")]
             if all(isinstance(size, int) for size in sizes):
                 return CapacityError(*sizes)
-        if reply.status_code == 404 and kind is None:
-            return NotANodeError(self.name, "speaks no block protocol")
         why = str(tree.get("error") or reply.reason_phrase)[:200]
-        return SourceError(self.name, f"answers {reply.status_code}: {why}")
+        return AnswerError(self.name, reply.status_code, why)
 
 
 def _object(text: bytes) -> dict[str, Any] | None:

@@ -22,6 +22,14 @@ class SourceError(PBStoreError):
         return f"{self.source}: {self.why}"
 
 
+class AnswerError(SourceError):
+    """A source answers with a status that is an error."""
+
+    def __init__(self, source: str, status: int, why: str) -> None:
+        PBStoreError.__init__(self, source, status, why)
+        self.source, self.status, self.why = source, status, f"answers {status}: {why}"
+
+
 class NotANodeError(SourceError):
     """What answers at an address does not speak the block protocol: a Hub, perhaps."""
 

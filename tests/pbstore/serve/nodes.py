@@ -4,13 +4,14 @@ import asyncio
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
+import pytest
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
@@ -120,6 +121,11 @@ def edge_node(
         library = NodeLibrary(store, peers=peers, upstream=upstream, meter=counts)
         with serving(create_app(library, groups=[file_routes]), port=port) as url:
             yield Node(url, library, counts)
+
+
+def mostly_slow(cases: Iterable[object], plain: Collection[object]) -> list[object]:
+    """Cases of a test, of which only some run in the plain suite."""
+    return [case if case in plain else pytest.param(case, marks=pytest.mark.slow) for case in cases]
 
 
 @dataclass

@@ -23,7 +23,7 @@ from pbstore.serve.fetch.hub_cut import StreamCutter
 from pbstore.serve.wire.blocks import PREFIX
 from tests.pbstore.folders import base_tensors, safetensors_bytes
 from tests.pbstore.serve.families import NAMES, family_files, make_family
-from tests.pbstore.serve.nodes import Node, Proxy, edge_node
+from tests.pbstore.serve.nodes import Node, Proxy, edge_node, mostly_slow
 from tests.pbstore.serve.stores import changed_byte
 
 ROWS = 6000
@@ -152,7 +152,7 @@ def test_what_does_not_fit_is_fetched_again_by_its_place(
             assert node.library.inner.store.used_bytes <= capacity
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("share", mostly_slow([0.1, 0.5, 0.9], [0.5]))
 def test_a_hub_that_breaks_off_is_gone_on_with(hub: Proxy, root: Path, tmp_path: Path, share: float) -> None:
     whole = family_files(root, NAMES[0])["model.safetensors"]
     hub.cut_after, hub.dies_once = int(share * len(whole)), True

@@ -24,6 +24,7 @@ from tests.pbstore.serve.nodes import (
     free_ports,
     get_file,
     get_model,
+    mostly_slow,
     proxied,
     store_node,
 )
@@ -88,7 +89,7 @@ def test_a_hundred_clients_cost_one_fetch(
     assert upstream.counted.to_client <= 1.05 * stored
 
 
-@pytest.mark.parametrize("share", [0.02, 0.4, 0.9])
+@pytest.mark.parametrize("share", mostly_slow([0.02, 0.4, 0.9], [0.4]))
 def test_a_peer_that_dies_on_the_way_is_passed_by(
     origin: DiskBlockStore, root: Path, tmp_path: Path, share: float
 ) -> None:
@@ -126,7 +127,7 @@ LIES: dict[str, Callable[[StoredBlock], StoredBlock]] = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("lie", mostly_slow(LIES, ["one bit", "no needs"]))
 def test_a_peer_that_lies_is_passed_by_and_named(
     origin: DiskBlockStore, upstream: Proxy, root: Path, tmp_path: Path, lie: str
 ) -> None:
@@ -182,7 +183,7 @@ def test_nodes_that_ask_in_a_circle_come_to_an_end(
             assert all(one.exception(timeout=20) is not None for one in asked)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.7])
+@pytest.mark.parametrize("share", mostly_slow([0.2, 0.7], [0.2]))
 def test_a_node_keeps_within_its_capacity_and_leaves_filed_models_alone(
     origin: DiskBlockStore, upstream: Proxy, root: Path, tmp_path: Path, share: float
 ) -> None:

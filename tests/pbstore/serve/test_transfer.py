@@ -28,7 +28,7 @@ from pbstore.serve.wire.blocks import PREFIX
 from pbstore.store import raw_block
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 from tests.pbstore.serve.families import NAMES, family_files, make_family
-from tests.pbstore.serve.nodes import Liar, Proxy, store_node
+from tests.pbstore.serve.nodes import Liar, Proxy, mostly_slow, store_node
 from tests.pbstore.serve.test_nodes import LIES
 
 ROWS = 6000
@@ -129,7 +129,7 @@ def test_a_sync_goes_on_past_a_model_that_cannot_be_copied(
             copies.pull(store, NAMES[0], node.url)
 
 
-@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("share", mostly_slow([0.05, 0.5, 0.95], [0.5]))
 def test_what_breaks_off_goes_on_where_it_ended(
     family: DiskBlockStore, node: Proxy, root: Path, tmp_path: Path, share: float
 ) -> None:
@@ -157,7 +157,7 @@ def test_a_source_that_is_back_at_once_costs_nothing_twice(
     assert node.counted.to_client < 1.02 * family.used_bytes + 8192
 
 
-@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("lie", mostly_slow(LIES, ["one bit"]))
 def test_nothing_wrong_is_pulled(family: DiskBlockStore, tmp_path: Path, lie: str) -> None:
     with serving(create_app(Liar(family, LIES[lie]))) as url, open_store(tmp_path / "store") as store:
         with pytest.raises((BlockCorruptError, SourceError)):
@@ -258,6 +258,7 @@ def test_the_commands_say_what_they_did(
     assert "expected one of --from URL and --to URL" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_model_is_loaded_by_url(
     family: DiskBlockStore, node: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +272,7 @@ def test_a_model_is_loaded_by_url(
     assert load_state_dict(node.url, NAMES[1]).keys()
 
 
+@pytest.mark.slow
 def test_a_cache_stays_within_its_bounds_and_follows_the_node(
     family: DiskBlockStore, node: Proxy, root: Path, tmp_path: Path
 ) -> None:
