@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from policy.evaluation import Load
 from policy.kept import replace_text
 from policy.strict_json import strict_json
 
@@ -53,9 +54,17 @@ class SchemeReport:
     """Share of broadcasts that were lost at first: the true channel carried less than the nodes thought."""
     world_delays_s: tuple[float, ...] = ()
     """Mean delay on each world; the numbers above are means over them."""
+    load: Load | None = None
+    """How busy band and links were; None in reports that did not measure it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "world_delays_s", tuple(self.world_delays_s))
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> "SchemeReport":
+        """What `asdict` gave; raises TypeError when fields are missing."""
+        load = row.get("load")
+        return cls(**{**row, "load": None if load is None else Load(**load)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +133,7 @@ class RunReport:
                 seed=data["seed"],
                 settings=data["settings"],
                 catalog=CatalogReport(**data[CATALOG_FIELD]),
-                schemes={name: SchemeReport(**row) for name, row in data["schemes"].items()},
+                schemes={name: SchemeReport.from_dict(row) for name, row in data["schemes"].items()},
                 deliveries=tuple(DeliveryReport(**row) for row in data["deliveries"]),
                 zoo=tuple(ZooReport(**row) for row in data["zoo"]),
                 versions=data["versions"],

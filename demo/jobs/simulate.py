@@ -13,6 +13,7 @@ from demo.bridge.store_catalog import StoreCatalog
 from demo.jobs.config import Form, RunConfig, parts_of_row
 from demo.jobs.report import SchemeReport, versions
 from policy.evaluation.closure import closure_of
+from policy.evaluation.load import Load, load_of_episode, mean_load
 from policy.evaluation.results import scenario_digest
 from policy.evaluation.sources import code_version
 from policy.evaluation.traces import account, replayed, stretch
@@ -41,6 +42,7 @@ class WorldResult:
     hit_ratio: float
     lost_ratio: float
     worst_gap: float
+    load: Load
 
 
 def make_world(config: RunConfig, offer: StoreCatalog, number: int = 0, form: Form = "chosen") -> World:
@@ -102,9 +104,9 @@ def simulate(config: RunConfig, offer: StoreCatalog, row: str, folder: Path) -> 
         known = next(iter(kept), None)
         if known is None:
             steps, delay = play_scheme(config, world, name, number)
-            known = asdict(summarise(list(steps), delay))
+            known = asdict(summarise(list(steps), delay, world.scenario.config.slot_s))
             kept.append(known)
-        results.append(WorldResult(**known))
+        results.append(WorldResult(**{**known, "load": Load(**known["load"])}))
     return _over_worlds(results)
 
 
@@ -127,8 +129,8 @@ def play_scheme(
     return play(own, find_scheme(name), np.random.default_rng([config.seed, 2, number])), delay
 
 
-def summarise(steps: list[Step], delay: RadioDelay) -> WorldResult:
-    """Delays over all requests, bytes and airtime over all slots."""
+def summarise(steps: list[Step], delay: RadioDelay, slot_s: float) -> WorldResult:
+    """Delays over all requests, bytes, airtime and load over all slots."""
     outcomes = [step.outcome for step in steps]
     delays = np.concatenate([outcome.user_delay_s[outcome.asked] for outcome in outcomes])
     hits = np.concatenate([outcome.edge_hit[outcome.asked] for outcome in outcomes])
@@ -147,6 +149,7 @@ def summarise(steps: list[Step], delay: RadioDelay) -> WorldResult:
         if casts
         else 0.0,
         worst_gap=delay.worst_gap,
+        load=load_of_episode(outcomes, slot_s),
     )
 
 
@@ -167,6 +170,7 @@ def _over_worlds(results: Sequence[WorldResult]) -> SchemeReport:
         worst_gap=max(result.worst_gap for result in results),
         lost_ratio=mean("lost_ratio"),
         world_delays_s=tuple(result.mean_delay_s for result in results),
+        load=mean_load([result.load for result in results]),
     )
 
 

@@ -28,7 +28,7 @@ UNSEEN = 0.005
 def load_table(result: Evaluation, names: list[str]) -> Sheet:
     """Utilisation, backlog and update traffic of each scheme, after what the columns mean."""
     deadline = result.settings["scenario"].get("deadline_s", 1.0)
-    numbers = ("band", "link", "backhaul", "cloud", "left s", "upd.", "cut", "max s", f"in {deadline:g} s")
+    numbers = (*LOAD_COLUMNS, "max s", f"in {deadline:g} s")
     title, style = "\n".join(DEFINITIONS), {"box": SIMPLE, "pad_edge": False, "padding": (0, 1, 0, 0)}
     table = Sheet("scheme", *(f"#{n}" for n in numbers), title=title, **style)
     for name in names:
@@ -36,16 +36,23 @@ def load_table(result: Evaluation, names: list[str]) -> Sheet:
         load = row.load
         if load is None or row.max_delay_s is None or row.in_time is None:
             continue
-        shares = (load.band, load.busiest_link, load.backhaul, load.cloud)
-        table.row(
-            name,
-            *(f"{share:.0%}" for share in shares),
-            f"{max(load.band_backlog_s, load.link_backlog_s):.1f}",
-            *(f"{size / 1e6:.0f}" for size in (row.cache_update_bytes, load.update_cut_bytes)),
-            f"{row.max_delay_s:.1f}",
-            f"{row.in_time:.0%}",
-        )
+        cells = load_cells(load, row.cache_update_bytes)
+        table.row(name, *cells, f"{row.max_delay_s:.1f}", f"{row.in_time:.0%}")
     return table
+
+
+LOAD_COLUMNS = ("band", "link", "backhaul", "cloud", "left s", "upd.", "cut")
+"""Columns of `load_cells`."""
+
+
+def load_cells(load: Load, update_bytes: float) -> list[str]:
+    """Utilisation, backlog at the end, and MB a slot of updates brought and cut."""
+    shares = (load.band, load.busiest_link, load.backhaul, load.cloud)
+    return [
+        *(f"{share:.0%}" for share in shares),
+        f"{max(load.band_backlog_s, load.link_backlog_s):.1f}",
+        *(f"{size / 1e6:.0f}" for size in (update_bytes, load.update_cut_bytes)),
+    ]
 
 
 def overload_lines(loads: Mapping[str, Load], *, carried: bool) -> list[str]:

@@ -8,6 +8,7 @@ from scipy.stats import t as student
 from demo.console import Sheet, say
 from demo.jobs.config import REFERENCE
 from demo.jobs.report import REPORT_NAME, RunReport, SchemeReport
+from demo.show.load import DEFINITIONS, LOAD_COLUMNS, load_cells, overload_lines
 
 SHOWN_ANSWERS = 4
 """Answers of delivered models that are printed; all are in the report."""
@@ -18,7 +19,9 @@ def print_report(report: RunReport, folder: Path) -> None:
     models_table(report).print()
     say(savings_line(report), "")
     schemes_table(report).print()
-    say(*reading_lines(report), *delivery_lines(report), "")
+    say(*reading_lines(report), "")
+    run_load_table(report).print()
+    say(*run_load_lines(report), *delivery_lines(report), "")
     say(*figure_lines(report), "")
     say(f"{folder / REPORT_NAME}, delay_by_scheme.png, savings.png")
 
@@ -91,6 +94,26 @@ def excess(row: SchemeReport, reference: SchemeReport) -> tuple[float, float | N
         return float(differences.mean()), None
     spread = float(differences.std(ddof=1)) / differences.size**0.5
     return float(differences.mean()), float(student.ppf(0.975, differences.size - 1)) * spread
+
+
+def run_load_table(report: RunReport) -> Sheet:
+    """Utilisation, backlog and update traffic of each row, after what the columns mean."""
+    title = "\n".join(DEFINITIONS)
+    table = Sheet("placement", "without", *(f"#{name}" for name in LOAD_COLUMNS), title=title, box=None)
+    for name, row in report.schemes.items():
+        placement, _, switch = name.partition("+")
+        if row.load is not None:
+            update_bytes = row.cache_update_bytes / report.settings["slots"]
+            table.row(placement, _WITHOUT.get(switch, switch), *load_cells(row.load, update_bytes))
+    return table
+
+
+def run_load_lines(report: RunReport) -> list[str]:
+    """A warning where band or links are given more than they can do."""
+    scenario = report.settings["scenario"]
+    carried = scenario["backlog"] and scenario["timing"] != "additive"
+    loads = {name: row.load for name, row in report.schemes.items() if row.load is not None}
+    return overload_lines(loads, carried=carried)
 
 
 def reading_lines(report: RunReport) -> list[str]:

@@ -1,13 +1,18 @@
 """A report survives its file, and its pictures show every scheme."""
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from demo.console import PlainConsole
 from demo.jobs.config import scheme_names
 from demo.jobs.report import CatalogReport, DeliveryReport, RunReport, SchemeReport, ZooReport
 from demo.show.run_figures import draw_figures
+from demo.show.run_tables import run_load_lines, run_load_table
+from policy.config import ScenarioConfig
+from policy.evaluation import Load
 from policy.schemes import find_scheme
 
 
@@ -22,10 +27,25 @@ def report() -> RunReport:
         cache_update_bytes=5,
         hit_ratio=0.5,
         worst_gap=0.01,
+        load=Load(
+            band=0.4,
+            backhaul=0.1,
+            cloud=0.2,
+            busiest_link=1.2,
+            band_backlog_s=0.0,
+            link_backlog_s=7.5,
+            update_cut_bytes=2e6,
+        ),
     )
     return RunReport(
         seed=7,
-        settings={"nodes": 4, "users": 12, "capacity_share": 0.2},
+        settings={
+            "nodes": 4,
+            "users": 12,
+            "capacity_share": 0.2,
+            "slots": 24,
+            "scenario": ScenarioConfig().to_dict(),
+        },
         catalog=CatalogReport(
             models=2,
             blocks=10,
@@ -81,3 +101,15 @@ def test_the_fields_of_the_file_are_fixed(report: RunReport) -> None:
 @pytest.mark.parametrize("name", scheme_names())
 def test_run_and_evaluate_call_a_scheme_the_same(name: str) -> None:
     assert find_scheme(name).name == name
+
+
+def test_load_stands_beside_the_schemes_and_too_much_is_a_warning(report: RunReport, tmp_path: Path) -> None:
+    again = RunReport.read(report.write(tmp_path))
+    (line,) = run_load_lines(again)
+
+    assert again.schemes == report.schemes
+    assert "120%" in line
+    assert "delays the slots after" in line
+    screen = StringIO()
+    run_load_table(again).print(PlainConsole(screen))
+    assert "7.5" in screen.getvalue()
