@@ -150,7 +150,7 @@ class ObjectStore:
         marked = marked_keys(self._objects)
         listed = {one.key for one in self._objects.list(PACKS)}
         self._catalog.forget(self._catalog.known_packs() - listed)
-        self._catalog.read_tables(sorted(listed - marked))
+        self._catalog.read_tables(sorted(listed - marked), skip_gone=True)
         return listed - marked
 
     def _has(self, block_ids: Sequence[BlockId]) -> set[BlockId]:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from itertools import groupby
 
 from pbstore.blocks import CAST, RECAST, StoredBlock
@@ -90,16 +91,22 @@ class Catalog:
             raise RecordError(record.manifest, f"of {manifest.name!r}, expected {record.name!r}")
         return manifest
 
-    def read_tables(self, packs: Iterable[str]) -> None:
+    def read_tables(self, packs: Iterable[str], *, skip_gone: bool = False) -> None:
         """Read which blocks lie in some packs.
+
+        Args:
+            packs: Keys of the packs.
+            skip_gone: Pass over those that a collection has taken meanwhile.
 
         Raises:
             FileNotFoundError: If one is gone: the model that named it was removed or replaced.
         """
         with self._mutex:
             new = [key for key in dict.fromkeys(packs) if key not in self._tables]
-        for key, forms in zip(new, in_order(self._pool, self._table, new), strict=True):
-            self.note_table(key, forms)
+        read = partial(self._table, skip_gone=skip_gone)
+        for key, forms in zip(new, in_order(self._pool, read, new), strict=True):
+            if forms is not None:
+                self.note_table(key, forms)
 
     def note_table(self, key: str, forms: Sequence[Form]) -> None:
         """Take in the table of a pack."""
@@ -191,11 +198,16 @@ class Catalog:
                 return self.find(split_name_key(key)[0])
         return self._names[key]
 
-    def _table(self, key: str) -> list[Form]:
-        head = self.objects.read_range(key, 0, HEAD_BYTES)
-        stop = table_bytes(key, head)
-        if stop > len(head):
-            head = self.objects.read_range(key, 0, stop)
+    def _table(self, key: str, skip_gone: bool) -> list[Form] | None:
+        try:
+            head = self.objects.read_range(key, 0, HEAD_BYTES)
+            stop = table_bytes(key, head)
+            if stop > len(head):
+                head = self.objects.read_range(key, 0, stop)
+        except FileNotFoundError:
+            if skip_gone:
+                return None
+            raise
         return read_table(key, head)
 
 

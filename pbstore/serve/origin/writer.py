@@ -42,7 +42,11 @@ class Writer:
             self._objects.create(records.FORMAT_KEY, records.format_record())
             catalog.check_format()
         self._lease = Lease(self._objects, lease_s)
-        self._usable = self._look()
+        try:
+            self._usable = self._look()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -21,9 +21,10 @@ from pbstore.serve.fetch.transfer import TransferReport, transfer
 from pbstore.serve.library import StoreLibrary
 from pbstore.serve.origin.catalog import Catalog
 from pbstore.serve.origin.collect import collect
-from pbstore.serve.origin.errors import UnfitEndpointError
-from pbstore.serve.origin.objects import Objects, open_objects
+from pbstore.serve.origin.errors import RecordError, UnfitEndpointError
+from pbstore.serve.origin.objects import Meta, Objects, open_objects
 from pbstore.serve.origin.remove import remove
+from pbstore.serve.origin.writer import Writer
 from tests.pbstore.folders import folder_content
 from tests.pbstore.serve.families import NAMES, family_files, make_family
 from tests.pbstore.serve.nodes import edge_node, free_ports, get_model
@@ -213,3 +214,38 @@ def test_a_xet_hash_that_a_node_gives_out_leads_back_to_its_file(
 
     with open_store(tmp_path / "store", durable=False) as store:
         assert asyncio.run(ask(store))
+
+
+def test_a_pack_that_goes_while_it_is_looked_at_is_passed_over(
+    family: DiskBlockStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"file://{tmp_path}/going"
+    asyncio.run(_push(family, url, ["org/base"]))
+    asyncio.run(_push(family, url, ["org/tuned-0"]))
+    first = next((tmp_path / "going" / "packs").iterdir())
+    plain_list = Objects.list
+
+    def listed_and_gone(objects: Objects, prefix: str) -> Iterator[Meta]:
+        found = list(plain_list(objects, prefix))
+        if prefix == "packs/":
+            first.unlink(missing_ok=True)
+        return iter(found)
+
+    monkeypatch.setattr(Objects, "list", listed_and_gone)
+
+    async def ask() -> int:
+        source = ObjectStore(url)
+        try:
+            return len(await source.infos(family.blocks("org/tuned-0")))
+        finally:
+            await source.close()
+
+    assert asyncio.run(ask()) < len(family.blocks("org/tuned-0"))
+
+
+def test_a_writer_that_cannot_begin_gives_its_lease_back(tmp_path: Path) -> None:
+    (tmp_path / "packs").mkdir()
+    (tmp_path / "packs" / f"{'0' * 32}-{'0' * 16}.pack").write_bytes(b"no pack")
+    with pytest.raises(RecordError):
+        Writer(Catalog(open_objects(f"file://{tmp_path}")))
+    assert {key for key in keys_of(tmp_path) if key.startswith("leases/")} == set()
