@@ -11,6 +11,7 @@ from policy.config import SCENARIOS, ScenarioConfig, load_config
 from policy.interfaces import BlockCatalog, Bool, DelayModel, Float, Int
 from policy.slot.backlog import Carried
 from policy.slot.problem import SlotProblem
+from policy.slot.rates import AirTimes
 from policy.slot.tables import DelayTable, ServiceRules, delay_table, migration_table
 from policy.world.cheap_radio import proxy_delay
 from policy.world.devices import device_blocks
@@ -112,6 +113,7 @@ class World:
     hidden: tuple[WorldState, ...] = ()
     """Hidden state before each slot, for oracles only; empty for replayed traces."""
     _tables: dict[tuple[int, ServiceRules], DelayTable] = field(default_factory=dict, repr=False)
+    _air: dict[int, AirTimes] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         return f"World({self.scenario.config.name!r}, {self.trace!r}, {type(self.delay).__name__})"
@@ -200,9 +202,13 @@ class World:
             band_free_s=0.0 if carried is None else carried.band_free_s,
         )
 
+    def air_times(self, slot: int) -> AirTimes:
+        """What the radio says of a slot, asked once for each set of senders and users."""
+        return self._air.setdefault(slot, AirTimes(delay=self.delay, slot=slot))
+
     def table(self, slot: int, rules: ServiceRules | None = None) -> DelayTable:
         """Delay table of a slot, computed once; see `policy.slot.tables.delay_table`."""
-        key = (slot, rules or ServiceRules())
+        key = (slot, replace(rules or ServiceRules(), groups=True))  # a table knows no groups
         if key not in self._tables:
             scenario = self.scenario
             self._tables[key] = delay_table(

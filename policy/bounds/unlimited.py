@@ -1,19 +1,17 @@
-"""What unlimited caches would reach: holds for every timing, objective, policy and migration."""
+"""What unlimited caches would reach, whatever the timing, objective, policy, migration and split of users."""
 
 import numpy as np
 
+from policy.bounds.serving import SlotNeeds, band_bound, user_seconds_per_bit
 from policy.interfaces import Float, checked_rates
 from policy.scenario import World
-from policy.slot.order import MAX_EXACT_GROUPS, best_order, mean_completion
-from policy.slot.order_bounds import group_needs, sidney_turns
 from policy.slot.tables import mask_bits
 
 
 def unlimited_costs(world: World, backlog: bool | None = None) -> Float:
     """Lower bound on each slot's cost: every block is everywhere, its fastest set sends, nothing moves.
 
-    The order is exact up to `MAX_EXACT_GROUPS` distinct needs; beyond, the bound of Sidney's decomposition.
-    Where backlog is carried, users also wait for the least work that earlier slots can have left, see
+    Users of a block may be split into groups, near ones first: see `policy.bounds.serving.band_bound`. Where backlog is carried, users also wait for the least work that earlier slots can have left, see
     `least_backlog_s`.
 
     Args:
@@ -60,14 +58,15 @@ def _least_air_s(world: World, slot: int) -> float:
 
 
 def _slot_s(world: World, slot: int) -> float:
-    air = world.table(slot).air_s.min(axis=1)
-    if world.scenario.config.objective == "total":
-        return float(air.sum())
-    needs, asked = world.needs(slot), int(world.asked(slot).sum())
-    groups = group_needs(needs)
-    if asked == 0 or groups.weight.size == 0:
-        return 0.0
-    if groups.weight.size <= MAX_EXACT_GROUPS:
-        users = float(groups.weight.sum())
-        return mean_completion(best_order(needs, air), needs, air) * users / asked
-    return sidney_turns(groups, air).lower_s / asked
+    config, needs = world.scenario.config, world.needs(slot)
+    if config.objective == "total":
+        return float(world.table(slot).air_s.min(axis=1).sum())
+    bits = 8.0 * world.sizes(slot)
+    demand = SlotNeeds(
+        needs=needs,
+        asked=int(world.asked(slot).sum()),
+        per_bit=user_seconds_per_bit(world.delay, slot, config.num_users, config.num_nodes),
+        air_bits=bits,
+        wire_bits=bits,
+    )
+    return band_bound(demand)

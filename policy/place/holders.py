@@ -131,3 +131,47 @@ def _rates(problem: SlotProblem, holders: Bool, users: Bool) -> Float:
 def _parts(count: int, size: int) -> Iterator[slice]:
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
+
+
+def growing_sets(
+    cached: Bool, users: Bool, delay: DelayModel, slot: int, rules: ServiceRules, most_added: int = 6
+) -> list[list[tuple[Bool, int]]]:
+    """Sets of holders for many nodes: who caches a block, and on the way to more.
+
+    Next comes the node that the worst-off user hears best. What nobody caches is fetched by the node that
+    suits its users best, or by one of the next two.
+
+    Args:
+        cached: Caching nodes of each block, (blocks, nodes).
+        users: Users of each block, (blocks, users).
+        delay: The radio.
+        slot: Slot of the trace.
+        rules: With CoMP the signals of holders add up.
+        most_added: Nodes added at most, unless some user is still out of reach.
+
+    Returns:
+        Of each block, sets that start with the smallest, and the node that fetches from the cloud (-1: none).
+    """
+    alone = link_rates(delay, slot, users.shape[1], cached.shape[1])
+    held: Bool = np.asarray(cached.any(axis=1))
+    lists: list[list[tuple[Bool, int]]] = []
+    worst = np.stack([alone[group].min(axis=0) for group in users])
+    ranked = np.argsort(-worst, axis=1, kind="stable")
+    holders = cached.copy()
+    holders[~held, ranked[~held, 0]] = True
+    steps = [holders.copy()]
+    for _ in range(cached.shape[1] - 1):
+        reached: Bool = np.asarray(holders.astype(np.float64) @ (alone.T > 0) > 0)
+        if len(steps) > most_added and (reached | ~users).all():
+            break
+        full: Bool = np.asarray(holders.all(axis=1))
+        following = _next_node(alone, users, holders, rules)
+        holders[~full, following[~full]] = True
+        steps.append(holders.copy())
+    for row in range(cached.shape[0]):
+        first = -1 if held[row] else int(ranked[row, 0])
+        options = [(steps[0][row], first)]
+        if not held[row]:
+            options += [(np.arange(cached.shape[1]) == node, int(node)) for node in ranked[row, 1:3]]
+        lists.append(options + [(step[row], first) for step in steps[1:]])
+    return lists

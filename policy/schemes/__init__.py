@@ -48,6 +48,7 @@ ABLATIONS = {
     "no-comp": "comp",
     "no-migration": "migration",
     "no-air-sharing": "share_air",
+    "no-groups": "groups",
 }
 """Suffix after `+` in a scheme's name, and the rule it switches off."""
 

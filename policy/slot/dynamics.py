@@ -11,8 +11,9 @@ from policy.interfaces import Bool, Float, Int, checked_rates
 from policy.slot.backlog import SlotLoad
 from policy.slot.order import best_order
 from policy.slot.problem import SlotProblem
+from policy.slot.queue import Job, Send, plan_of
 from policy.slot.tables import ServiceRules
-from policy.slot.timeline import Broadcast, Job, Send, Timeline, Transfer, schedule
+from policy.slot.timeline import Broadcast, Timeline, Transfer, run
 from policy.slot.updates import CacheUpdate
 
 NO_UPDATE = CacheUpdate(backhaul_bytes=0, cloud_bytes=0, seconds=0.0)
@@ -104,7 +105,8 @@ def serve_slot(
     if order is not None and sorted(order.tolist()) != wanted.tolist():
         raise ValueError("order must list every missed block exactly once")
     free = problem.links_free.tolist()
-    line = schedule([jobs[int(b)] for b in turn], problem.num_nodes, links, timing, free, problem.band_free_s)
+    plan = plan_of([jobs[int(b)] for b in turn], links, free)
+    line = run(plan, free, problem.band_free_s, timing)
     return outcome_of(problem, line, fetch + air)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from policy.config import LinkConfig, Timing
 from policy.interfaces import Bool, DelayModel, Float, Int
-from policy.slot.tables import ServiceRules
+from policy.slot.tables import MAX_TABLE_NODES, ServiceRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,6 +35,8 @@ class SlotProblem:
     """When each node's incoming link is free, (nodes,), s after the slot's start; None: at once."""
     band_free_s: float = 0.0
     """When the band is free, s after the slot's start."""
+    may_fetch: Bool | None = None
+    """Nodes that may fetch blocks, (nodes,); None: all. For some nodes only up to `MAX_TABLE_NODES`."""
     air_bytes: Int | None = None
     """What each block weighs on the air, (blocks,), if not its size: the form it is broadcast in."""
     wire_bytes: Int | None = None
@@ -46,6 +48,10 @@ class SlotProblem:
             values = getattr(self, name)
             if values is not None and (values.shape != (count,) or not (values >= 0).all()):
                 raise ValueError(f"{name} must be ({count},) and >= 0, got {values}")
+        if self.may_fetch is not None and (self.may_fetch.shape != (nodes,) or nodes > MAX_TABLE_NODES):
+            raise ValueError(
+                f"may_fetch must be ({nodes},), up to {MAX_TABLE_NODES} nodes, got {self.may_fetch}"
+            )
         if not (0 <= self.band_free_s < np.inf) or np.isinf(self.links_free).any():
             raise ValueError(f"link_free_s and band_free_s must be finite and >= 0, got {self.band_free_s}")
 

@@ -25,6 +25,8 @@ class ServiceRules:
     """Nodes may fetch blocks from one another; off: only what nobody holds is fetched, from the cloud."""
     share_air: bool = True
     """A block goes to all users who miss it at once; off: to one user after another."""
+    groups: bool = True
+    """Users of a block may be split into groups that are served one after another; off: all at once."""
     whole_models: bool = False
     """Each model is one block of its own: nothing is shared, in stores or on the air."""
 

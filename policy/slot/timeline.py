@@ -1,9 +1,16 @@
-"""When each transfer and each broadcast of a slot starts and ends."""
+"""When each transfer and each broadcast of a slot starts and ends.
+
+A plan names everything but time. Each link carries its transfers, and the band its broadcasts, in a given
+order; a copy waits for the one it is taken from, a broadcast for the copies of its senders. So a start is
+the latest of some ends and an end is a start plus a duration: a max-plus system, in which nothing ends later
+when a duration is shorter.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
-from policy.config import LinkConfig, Timing
+from policy.config import Timing
 
 CLOUD = -1
 """Source of a transfer that comes from the cloud."""
@@ -32,25 +39,38 @@ class Broadcast:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Send:
-    """A broadcast to be timed: who sends to whom, and for how long."""
+class Move:
+    """Blocks that travel together to one node, to be timed."""
 
-    holders: tuple[int, ...]
-    users: tuple[int, ...]
-    seconds: float
+    blocks: tuple[int, ...]
+    seconds: tuple[float, ...]
+    """Time of each block on the target's link."""
+    source: int
+    """Node, or `CLOUD`."""
+    target: int
+    after: int | None = None
+    """Place in the plan of the move that brings them to the source; None: the source caches them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """All that has to happen for one block."""
+class Cast:
+    """Blocks that are sent one after another to the same users, to be timed."""
 
-    block: int
-    size_bits: float
-    cached: tuple[int, ...]
-    """Nodes that have it in their cache."""
+    blocks: tuple[int, ...]
+    seconds: tuple[float, ...]
+    """Time of each block on the air."""
     holders: tuple[int, ...]
-    """Nodes that must have it before it is sent; contains `cached`."""
-    sends: tuple[Send, ...]
+    users: tuple[int, ...]
+    after: tuple[int, ...] = ()
+    """Places in the plan of the moves that it waits for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Transfers in an order that is kept on each link, and broadcasts in the order of the band."""
+
+    moves: tuple[Move, ...]
+    casts: tuple[Cast, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,81 +86,61 @@ class Timeline:
         return max((b.end_s for b in self.broadcasts), default=0.0)
 
 
-def schedule(
-    jobs: Sequence[Job],
-    nodes: int,
-    links: LinkConfig,
-    timing: Timing,
-    links_free: Sequence[float] | None = None,
-    band_free: float = 0.0,
-) -> Timeline:
-    """Time the jobs in the given order.
-
-    A node's incoming transfers go one after another; the band carries one broadcast at a time; a broadcast
-    starts when all its holders have the block.
+def run(plan: Plan, links_free: Sequence[float], band_free: float, timing: Timing) -> Timeline:
+    """Time a plan.
 
     Args:
-        jobs: In sending order.
-        nodes: Number of nodes.
-        links: Backhaul and cloud.
-        timing: `additive`: nothing overlaps; `sequential`: all transfers (parallel over nodes), then all
-            broadcasts; `pipelined`: later blocks travel while earlier ones are on the air.
-        links_free: When each node's incoming link is free, (nodes,), s; None: at once.
+        plan: The plan.
+        links_free: When each node's incoming link is free, (nodes,), s.
         band_free: When the band is free, s.
-
-    Returns:
-        Transfers and broadcasts with their times.
+        timing: `pipelined`: a broadcast waits for its own moves; `sequential`: for all; `additive`: nothing
+            overlaps, each block's moves and broadcasts are over before the next begins, in the plan's order.
     """
-    free = [0.0] * nodes if links_free is None else list(links_free)
-    band = band_free if timing != "additive" else max([band_free, *free])
+    if timing == "additive":
+        return _one_by_one(plan, max([band_free, *links_free]))
+    free, came = list(links_free), list[float]()
     transfers: list[Transfer] = []
-    ready: list[float] = []
-    broadcasts: list[Broadcast] = []
-    for job in jobs:
-        if timing == "additive":
-            free = [band] * nodes
-        moved = _fetch(job, free, links, one_by_one=timing == "additive")
-        transfers += moved
-        ready.append(max((move.end_s for move in moved), default=0.0))
-        if timing != "sequential":
-            band = _send(job, max(band, ready[-1]), broadcasts)
-    if timing == "sequential":
-        band = max([band, *ready])
-        for job in jobs:
-            band = _send(job, band, broadcasts)
+    for move in plan.moves:
+        start = free[move.target] if move.after is None else max(free[move.target], came[move.after])
+        free[move.target] = _carry(move, start, transfers)
+        came.append(free[move.target])
+    band, broadcasts = band_free, list[Broadcast]()
+    last = max(came, default=0.0)
+    for cast in plan.casts:
+        ready = last if timing == "sequential" else max((came[place] for place in cast.after), default=0.0)
+        band = _send(cast, max(band, ready), broadcasts)
     return Timeline(transfers=tuple(transfers), broadcasts=tuple(broadcasts))
 
 
-def _fetch(job: Job, free: list[float], links: LinkConfig, *, one_by_one: bool) -> list[Transfer]:
-    """Transfers that give the block to all its holders; `free[n]` is when node n's incoming link is free."""
-    missing = [n for n in job.holders if n not in job.cached]
+def _one_by_one(plan: Plan, start: float) -> Timeline:
+    """Each cast after its moves, and nothing at the same time."""
     transfers: list[Transfer] = []
-    start = min(free, default=0.0)
-    if not job.cached:  # the first copy comes from the cloud, to the node that can take it first
-        first = min(missing, key=lambda n: free[n])
-        missing.remove(first)
-        end = free[first] + job.size_bits / links.cloud_bit_s
-        transfers.append(
-            Transfer(block=job.block, source=CLOUD, target=first, start_s=free[first], end_s=end)
-        )
-        free[first] = start = end
-    source = job.cached[0] if job.cached else transfers[0].target
-    for node in missing:
-        begin = max(free[node], start) if one_by_one or not job.cached else free[node]
-        end = begin + job.size_bits / links.backhaul_bit_s
-        transfers.append(Transfer(block=job.block, source=source, target=node, start_s=begin, end_s=end))
-        free[node] = end
-        if one_by_one:
-            start = end
-    return transfers
+    broadcasts: list[Broadcast] = []
+    done: set[int] = set()
+    for cast in plan.casts:
+        for place in cast.after:
+            if place not in done:
+                start = _carry(plan.moves[place], start, transfers)
+                done.add(place)
+        start = _send(cast, start, broadcasts)
+    return Timeline(transfers=tuple(transfers), broadcasts=tuple(broadcasts))
 
 
-def _send(job: Job, start: float, broadcasts: list[Broadcast]) -> float:
-    """Put the job's broadcasts on the band from `start` on; returns when the band is free again."""
-    for send in job.sends:
-        end = start + send.seconds
-        broadcasts.append(
-            Broadcast(block=job.block, holders=send.holders, users=send.users, start_s=start, end_s=end)
-        )
-        start = end
-    return start
+def _carry(move: Move, start: float, transfers: list[Transfer]) -> float:
+    """Put a move on its link from `start` on; returns when it is over."""
+    ends = list(accumulate(move.seconds, initial=start))
+    transfers += [
+        Transfer(block=block, source=move.source, target=move.target, start_s=begin, end_s=end)
+        for block, begin, end in zip(move.blocks, ends[:-1], ends[1:], strict=True)
+    ]
+    return ends[-1]
+
+
+def _send(cast: Cast, start: float, broadcasts: list[Broadcast]) -> float:
+    """Put a cast on the band from `start` on; returns when it is over."""
+    ends = list(accumulate(cast.seconds, initial=start))
+    broadcasts += [
+        Broadcast(block=block, holders=cast.holders, users=cast.users, start_s=begin, end_s=end)
+        for block, begin, end in zip(cast.blocks, ends[:-1], ends[1:], strict=True)
+    ]
+    return ends[-1]

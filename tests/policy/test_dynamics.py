@@ -77,7 +77,7 @@ def test_a_slot_starts_when_its_lines_are_free() -> None:
     late = _serve("pipelined", cached, holders, link_free_s=np.array([30.0, 7.0]), band_free_s=3.0)
     one_by_one = _serve("additive", cached, holders, link_free_s=np.array([30.0, 7.0]), band_free_s=3.0)
 
-    assert [(t.block, t.target, t.start_s) for t in late.transfers] == [(0, 0, 30), (1, 1, 7)]
+    assert [(t.block, t.target, t.start_s) for t in late.transfers] == [(1, 1, 7), (0, 0, 30)]
     assert [(c.block, c.start_s) for c in late.broadcasts] == [(2, 3), (0, 50), (1, 150)]
     assert one_by_one.transfers[0].start_s == 30
     for field, bad in (("link_free_s", np.zeros(3)), ("band_free_s", -1.0), ("link_free_s", -np.ones(2))):

@@ -1,0 +1,220 @@
+"""The search for the plan of a slot: starts at several prices of a copy, then rounds of small changes."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from policy.errors import PlacementError
+from policy.interfaces import Bool, Float, Int
+from policy.serving.clock import Lines, Plans, air_times, end_times, joined_plans, ready_times, user_delays
+from policy.serving.freight import UNHEARD_S, Freight
+from policy.serving.genes import Genes, joined, planned
+from policy.serving.moves import DRAWS, Scope, changed, united
+from policy.serving.starts import spread, start_turns
+from policy.serving.threads import KINDS, NUM_LEVELS, Threads, below, options_of, threads_of
+from policy.slot.problem import SlotProblem
+from policy.slot.rates import COMP, SINGLE
+
+START_LAG = 2
+"""`Genes.lag` of the plans to start from."""
+UNITED = (1, 3, 8)
+"""So many of a thread's best changes are tried together."""
+
+SMALL = 256
+"""Numbers that a plan is made of, up to which all plans tried are judged, not only the best of each
+thread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How long is searched: a number of plans, never a time, so that a slot is always served alike."""
+
+    rounds: int = 3
+    """Rounds of changes."""
+    share: float = 1.0
+    """Of `Kind.children`, the changes tried in a round."""
+    most_cells: int = 100_000
+    """Numbers that one round of a level works on; fewer changes are tried where slots are large."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Choice:
+    """The plan that a slot is served with."""
+
+    plan: Plans
+    """One row."""
+    delay_s: float
+    """Sum over users of when they have all they miss, s."""
+    evaluations: int
+    """Plans that were timed."""
+
+
+def best_plan(problem: SlotProblem, freight: Freight, effort: Effort | None = None) -> Choice:
+    """Search the plan of a slot.
+
+    Raises:
+        PlacementError: If under the rules no plan reaches all users.
+    """
+    search = _Search(problem, freight, effort or Effort())
+    genes, plans, values = search.starts()
+    best = _fittest(genes, values)
+    pool, count = [plans], genes.count
+    for _ in range(search.effort.rounds):
+        genes, plans, values, tried = search.round(genes.rows(best), values[best])
+        best = _fittest(genes, values)
+        pool += [plans, tried] if search.small else [plans.rows(best)]
+        count += genes.count + tried.option.shape[0]
+    return replace(_judged(problem, freight, joined_plans(pool)), evaluations=count)
+
+
+class _Search:
+    """Threads of search, side by side."""
+
+    def __init__(self, problem: SlotProblem, freight: Freight, effort: Effort) -> None:
+        self.effort, self._problem, self._freight = effort, problem, freight
+        self._threads = threads_of(freight, problem.links)
+        self._comp = self._threads.of_kind("comp")
+        self._allowed = options_of(freight, self._threads)
+        split = np.array([kind.groups and not kind.alone for kind in KINDS])[self._threads.kind]
+        self._scope = Scope(options=self._allowed.sum(axis=2), split=split)
+        self._rng = np.random.default_rng(0)
+        self._cells = freight.num_parcels * problem.num_nodes + 4 * freight.item_parcel.size
+        self.small = self._cells <= SMALL
+
+    def starts(self) -> tuple[Genes, Plans, Float]:
+        """Plans to start from, and what each takes on the links it is made for."""
+        freight, threads = self._freight, self._threads
+        thread, turn, way, price = _grid(threads)
+        turns = start_turns(freight, threads)
+        last = freight.sets.num_ways - 1
+        genes = Genes(
+            option=self._allowed[thread].argmax(axis=2),
+            way=np.where(way[:, None] < 0, last, np.minimum(way[:, None], last)),
+            turn=turns[thread, turn],
+            nudge=np.zeros((thread.size, freight.num_parcels)),
+            lag=np.full(thread.size, START_LAG),
+            swift=np.ones(thread.size, dtype=bool),
+            thread=thread,
+        )
+        lines, comp = self._lines(thread), self._comp[thread]
+        for _ in range(2):  # the options decide the order in which they are best chosen
+            genes = replace(genes, option=spread(freight, genes, comp, lines, price, self._allowed[thread]))
+        return self._with_plans(joined([genes, self._homes(genes)]))
+
+    def _homes(self, genes: Genes) -> Genes:
+        """For each node plans in which it fetches all that nobody caches, and nothing else is moved."""
+        freight = self._freight
+        still = np.flatnonzero(~self._threads.of_kind("migration")[genes.thread])
+        of_way = still[np.unique(genes.way[still], axis=0, return_index=True)[1]]
+        rows = np.tile(of_way, self._problem.num_nodes)
+        node = np.repeat(np.arange(self._problem.num_nodes), of_way.size)
+        home = (freight.first == node[:, None, None]) & (freight.copies == 0)
+        return replace(genes.rows(rows), option=home.argmax(axis=2))
+
+    def round(self, parents: Genes, value: Float) -> tuple[Genes, Plans, Float, Plans]:
+        """Change each thread's best plan in many ways, then try the best changes together.
+
+        Returns:
+            What was tried last, its plans and what they take, and the plans tried first.
+        """
+        threads = self._threads
+        count = self._children()
+        most = int(count.max())
+        draws = self._rng.random((len(KINDS), NUM_LEVELS, most, DRAWS))[threads.kind, threads.level]
+        there = np.arange(most) < count[:, None]
+        who = np.repeat(np.arange(count.size), count)
+        scope = Scope(options=self._scope.options[who], split=self._scope.split[who])
+        children = changed(self._freight, parents.rows(who), scope, draws[there])
+        took = np.full(there.shape, np.inf)
+        tried, took[there] = self._timed(children)
+        index = np.zeros(there.shape, dtype=np.int64)
+        index[there] = np.arange(who.size)
+        order = np.argsort(took, axis=1, kind="stable")[:, : UNITED[-1]]
+        ranked = [children.rows(index[at, row]) for at, row in _columns(order)]
+        better = [took[at, row] < value for at, row in _columns(order)]
+        tries = [united(parents, ranked[:j], better[:j]) for j in UNITED]
+        high, low = below(threads)
+        slower = replace(parents.rows(low), thread=parents.thread[high])
+        genes = joined([parents, *tries, slower])
+        return (*self._with_plans(genes), tried)
+
+    def _with_plans(self, genes: Genes) -> tuple[Genes, Plans, Float]:
+        return (genes, *self._timed(genes))
+
+    def _children(self) -> Int:
+        """Changes to try of each thread, (threads,); the same however many threads there are."""
+        room = self.effort.most_cells / self._cells
+        share = self.effort.share * min(1.0, room / sum(kind.children for kind in KINDS))
+        children = np.array([max(math.ceil(share * kind.children), 1) for kind in KINDS])
+        return np.asarray(children[self._threads.kind], dtype=np.int64)
+
+    def _lines(self, thread: Int) -> Lines:
+        threads = self._threads
+        return Lines.of(self._problem, threads.backhaul_bit_s[thread], threads.cloud_bit_s[thread])
+
+    def _timed(self, genes: Genes) -> tuple[Plans, Float]:
+        """Plans, and what they take on the links they are made for, (plans,), s."""
+        freight, lines = self._freight, self._lines(genes.thread)
+        plans, ready, air = planned(freight, genes, self._comp[genes.thread], lines)
+        return plans, user_delays(freight, end_times(freight, plans, ready, air, lines)).sum(axis=1)
+
+
+def _columns(order: Int) -> list[tuple[Int, Int]]:
+    at = np.arange(order.shape[0])
+    return [(at, order[:, column]) for column in range(order.shape[1])]
+
+
+def _grid(threads: Threads) -> tuple[Int, Int, Int, Float]:
+    """Thread, turns, way and price of each plan to start from."""
+    rows = [
+        (thread, turn, way, price)
+        for thread, kind in enumerate(threads.kind.tolist())
+        for turn, price in KINDS[kind].starts
+        for way in KINDS[kind].ways
+    ]
+    thread, turn, way, price = np.array(rows).T
+    return thread.astype(np.int64), turn.astype(np.int64), way.astype(np.int64), price
+
+
+def _fittest(genes: Genes, value: Float) -> Int:
+    """The best plan of each thread, (threads,)."""
+    order = np.lexsort((value, genes.thread))
+    return np.asarray(order[np.unique(genes.thread[order], return_index=True)[1]])
+
+
+def _judged(problem: SlotProblem, freight: Freight, pool: Plans) -> Choice:
+    """The best of the pool on the real links under the real rules."""
+    plans = pool.rows(np.flatnonzero(_permitted(problem, freight, pool)))
+    count = plans.option.shape[0]
+    lines = Lines.real(problem, count)
+    air = air_times(freight, plans.option, np.full(count, COMP if problem.rules.comp else SINGLE))
+    ready = ready_times(freight, plans.option, plans.moves, lines)
+    ends = end_times(freight, plans, ready, air, lines)
+    total = user_delays(freight, ends).sum(axis=1)
+    best = int(total.argmin())
+    if total[best] >= UNHEARD_S:
+        item = int(np.where(plans.active[best], air[best], 0.0).argmax())
+        block = freight.blocks[freight.item_parcel[item]][0]
+        raise PlacementError(f"nobody can send block {block} to all who miss it in slot {problem.slot}")
+    return Choice(plan=plans.rows(np.array([best])), delay_s=float(total[best]), evaluations=count)
+
+
+def _permitted(problem: SlotProblem, freight: Freight, pool: Plans) -> Bool:
+    """Which plans of the pool keep to the rules, (plans,)."""
+    rules, at = problem.rules, np.arange(freight.num_parcels)
+    good = np.ones(pool.option.shape[0], dtype=bool)
+    if not rules.migration:
+        good &= (freight.copies[at, pool.option] == 0).all(axis=1)
+    if problem.may_fetch is not None:
+        banned: Bool = np.asarray((freight.fetches & ~problem.may_fetch).any(axis=2))
+        good &= ~banned[at, pool.option].any(axis=1)
+    last = freight.sets.num_ways[freight.kind[freight.item_parcel]] - 1
+    items = np.arange(freight.item_parcel.size)
+    if not rules.share_air:
+        good &= (pool.active == freight.in_way[items, last]).all(axis=1)
+    elif not rules.groups:
+        good &= (pool.active == freight.in_way[:, 0]).all(axis=1)
+    if not good.any():
+        raise PlacementError(f"no plan serves slot {problem.slot} under its rules")
+    return good
