@@ -36,7 +36,7 @@ def _delay(problem: SlotProblem) -> float:
     return float(_serve(problem).user_delay_s.sum())
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(seed=SEEDS, timing=TIMINGS, rules=RULES, faster=st.floats(1.0, 100.0), which=st.sampled_from("bc2"))
 def test_a_faster_link_never_slows_a_slot(
     seed: int, timing: Timing, rules: ServiceRules, faster: float, which: str
@@ -50,7 +50,7 @@ def test_a_faster_link_never_slows_a_slot(
     assert _delay(better) <= _delay(problem) * (1 + 1e-9)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(seed=SEEDS, timing=TIMINGS, rules=RULES)
 def test_more_freedom_never_slows_a_slot(seed: int, timing: Timing, rules: ServiceRules) -> None:
     problem = random_problem(seed, timing=timing)
@@ -62,7 +62,7 @@ def test_more_freedom_never_slows_a_slot(seed: int, timing: Timing, rules: Servi
     assert _delay(replace(problem, rules=shared)) <= weak * (1 + 1e-9)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(seed=SEEDS, first=st.integers(1, 7), second=st.integers(1, 7))
 def test_another_node_that_may_hold_never_slows_a_slot(seed: int, first: int, second: int) -> None:
     problem = random_problem(seed, link_free_s=None)
@@ -74,7 +74,7 @@ def test_another_node_that_may_hold_never_slows_a_slot(seed: int, first: int, se
     assert all(few[t.target] for t in out.transfers)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(seed=SEEDS, timing=TIMINGS, rules=RULES)
 def test_what_is_planned_is_what_is_played(seed: int, timing: Timing, rules: ServiceRules) -> None:
     problem = random_problem(seed, timing=timing, rules=rules, blocks=9)

@@ -101,7 +101,7 @@ def test_the_search_is_near_the_optimum_of_more_slots(nodes: int, users: int, bl
     assert np.mean(gaps) <= 0.02
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 100_000), timing=st.sampled_from(["pipelined", "sequential"]))
 def test_no_plan_beats_the_bound(seed: int, timing: str) -> None:
     problem = random_problem(seed, timing=timing)
