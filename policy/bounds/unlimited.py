@@ -11,7 +11,8 @@ from policy.slot.tables import mask_bits
 def unlimited_costs(world: World, backlog: bool | None = None) -> Float:
     """Lower bound on each slot's cost: every block is everywhere, its fastest set sends, nothing moves.
 
-    Users of a block may be split into groups, near ones first: see `policy.bounds.serving.band_bound`. Where backlog is carried, users also wait for the least work that earlier slots can have left, see
+    Users of a block may be split into groups, near ones first: see `policy.bounds.serving.band_bound`. Where
+    backlog is carried, users also wait for the least work that earlier slots can have left, see
     `least_backlog_s`.
 
     Args:
@@ -61,7 +62,7 @@ def _slot_s(world: World, slot: int) -> float:
     config, needs = world.scenario.config, world.needs(slot)
     if config.objective == "total":
         return float(world.table(slot).air_s.min(axis=1).sum())
-    bits = 8.0 * world.sizes(slot)
+    bits = 8.0 * world.sizes(slot).astype(np.float64)
     demand = SlotNeeds(
         needs=needs,
         asked=int(world.asked(slot).sum()),

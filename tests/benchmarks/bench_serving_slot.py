@@ -24,7 +24,7 @@ import numpy as np
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
-OLD = "6b583dc"
+OLD = "7b3b7af1b"
 """Last commit that served slots by the overlap heuristics."""
 CASES = {
     "v30": {

@@ -173,7 +173,8 @@ def test_no_scheme_beats_unlimited_caches(timing: str, objective: str) -> None:
     everything = replace(config, capacity_bytes=(float(base.catalog.dedup_bytes),), update_weight=0.0)
     rich = Scenario(everything, base.catalog).world(11)
     all_over = np.ones_like(empty_placement(rich))
-    alone = np.array([slot_cost_s(play_slot(rich, slot, all_over, all_over), everything) for slot in range(6)])
+    played = [play_slot(rich, slot, all_over, all_over) for slot in range(6)]
+    alone = np.array([slot_cost_s(outcome, everything) for outcome in played])
     least = unlimited_costs(rich, backlog=False)
     assert (least <= alone * (1 + 1e-9)).all()
     if objective == "total":
