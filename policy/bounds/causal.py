@@ -10,7 +10,8 @@ Told all H_t at once, the best placements cost at least
 where lower <= g is a bound on serving (`policy.bounds.serving`) and `updates` is what the scenario charges.
 So no policy does better, however it serves, and even if it knows the request process, its hidden state and
 how users will move. Sampled means only lower the bound (the minimum of a mean of samples is too low in the
-mean); so does dropping that links limit updates, and that a slot's backlog delays the next.
+mean); so does dropping that links limit updates. Where work is carried over, users wait for the least that
+any policy leaves of the band (`policy.bounds.unlimited.least_backlog_s`): it hangs on the past alone.
 
 Each sample may use the table of placements that bounds it best near a placement that is good in the mean, or
 the bound of the band, which holds for any placement: all are below g everywhere, so the choice is free.
@@ -29,7 +30,8 @@ import torch
 from policy.batched.tables import update_table
 from policy.batched.worlds import WorldBatch, radio_of
 from policy.bounds.horizon import hindsight_bracket
-from policy.bounds.serving import SlotNeeds, bound_tables, user_seconds_per_bit
+from policy.bounds.serving import SHARES, SlotNeeds, bound_tables, user_seconds_per_bit
+from policy.bounds.unlimited import least_backlog_s
 from policy.errors import PolicyError
 from policy.interfaces import Float, Int
 from policy.place.greedy import greedy_masks
@@ -92,9 +94,11 @@ def causal_bound(world: World, futures: Futures) -> CausalBound:
         raise PolicyError(f"this bound needs at most {MAX_TABLE_NODES} nodes")
     if scenario.catalog.forms is not None:
         raise PolicyError("this bound is for catalogs whose blocks have one form each")
+    carries = scenario.config.carries_backlog and scenario.config.objective == "mean-user"
+    waits = least_backlog_s(world) if carries else np.zeros(slots)
     tables, constants, bands, luck = [], [], [], []
     for slot in range(slots):
-        demand, (requests, chances) = _Demand(world, slot), futures(slot)
+        demand, (requests, chances) = _Demand(world, slot, float(waits[slot])), futures(slot)
         by_place, by_band = demand.bounds(requests)
         table, constant = _best_of(by_place, by_band, chances, scenario)
         tables.append(table)
@@ -111,10 +115,10 @@ def causal_bound(world: World, futures: Futures) -> CausalBound:
 
 
 class _Demand:
-    """One slot of a world, whatever is asked for in it."""
+    """One slot of a world, whatever is asked for in it, if the band is busy for some seconds first."""
 
-    def __init__(self, world: World, slot: int) -> None:
-        scenario = world.scenario
+    def __init__(self, world: World, slot: int, busy_s: float) -> None:
+        scenario, self._busy_s = world.scenario, busy_s
         self.scenario, self.own = scenario, world.trace.requests[slot]
         self._bits = 8.0 * scenario.catalog.sizes_bytes.astype(np.float64)
         self._kept = world.devices(slot)
@@ -123,8 +127,14 @@ class _Demand:
 
     def bounds(self, requests: Int) -> tuple[Float, Float]:
         """Tables of placements (samples, bounds, blocks, 2^nodes) and the bound of the band (samples,), s."""
-        parts = [bound_tables(self._needs(asked), self.scenario.config) for asked in requests]
-        return np.stack([part[0] for part in parts]), np.array([part[1] for part in parts])
+        demands = [self._needs(asked) for asked in requests]
+        parts = [bound_tables(demand, self.scenario.config) for demand in demands]
+        tables, bands = np.stack([part[0] for part in parts]), np.array([part[1] for part in parts])
+        waiting = [demand.needs.any(axis=1).sum() / max(demand.asked, 1) for demand in demands]
+        wait_s = self._busy_s * np.array(waiting)
+        shares = np.array(SHARES if tables.shape[1] == len(SHARES) else (1.0,))
+        a_block = wait_s[:, None] * shares / tables.shape[2]  # every block counts once in every placement
+        return tables + a_block[:, :, None, None], bands + wait_s
 
     def _needs(self, asked: Int) -> SlotNeeds:
         needs = self.scenario.catalog.members[np.maximum(asked, 0)] & (asked >= 0)[:, None]

@@ -234,6 +234,28 @@ def test_drawn_worlds_have_a_bound_below_what_schemes_reach(timing: Timing) -> N
     assert all(bound.of_band_s <= bound.lower_s for bound in bounds)
 
 
+def test_work_that_is_carried_over_is_waited_for_and_no_scheme_is_below() -> None:
+    """With slots far shorter than serving takes, the band falls behind whatever the policy does."""
+    small = _small(4, "pipelined", slots=5)
+    config = replace(small.scenario.config, slot_s=0.2, backlog=True)
+    busy, alone = (
+        Scenario(replace(config, backlog=carried), small.scenario.catalog) for carried in (True, False)
+    )
+    bounds = {
+        name: [
+            causal_bound(world, sampled_futures(world, np.random.default_rng(0), 16)).lower_s
+            for world in map(scenario.world, range(6))
+        ]
+        for name, scenario in {"busy": busy, "alone": alone}.items()
+    }
+    worlds = [busy.world(seed) for seed in range(6)]
+
+    assert np.mean(bounds["busy"]) > 1.2 * np.mean(bounds["alone"])
+    for name in ("ewma-greedy", "static-distinct", "no-cache"):
+        costs = [rollout(w, find_scheme(name), np.random.default_rng(0)).mean_cost_s for w in worlds]
+        assert np.mean(bounds["busy"]) < np.mean(costs)
+
+
 def test_what_the_bound_cannot_tell_is_refused() -> None:
     small = _small(0, "pipelined")
     with pytest.raises(PolicyError, match="needs drawn worlds"):
