@@ -8,9 +8,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
+
+import httpx
+
+web = SimpleNamespace(
+    **{name: partial(getattr(httpx, name), verify=False) for name in ("get", "head", "post", "Client")}
+)
+"""httpx without certificates: to read those of the system takes longer than most tests."""
 
 
 class Relay:

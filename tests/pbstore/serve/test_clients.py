@@ -71,6 +71,7 @@ print(json.dumps(open(hf_hub_download("org/base", "model.safetensors"), "rb").re
 """
 
 
+@pytest.mark.slow
 def test_a_file_above_the_limit_of_http_comes_by_xet(
     store: DiskBlockStore, relay: Relay, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from pbstore import DiskBlockStore, Manifest, open_store
 from pbstore.serve import ServeSettings, StoreLibrary, create_app, serving
 from tests.pbstore.folders import folder_content
+from tests.pbstore.serve.clients import web
 from tests.pbstore.serve.stores import FAMILY, family_store
 
 SMALL_PAGES = ServeSettings(page_entries=2, part_bytes=50_000)
@@ -29,7 +30,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiskBlockStore]:
 @pytest.fixture(scope="module")
 def client(store: DiskBlockStore) -> Iterator[httpx.Client]:
     app = create_app(StoreLibrary(store, SMALL_PAGES), SMALL_PAGES)
-    with serving(app) as url, httpx.Client(base_url=url) as opened:
+    with serving(app) as url, web.Client(base_url=url) as opened:
         yield opened
 
 
@@ -230,7 +231,7 @@ def test_a_damaged_file_is_an_error_before_its_first_byte(tmp_path: Path) -> Non
             opened.seek(store.disk.locate(block).record.payload_offset)
             opened.write(b"\xff\xff\xff")
         with serving(StoreLibrary(store)) as url:
-            answer = httpx.get(f"{url}/org/base/resolve/main/model.safetensors")
+            answer = web.get(f"{url}/org/base/resolve/main/model.safetensors")
         assert answer.status_code == 500
         assert "corrupt" not in answer.text
 
@@ -244,21 +245,21 @@ def test_a_commit_is_the_content_whoever_serves_it(tmp_path: Path) -> None:
         seen = []
         for one in (store, other):
             with serving(StoreLibrary(one)) as url:
-                seen.append([httpx.get(f"{url}/api/models/{name}").json()["sha"] for name in FAMILY])
+                seen.append([web.get(f"{url}/api/models/{name}").json()["sha"] for name in FAMILY])
     assert seen[0] == seen[1]
     assert len(set(seen[0])) == len(FAMILY)
 
 
 def test_models_that_come_and_go_are_seen(tmp_path: Path) -> None:
     with family_store(tmp_path) as store, serving(StoreLibrary(store)) as url:
-        first = httpx.get(f"{url}/api/models/org/tuned").json()["sha"]
+        first = web.get(f"{url}/api/models/org/tuned").json()["sha"]
         store.remove("org/tuned")
-        assert httpx.get(f"{url}/api/models/org/tuned").status_code == 404
+        assert web.get(f"{url}/api/models/org/tuned").status_code == 404
         renamed: Manifest = replace(store.manifest("org/base"), name="org/tuned")
         store.put_manifest(renamed)
-        second = httpx.get(f"{url}/api/models/org/tuned").json()["sha"]
+        second = web.get(f"{url}/api/models/org/tuned").json()["sha"]
         assert first != second
         assert (
-            httpx.get(f"{url}/api/models/org/tuned/revision/{first}").headers["x-error-code"]
+            web.get(f"{url}/api/models/org/tuned/revision/{first}").headers["x-error-code"]
             == "RevisionNotFound"
         )

@@ -40,7 +40,7 @@ def file_of(library: StoreLibrary, name: str, path: str = "model.safetensors") -
 
 
 @pytest.mark.parametrize("name", FAMILY)
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_any_range_is_the_same_bytes(store: DiskBlockStore, name: str, data: st.DataObject) -> None:
     library = StoreLibrary(store, ServeSettings(part_bytes=data.draw(st.sampled_from((7, 1000, 1 << 20)))))
@@ -62,7 +62,7 @@ def test_every_file_comes_whole(store: DiskBlockStore) -> None:
     asyncio.run(library.close())
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(sizes=st.lists(st.integers(0, 9), max_size=9), most=st.integers(1, 7), data=st.data())
 def test_runs_cover_a_range_once_in_order(sizes: list[int], most: int, data: st.DataObject) -> None:
     ids = [f"{number:064x}" for number in range(len(sizes))]
@@ -159,7 +159,7 @@ def test_a_cold_block_is_decoded_once_for_many(
     asyncio.run(library.close())
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(puts=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40)), max_size=30))
 def test_decoded_blocks_stay_within_their_room(puts: list[tuple[int, int]]) -> None:
     kept = DecodedBlocks(64)

@@ -1,5 +1,6 @@
 """Xet's read protocol over HTTP: tokens, terms and xorbs, and who may have them."""
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import hf_xet
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pbstore import DiskBlockStore
@@ -15,7 +16,7 @@ from pbstore.serve import ServeSettings, StoreLibrary, create_app, serving
 from pbstore.serve.http.attempts import Attempts
 from pbstore.serve.http.guard import Guards
 from pbstore.serve.wire.signed import Signer
-from tests.pbstore.serve.clients import PULL, relayed, run_client
+from tests.pbstore.serve.clients import PULL, relayed, run_client, web
 from tests.pbstore.serve.stores import FAMILY, family_store, hashes_of_folder
 from tests.pbstore.serve.wire.test_xet import unframed
 
@@ -28,7 +29,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiskBlockStore]:
 
 @pytest.fixture(scope="module")
 def client(store: DiskBlockStore) -> Iterator[httpx.Client]:
-    with serving(StoreLibrary(store)) as url, httpx.Client(base_url=url) as opened:
+    with serving(StoreLibrary(store)) as url, web.Client(base_url=url) as opened:
         yield opened
 
 
@@ -138,7 +139,7 @@ def test_hashes_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with family_store(tmp_path) as store:
         seen = []
         for _ in range(2):
-            with serving(StoreLibrary(store)) as url, httpx.Client(base_url=url) as client:
+            with serving(StoreLibrary(store)) as url, web.Client(base_url=url) as client:
                 seen.append([xet_hash(client, name) for name in FAMILY])
             monkeypatch.setattr(
                 "pbstore.serve.library.hasher.xet_hash", lambda *_: pytest.fail("hashed again")
@@ -153,25 +154,34 @@ def test_a_damaged_book_of_hashes_is_made_anew(tmp_path: Path) -> None:
         for damage in (None, b"no database at all" * 1000, b""):
             if damage is not None:
                 book.write_bytes(damage)
-            with serving(StoreLibrary(store)) as url, httpx.Client(base_url=url) as client:
+            with serving(StoreLibrary(store)) as url, web.Client(base_url=url) as client:
                 seen.append(xet_hash(client, "org/base"))
         assert len(set(seen)) == 1
 
 
 def test_without_its_hash_in_time_a_file_is_plain_lfs(
-    store: DiskBlockStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: DiskBlockStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    begun = threading.Event()
+
     def slowly(*_: object) -> str:
-        time.sleep(1)
+        begun.wait(10)
         return ""
 
     monkeypatch.setattr("pbstore.serve.library.hasher.xet_hash", slowly)
     monkeypatch.setattr(StoreLibrary, "_book_path", lambda _: None)
     settings = ServeSettings(hash_wait_s=0)
     with serving(create_app(StoreLibrary(store, settings), settings)) as url:
-        assert "x-xet-hash" not in httpx.head(f"{url}/org/base/resolve/main/model.safetensors").headers
-        pulled = run_client(PULL, url, tmp_path, "org/base")
-    assert pulled == {"org/base": hashes_of_folder(store.path.parent / "folders/org/base")}
+        try:
+            head = web.head(f"{url}/org/base/resolve/main/model.safetensors").headers
+            (listed,) = web.post(
+                f"{url}/api/models/org/base/paths-info/main", data={"paths": ["model.safetensors"]}
+            ).json()
+        finally:
+            begun.set()
+    assert "x-xet-hash" not in head
+    assert "xetHash" not in listed
+    assert head["x-linked-etag"].strip('"') == listed["lfs"]["oid"]
 
 
 def test_blocks_come_from_the_nodes_that_hold_them(store: DiskBlockStore, tmp_path: Path) -> None:
@@ -189,7 +199,7 @@ def test_blocks_come_from_the_nodes_that_hold_them(store: DiskBlockStore, tmp_pa
 
 def test_who_comes_back_is_sent_to_the_next_and_answered_in_the_end(store: DiskBlockStore) -> None:
     front = create_app(StoreLibrary(store), holders=lambda _: ["http://one.test", "http://two.test/"])
-    with serving(front) as url, httpx.Client(base_url=url) as client:
+    with serving(front) as url, web.Client(base_url=url) as client:
         address, span = first_url(client, "org/base")
         answers = [client.get(address, headers={"Range": span}) for _ in range(4)]
     path = address.removeprefix(url)
@@ -200,6 +210,7 @@ def test_who_comes_back_is_sent_to_the_next_and_answered_in_the_end(store: DiskB
     ]
 
 
+@settings(max_examples=40)
 @given(asked=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 200)), max_size=30))
 def test_attempts_are_counted_for_a_while(asked: list[tuple[int, int]]) -> None:
     now = 0.0

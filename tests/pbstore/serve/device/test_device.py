@@ -14,7 +14,7 @@ from pbstore import DiskBlockStore, open_store
 from pbstore.serve import StoreLibrary, serving
 from pbstore.serve.device import BlockCache, create_device_app
 from tests.pbstore.folders import folder_content, write_model
-from tests.pbstore.serve.clients import PULL, Relay, relayed, run_client
+from tests.pbstore.serve.clients import PULL, Relay, relayed, run_client, web
 from tests.pbstore.serve.stores import hashes_of_folder
 
 CHANGED = ("layer.3.weight", "head.bias")
@@ -75,7 +75,7 @@ def test_without_the_edge_node_the_device_says_so(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     app = create_device_app("http://127.0.0.1:9", BlockCache(tmp_path / "cache", 1 << 20))
     transport = httpx.HTTPTransport(uds=str(path))
-    with serving(app, unix=path), httpx.Client(base_url="http://edge", transport=transport) as client:
+    with serving(app, unix=path), web.Client(base_url="http://edge", transport=transport) as client:
         assert client.get("/anything").status_code == 502
         assert client.get(f"/-/xorbs/{'0' * 64}", headers={"Range": "bytes=0-9"}).status_code == 502
     assert not path.exists()
@@ -100,7 +100,7 @@ def test_a_connection_that_the_edge_node_closes_meanwhile_is_no_failure(tmp_path
         edge = f"http://127.0.0.1:{listener.getsockname()[1]}"
         app = create_device_app(edge, BlockCache(tmp_path / "cache", 1 << 20))
         transport = httpx.HTTPTransport(uds=str(path))
-        with serving(app, unix=path), httpx.Client(base_url="http://edge", transport=transport) as client:
+        with serving(app, unix=path), web.Client(base_url="http://edge", transport=transport) as client:
             assert [client.get("/anything").text for _ in range(3)] == ["ok"] * 3
             assert client.post("/anything", content=b"x").status_code in (200, 502)  # it may have been done
         listener.shutdown(socket.SHUT_RDWR)

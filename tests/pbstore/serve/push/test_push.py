@@ -14,7 +14,7 @@ from pbstore.serve import StoreLibrary, create_app, serving
 from pbstore.serve.http.push import push_routes
 from pbstore.serve.push import Intake
 from tests.pbstore.folders import folder_content, write_model
-from tests.pbstore.serve.clients import PULL, PUSH, Relay, relayed, run_client
+from tests.pbstore.serve.clients import PULL, PUSH, Relay, relayed, run_client, web
 from tests.pbstore.serve.stores import hashes_of_folder
 
 
@@ -44,6 +44,7 @@ def family(root: Path) -> tuple[Path, Path, int]:
     return root / "base", root / "tuned", 700 * 700 * 4
 
 
+@pytest.mark.slow
 def test_a_family_is_pushed_and_the_second_costs_what_is_new(
     store: DiskBlockStore, node: Relay, tmp_path: Path
 ) -> None:
@@ -57,7 +58,7 @@ def test_a_family_is_pushed_and_the_second_costs_what_is_new(
     pulled = run_client(PULL, node.url, tmp_path / "three", "org/base", "org/tuned")
 
     assert pulled == {"org/base": hashes_of_folder(base), "org/tuned": hashes_of_folder(tuned)}
-    assert commits == [httpx.get(f"{node.url}/api/models/{name}").json()["sha"] for name in pulled]
+    assert commits == [web.get(f"{node.url}/api/models/{name}").json()["sha"] for name in pulled]
     assert first <= 1.05 * total
     assert second <= new_bytes + 0.1 * total
     assert not list((store.path / "serve" / "push").glob("*.xorb"))
@@ -81,7 +82,7 @@ def test_a_push_again_changes_adds_and_keeps(store: DiskBlockStore, node: Relay,
 
 def commit(url: str, *lines: dict) -> httpx.Response:
     body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-    return httpx.post(f"{url}/api/models/org/model/commit/main", content=body)
+    return web.post(f"{url}/api/models/org/model/commit/main", content=body)
 
 
 HEADER = {"key": "header", "value": {"summary": "x"}}
@@ -137,11 +138,11 @@ def test_files_are_deleted_and_copied_by_their_hash(
 
 
 def test_what_is_no_xorb_or_shard_is_refused(store: DiskBlockStore, node: Relay) -> None:
-    token = httpx.get(f"{node.url}/api/models/org/new/xet-write-token/main").json()["accessToken"]
+    token = web.get(f"{node.url}/api/models/org/new/xet-write-token/main").json()["accessToken"]
     headers = {"Authorization": f"Bearer {token}"}
     for path in (f"/v1/xorbs/default/{'0' * 64}", "/v1/xorbs/default/none", "/v1/shards"):
         for body in (b"", b"x", b"\0" * 8, b"\xff" * 5000):
-            assert httpx.post(f"{node.url}{path}", content=body, headers=headers).status_code == 400
-        assert httpx.post(f"{node.url}{path}", content=b"x").status_code in (400, 401)
-    assert httpx.get(f"{node.url}/v1/chunks/default-merkledb/{'0' * 64}", headers=headers).status_code == 404
+            assert web.post(f"{node.url}{path}", content=body, headers=headers).status_code == 400
+        assert web.post(f"{node.url}{path}", content=b"x").status_code in (400, 401)
+    assert web.get(f"{node.url}/v1/chunks/default-merkledb/{'0' * 64}", headers=headers).status_code == 404
     assert list((store.path / "serve" / "push").glob("*.part")) == []

@@ -23,7 +23,7 @@ def content(store: DiskBlockStore, name: str, folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("call", [1, 2, 3])
+@pytest.mark.parametrize("call", [1, 2])
 def test_after_a_death_at_any_step_the_name_has_one_of_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, call: int, after: bool
 ) -> None:

@@ -1,12 +1,13 @@
 """A Range header is read as RFC 9110 says, and never makes the server send more than the file."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pbstore.serve.wire.ranges import BadRangeError, multipart_heads, parse_ranges
 
 
+@settings(max_examples=60)
 @given(
     size=st.integers(0, 30),
     asked=st.lists(st.tuples(st.none() | st.integers(0, 40), st.none() | st.integers(0, 40)), max_size=4),

@@ -53,7 +53,7 @@ near_frames = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(size=near_frames, bounds=st.tuples(near_frames, near_frames))
 def test_any_part_of_a_xorb_is_that_part_of_the_whole(size: int, bounds: tuple[int, int]) -> None:
     raw = random.Random(size).randbytes(size)
@@ -100,7 +100,7 @@ def put_together(plan: xet.Reconstruction, xorbs: dict[str, bytes]) -> bytes:
     return result[plan.skipped_bytes :]
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_client_puts_any_range_together(data: st.DataObject) -> None:
     """With fetches of three chunks instead of 128, so that blocks need several."""

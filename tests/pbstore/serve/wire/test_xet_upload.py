@@ -39,7 +39,7 @@ chunk_bytes = st.one_of(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     chunks=st.lists(st.tuples(chunk_bytes, st.integers(0, 2)), min_size=1, max_size=5), footer=st.booleans()
 )
@@ -56,7 +56,7 @@ def test_a_chunk_that_unpacks_to_more_than_it_says_is_refused() -> None:
             list(chunks_of(bytes(bomb)))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_a_damaged_xorb_is_refused_or_read_and_never_worse(data: st.DataObject) -> None:
     body = bytearray(frame(b"abcd" * 100, 2) + frame(b"x" * 99, 1) + frame(b"y" * 30, 0))
@@ -74,7 +74,7 @@ digests = st.binary(min_size=32, max_size=32).filter(lambda digest: digest != b"
 infos = st.lists(st.builds(ChunkInfo, digests, st.integers(1, CHUNK_BYTES)), min_size=1, max_size=5)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(xorbs=st.dictionaries(digests, infos, max_size=4))
 def test_a_shard_that_is_built_is_read(xorbs: dict[bytes, list[ChunkInfo]]) -> None:
     shard = parse_shard(build_shard(xorbs, 1, 2))
@@ -82,7 +82,7 @@ def test_a_shard_that_is_built_is_read(xorbs: dict[bytes, list[ChunkInfo]]) -> N
     assert shard.xorbs == {digest: tuple(chunks) for digest, chunks in xorbs.items()}
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_a_damaged_shard_is_refused_or_read(data: st.DataObject) -> None:
     chunks = [ChunkInfo(bytes(32), 5), ChunkInfo(b"\1" * 32, 6)]
