@@ -13,6 +13,7 @@ from pbstore.disk.store import DiskBlockStore
 from pbstore.errors import CapacityError, ModelExistsError, ModelMissingError
 from pbstore.serve.fetch.copies import pull
 from pbstore.serve.fetch.http_source import check_url
+from pbstore.serve.fetch.object_store import is_origin
 from pbstore.serve.fetch.source import SourceError
 
 CACHE_BYTES = 20 * 10**9
@@ -22,10 +23,11 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder(url: str) -> Path:
-    """Where models of a node are kept: in `PBCAST_CACHE`, else in the user's cache."""
+    """Where models of a node or an object store are kept: in `PBCAST_CACHE`, else in the user's cache."""
     cache = os.environ.get("PBCAST_CACHE")
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pbcast" / "remote"
-    return (Path(cache) if cache else home) / blake3(check_url(url).encode()).hexdigest(length=12)
+    place = url.rstrip("/") if is_origin(url) else check_url(url)
+    return (Path(cache) if cache else home) / blake3(place.encode()).hexdigest(length=12)
 
 
 @contextmanager
@@ -42,7 +44,7 @@ def fetched(
     the node cannot be reached, the model is as it was last seen.
 
     Args:
-        url: Address of the node.
+        url: Address of the node, or of an object store.
         names: The models.
         token: Bearer token; None for `PBCAST_TOKEN`.
         folder: The cache; None for `cache_folder`.

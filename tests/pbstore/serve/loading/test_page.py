@@ -7,11 +7,13 @@ import sys
 import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
 from pbstore import DiskBlockStore, open_store
 from pbstore.serve import StoreLibrary, create_app, serving
+from pbstore.serve.fetch import copies
 from pbstore.serve.loading import vllm
 from pbstore.serve.loading.filesystem import PBStoreFileSystem, register
 from tests.pbstore.folders import folder_content
@@ -95,13 +97,15 @@ def test_the_lines_for_hub_clients_and_for_loading_run(tmp_path: Path) -> None:
     with open_store(tmp_path / "store", durable=False) as store:
         for seed, name in enumerate(("base", "finetune")):
             store.add(save_model(tmp_path / name, seed), f"org/{name}")
+            copies.push(store, f"org/{name}", f"file://{tmp_path}/origin")
         with serving(create_app(StoreLibrary(store))) as node:
             lines = [
                 code("HF_ENDPOINT")[0],
                 "assert open(config).read() and open(folder + '/config.json').read()",
-                f"by_hub, NODE = model.state_dict(), {node!r}",
-                code("Without a folder")[0],
-                "assert set(model.state_dict()) == set(tensors) == set(by_hub)",
-                "assert any((model.state_dict()[key] != by_hub[key]).any() for key in by_hub)",
+                "by_hub = model.state_dict()",
+                f"for PLACE in ({node!r}, 'file://{tmp_path}/origin'):",
+                indent(code("Without a folder")[0], "    "),
+                "    assert set(model.state_dict()) == set(tensors) == set(by_hub)",
+                "    assert any((model.state_dict()[key] != by_hub[key]).any() for key in by_hub)",
             ]
             run("\n".join(lines), tmp_path, HF_ENDPOINT=node)
