@@ -84,10 +84,17 @@ class Fetcher:
         return await self._flights.join(block_id, lambda: self._fetch(block_id, via))
 
     async def scout(self, block_ids: Iterable[BlockId]) -> None:
-        """Ask all sources which of some blocks they have, where that is not known."""
+        """Ask all sources which of some blocks they have, where that is not known.
+
+        Sources that failed lately are asked, too, but waited for only where there is no other.
+        """
         ids = tuple(block_ids)
         lanes = [lane for lane in self._lanes if not lane.asks_blindly and lane.speed.is_open]
-        await asyncio.gather(*(self._scout(lane, ids) for lane in lanes))
+        healthy = [lane for lane in lanes if not lane.speed.failures] or lanes
+        for lane in lanes:
+            if lane not in healthy:
+                self._start(self._scout(lane, ids))
+        await asyncio.gather(*(self._scout(lane, ids) for lane in healthy))
 
     async def close(self) -> None:
         """End what is going on."""
@@ -108,6 +115,7 @@ class Fetcher:
             self._failed(lane, error)
         else:
             lane.speed.note_latency(time.monotonic() - start)
+            lane.speed.note(0, 0.0)
             lane.holdings.note(block_ids, found)
             self._meter.peer_up(lane.name, True)
 

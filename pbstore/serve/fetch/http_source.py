@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -29,8 +29,12 @@ from pbstore.serve.wire.frames import BlockReader, Head, Partial
 
 CONNECT_S = 3.0
 """How long a node may take to answer a connection, s."""
-SILENCE_S = 20.0
-"""How long a node may send nothing, s."""
+SILENCE_S = 8.0
+"""How long a node may send nothing, s; one that fetches itself sends something every two seconds."""
+PUT_S = 120.0
+"""How long a node may take to make what it was given durable, s."""
+IDLE_S = 2.0
+"""How long an idle connection is kept, s: less than servers keep it."""
 _JSON_BYTES = 64 << 20
 _XET = re.compile("[0-9a-f]{64}")
 _PART_BYTES = 1 << 18
@@ -48,7 +52,9 @@ def new_client(urls: Sequence[str], token: str | None = None, connections: int =
         headers={"Accept-Encoding": "identity"}
         | ({} if token is None else {"Authorization": f"Bearer {token}"}),
         timeout=httpx.Timeout(SILENCE_S, connect=CONNECT_S),
-        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        limits=httpx.Limits(
+            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=IDLE_S
+        ),
         trust_env=False,
         verify=any(url.startswith("https:") for url in urls),
     )
@@ -193,16 +199,29 @@ class HttpNode:
         if self.asked.via:
             headers[wire.VIA_HEADER] = ",".join(self.asked.via)
         params = {**params, **({"fetch": "1"} if self.asked.fetch else {})}
+        url = f"{self.url}{wire.PREFIX}{path}"
+        patience = PUT_S if method == "PUT" else SILENCE_S
+        timeout = httpx.Timeout(patience, connect=CONNECT_S)
+        request = self.client.build_request(
+            method, url, content=content, headers=headers, params=params, timeout=timeout
+        )
         try:
-            async with self.client.stream(
-                method, f"{self.url}{wire.PREFIX}{path}", content=content, headers=headers, params=params
-            ) as reply:
+            async with aclosing(await self._send(request)) as reply:
                 if reply.status_code >= 300:
                     tree = _object(await self._whole(reply, _JSON_BYTES)) or {}
                     raise self._error(reply, tree, model)
                 yield reply
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise SourceError(self.name, str(error) or type(error).__name__) from error
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """An answer; asked for once more where an idle connection turns out to be closed."""
+        try:
+            return await self.client.send(request, stream=True)
+        except httpx.RemoteProtocolError:
+            if request.method == "PUT":  # its body may be gone
+                raise
+            return await self.client.send(request, stream=True)
 
     async def _whole(self, reply: httpx.Response, most_bytes: int) -> bytes:
         data = bytearray()

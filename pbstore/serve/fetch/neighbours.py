@@ -13,6 +13,7 @@ from pbstore.serve.fetch.lanes import Lane
 from pbstore.serve.fetch.object_store import ObjectStore, is_origin
 from pbstore.serve.fetch.peers import Holdings, Speed
 from pbstore.serve.fetch.source import Asked, NotANodeError, Source, SourceError
+from pbstore.serve.meter import Meter
 
 MEET_S = 5.0
 """How long a node may take to say who it is, s."""
@@ -29,6 +30,7 @@ class Neighbours:
         upstream: URL of a node or of an object store, or any other source.
         token: Bearer token for all of them.
         keep: Keeps a block that came from a Hub.
+        meter: Counts.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Neighbours:
         upstream: str | Source | None,
         token: str | None,
         keep: Keep,
+        meter: Meter,
     ) -> None:
         if isinstance(upstream, str) and is_origin(upstream):
             upstream = ObjectStore(upstream)
@@ -49,15 +52,19 @@ class Neighbours:
         self.upstream_lanes = [] if self._upstream is None else _lanes(self._upstream, "upstream")
         self.hub: HubSource | None = None
         """Upstream, if it turns out to be a Hub that speaks no block protocol."""
-        self._token, self._keep = token, keep
+        self._token, self._keep, self._meter = token, keep, meter
         self.chain: tuple[str, ...] = ()
         """Ids of the nodes upstream of this one, the next first, as far as they are known."""
         self._met: dict[str, int] = {}
         """URLs of nodes that have said who they are, and how often they had failed then."""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._meeting: Flights[str, None] = Flights()
 
     async def close(self) -> None:
         """Close all connections."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for source in (self._upstream, self.hub):
             if source is not None:
                 await source.close()
@@ -94,7 +101,13 @@ class Neighbours:
         lanes = [lane for lane in (*self.upstream_lanes, *self.peer_lanes) if lane.asks_blindly]
         new = [lane for lane in lanes if self._met.get(lane.name) != lane.speed.total_failures]
         new = [lane for lane in new if isinstance(lane.source, HttpNode) and lane.speed.is_open]
-        await asyncio.gather(*(self._meeting.join(lane.name, partial(self._ask, lane)) for lane in new))
+        for lane in new:
+            if lane.speed.failures and lane not in self.upstream_lanes:  # nobody waits for one that is gone
+                task = asyncio.ensure_future(self._meeting.join(lane.name, partial(self._ask, lane)))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        waited = [lane for lane in new if not lane.speed.failures or lane in self.upstream_lanes]
+        await asyncio.gather(*(self._meeting.join(lane.name, partial(self._ask, lane)) for lane in waited))
 
     async def _ask(self, lane: Lane) -> None:
         if not isinstance(lane.source, HttpNode):
@@ -106,11 +119,12 @@ class Neighbours:
             if lane in self.upstream_lanes:
                 self._take_for_hub(lane.source.url)
             else:
-                lane.speed.note_failure()
+                self._failed(lane)
             return
         except (SourceError, TimeoutError):
-            lane.speed.note_failure()
+            self._failed(lane)
             return
+        self._meter.peer_up(lane.name, True)
         self._met[lane.name] = lane.speed.total_failures
         if lane in self.upstream_lanes:
             self.chain = (node_id, *chain)[:MOST_CHAIN]
@@ -118,6 +132,10 @@ class Neighbours:
                 self.upstream_lanes[:] = [one for one in self.upstream_lanes if not one.asks_blindly]
         elif self.hub is None:  # nobody gets a block of a Hub's file for another node
             lane.node_id = node_id
+
+    def _failed(self, lane: Lane) -> None:
+        lane.speed.note_failure()
+        self._meter.peer_up(lane.name, False)
 
     def _take_for_hub(self, url: str) -> None:
         """Upstream is a Hub: its files are read as such."""

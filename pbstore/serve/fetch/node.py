@@ -65,7 +65,7 @@ class NodeLibrary:
         self.inner = StoreLibrary(store, settings)
         self.keeper = Keeper(store, self.meter, policy)
         here = Here(self.inner)
-        self._neighbours = Neighbours(self.node_id, peers, upstream, token, self._keep_of_hub)
+        self._neighbours = Neighbours(self.node_id, peers, upstream, token, self._keep_of_hub, self.meter)
         around = self._neighbours
         self.upstream = Fetcher(here, self.keeper, self.meter, around.upstream_lanes, me=self.node_id)
         self.fetcher = Fetcher(

@@ -1,12 +1,17 @@
 """Nodes with misses: each block once from upstream, past nodes that die or lie, within the capacity."""
 
 import asyncio
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -246,3 +251,36 @@ def test_a_model_that_nobody_has_is_said_so(upstream: Proxy, tmp_path: Path) -> 
 
     with pytest.raises(ModelMissingError):
         asyncio.run(run())
+
+
+def test_a_peer_that_answers_nothing_is_waited_for_once(
+    origin: DiskBlockStore, upstream: Proxy, root: Path, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with edge_node(tmp_path / "edge", peers=[url], upstream=upstream.url) as node:
+            check_equal(node.url, origin, root, NAMES[0])
+            start = time.monotonic()
+            check_equal(node.url, origin, root, NAMES[1])
+            assert time.monotonic() - start < 4
+
+
+@pytest.mark.slow
+def test_the_command_serves_what_is_elsewhere(
+    origin: DiskBlockStore, upstream: Proxy, root: Path, tmp_path: Path
+) -> None:
+    store, words = tmp_path / "edge", ["--upstream", upstream.url, "--capacity", "1GB", "--port", "0"]
+    command = [sys.executable, "-c", "import sys; from demo.cli import main; sys.exit(main())"]
+    command += ["serve", "--store", str(store), "--peer", "http://127.0.0.1:9", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            url = process.stdout.readline().split()[-1]
+            path = f"{url}/{NAMES[1]}/resolve/main/model.safetensors"
+            with urlopen(path, timeout=60) as reply:
+                assert reply.read() == family_files(root, NAMES[1])["model.safetensors"]
+            with urlopen(f"{url}/metrics", timeout=60) as reply:
+                text = reply.read().decode()
+            assert 'pbcast_block_requests_total{result="upstream"}' in text
+            assert 'pbcast_peer_up{peer="http://127.0.0.1:9"} 0.0' in text
+        finally:
+            process.terminate()
