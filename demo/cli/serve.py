@@ -21,6 +21,7 @@ from pbstore import open_store
 if TYPE_CHECKING:
     from pbstore import DiskBlockStore
     from pbstore.serve import Library
+    from pbstore.serve.app import Beside
     from pbstore.serve.http.context import RouteGroup
     from pbstore.serve.http.guard import Guards
 
@@ -38,6 +39,12 @@ def serve(
     upstream: Annotated[str | None, typer.Option(help="URL of a node that has or gets everything.")] = None,
     capacity: SizeOption = None,
     token: TokenOption = None,
+    index_chunks: Annotated[
+        bool,
+        typer.Option(
+            "--index-chunks", help="Know all models by their chunks: pushes of their fine-tunes cost less."
+        ),
+    ] = False,
 ) -> None:
     """Serve a store until Ctrl-C: point HF_ENDPOINT at the address that is shown.
 
@@ -57,8 +64,9 @@ def serve(
         def tell(url: str) -> None:
             say(f"serving {count} models of {store} at {url}")
 
-        groups = [put_routes(StoreSink(opened)), *push_groups(opened, library)]
-        app = create_app(library, guards=guards, groups=groups)
+        groups, beside = pushing(opened, library, index_chunks)
+        groups = [put_routes(StoreSink(opened)), *groups]
+        app = create_app(library, guards=guards, groups=groups, beside=beside)
         run_server(app, host, port, on_ready=tell)
 
 
@@ -88,8 +96,10 @@ def library_of(store: "DiskBlockStore", node: NodeOptions, guards: "Guards") -> 
     )
 
 
-def push_groups(store: "DiskBlockStore", library: "Library") -> "list[RouteGroup]":
-    """What takes pushes of Hub clients into a store, if it can be written to."""
+def pushing(
+    store: "DiskBlockStore", library: "Library", index_chunks: bool
+) -> "tuple[list[RouteGroup], list[Beside]]":
+    """What takes pushes of Hub clients into a store, if it can be written to; and what learns its chunks."""
     from pbstore.serve.fetch.node import NodeLibrary
     from pbstore.serve.http.push import push_routes
     from pbstore.serve.library import StoreLibrary
@@ -97,8 +107,9 @@ def push_groups(store: "DiskBlockStore", library: "Library") -> "list[RouteGroup
 
     own = library.inner if isinstance(library, NodeLibrary) else library
     if store.disk.read_only or not isinstance(own, StoreLibrary):
-        return []
-    return [push_routes(Intake(store, own))]
+        return [], []
+    intake = Intake(store, own)
+    return [push_routes(intake)], [intake.chunk_index().running] if index_chunks else []
 
 
 def guards_of(store: "DiskBlockStore", host: str, tokens: Path | None, access_log: Path | None) -> "Guards":

@@ -13,6 +13,7 @@ CREATE TABLE IF NOT EXISTS chunks (
     xorb BLOB NOT NULL, position INTEGER NOT NULL, digest BLOB NOT NULL, raw_bytes INTEGER NOT NULL,
     offset INTEGER NOT NULL, content BLOB, PRIMARY KEY (xorb, position)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS chunks_digest ON chunks (digest);
+CREATE INDEX IF NOT EXISTS chunks_content ON chunks (content) WHERE content IS NOT NULL;
 CREATE TABLE IF NOT EXISTS files (
     sha256 TEXT PRIMARY KEY, digest BLOB NOT NULL, size_bytes INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS segments (
@@ -52,6 +53,18 @@ class PushBook:
             rows.append((xorb, position, chunk.digest, chunk.raw_bytes, offset))
             offset += chunk.raw_bytes
         self._tell("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, NULL)", rows)
+
+    def add_placed(self, xorb: bytes, chunks: Sequence[ChunkInfo], content: bytes, offset: int) -> None:
+        """File a xorb that nobody pushed: chunks of a file from an offset on."""
+        rows = []
+        for position, chunk in enumerate(chunks):
+            rows.append((xorb, position, chunk.digest, chunk.raw_bytes, offset, content))
+            offset += chunk.raw_bytes
+        self._tell("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def has_content(self, content: bytes) -> bool:
+        """Whether chunks of a content are known."""
+        return bool(self._ask("SELECT 1 FROM chunks WHERE content = ? LIMIT 1", (content,)))
 
     def chunks(self, xorb: bytes, first: int = 0, last: int = 1 << 31) -> list[PlacedChunk]:
         """Chunks of a xorb, in order."""

@@ -19,6 +19,7 @@ from pbstore.manifest import FileEntry, Manifest, check_name, check_path
 from pbstore.serve.library import StoreLibrary
 from pbstore.serve.library.hash_book import content_key
 from pbstore.serve.push.book import PlacedChunk, PushBook
+from pbstore.serve.push.chunk_index import ChunkIndex
 from pbstore.serve.push.replace import Replacements
 from pbstore.serve.wire.xet import chunk_hash, from_hex, to_hex
 from pbstore.serve.wire.xet_upload import (
@@ -60,6 +61,10 @@ class Intake:
         self._models = Replacements(store, self._folder)
         self._one_at_a_time = threading.Lock()
         self._forget_old()
+
+    def chunk_index(self) -> ChunkIndex:
+        """Makes models that were not pushed known by their chunks."""
+        return ChunkIndex(self._store, self._library, self._book)
 
     def close(self) -> None:
         """Close the book."""

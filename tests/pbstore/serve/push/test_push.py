@@ -1,7 +1,9 @@
 """Unmodified clients push: models come back equal, and a fine-tune costs what is new in it."""
 
+import asyncio
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,9 @@ from pbstore import DiskBlockStore, open_store
 from pbstore.serve import StoreLibrary, create_app, serving
 from pbstore.serve.http.push import push_routes
 from pbstore.serve.push import Intake
+from pbstore.serve.wire.xet import chunk_hash, to_hex
+from pbstore.serve.wire.xet_chunks import chunks
+from pbstore.serve.wire.xet_upload import parse_shard
 from tests.pbstore.folders import folder_content, write_model
 from tests.pbstore.serve.clients import PULL, PUSH, Relay, relayed, run_client, web
 from tests.pbstore.serve.stores import hashes_of_folder
@@ -146,3 +151,38 @@ def test_what_is_no_xorb_or_shard_is_refused(store: DiskBlockStore, node: Relay)
         assert web.post(f"{node.url}{path}", content=b"x").status_code in (400, 401)
     assert web.get(f"{node.url}/v1/chunks/default-merkledb/{'0' * 64}", headers=headers).status_code == 404
     assert list((store.path / "serve" / "push").glob("*.part")) == []
+
+
+@pytest.mark.slow
+def test_a_base_that_was_not_pushed_is_known_by_its_chunks(
+    store: DiskBlockStore, node: Relay, tmp_path: Path
+) -> None:
+    base, tuned, new_bytes = family(tmp_path)
+    store.add(base, "org/base", form="hot")
+    library = StoreLibrary(store)
+    index = Intake(store, library).chunk_index()
+    assert index.add("org/base") == 2  # weights and vocabulary
+    assert index.add("org/base") == 0
+    run_client(PUSH, node.url, tmp_path / "home", "org/tuned", str(tuned))
+    assert node.given() <= new_bytes + 0.1 * sum(map(len, folder_content(base).values()))
+    pulled = run_client(PULL, node.url, tmp_path / "other", "org/tuned")
+    assert pulled == {"org/tuned": hashes_of_folder(tuned)}
+    asyncio.run(library.close())
+
+
+def test_chunks_of_models_are_filed_while_a_server_runs(store: DiskBlockStore, tmp_path: Path) -> None:
+    base, _, _ = family(tmp_path)
+    store.add(base, "org/base")
+    library = StoreLibrary(store)
+    intake = Intake(store, library)
+    first = next(chunks([(base / "model.safetensors").read_bytes()]))
+    app = create_app(library, groups=[push_routes(intake)], beside=[intake.chunk_index().running])
+    with serving(app) as url:
+        token = web.get(f"{url}/api/models/org/base/xet-write-token/main").json()["accessToken"]
+        headers = {"Authorization": f"Bearer {token}"}
+        path = f"{url}/v1/chunks/default-merkledb/{to_hex(chunk_hash(first))}"
+        deadline = time.monotonic() + 30
+        while (answer := web.get(path, headers=headers)).status_code != 200 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    (told,) = parse_shard(answer.content).xorbs.values()
+    assert told[0].digest == chunk_hash(first)
