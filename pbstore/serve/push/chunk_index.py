@@ -73,9 +73,7 @@ class ChunkIndex:
     def _add_file(self, content: bytes, file: FileEntry) -> None:
         every = [ChunkInfo(chunk_hash(chunk), len(chunk)) for chunk in chunks(self._parts(file))]
         offset = 0
-        for start in range(
-            0, len(every), _MOST_CHUNKS
-        ):  # all of it is read: a file is known whole or not at all
+        for start in range(0, len(every), _MOST_CHUNKS):  # a file is known whole or not at all
             group = every[start : start + _MOST_CHUNKS]
             xorb = tree_hash([(chunk.digest, chunk.raw_bytes) for chunk in group])
             self._book.add_placed(xorb, group, content, offset)

@@ -1,7 +1,7 @@
 """Where Xet cuts files into chunks: by content, so that an insertion moves few of them (hf-xet 1.8).
 
-A boundary is where the gear hash of the last 64 bytes has 16 leading zeros, from 8 KiB behind the one before on;
-at the latest it is 128 KiB behind it (huggingface.co/docs/xet/en/chunking).
+A boundary is where the gear hash of the last 64 bytes has 16 leading zeros, 8 KiB or more behind the one
+before; at the latest it is 128 KiB behind it (huggingface.co/docs/xet/en/chunking).
 """
 
 from collections.abc import Iterable, Iterator
@@ -127,8 +127,8 @@ class _Boundaries:
 def _zeros(data: bytes) -> npt.NDArray[np.int64]:
     """Positions at which the gear hash of the 64 bytes up to there has 16 leading zeros.
 
-    The hash is the sum of the table's numbers of these bytes, each shifted by how many bytes follow: so that of
-    twice as many bytes is that of the half, plus that of the half before, shifted.
+    The hash is the sum of the table's numbers of these bytes, each shifted by how many bytes follow: so that
+    of twice as many bytes is that of the half, plus that of the half before, shifted.
     """
     hashes = _GEAR[np.frombuffer(data, np.uint8)]
     width = 1
