@@ -139,8 +139,8 @@ def test_nothing_that_is_needed_goes_whoever_writes_dies_or_is_slow() -> None:
 
 
 @pytest.mark.slow
-def test_nothing_that_is_needed_goes_in_five_hundred_orders() -> None:
-    check_plays(plays(500, first=1000))
+def test_nothing_that_is_needed_goes_in_two_hundred_more_orders() -> None:
+    check_plays(plays(200, first=1000))
 
 
 def sweep_at_once(view: _View, batches: Iterable[Batch], grace_s: float) -> tuple[set[str], set[str]]:
