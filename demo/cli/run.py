@@ -49,10 +49,11 @@ def run(
     scenario: Annotated[
         str,
         typer.Option(
-            help="`default`, another preset, or a TOML or JSON file; the options below change it.",
+            help="`p1` (real models over slow wires), another that ships, or a TOML or JSON file; "
+            "the options below change it.",
             rich_help_panel=NETWORK,
         ),
-    ] = "default",
+    ] = "p1",
     nodes: Nodes = None,
     users: Users = None,
     backhaul: Backhaul = None,
@@ -93,6 +94,7 @@ def run(
     emulated_slots: Annotated[
         int, typer.Option(min=1, help="First slots replayed with real bytes.", rich_help_panel=PLAY)
     ] = 3,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that simulate.", rich_help_panel=PLAY)] = 2,
     scheme: Annotated[
         str, typer.Option(help="Scheme that is replayed with real bytes.", rich_help_panel=PLAY)
     ] = "learned",
@@ -154,7 +156,7 @@ def run(
             trace, trace_time, trace_columns, trace_objects, None if trace_format == "own" else trace_format
         ),
     )
-    report = run_end_to_end(config, out, keep_stores=keep_stores)
+    report = run_end_to_end(config, out, keep_stores=keep_stores, workers=workers)
     draw_figures(report, out)
     if as_json:
         print_json(report.to_dict(), indent=1)

@@ -31,7 +31,7 @@ SCHEME = "rendezvous"
 SIZES = (0.05, 0.1, 0.2)
 DESIGNS: tuple[Design, ...] = ("robust", "nominal")
 WORLDS = 8
-SLOTS = 8
+SLOTS = 6
 
 
 def play(scenario: Scenario, number: int, csi: CsiError) -> tuple[float, float]:

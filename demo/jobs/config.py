@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from demo.bridge.csi import CsiError
-from policy.config import ScenarioConfig
+from policy.config import ScenarioConfig, load_config
 from policy.evaluation.traces import TraceSource
 from policy.interfaces import BlockCatalog
 from radio import RadioConfig
 
+SCENARIO = "p1"
+"""Scenario of a run unless another is named: real models over slow wires."""
 REFERENCE = "learned"
 """The scheme whose levers are switched off one by one, and with which the others are compared."""
 PLACEMENTS = ("no-cache", "whole-model", "lru", "static-distinct", "rendezvous", "ewma-greedy", REFERENCE)
@@ -26,7 +28,7 @@ without any delta, in caches, on wires and on the air."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """What one run does. The scenario is the design's default on the zoo's real catalog."""
+    """What one run does."""
 
     size: str = "small"
     """Size of the zoo: `small` or `full`."""
@@ -34,7 +36,7 @@ class RunConfig:
     """A block store whose models are taken instead of the zoo."""
     seed: int = 0
     """Seeds places, motion, requests, channels and beamformer starts."""
-    scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
+    scenario: ScenarioConfig = field(default_factory=lambda: load_config(SCENARIO))
     """Nodes, users, links, caches, requests; what stands below changes it."""
     num_slots: int = 24
     """Slots that every scheme is simulated for."""

@@ -22,7 +22,7 @@ MARK = ".pbcast-run"
 
 
 def run_end_to_end(
-    config: RunConfig, out: Path, *, keep_stores: bool = False, progress: bool = True
+    config: RunConfig, out: Path, *, keep_stores: bool = False, progress: bool = True, workers: int = 1
 ) -> RunReport:
     """Run the main job; write `report.json` into a folder.
 
@@ -34,6 +34,7 @@ def run_end_to_end(
         out: Folder of the run, made when missing.
         keep_stores: Leave the emulated nodes' and devices' stores in `out/network`.
         progress: Tell on stderr what is done.
+        workers: Processes that simulate.
 
     Raises:
         ValueError: If `out` holds stores that no run made, or `config.store` no model.
@@ -57,11 +58,8 @@ def run_end_to_end(
         with bars.task(f"size {len(originals)} models in every form"):
             offer = _offer(config, cloud, {name: one.base for name, one in originals.items()})
         world = make_world(config, offer)
-        schemes = {}
         with bars.task(f"simulate {len(row_names())} rows on {config.worlds} worlds") as step:
-            for done, name in enumerate(row_names()):
-                schemes[name] = simulate(config, offer, name, out / "schemes")
-                step(done + 1, len(row_names()))
+            schemes = simulate(config, offer, row_names(), out / "schemes", workers=workers, progress=step)
         with bars.task(f"replay {config.emulated_slots} slots of {config.emulated_scheme}") as step:
             deliveries = deliver(
                 config, cloud, offer, world, originals, out / "network", step, keep_stores=keep_stores

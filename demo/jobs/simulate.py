@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from demo.bridge.radio_delay import RadioDelay
 from demo.bridge.store_catalog import StoreCatalog
 from demo.jobs.config import Form, RunConfig, parts_of_row
 from demo.jobs.report import SchemeReport, versions
+from demo.zoo.progress import Step as Progress
 from policy.evaluation.closure import closure_of
 from policy.evaluation.load import Load, load_of_episode, mean_load
 from policy.evaluation.results import scenario_digest
@@ -19,6 +20,7 @@ from policy.evaluation.sources import code_version
 from policy.evaluation.traces import account, replayed, stretch
 from policy.interfaces import BlockCatalog
 from policy.kept import KeptRows
+from policy.parallel import spread
 from policy.play.rollout import Step, play
 from policy.scenario import Scenario, World
 from policy.schemes import find_scheme
@@ -87,27 +89,47 @@ def _delay(config: RunConfig, trace: Any, seed: int) -> RadioDelay:  # noqa: ANN
     return RadioDelay(config.radio, trace, seed, config.csi)
 
 
-def simulate(config: RunConfig, offer: StoreCatalog, row: str, folder: Path) -> SchemeReport:
-    """Play one row of the table on all worlds, or read what an earlier run with the same settings found.
+def simulate(
+    config: RunConfig,
+    offer: StoreCatalog,
+    rows: Sequence[str],
+    folder: Path,
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, SchemeReport]:
+    """Play the rows of the table on all worlds, or read what an earlier run with the same settings found.
 
     Args:
         config: Settings of the run.
         offer: What the store holds.
-        row: Scheme and form, as the report names them.
+        rows: Schemes and forms, as the report names them.
         folder: Where results are kept between runs.
+        workers: Processes; the results do not depend on it.
+        progress: Called with plays done and plays in all.
     """
+    items = [(row, number) for row in rows for number in range(config.worlds)]
+    results: dict[tuple[str, int], WorldResult] = {}
+    for item, result in spread(partial(_play_one, config, offer, folder), items, workers):
+        results[item] = result
+        if progress is not None:
+            progress(len(results), len(items))
+    return {row: _over_worlds([results[row, number] for number in range(config.worlds)]) for row in rows}
+
+
+def _play_one(
+    config: RunConfig, offer: StoreCatalog, folder: Path, item: tuple[str, int]
+) -> tuple[tuple[str, int], WorldResult]:
+    row, number = item
     name, form = parts_of_row(row)
-    results = []
-    for number in range(config.worlds):
-        world = make_world(config, offer, number, form)
-        kept = KeptRows(folder, f"{row}-{number}", _made_by(config, world, name, number))
-        known = next(iter(kept), None)
-        if known is None:
-            steps, delay = play_scheme(config, world, name, number)
-            known = asdict(summarise(list(steps), delay, world.scenario.config.slot_s))
-            kept.append(known)
-        results.append(WorldResult(**{**known, "load": Load(**known["load"])}))
-    return _over_worlds(results)
+    world = make_world(config, offer, number, form)
+    kept = KeptRows(folder, f"{row}-{number}", _made_by(config, world, name, number))
+    known = next(iter(kept), None)
+    if known is None:
+        steps, delay = play_scheme(config, world, name, number)
+        known = asdict(summarise(list(steps), delay, world.scenario.config.slot_s))
+        kept.append(known)
+    return item, WorldResult(**{**known, "load": Load(**known["load"])})
 
 
 def play_scheme(

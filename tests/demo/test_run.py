@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
 import demo.jobs.run
+from demo.bridge.store_catalog import catalog_from_store
 from demo.cli import main
 from demo.jobs.config import RunConfig, replayable, row_names
-from demo.jobs.report import RunReport
+from demo.jobs.report import RunReport, SchemeReport
 from demo.jobs.run import run_end_to_end
+from demo.jobs.simulate import simulate
 from demo.zoo import ZooModel
 from demo.zoo.train import seeded
 from pbstore import open_store
@@ -67,9 +70,15 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> list[ZooModel]:
     return models
 
 
+def in_one_process(*arguments: Any, workers: int, **settings: Any) -> dict[str, SchemeReport]:  # noqa: ANN401
+    return simulate(*arguments, workers=1, **settings)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def tiny_zoo(zoo: list[ZooModel]) -> Iterator[None]:
+    """The zoo, and one process: another one would have neither this zoo nor what a test patches."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo.jobs.run, "simulate", in_one_process)
         patch.setattr(demo.jobs.run, "build_zoo", lambda size, progress: zoo)
         yield
 
@@ -168,6 +177,22 @@ def test_a_folder_with_somebody_elses_files_is_refused(tmp_path: Path) -> None:
         run_end_to_end(CONFIG, tmp_path / "network" / "notes.txt", progress=False)
 
     assert (tmp_path / "network" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_two_processes_find_the_same(report: RunReport, out: Path, tmp_path: Path) -> None:
+    with open_store(out / "cloud") as cloud:
+        offer = catalog_from_store(cloud, {"zoo/adapter": "zoo/base"})
+        offer = catalog_from_store(cloud, {"zoo/adapter": "zoo/base"}, room_bytes=_room(report))
+    rows = ("whole-model", "learned+raw-form")
+
+    found = simulate(CONFIG, offer, rows, tmp_path, workers=2)
+
+    assert found == {name: report.schemes[name] for name in rows}
+
+
+def _room(report: RunReport) -> float:
+    return float(min(report.settings["capacity_bytes"]))
 
 
 @pytest.mark.slow
