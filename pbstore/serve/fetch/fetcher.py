@@ -110,7 +110,7 @@ class Fetcher:
         start = time.monotonic()
         try:
             async with asyncio.timeout(SCOUT_S):
-                found = await lane.source.infos(block_ids)
+                found = await lane.on_behalf((self._me,)).infos(block_ids)
         except (SourceError, TimeoutError) as error:
             self._failed(lane, error)
         else:

@@ -7,9 +7,11 @@ from pbstore.errors import BlockMissingError, IntegrityError, ModelMissingError
 from pbstore.hashing import BlockId
 from pbstore.manifest import FileEntry, Manifest
 from pbstore.serve.fetch.ahead import Ahead
+from pbstore.serve.fetch.lanes import UNKNOWN_BYTES
 from pbstore.serve.fetch.local import LibrarySource
 from pbstore.serve.fetch.node import NodeLibrary
 from pbstore.serve.fetch.source import Asked, Source, SourceError
+from pbstore.serve.fetch.take import Checked
 from pbstore.serve.library import Library, Revision
 from pbstore.serve.wire.frames import Partial
 from pbstore.serve.wire.hub import FileHashes
@@ -43,8 +45,17 @@ class NodeSource:
             return await self._node.manifest(name, self._asked.via, fetch=await self._may_fetch())
 
     async def infos(self, block_ids: Sequence[BlockId]) -> dict[BlockId, BlockInfo]:
-        """See `Source`."""
-        return await self._here.infos(block_ids)
+        """See `Source`; with what others have, if it may be fetched."""
+        found = await self._here.infos(block_ids)
+        missing = [one for one in block_ids if one not in found]
+        if missing and await self._may_fetch():
+            await self._scout(missing)
+            told = {one: self._node.told(one) for one in missing}
+            found |= {one: info for one, info in told.items() if info is not None}
+            unknown = [one for one in missing if one not in found]
+            if unknown and not self._asked.via:
+                found |= await self._node.told_by_fetching_peers(unknown)
+        return found
 
     async def blocks(
         self, block_ids: Sequence[BlockId], partial: Partial | None = None
@@ -54,20 +65,19 @@ class NodeSource:
         with node.keeper.holding(block_ids):
             here = await node.inner.has(block_ids)
             node.keeper.used(one for one in block_ids if one in here)
-            missing = dict.fromkeys(one for one in block_ids if one not in here)
-            fetch = bool(missing) and await self._may_fetch()
-            ahead = Ahead(lambda one: node.upstream.get(one, self._asked.via), [])
-            if fetch:
-                await node.upstream.scout(missing)
-                sizes = [(one, node.expected_bytes(one)) for one in missing]
-                ahead = Ahead(lambda one: node.upstream.get(one, self._asked.via), sizes)
+            missing = list(dict.fromkeys(one for one in block_ids if one not in here))
+            ahead: Ahead | None = None
+            if missing and await self._may_fetch():
+                await self._scout(missing)
+                ahead = Ahead(self._get, [(one, self._expected_bytes(one)) for one in missing])
             try:
                 for block_id in block_ids:
-                    stored = await self._one(block_id, ahead if fetch else None)
+                    stored = await self._one(block_id, ahead)
                     if stored is not None:
                         yield stored
             finally:
-                ahead.close()
+                if ahead is not None:
+                    ahead.close()
 
     async def close(self) -> None:
         """See `Source`."""
@@ -84,7 +94,25 @@ class NodeSource:
             return None
 
     async def _may_fetch(self) -> bool:
-        return self._asked.fetch and await self._node.may_fetch_for(self._asked.via)
+        """Whether others may be asked: for a client all of them, for another node upstream only."""
+        if not self._asked.fetch:
+            return False
+        return not self._asked.via or await self._node.may_fetch_for(self._asked.via)
+
+    async def _scout(self, block_ids: Sequence[BlockId]) -> None:
+        if self._asked.via:
+            await self._node.upstream.scout(block_ids)
+        else:
+            await self._node.scout(block_ids)
+
+    async def _get(self, block_id: BlockId) -> Checked:
+        if self._asked.via:
+            return await self._node.upstream.get(block_id, self._asked.via)
+        return await self._node.fetcher.get(block_id)
+
+    def _expected_bytes(self, block_id: BlockId) -> int:
+        info = self._node.told(block_id)
+        return UNKNOWN_BYTES if info is None else info.raw_bytes
 
 
 async def hashes_for(library: Library, asked: Asked, revision: Revision, file: FileEntry) -> FileHashes:

@@ -30,6 +30,8 @@ class Lane:
     """Id of the node behind it, if it is a peer that may be asked to fetch."""
     asks_blindly: bool = False
     """Whether it is asked also for blocks that it did not say it has: it fetches them."""
+    fetches: bool = False
+    """Whether it may get from its own upstream what it does not have."""
     kind: str = "peer"
     """`peer` or `upstream`, for metrics."""
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES))
@@ -43,7 +45,7 @@ class Lane:
     def on_behalf(self, via: tuple[str, ...]) -> Source:
         """The source, asked for other nodes."""
         if isinstance(self.source, HttpNode):
-            return self.source.on_behalf(Asked(via=via, fetch=self.asks_blindly))
+            return self.source.on_behalf(Asked(via=via, fetch=self.fetches))
         return self.source
 
     def cost_s(self, block_id: BlockId, here: Collection[BlockId]) -> float:

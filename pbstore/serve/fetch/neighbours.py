@@ -81,10 +81,14 @@ class Neighbours:
         for lane in sorted(self.peer_lanes, key=lambda lane: lane.speed.expected_s(0)):
             if lane.speed.is_open and not lane.asks_blindly:
                 yield lane.on_behalf(asked)
+        yield from self.fetching_peers()
+
+    def fetching_peers(self) -> Iterator[Source]:
+        """Peers that may have an upstream; none where this node has one itself."""
         if not self.upstream_lanes:
             for lane in self.peer_lanes:
                 if lane.speed.is_open and lane.asks_blindly:
-                    yield lane.on_behalf(asked)
+                    yield lane.on_behalf((self._me,))
 
     def holders(self, block_id: BlockId) -> list[str]:
         """URLs of peers that said that they have a block, the fastest first."""
@@ -130,6 +134,7 @@ class Neighbours:
             self.chain = (node_id, *chain)[:MOST_CHAIN]
             if self._me in self.chain:  # a circle: nobody stands behind it
                 self.upstream_lanes[:] = [one for one in self.upstream_lanes if not one.asks_blindly]
+                self.upstream_lanes[0].fetches = False
         elif self.hub is None:  # nobody gets a block of a Hub's file for another node
             lane.node_id = node_id
 
@@ -151,4 +156,14 @@ class Neighbours:
 def _lanes(source: Source, kind: str) -> list[Lane]:
     """The ways to ask a source: for what it said it has, and for what it is to fetch."""
     speed, holdings = Speed(), Holdings()
-    return [Lane(source, speed, holdings, asks_blindly=blindly, kind=kind) for blindly in (False, True)]
+    return [
+        Lane(
+            source,
+            speed,
+            holdings,
+            asks_blindly=blindly,
+            fetches=blindly or kind == "upstream",
+            kind=kind,
+        )
+        for blindly in (False, True)
+    ]

@@ -7,6 +7,7 @@ kept in the node's store within its capacity, as blocks that no model names.
 import logging
 import secrets
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import suppress
 
 from pbstore.blocks import BlockInfo, StoredBlock
 from pbstore.disk.store import DiskBlockStore
@@ -19,7 +20,6 @@ from pbstore.serve.fetch.flights import Flights
 from pbstore.serve.fetch.hashes import NodeHashes
 from pbstore.serve.fetch.here import Here
 from pbstore.serve.fetch.keeper import Keeper
-from pbstore.serve.fetch.lanes import UNKNOWN_BYTES
 from pbstore.serve.fetch.names import Remembered
 from pbstore.serve.fetch.neighbours import Neighbours
 from pbstore.serve.fetch.policy import CachePolicy
@@ -154,10 +154,20 @@ class NodeLibrary:
         await self._neighbours.meet()
         return bool(self._neighbours.upstream_lanes) and not self._neighbours.is_upstream(via)
 
-    def expected_bytes(self, block_id: BlockId) -> int:
-        """Raw bytes of a block, as far as upstream has told."""
-        infos = (lane.holdings.has(block_id) for lane in self._neighbours.upstream_lanes)
-        return next((info.raw_bytes for info in infos if info is not None), UNKNOWN_BYTES)
+    async def told_by_fetching_peers(self, block_ids: Sequence[BlockId]) -> dict[BlockId, BlockInfo]:
+        """Blocks that peers would get from their upstream: for a node that has none itself."""
+        found: dict[BlockId, BlockInfo] = {}
+        for source in self._neighbours.fetching_peers():
+            left = [one for one in block_ids if one not in found]
+            with suppress(SourceError):
+                found |= await source.infos(left) if left else {}
+        return found
+
+    def told(self, block_id: BlockId) -> BlockInfo | None:
+        """A block in a form in which upstream, or a peer, said that it has it."""
+        around = (*self._neighbours.upstream_lanes, *self._neighbours.peer_lanes)
+        infos = (lane.holdings.has(block_id) for lane in around)
+        return next((info for info in infos if info is not None), None)
 
     @property
     def chain(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from pbstore.serve.wire.blocks import PREFIX
 from pbstore.store import raw_block
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 from tests.pbstore.serve.families import NAMES, family_files, make_family
-from tests.pbstore.serve.nodes import Liar, Proxy, mostly_slow, store_node
+from tests.pbstore.serve.nodes import Liar, Proxy, edge_node, mostly_slow, store_node
 from tests.pbstore.serve.test_nodes import LIES
 
 ROWS = 6000
@@ -95,6 +95,27 @@ def test_a_push_brings_what_is_missing(family: DiskBlockStore, root: Path, tmp_p
                 assert report.sent_bytes < sent < 1.01 * report.sent_bytes + 4096
                 assert copies.push(family, name, proxy.url).blocks == 0
         assert store.used_bytes == family.used_bytes
+        check_whole(store, root, tmp_path / "out")
+
+
+@pytest.mark.parametrize("by_peer", [False, True])
+def test_a_pull_goes_through_nodes_that_have_nothing(
+    family: DiskBlockStore, node: Proxy, root: Path, tmp_path: Path, by_peer: bool
+) -> None:
+    with (
+        edge_node(tmp_path / "one", upstream=node.url) as one,
+        edge_node(
+            tmp_path / "two", upstream=None if by_peer else one.url, peers=[one.url] if by_peer else []
+        ) as two,
+        open_store(tmp_path / "store") as store,
+    ):
+        for name in NAMES[:2]:
+            planned = copies.pull(store, name, two.url, dry_run=True)
+            assert same_but_dry(planned, copies.pull(store, name, two.url))
+        assert store.used_bytes == sum(
+            family.info(block_id).stored_bytes
+            for block_id in {*family.blocks(NAMES[0]), *family.blocks(NAMES[1])}
+        )
         check_whole(store, root, tmp_path / "out")
 
 
