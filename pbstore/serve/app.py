@@ -9,7 +9,7 @@ from typing import TypeAlias
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from pbstore.serve.http import blocks, health, hub, hub_files, push, xet
+from pbstore.serve.http import blocks, health, hub, hub_files, openapi, push, xet
 from pbstore.serve.http.context import Context, Holders, RouteGroup, nobody
 from pbstore.serve.http.errors import HANDLERS
 from pbstore.serve.http.guard import Guards
@@ -18,7 +18,14 @@ from pbstore.serve.http.shortcut import Shortcut
 from pbstore.serve.library import Library
 from pbstore.serve.settings import ServeSettings
 
-GROUPS: tuple[RouteGroup, ...] = (health.routes, blocks.routes, xet.routes, hub.routes, hub_files.routes)
+GROUPS: tuple[RouteGroup, ...] = (
+    health.routes,
+    openapi.routes,
+    blocks.routes,
+    xet.routes,
+    hub.routes,
+    hub_files.routes,
+)
 """Route groups of every server; that of files takes any path, so that it is the last."""
 RULES: tuple[Rule, ...] = (*blocks.RULES, *hub.RULES, *push.RULES, *xet.RULES)
 """What the guard asks of these routes where it is not what it asks of all."""

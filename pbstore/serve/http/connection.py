@@ -7,6 +7,7 @@ nor how slowly an answer may be read. This subclass does, and it adds the ASGI e
 
 import asyncio
 import fcntl
+import logging
 import struct
 import termios
 import time
@@ -27,6 +28,8 @@ ZERO_COPY = "http.response.zerocopysend"
 EXTENTS = "pbcast.response.extents"
 """The same of many at once: `parts`, each a descriptor, an offset and a count, and `more_body`."""
 _FROM_FILES = (ZERO_COPY, EXTENTS)
+log = logging.getLogger(__name__)
+log.addFilter(lambda record: record.levelno >= logging.ERROR)  # uvicorn warns of each request that is none
 
 
 class GuardedConnection(HttpToolsProtocol):
@@ -42,6 +45,7 @@ class GuardedConnection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.logger = log
         self._application = self.app
         self.app = self._answer
         self._head_bytes = 0
@@ -151,6 +155,8 @@ class GuardedConnection(HttpToolsProtocol):
         cycle = send.__self__  # type: ignore[attr-defined]
 
         async def send_any(message: Message) -> None:
+            if self.transport.is_closing():  # uvloop would raise until it has told that the client is gone
+                cycle.disconnected = True
             if message["type"] in _FROM_FILES:
                 await self._send_files(cycle, message)
             else:

@@ -21,6 +21,7 @@ from starlette.responses import Response
 from pbstore.blocks import RAW
 from pbstore.disk.index import locations, model_rows
 from pbstore.disk.store import DiskBlockStore
+from pbstore.serve.http.context import name_route
 
 SOURCES = ("pack", "memory", "peer", "upstream")
 """Where bytes came from: sent by the kernel from a pack, through memory, or from other nodes."""
@@ -138,6 +139,7 @@ class Metrics:
 
     async def endpoint(self, request: Request) -> Response:
         """`GET /metrics`."""
+        name_route(request, "metrics")
         return Response(await run_in_threadpool(self.page), media_type=CONTENT_TYPE_LATEST)
 
     def _show_zeros(self) -> None:

@@ -29,7 +29,7 @@ from pbstore.serve.wire.xet import Fetch, Reconstruction, framed_bytes, reconstr
 
 XORBS = "/-/xorbs"
 """Where blocks lie as xorbs; no model's name begins with `-`."""
-RULES = (Rule(("GET", "HEAD"), XORBS + "/[0-9a-f]{64}", Access.SIGNED),)
+RULES = (Rule(("GET", "HEAD"), XORBS + "/.*", Access.SIGNED),)
 """For the guard."""
 READ, WRITE = "read", "write"
 Document: TypeAlias = dict[str, Any]
@@ -144,7 +144,10 @@ async def _xorb(request: Request) -> Response:
     """A block as a xorb, framed on the way out, or the way to a node that has it; its URL was checked."""
     name_route(request, "xet.xorb")
     context, path = context_of(request), request.url.path
-    block_id = as_block_id(request.path_params["block_id"])
+    try:
+        block_id = as_block_id(request.path_params["block_id"])
+    except ValueError as error:
+        raise refusal(400, str(error)) from None
     holders = context.holders(block_id)
     if holders and (earlier := context.attempts.earlier(_who_asks(request))) < len(holders):
         return RedirectResponse(f"{holders[earlier].rstrip('/')}{path}?{request.url.query}", 302)
