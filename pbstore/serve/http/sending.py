@@ -25,7 +25,7 @@ class FileSender:
         self._done: asyncio.Future[None] | None = None
         self._parts: Iterator[Part] = iter(())
         self._file, self._offset, self._left = -1, 0, 0
-        self._ended = True
+        self._ended, self._is_full = True, False
         self.sent_bytes = 0
         """Bytes that the socket has taken."""
 
@@ -76,7 +76,8 @@ class FileSender:
             self._ended = True
         try:
             while room > 0 and not self._ended:
-                room -= self._step(room)
+                done = self._step(room)
+                room = 0 if self._is_full else room - done
         except BlockingIOError:
             return
         except ConnectionError:
@@ -91,7 +92,9 @@ class FileSender:
                 self._ended = True
                 return 0
             self._file, self._offset, self._left = part
-        done = os.sendfile(self._fd, self._file, self._offset, min(self._left, room))
+        asked = min(self._left, room)
+        done = os.sendfile(self._fd, self._file, self._offset, asked)
+        self._is_full = done < asked  # or the file has ended, which the next turn finds
         if not done:
             raise EOFError(f"a file ended {self._left} bytes early")
         self.sent_bytes += done
