@@ -8,11 +8,14 @@ edge node only, whatever host they name.
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from types import MappingProxyType
 from weakref import WeakValueDictionary
 
 import httpx
+from blake3 import blake3
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -20,10 +23,11 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from pbstore.errors import BlockCorruptError, IntegrityError
 from pbstore.hashing import BlockId, Buffer, as_block_id
-from pbstore.serve.device.cache import BlockCache, OpenChunks
+from pbstore.serve.device.cache import BlockCache, OpenBlock
 from pbstore.serve.wire.ranges import content_range
-from pbstore.serve.wire.xet import Unframer, chunks_within, framed_bytes, raw_bytes_of, segments
+from pbstore.serve.wire.xet import Unframer, framed_bytes, raw_bytes_of, segments
 
 log = logging.getLogger(__name__)
 XORBS = "/-/xorbs"
@@ -37,6 +41,16 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})")
 _PART_BYTES = 1 << 20
 _REPEATS = 2
 """How often a question is asked again that an idle connection did not take: the edge node may close it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Bytes `start` to `stop` of a block's xorb, which has `whole` bytes if its address is right."""
+
+    block_id: BlockId
+    start: int
+    stop: int
+    whole: int
 
 
 def create_device_app(edge: str, cache: BlockCache) -> Starlette:
@@ -70,50 +84,64 @@ class _Device:
     """The routes, and what they share."""
 
     def __init__(self, client: httpx.AsyncClient, cache: BlockCache) -> None:
-        self._client, self._cache = client, cache
-        self._fetching: WeakValueDictionary[tuple[BlockId, int, int], asyncio.Lock] = WeakValueDictionary()
+        self._client, self.cache = client, cache
+        self._fetching: WeakValueDictionary[BlockId, asyncio.Lock] = WeakValueDictionary()
 
     async def passed_on(self, request: Request) -> Response:
         """Whatever the edge node answers."""
-        return await self._passed_on(request, None)
-
-    async def xorb(self, request: Request) -> Response:
-        """Chunks of a block, from here or from the edge node."""
-        asked = _asked(request)
-        return await self.passed_on(request) if asked is None else _Xorb(self, request, *asked)
-
-    def lock(self, block_id: BlockId, start: int, stop: int) -> asyncio.Lock:
-        """Held by who fetches these bytes; others wait, and find them here."""
-        return self._fetching.setdefault((block_id, start, stop), asyncio.Lock())
-
-    async def cached(self, block_id: BlockId, start: int, stop: int) -> Response | None:
-        """An answer from the cache, None if not all of it is there."""
-        found = await run_in_threadpool(self._find, block_id, start, stop)
-        return None if found is None else _from_cache(found, start, stop)
-
-    async def fetched(self, request: Request, block_id: BlockId) -> Response:
-        """The edge node's answer, which is kept on the way."""
-        return await self._passed_on(request, block_id)
-
-    def _find(self, block_id: BlockId, start: int, stop: int) -> OpenChunks | None:
-        size = self._cache.size(block_id)
-        chunks = None if size is None else chunks_within(size, start, stop)
-        return None if chunks is None else self._cache.open(block_id, *chunks)
-
-    async def _passed_on(self, request: Request, block_id: BlockId | None) -> Response:
         try:
             answer = await self._ask(request)
         except httpx.TransportError as error:
-            log.warning("the edge node does not answer: %s", error)
-            return PlainTextResponse("the edge node does not answer\n", 502)
-        headers = {name: value for name, value in answer.headers.items() if name not in _HOP_BY_HOP}
-        return _PassedOn(answer, self._kept(answer, block_id), answer.status_code, headers)
+            return _no_answer(error)
+        return _PassedOn(answer, answer.aiter_raw(_PART_BYTES), _headers_of(answer))
 
-    async def _ask(self, request: Request) -> httpx.Response:
+    async def xorb(self, request: Request) -> Response:
+        """Bytes of a block, from here or from the edge node."""
+        if request.method != "GET":
+            return await self.passed_on(request)
+        try:
+            return _Xorb(self, request, _asked(request))
+        except ValueError as error:
+            return PlainTextResponse(f"{error}\n", 400)
+
+    def lock(self, block_id: BlockId) -> asyncio.Lock:
+        """Held by who fetches this block; others wait, and find it here."""
+        return self._fetching.setdefault(block_id, asyncio.Lock())
+
+    async def cached(self, block_id: BlockId, start: int, stop: int) -> Response | None:
+        """An answer from the cache, None if the block is not there."""
+        found = await run_in_threadpool(self.cache.open, block_id)
+        return None if found is None else _from_cache(found, start, stop)
+
+    async def fetched(self, request: Request, asked: Asked) -> Response:
+        """The edge node's answer, whose last bytes go out when the whole block was found right."""
+        try:
+            answer = await self._ask(request, {"range": f"bytes=0-{asked.whole - 1}"})
+        except httpx.TransportError as error:
+            return _no_answer(error)
+        match = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
+        if answer.status_code != 206 and answer.status_code >= 300:
+            return _PassedOn(answer, answer.aiter_raw(_PART_BYTES), _headers_of(answer))
+        try:
+            if match is None or "content-encoding" in answer.headers:
+                raise ValueError("expected a range of bytes")
+            first, last, whole = map(int, match.groups())
+            if answer.status_code != 206 or (first, last + 1, whole) != (0, asked.whole, asked.whole):
+                raise ValueError(f"expected all {asked.whole} bytes, got {match[0]}")
+            return _Checking(answer, asked, raw_bytes_of(whole), self.cache)
+        except ValueError as error:
+            await answer.aclose()
+            log.warning("the edge node's answer for block %s is of no use: %s", asked.block_id[:12], error)
+            return PlainTextResponse(f"the edge node's answer cannot be checked: {error}\n", 502)
+
+    async def _ask(
+        self, request: Request, instead: Mapping[str, str] = MappingProxyType({})
+    ) -> httpx.Response:
         """Ask the edge node what a client asked; where it sends to another node for a block, ask that one."""
         query = request.scope["query_string"]
         path = request.scope["raw_path"] + (b"?" + query if query else b"")
-        headers = [(name, value) for name, value in request.headers.raw if name.decode() not in _HOP_BY_HOP]
+        headers = {name: value for name, value in request.headers.items() if name not in _HOP_BY_HOP}
+        headers |= instead
         has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
         asked = self._client.build_request(
             request.method,
@@ -127,28 +155,21 @@ class _Device:
                 return await self._client.send(asked, stream=True, follow_redirects=True)
         return await self._client.send(asked, stream=True, follow_redirects=may_repeat)
 
-    async def _kept(self, answer: httpx.Response, block_id: BlockId | None) -> AsyncIterator[Buffer]:
-        """The answer's bytes; chunks of a block are kept on the way."""
-        coming = None if block_id is None else _Coming.of(answer, block_id, self._cache)
-        async for part in answer.aiter_raw(_PART_BYTES):
-            if coming is not None:
-                await run_in_threadpool(coming.take, part)
-            yield part
-
 
 class _Xorb(Response):
-    """Chunks of a block, which one client fetches at a time."""
+    """Bytes of a block, which one client fetches at a time."""
 
-    def __init__(self, device: _Device, request: Request, block_id: BlockId, start: int, stop: int) -> None:
+    def __init__(self, device: _Device, request: Request, asked: Asked) -> None:
         super().__init__()
-        self._device, self._request, self._asked = device, request, (block_id, start, stop)
+        self._device, self._request, self._asked = device, request, asked
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        async with self._device.lock(*self._asked):
-            answer = await self._device.cached(*self._asked)
+        asked = self._asked
+        async with self._device.lock(asked.block_id):
+            answer = await self._device.cached(asked.block_id, asked.start, asked.stop)
             if answer is None:
-                fetched = await self._device.fetched(self._request, self._asked[0])
+                fetched = await self._device.fetched(self._request, asked)
                 await fetched(scope, receive, send)
                 return
         await answer(scope, receive, send)
@@ -158,9 +179,9 @@ class _PassedOn(Response):
     """An answer of the edge node, which is let go of however this one ends."""
 
     def __init__(
-        self, answer: httpx.Response, parts: AsyncIterator[Buffer], status_code: int, headers: dict[str, str]
+        self, answer: httpx.Response, parts: AsyncIterator[Buffer], headers: Mapping[str, str]
     ) -> None:
-        super().__init__(None, status_code, headers)
+        super().__init__(None, answer.status_code, headers)
         if "content-length" not in headers:
             del self.headers["content-length"]
         self._answer, self._parts = answer, parts
@@ -174,57 +195,84 @@ class _PassedOn(Response):
             async for part in self._parts:
                 await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except (httpx.TransportError, IntegrityError) as error:
+            log.warning("an answer is cut off: %s", error)  # not all that it promised: no client takes it
         finally:
             await self._answer.aclose()
 
 
-class _Coming:
-    """Chunks of a block, taken out of an answer."""
+class _Checking(_PassedOn):
+    """Bytes of a block while all of it comes; the last of them only when it was found right."""
 
-    def __init__(self, cache: BlockCache, block_id: BlockId, raw_bytes: int, first: int) -> None:
-        self._cache, self._block_id, self._raw_bytes = cache, block_id, raw_bytes
-        self._unframer: Unframer | None = Unframer(raw_bytes, first)
+    def __init__(self, answer: httpx.Response, asked: Asked, raw_bytes: int, cache: BlockCache) -> None:
+        headers = _headers_of(answer)
+        headers["content-length"] = str(asked.stop - asked.start)
+        headers["content-range"] = content_range(asked.start, asked.stop, asked.whole)
+        super().__init__(answer, self._checked(), headers)
+        self._asked, self._raw_bytes, self._cache = asked, raw_bytes, cache
+        self._coming, self._digest = Unframer(raw_bytes, 0), blake3()
+        self._is_kept = True
 
-    @classmethod
-    def of(cls, answer: httpx.Response, block_id: BlockId, cache: BlockCache) -> "_Coming | None":
-        """What comes with an answer, None if it is not one with whole chunks."""
-        match = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
-        if answer.status_code != 206 or match is None or "content-encoding" in answer.headers:
-            return None
+    async def _checked(self) -> AsyncIterator[Buffer]:
+        held: Buffer = b""
+        position, start, stop = 0, self._asked.start, self._asked.stop
+        async for part in self._answer.aiter_raw(_PART_BYTES):
+            await run_in_threadpool(self._take, part)
+            wanted = part[max(start - position, 0) : max(stop - position, 0)]
+            position += len(part)
+            if wanted:
+                if held:
+                    yield held
+                held = wanted
+        if position != self._asked.whole or self._digest.hexdigest() != self._asked.block_id:
+            raise BlockCorruptError(self._asked.block_id, "the edge node sent other bytes")
+        yield held
+
+    def _take(self, part: bytes) -> None:
+        """Hash what is whole now and keep it, as long as there is room on the disk."""
         try:
-            raw_bytes = raw_bytes_of(int(match[3]))
-        except ValueError:
-            return None
-        chunks = chunks_within(raw_bytes, int(match[1]), int(match[2]) + 1)
-        return None if chunks is None else cls(cache, block_id, raw_bytes, chunks[0])
-
-    def take(self, part: Buffer) -> None:
-        """Keep the chunks that are whole now; none any more once something is wrong, or the disk is full."""
-        if self._unframer is None:
-            return
-        try:
-            for chunk, data in self._unframer.feed(part):
-                self._cache.put(self._block_id, self._raw_bytes, chunk, data)
-        except (ValueError, OSError) as error:
-            log.warning("block %s is not kept: %s", self._block_id[:12], error)
-            self._unframer = None
+            chunks = list(self._coming.feed(part))
+        except ValueError as error:
+            raise BlockCorruptError(self._asked.block_id, str(error)) from None
+        for chunk, data in chunks:
+            self._digest.update(data)
+            try:
+                if self._is_kept:
+                    self._cache.put(self._asked.block_id, self._raw_bytes, chunk, data)
+            except OSError as error:
+                log.warning("block %s is not kept: %s", self._asked.block_id[:12], error)
+                self._is_kept = False
 
 
-def _asked(request: Request) -> tuple[BlockId, int, int] | None:
-    """The block and the bytes of its xorb that are asked for; None if it is another kind of question."""
+def _no_answer(error: httpx.TransportError) -> Response:
+    log.warning("the edge node does not answer: %s", error)
+    return PlainTextResponse("the edge node does not answer\n", 502)
+
+
+def _headers_of(answer: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name not in _HOP_BY_HOP}
+
+
+def _asked(request: Request) -> Asked:
+    """What is asked for.
+
+    Raises:
+        ValueError: If it is no range of a block whose address permits all of it.
+    """
+    block_id = as_block_id(request.path_params["block_id"])
     match = _RANGE.fullmatch(request.headers.get("range", ""))
-    try:
-        block_id = as_block_id(request.path_params["block_id"])
-    except ValueError:
-        return None
-    if match is None or int(match[1]) > int(match[2]) or request.method != "GET":
-        return None
-    return block_id, int(match[1]), int(match[2]) + 1
+    permitted = _RANGE.fullmatch(f"bytes={request.query_params.get('bytes', '')}")
+    if match is None or int(match[1]) > int(match[2]):
+        raise ValueError("expected one range of bytes")
+    if permitted is None or int(permitted[1]) or int(permitted[2]) < int(match[1]):
+        raise ValueError("expected an address that permits the whole block")
+    whole = int(permitted[2]) + 1
+    return Asked(block_id, int(match[1]), min(int(match[2]) + 1, whole), whole)
 
 
-def _from_cache(found: OpenChunks, start: int, stop: int) -> Response:
+def _from_cache(found: OpenBlock, start: int, stop: int) -> Response:
     whole = framed_bytes(found.raw_bytes)
-    stop = min(stop, whole)
+    start, stop = min(start, whole - 1), min(stop, whole)
 
     async def parts() -> AsyncIterator[bytes]:
         for part in segments(found.raw_bytes, start, stop):

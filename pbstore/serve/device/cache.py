@@ -47,20 +47,11 @@ class BlockCache:
         with self._mutex:
             return sum(self._sizes.values()) + sum(part.raw_bytes for part in self._parts.values())
 
-    def size(self, block_id: BlockId) -> int | None:
-        """Raw bytes of a block of which something is here, else None."""
+    def open(self, block_id: BlockId) -> "OpenBlock | None":
+        """A block, None if it is not here whole."""
         with self._mutex:
-            coming = self._parts.get(block_id)
-            return self._sizes.get(block_id) if coming is None else coming.raw_bytes
-
-    def open(self, block_id: BlockId, first: int, last: int) -> "OpenChunks | None":
-        """Chunks `first` to `last` (excluded) of a block, None if one of them is not here."""
-        with self._mutex:
-            coming = self._parts.get(block_id)
-            if coming is not None and all(chunk in coming.chunks for chunk in range(first, last)):
-                return OpenChunks(os.dup(coming.fd), coming.raw_bytes)
             size = self._sizes.get(block_id)
-            if size is None or last > -(-size // CHUNK_BYTES):
+            if size is None:
                 return None
             self._sizes.move_to_end(block_id)
         return self._open_whole(block_id, size)
@@ -110,7 +101,7 @@ class BlockCache:
             self._forget(block_id)
             self._make_room()
 
-    def _open_whole(self, block_id: BlockId, size: int) -> "OpenChunks | None":
+    def _open_whole(self, block_id: BlockId, size: int) -> "OpenBlock | None":
         try:
             fd = os.open(self._whole / block_id, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -124,7 +115,7 @@ class BlockCache:
             self._checked.add(block_id)
         with suppress(OSError):
             os.utime(fd)  # so that the next process knows the order
-        return OpenChunks(fd, size)
+        return OpenBlock(fd, size)
 
     def _drop(self, block_id: BlockId) -> None:
         with self._mutex:
@@ -152,7 +143,7 @@ class BlockCache:
             (self._coming / block_id).unlink(missing_ok=True)
 
 
-class OpenChunks:
+class OpenBlock:
     """An open block, whose file stays readable while somebody holds this."""
 
     def __init__(self, fd: int, raw_bytes: int) -> None:

@@ -25,7 +25,7 @@ from pbstore.serve.http.hub_shared import base_url
 from pbstore.serve.library import Library
 from pbstore.serve.wire.ranges import BadRangeError, parse_ranges
 from pbstore.serve.wire.signed import SignatureError
-from pbstore.serve.wire.xet import Fetch, Reconstruction, framed_bytes, reconstruct, segments
+from pbstore.serve.wire.xet import Reconstruction, framed_bytes, reconstruct, segments
 
 XORBS = "/-/xorbs"
 """Where blocks lie as xorbs; no model's name begins with `-`."""
@@ -106,7 +106,9 @@ async def _planned(request: Request) -> tuple[Reconstruction, list[str]]:
         raise refusal(400, "expected one range")
     start, stop = ranges[0] if ranges else (0, file.size_bytes)
     plan = reconstruct(file.pieces, start, stop)
-    return plan, [_signed_url(request, fetch) for fetch in plan.fetches]
+    sizes = dict(file.pieces)
+    urls = {one: _signed_url(request, one, sizes[one]) for one in {part.block_id for part in plan.fetches}}
+    return plan, [urls[fetch.block_id] for fetch in plan.fetches]
 
 
 async def _file(request: Request) -> FileEntry:
@@ -121,10 +123,11 @@ async def _file(request: Request) -> FileEntry:
     return file
 
 
-def _signed_url(request: Request, fetch: Fetch) -> str:
-    context, path = context_of(request), f"{XORBS}/{fetch.block_id}"
+def _signed_url(request: Request, block_id: BlockId, raw_bytes: int) -> str:
+    """Permits all of the block: who is to check its hash, as the cache on a device, needs all of it."""
+    context, path = context_of(request), f"{XORBS}/{block_id}"
     expires = int(time.time() + context.settings.token_s)
-    query = context.signer.query("GET", path, expires, ((fetch.start, fetch.stop - 1),))
+    query = context.signer.query("GET", path, expires, ((0, framed_bytes(raw_bytes) - 1),))
     return f"{base_url(request)}{path}?{query}"
 
 

@@ -202,15 +202,6 @@ def raw_bytes_of(framed: int) -> int:
     return raw
 
 
-def chunks_within(raw_bytes: int, start: int, stop: int) -> tuple[int, int] | None:
-    """First and last chunk (excluded) of bytes `start` to `stop` of a block's xorb; None if they cut one."""
-    stop = min(stop, framed_bytes(raw_bytes))
-    whole_end = not stop % _FRAME_BYTES or stop == framed_bytes(raw_bytes)
-    if start % _FRAME_BYTES or not whole_end or start >= stop:
-        return None
-    return start // _FRAME_BYTES, -(-stop // _FRAME_BYTES)
-
-
 class Unframer:
     """Takes a xorb's bytes as they come, from a chunk's beginning, and gives whole chunks.
 

@@ -125,7 +125,12 @@ def edge_node(
 
 def mostly_slow(cases: Iterable[object], plain: Collection[object]) -> list[object]:
     """Cases of a test, of which only some run in the plain suite."""
-    return [case if case in plain else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+    return [
+        case
+        if case in plain
+        else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
+        for case in cases
+    ]
 
 
 @dataclass

@@ -5,17 +5,26 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from pbstore import DiskBlockStore, open_store
-from pbstore.serve import StoreLibrary, serving
+from pbstore.serve import StoreLibrary, create_app, serving
 from pbstore.serve.device import BlockCache, create_device_app
+from pbstore.serve.http.guard import Guards
+from pbstore.serve.wire.signed import Signer
+from pbstore.serve.wire.xet import framed_bytes
 from tests.pbstore.folders import folder_content, write_model
 from tests.pbstore.serve.clients import PULL, Relay, relayed, run_client, web
+from tests.pbstore.serve.nodes import mostly_slow
 from tests.pbstore.serve.stores import hashes_of_folder
 
 CHANGED = ("layer.3.weight", "head.bias")
@@ -110,6 +119,64 @@ def test_a_sibling_of_a_real_size_costs_what_changed(tmp_path: Path) -> None:
     assert changed <= sibling <= 1.02 * changed
 
 
+WRONG = [
+    (asked, wrong_at, room)
+    for asked, wrong_at in (
+        ((0.0, 1.0), 0.0),
+        ((0.0, 1.0), 0.999),
+        ((0.0, 0.3), 0.7),
+        ((0.5, 1.0), 0.2),
+        ((0.2, 0.2), 0.9),
+    )
+    for room in (1 << 30, 1 << 10)
+]
+
+
+@pytest.mark.parametrize(("asked", "wrong_at", "room"), mostly_slow(WRONG, [WRONG[4]]))
+def test_no_client_gets_all_of_a_wrong_answer(
+    store: DiskBlockStore, tmp_path: Path, asked: tuple[float, float], wrong_at: float, room: int
+) -> None:
+    """Whatever part of a block is asked for, kept or not: its last byte waits for the whole hash."""
+    block_id = max(store.block_ids(), key=lambda one: store.info(one).raw_bytes)
+    whole = framed_bytes(store.info(block_id).raw_bytes)
+    signer, lies = Signer.fresh(), [wrong_at, None]
+    address = f"/-/xorbs/{block_id}"
+    query = signer.query("GET", address, 1 << 40, ((0, whole - 1),))
+    start, stop = int(asked[0] * whole), max(int(asked[0] * whole) + 1, int(asked[1] * whole))
+    path, transport = tmp_path / "socket", httpx.HTTPTransport(uds=str(tmp_path / "socket"))
+    with (
+        serving(create_app(StoreLibrary(store), guards=Guards(signer=signer))) as url,
+        serving(lying(url, lies, whole)) as liar,
+        serving(create_device_app(liar, BlockCache(tmp_path / "cache", room)), unix=path),
+        web.Client(base_url="http://edge", transport=transport) as client,
+    ):
+        ask = partial(client.get, f"{address}?{query}", headers={"Range": f"bytes={start}-{stop - 1}"})
+        with pytest.raises(httpx.RemoteProtocolError):
+            ask()
+        direct = web.get(f"{url}{address}?{query}", headers={"Range": f"bytes={start}-{stop - 1}"})
+        answers = [ask() for _ in range(1 + (room > whole))]
+    assert len(direct.content) == stop - start
+    for answer in answers:
+        assert answer.content == direct.content
+        assert answer.headers["content-range"] == direct.headers["content-range"]
+    assert not lies
+
+
+def lying(url: str, lies: list[float | None], whole: int) -> Starlette:
+    """Passes on what a server says, with a wrong byte there where the next lie says so; no lie, no answer."""
+
+    def answer(request: Request) -> Response:
+        lie = lies.pop(0)
+        headers = {"range": request.headers["range"]}
+        told = web.get(f"{url}{request.url.path}?{request.url.query}", headers=headers)
+        data = bytearray(told.content)
+        if lie is not None:
+            data[int(lie * whole)] ^= 1
+        return Response(bytes(data), told.status_code, {"content-range": told.headers["content-range"]})
+
+    return Starlette(routes=[Route("/{rest:path}", answer)])
+
+
 def test_without_the_edge_node_the_device_says_so(tmp_path: Path) -> None:
 
     path = tmp_path / "socket"
@@ -117,7 +184,10 @@ def test_without_the_edge_node_the_device_says_so(tmp_path: Path) -> None:
     transport = httpx.HTTPTransport(uds=str(path))
     with serving(app, unix=path), web.Client(base_url="http://edge", transport=transport) as client:
         assert client.get("/anything").status_code == 502
-        assert client.get(f"/-/xorbs/{'0' * 64}", headers={"Range": "bytes=0-9"}).status_code == 502
+        block = f"/-/xorbs/{'0' * 64}?expires=1&signature=x"
+        whole, part = f"{block}&bytes=0-99", f"{block}&bytes=0-9"
+        asked = [client.get(url, headers={"Range": "bytes=10-19"}) for url in (whole, part)]
+        assert [answer.status_code for answer in asked] == [502, 400]
     assert not path.exists()
 
 
