@@ -356,15 +356,18 @@ def main() -> None:
         print(f"{section}:")
         with tempfile.TemporaryDirectory(prefix="pbcast-serve-") as work:
             found[section] = globals()[f"bench_{section}"](Path(work), models, arguments.quick)
-        found[section]["quick"] = arguments.quick
-    found["machine"] = {
+        found[section] |= {"quick": arguments.quick, "machine": machine()}
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    return {
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "system": platform.platform(),
         "load": os.getloadavg()[0],
         "date": time.strftime("%Y-%m-%d"),
     }
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

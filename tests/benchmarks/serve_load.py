@@ -25,6 +25,8 @@ class Reader:
         self.address = address
         self.socket = socket.create_connection(address)
         self.left, self.head, self.start = -1, b"", 0.0
+        self.closes = False
+        """Whether the server ends the connection behind its answer."""
 
     def ask(self) -> None:
         path, size = self.random.choice(self.job["files"])
@@ -46,6 +48,7 @@ class Reader:
             if self.head[9:12] not in (b"200", b"206"):
                 raise ConnectionError(f"the server answered {self.head[:200]!r}")
             lines = self.head[:end].lower().split(b"\r\n")
+            self.closes = lines[0].startswith(b"http/1.0") or b"connection: close" in lines
             self.left = int(next(line[15:] for line in lines if line.startswith(b"content-length:")))
             got = len(self.head) - end - len(_HEAD_END)
         else:
@@ -71,7 +74,7 @@ def load(job: dict[str, Any]) -> dict[str, Any]:
             total += got
             if whole:
                 took.append(time.perf_counter() - reader.start)
-                if job.get("new_connections"):
+                if reader.closes:
                     selector.unregister(reader.socket)
                     reader.socket.close()
                     reader.socket = socket.create_connection(reader.address)

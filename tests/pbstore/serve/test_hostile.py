@@ -43,4 +43,4 @@ def test_what_schemathesis_makes_of_the_page_is_answered(tmp_path: Path) -> None
                 assert code < 500 or code in EXPECTED
 
             check()
-        assert len(operations) == len(OPERATIONS)
+        assert {one.path for one in operations} == {one.path for one in OPERATIONS} - {"/openapi.json"}
