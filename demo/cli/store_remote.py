@@ -105,8 +105,9 @@ def _tell(report: TransferReport, what: str, as_json: bool) -> None:
         print_json(asdict(report))
         return
     verb = "would copy" if report.dry_run else "copied"
-    sizes = f"{report.blocks} blocks, {human(report.sent_bytes)}"
-    say(f"{verb} {what}: {sizes} of {human(report.raw_bytes)}; {report.kept_blocks} blocks were there")
+    say(f"{verb} {what}: {human(report.raw_bytes)} of files")
+    say(f"  {human(report.sent_bytes)} on the wire in {report.blocks} blocks")
+    say(f"  {report.kept_blocks} of its blocks were there already")
 
 
 @contextmanager

@@ -179,17 +179,30 @@ async def _all(
         for name in await ends.source.names():
             if fnmatchcase(name, only):
                 try:
-                    reports.append(await _copy(ends, name, planned, progress))
+                    reports.append(await _copy(ends, name, planned, progress, bases_follow=True))
                 except PBStoreError as error:
                     failed.append(NotCopied(name=name, error=str(error), exit_code=error.exit_code))
     return SyncReport(dry_run=dry_run, models=tuple(reports), failed=tuple(failed))
 
 
 async def _copy(
-    ends: _Ends, name: str, planned: set[BlockId] | None, progress: Progress | None
+    ends: _Ends,
+    name: str,
+    planned: set[BlockId] | None,
+    progress: Progress | None,
+    *,
+    bases_follow: bool = False,
 ) -> TransferReport:
     filed = await filed_manifest(ends.there, name)
-    report = await transfer(name, ends.source, ends.sink, filed=filed, planned=planned, progress=progress)
+    report = await transfer(
+        name,
+        ends.source,
+        ends.sink,
+        filed=filed,
+        planned=planned,
+        bases_follow=bases_follow,
+        progress=progress,
+    )
     if planned is None and not report.was_there:
         sent, there = await ends.source.manifest(name), await ends.there.manifest(name)
         if sent != there:

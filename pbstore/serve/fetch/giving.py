@@ -1,6 +1,7 @@
 """What a node gives other nodes: what it has, and for those that ask it to, what it gets from upstream."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from pbstore.blocks import BlockInfo, StoredBlock
 from pbstore.errors import BlockMissingError, IntegrityError, ModelMissingError
@@ -78,6 +79,16 @@ class NodeSource:
             finally:
                 if ahead is not None:
                     ahead.close()
+
+    async def raw_blocks(
+        self, block_ids: Sequence[BlockId], partial: Partial | None = None
+    ) -> AsyncGenerator[StoredBlock, None]:
+        """See `GivesRaw`; for another node only what is here."""
+        fetches = not self._asked.via and await self._may_fetch()
+        source = LibrarySource(self._node) if fetches else self._here
+        async with aclosing(source.raw_blocks(block_ids, partial)) as blocks:
+            async for stored in blocks:
+                yield stored
 
     async def close(self) -> None:
         """See `Source`."""

@@ -142,10 +142,21 @@ class HttpNode:
                         found[item.block_id] = item.info
         return found
 
-    async def blocks(
+    def blocks(
         self, block_ids: Sequence[BlockId], partial: Partial | None = None
     ) -> AsyncGenerator[StoredBlock, None]:
         """See `Source`."""
+        return self._wanted(block_ids, partial, {})
+
+    def raw_blocks(
+        self, block_ids: Sequence[BlockId], partial: Partial | None = None
+    ) -> AsyncGenerator[StoredBlock, None]:
+        """See `GivesRaw`."""
+        return self._wanted(block_ids, partial, {"raw": "1"})
+
+    async def _wanted(
+        self, block_ids: Sequence[BlockId], partial: Partial | None, params: Mapping[str, str]
+    ) -> AsyncGenerator[StoredBlock, None]:
         for start in range(0, len(block_ids), wire.MAX_WANTS):
             some = block_ids[start : start + wire.MAX_WANTS]
             mine = partial if partial is not None and partial.head.block_id in some else None
@@ -154,7 +165,8 @@ class HttpNode:
                 for block_id in some
             ]
             body = wire.encode_wants(wants)
-            async with self._reply("POST", "/blocks", content=body, kind=wire.WANTS_TYPE) as reply:
+            reading = self._reply("POST", "/blocks", content=body, kind=wire.WANTS_TYPE, params=params)
+            async with reading as reply:
                 async for item in self._items(reply, BlockReader(mine)):
                     if isinstance(item, StoredBlock) and item.block_id in some:
                         yield item

@@ -17,6 +17,7 @@ from pbstore.pool import Pool
 from pbstore.serve.fetch import take
 from pbstore.serve.library import Library, StoreLibrary
 from pbstore.serve.wire.frames import Partial
+from pbstore.store import raw_block
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,6 +60,17 @@ class LibrarySource:
             with suppress(BlockMissingError, IntegrityError):
                 stored = await self._library.export(block_id)
                 yield stored
+
+    async def raw_blocks(
+        self, block_ids: Sequence[BlockId], partial: Partial | None = None
+    ) -> AsyncGenerator[StoredBlock, None]:
+        """See `GivesRaw`."""
+        for block_id in block_ids:
+            with suppress(BlockMissingError, IntegrityError):
+                size = (await self._library.info(block_id)).raw_bytes
+                parts = self._library.read_block(block_id, 0, size) if size else None
+                raw = b"" if parts is None else b"".join([bytes(part) async for part in parts])
+                yield raw_block(raw, block_id)
 
     async def close(self) -> None:
         """See `Source`."""

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pbstore.blocks import BlockInfo, StoredBlock
 from pbstore.errors import PBStoreError
@@ -92,6 +92,16 @@ class Source(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+
+
+@runtime_checkable
+class GivesRaw(Protocol):
+    """A source that decodes blocks for who lacks what their coded form needs."""
+
+    def raw_blocks(
+        self, block_ids: Sequence[BlockId], partial: Partial | None = None
+    ) -> AsyncGenerator[StoredBlock, None]:
+        """As `Source.blocks`, in raw form."""
 
 
 class Sink(Protocol):

@@ -4,15 +4,15 @@ What ends a transfer, a kill too, costs at most what was on its way: the next on
 Blocks are durable a batch at a time, and a model is filed when all of its blocks are there.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pbstore.blocks import BlockInfo, StoredBlock
+from pbstore.blocks import RAW, BlockInfo, StoredBlock
 from pbstore.errors import BlockMissingError, ModelExistsError, ModelMissingError
 from pbstore.hashing import BlockId
 from pbstore.manifest import Manifest
-from pbstore.serve.fetch.source import CutShortError, Sink, Source, SourceError
+from pbstore.serve.fetch.source import CutShortError, GivesRaw, Sink, Source, SourceError
 from pbstore.serve.fetch.take import in_order_of_needs
 from pbstore.serve.wire.frames import Partial, frame_bytes
 
@@ -22,6 +22,7 @@ BATCH_BLOCKS = 512
 ROUNDS = 4
 """How often what is missing is looked for: a source may break off, a gc take what no model names yet."""
 Progress = Callable[[int], None]
+_Give = Callable[[Sequence[BlockId], Partial | None], AsyncGenerator[StoredBlock, None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +47,21 @@ class TransferReport:
 class _Plan:
     """What is to be sent."""
 
+    raw: list[BlockId]
+    """Blocks that are sent raw, first of all."""
     order: list[BlockId]
+    """Blocks that are sent in their coded form."""
     infos: dict[BlockId, BlockInfo]
     kept: int
 
     @property
+    def all(self) -> list[BlockId]:
+        return [*self.raw, *self.order]
+
+    @property
     def sent_bytes(self) -> int:
-        return sum(frame_bytes(self.infos[block_id]) for block_id in self.order)
+        coded = sum(frame_bytes(self.infos[block_id]) for block_id in self.order)
+        return coded + sum(_raw_frame_bytes(self.infos[block_id]) for block_id in self.raw)
 
 
 async def transfer(
@@ -62,6 +71,7 @@ async def transfer(
     *,
     filed: Manifest | None = None,
     planned: set[BlockId] | None = None,
+    bases_follow: bool = False,
     progress: Progress | None = None,
 ) -> TransferReport:
     """Copy one model.
@@ -73,6 +83,7 @@ async def transfer(
         filed: What the sink has under this name, if anything.
         planned: In a dry run: blocks that the models before this one would have brought; those of this one
             come to be among them. Nothing is sent then.
+        bases_follow: Whether models whose blocks these need are copied as well: then nothing is sent raw.
         progress: Called with the payload bytes of blocks that have come to be durable.
 
     Raises:
@@ -85,18 +96,18 @@ async def transfer(
     manifest = await source.manifest(name)
     if filed is not None and filed != manifest:
         raise ModelExistsError(name)
-    plan = await _plan(manifest, source, sink, planned or ())
+    plan = await _plan(manifest, source, sink, planned or (), bases_follow)
     report = TransferReport(
         name=name,
         dry_run=planned is not None,
-        blocks=len(plan.order),
+        blocks=len(plan.all),
         sent_bytes=plan.sent_bytes,
         kept_blocks=plan.kept,
         raw_bytes=manifest.raw_bytes,
         was_there=filed is not None,
     )
     if planned is not None:
-        planned.update(plan.order)
+        planned.update(plan.all)
     else:
         await _send(manifest, plan, source, sink, progress)
     return report
@@ -110,7 +121,13 @@ async def filed_manifest(place: Source, name: str) -> Manifest | None:
         return None
 
 
-async def _plan(manifest: Manifest, source: Source, sink: Sink, planned: Collection[BlockId] = ()) -> _Plan:
+async def _plan(
+    manifest: Manifest,
+    source: Source,
+    sink: Sink,
+    planned: Collection[BlockId] = (),
+    bases_follow: bool = False,
+) -> _Plan:
     """The blocks that the sink does not have, each behind what it needs and the sink does not have either."""
     ids = manifest.block_ids()
     there = await sink.has(ids) | {one for one in ids if one in planned}
@@ -121,8 +138,37 @@ async def _plan(manifest: Manifest, source: Source, sink: Sink, planned: Collect
     needs -= await sink.has(needs)
     infos |= await source.infos(sorted(needs))
     wanted = [one for one in ids if one not in there]
-    order = in_order_of_needs(wanted, {one: info.needs for one, info in infos.items()})
-    return _Plan(order, infos, len(there))
+    raw = _cheaper_raw(wanted, infos) if isinstance(source, GivesRaw) and not bases_follow else set()
+    coded = [one for one in wanted if one not in raw]
+    order = in_order_of_needs(coded, {one: info.needs for one, info in infos.items() if one not in raw})
+    return _Plan([one for one in wanted if one in raw], order, infos, len(there))
+
+
+def _cheaper_raw(wanted: Sequence[BlockId], infos: Mapping[BlockId, BlockInfo]) -> set[BlockId]:
+    """Blocks that are fewer bytes raw than coded with what they need and nobody wants for itself.
+
+    Blocks that need the same are decided on together.
+    """
+    mine = set(wanted)
+    group: dict[BlockId, list[BlockId]] = {}
+    for block_id in wanted:
+        extra = [need for need in infos[block_id].needs if need in infos and need not in mine]
+        merged = [block_id, *extra] if extra else []
+        for old in {id(group[one]): group[one] for one in extra if one in group}.values():
+            merged += old
+        group |= dict.fromkeys(merged, merged)
+    raw: set[BlockId] = set()
+    for members in {id(one): one for one in group.values()}.values():
+        ids = set(members)
+        if sum(_raw_frame_bytes(infos[one]) for one in ids & mine) < sum(
+            frame_bytes(infos[one]) for one in ids
+        ):
+            raw |= ids & mine
+    return raw
+
+
+def _raw_frame_bytes(info: BlockInfo) -> int:
+    return frame_bytes(replace(info, stored_bytes=info.raw_bytes, codec=RAW, needs=()))
 
 
 async def _send(
@@ -131,7 +177,9 @@ async def _send(
     """Send what a plan says, and what turns out to be missing behind it; then file the model."""
     for last in (*[False] * (ROUNDS - 1), True):
         try:
-            await _send_blocks(plan.order, source, sink, progress)
+            if plan.raw and isinstance(source, GivesRaw):
+                await _send_blocks(plan.raw, source.raw_blocks, sink, progress)
+            await _send_blocks(plan.order, source.blocks, sink, progress)
             await sink.put_manifest(manifest)
             return
         except (CutShortError, BlockMissingError):
@@ -140,16 +188,14 @@ async def _send(
         plan = await _plan(manifest, source, sink)
 
 
-async def _send_blocks(
-    order: Sequence[BlockId], source: Source, sink: Sink, progress: Progress | None
-) -> None:
+async def _send_blocks(order: Sequence[BlockId], give: _Give, sink: Sink, progress: Progress | None) -> None:
     left = list(order)
     partial: Partial | None = None
     failures = 0
     while left:
         given: list[BlockId] = []
         try:
-            async for batch in _batches(source, left, partial):
+            async for batch in _batches(give, left, partial):
                 await sink.put_blocks(batch)
                 given += [stored.block_id for stored in batch]
                 if progress is not None:
@@ -167,13 +213,13 @@ async def _send_blocks(
 
 
 async def _batches(
-    source: Source, order: Sequence[BlockId], partial: Partial | None
+    give: _Give, order: Sequence[BlockId], partial: Partial | None
 ) -> AsyncIterator[list[StoredBlock]]:
     """Blocks as they come, some at a time; what came before a source breaks off is given, too."""
     batch: list[StoredBlock] = []
     size = 0
     try:
-        async with aclosing(source.blocks(order, partial)) as blocks:
+        async with aclosing(give(order, partial)) as blocks:
             async for stored in blocks:
                 batch.append(stored)
                 size += stored.stored_bytes

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import wraps
 from typing import Any
@@ -26,7 +26,7 @@ from pbstore.errors import (
 from pbstore.manifest import MAX_MANIFEST_BYTES, Manifest
 from pbstore.serve.fetch.giving import giver, hashes_for
 from pbstore.serve.fetch.node import NodeLibrary
-from pbstore.serve.fetch.source import Asked, Sink, Source
+from pbstore.serve.fetch.source import Asked, GivesRaw, Sink, Source
 from pbstore.serve.http.context import Context, RouteGroup
 from pbstore.serve.http.guard_access import Access, Rule
 from pbstore.serve.http.guard_limits import BODY_LIMIT
@@ -136,10 +136,12 @@ class _Reading:
         return Response(body, media_type=wire.STREAM_TYPE)
 
     async def blocks(self, request: Request) -> Response:
-        """Some blocks in their coded form, in the order in which they are wanted."""
+        """Some blocks in their coded form, or raw, in the order in which they are wanted."""
         wants = wire.decode_wants(await _body(request, wire.longest_body(False)))
-        source = self._source(request)
-        return StreamingResponse(_frames(source, wants), media_type=wire.STREAM_TYPE)
+        source, ids = self._source(request), [want.block_id for want in wants]
+        is_raw = request.query_params.get("raw") == "1"
+        given = source.raw_blocks(ids) if is_raw and isinstance(source, GivesRaw) else source.blocks(ids)
+        return StreamingResponse(_frames(given, wants), media_type=wire.STREAM_TYPE)
 
     def _source(self, request: Request) -> Source:
         return giver(self._library, self._asked(request))
@@ -203,11 +205,11 @@ def _is_full(batch: list[StoredBlock]) -> bool:
     return len(batch) >= _BATCH_BLOCKS or sum(one.stored_bytes for one in batch) >= _BATCH_BYTES
 
 
-async def _frames(source: Source, wants: list[Want]) -> AsyncIterator[bytes]:
-    """A stream of the blocks that are wanted; those that the source does not give are told as absent."""
+async def _frames(blocks: AsyncGenerator[StoredBlock, None], wants: list[Want]) -> AsyncIterator[bytes]:
+    """A stream of the blocks that are wanted; those that are not given are told as absent."""
     waiting, waits = list(wants), 0
     yield frames.STREAM_START
-    async with aclosing(source.blocks([want.block_id for want in wants])) as given:
+    async with aclosing(blocks) as given:
         async for stored in _patiently(given):
             if stored is None:
                 waits += 1

@@ -119,7 +119,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ("path", "commit", "fetch"),
     ),
     Operation("post", f"{PREFIX}/which", "which", "Which blocks are here.", body=OCTETS),
-    Operation("post", f"{PREFIX}/blocks", "blocks", "Blocks in their coded form.", ("fetch",), body=OCTETS),
+    Operation("post", f"{PREFIX}/blocks", "blocks", "Blocks, coded or raw.", ("fetch", "raw"), body=OCTETS),
     Operation("put", f"{PREFIX}/blocks", "blocks", "Take blocks.", body=OCTETS, is_push=True),
     Operation(
         "put", f"{PREFIX}/manifests/{{owner}}/{{model}}", "manifest", "File a model.", body=JSON, is_push=True

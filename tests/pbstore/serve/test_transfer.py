@@ -1,11 +1,15 @@
 """Pull, push and sync: what comes is what was there, at the cost of what is missing, whatever ends it."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from itertools import combinations
 from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from demo.cli import main
 from pbstore import (
@@ -17,12 +21,14 @@ from pbstore import (
     load_state_dict,
     open_store,
 )
-from pbstore.blocks import StoredBlock
+from pbstore.blocks import BlockInfo, StoredBlock
+from pbstore.hashing import BlockId
 from pbstore.serve import create_app, serving
 from pbstore.serve.fetch import copies
 from pbstore.serve.fetch.copies import PULL, PUSH
 from pbstore.serve.fetch.remote import fetched
 from pbstore.serve.fetch.source import SourceError
+from pbstore.serve.fetch.transfer import _cheaper_raw
 from pbstore.serve.wire import frames
 from pbstore.serve.wire.blocks import PREFIX
 from pbstore.store import raw_block
@@ -120,6 +126,63 @@ def test_a_pull_goes_through_nodes_that_have_nothing(
 
 
 @pytest.mark.parametrize("direction", [PULL, PUSH])
+@pytest.mark.parametrize("behind", mostly_slow([False, True], [False]))
+def test_without_the_base_nobody_gets_more_than_the_model(
+    family: DiskBlockStore, root: Path, tmp_path: Path, direction: str, behind: bool
+) -> None:
+    name = NAMES[1]
+    with ExitStack() as stack:
+        store = stack.enter_context(open_store(tmp_path / "store"))
+        here, there = (store, family) if direction == PULL else (family, store)
+        url = stack.enter_context(store_node(there))
+        if behind and direction == PULL:
+            url = stack.enter_context(edge_node(tmp_path / "node", upstream=url)).url
+        proxy = stack.enter_context(Proxy(url))
+        move = copies.pull if direction == PULL else copies.push
+        planned = move(here, name, proxy.url, dry_run=True)
+        before = proxy.counted.to_client + proxy.counted.to_server
+        report = move(here, name, proxy.url)
+        moved = proxy.counted.to_client + proxy.counted.to_server - before
+        assert same_but_dry(planned, report)
+        assert report.sent_bytes < moved < 1.01 * family.manifest(name).raw_bytes + 16_384
+        check_whole(store, root, tmp_path / "out")
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+def test_the_cheaper_form_of_each_group_is_sent(data: st.DataObject) -> None:
+    """Brute force: of all ways to send each group coded or raw none is cheaper, and no group is cut."""
+    sizes = st.integers(1, 1 << 20)
+    ids = [BlockId(f"{number:064x}") for number in range(7)]
+    mine, extras = ids[:4], ids[4:]
+    needs = {one: data.draw(st.lists(st.sampled_from(extras), unique=True, max_size=2)) for one in mine}
+    infos = {
+        one: BlockInfo(
+            block_id=one,
+            raw_bytes=data.draw(sizes),
+            stored_bytes=data.draw(sizes),
+            codec="delta",
+            needs=tuple(needs.get(one, ())),
+        )
+        for one in ids
+    }
+    heads = {one: frames.frame_bytes(replace(infos[one], stored_bytes=0, needs=())) for one in ids}
+
+    def cost(raw: set[BlockId]) -> int:
+        coded = {need for one in mine if one not in raw for need in (one, *needs[one])}
+        raw_bytes = sum(infos[one].raw_bytes + heads[one] for one in raw)
+        return raw_bytes + sum(frames.frame_bytes(infos[one]) for one in coded)
+
+    needing = [one for one in mine if needs[one]]
+    ways = [set(raw) for count in range(5) for raw in combinations(needing, count)]
+    pairs = [{one, other} for one in mine for other in mine if {*needs[one]} & {*needs[other]}]
+    uncut = [raw for raw in ways if all(pair <= raw or not pair & raw for pair in pairs)]
+    chosen = _cheaper_raw(mine, infos)
+    assert chosen in uncut
+    assert cost(chosen) == min(map(cost, uncut))
+
+
+@pytest.mark.parametrize("direction", [PULL, PUSH])
 def test_a_sync_brings_all_and_its_dry_run_says_so(
     family: DiskBlockStore, root: Path, tmp_path: Path, direction: str
 ) -> None:
@@ -182,7 +245,7 @@ def test_a_source_that_is_back_at_once_costs_nothing_twice(
 def test_nothing_wrong_is_pulled(family: DiskBlockStore, tmp_path: Path, lie: str) -> None:
     with serving(create_app(Liar(family, LIES[lie]))) as url, open_store(tmp_path / "store") as store:
         with pytest.raises((BlockCorruptError, SourceError)):
-            copies.pull(store, NAMES[1], url)
+            copies.pull(store, NAMES[0], url)
         assert store.models() == ()
         assert store.verify().ok
 
