@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pbstore import DiskBlockStore
     from pbstore.serve import Library
     from pbstore.serve.app import Beside
-    from pbstore.serve.http.context import RouteGroup
+    from pbstore.serve.http.context import AskPeers, Holders, RouteGroup
     from pbstore.serve.http.guard import Guards
 
 app = typer.Typer(add_completion=False)
@@ -39,6 +39,12 @@ def serve(
     upstream: Annotated[str | None, typer.Option(help="URL of a node that has or gets everything.")] = None,
     capacity: SizeOption = None,
     token: TokenOption = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with a key that the peers share: clients get blocks from them, too, by these URLs."
+        ),
+    ] = None,
     index_chunks: Annotated[
         bool,
         typer.Option(
@@ -58,7 +64,7 @@ def serve(
     node = NodeOptions(tuple(peer or ()), upstream, token)
     with open_store(store, parse_size(capacity)) if node.has_others else existing(store) as opened:
         count = len(opened.models())
-        guards = guards_of(opened, host, tokens, access_log)
+        guards = guards_of(opened, host, tokens, access_log, key)
         library = library_of(opened, node, guards)
 
         def tell(url: str) -> None:
@@ -66,7 +72,7 @@ def serve(
 
         groups, beside = pushing(opened, library, index_chunks)
         groups = [put_routes(StoreSink(opened)), *groups]
-        app = create_app(library, guards=guards, groups=groups, beside=beside)
+        app = create_app(library, guards=guards, groups=groups, beside=beside, **sending_on(library, key))
         run_server(app, host, port, on_ready=tell)
 
 
@@ -96,6 +102,22 @@ def library_of(store: "DiskBlockStore", node: NodeOptions, guards: "Guards") -> 
     )
 
 
+class SendingOn(TypedDict, total=False):
+    """Arguments of `create_app` by which clients are sent to other nodes."""
+
+    holders: "Holders"
+    ask_peers: "AskPeers"
+
+
+def sending_on(library: "Library", key: Path | None) -> SendingOn:
+    """Whom clients are sent to: peers with the same key; without one they would take no signed address."""
+    from pbstore.serve.fetch.node import NodeLibrary
+
+    if key is None or not isinstance(library, NodeLibrary):
+        return {}
+    return {"holders": library.before_me, "ask_peers": library.ask_peers}
+
+
 def pushing(
     store: "DiskBlockStore", library: "Library", index_chunks: bool
 ) -> "tuple[list[RouteGroup], list[Beside]]":
@@ -112,20 +134,25 @@ def pushing(
     return [push_routes(intake)], [intake.chunk_index().running] if index_chunks else []
 
 
-def guards_of(store: "DiskBlockStore", host: str, tokens: Path | None, access_log: Path | None) -> "Guards":
+def guards_of(
+    store: "DiskBlockStore", host: str, tokens: Path | None, access_log: Path | None, key: Path | None = None
+) -> "Guards":
     """Who may do what at an address: without tokens, only users of this machine may write."""
     from functools import partial
 
     from pbstore.serve.http.guard import Guards
+    from pbstore.serve.http.guard_key import signer_of
     from pbstore.serve.http.guard_log import log_to
     from pbstore.serve.http.guard_tokens import TokenFile
     from pbstore.serve.http.metrics import Metrics, store_figures
     from pbstore.serve.run import is_loopback
+    from pbstore.serve.wire.signed import Signer
 
     if access_log is not None:
         log_to(access_log)
     return Guards(
         tokens=None if tokens is None else TokenFile(tokens),
+        signer=Signer.fresh() if key is None else signer_of(key),
         anyone="write" if is_loopback(host) else "read",
         metrics=Metrics(partial(store_figures, store)),
     )

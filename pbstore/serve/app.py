@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from pbstore.serve.http import blocks, health, hub, hub_files, openapi, push, xet
-from pbstore.serve.http.context import Context, Holders, RouteGroup, nobody
+from pbstore.serve.http.context import AskPeers, Context, Holders, RouteGroup, ask_nobody, nobody
 from pbstore.serve.http.errors import HANDLERS
 from pbstore.serve.http.guard import Guards
 from pbstore.serve.http.guard_access import Rule
@@ -42,6 +42,7 @@ def create_app(
     guards: Guards | None = None,
     beside: Sequence[Beside] = (),
     holders: Holders = nobody,
+    ask_peers: AskPeers = ask_nobody,
 ) -> Starlette:
     """An ASGI application that serves a library; it closes the library when it ends.
 
@@ -53,6 +54,7 @@ def create_app(
         guards: Who may ask for what, how much, and who counts it; by default everybody.
         beside: Entered when the server starts, left when it stops, the last first.
         holders: Which trusted nodes to send a client to for a block.
+        ask_peers: Called with the blocks of a file before a client is told of them, so that `holders` knows.
     """
     guards = guards or Guards()
     guards = replace(guards, rules=(*guards.rules, *RULES))
@@ -60,6 +62,7 @@ def create_app(
         library=library,
         settings=settings or ServeSettings(),
         holders=holders,
+        ask_peers=ask_peers,
         signer=guards.signer,
         meter=guards.metrics,
     )

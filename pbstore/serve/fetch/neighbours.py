@@ -11,7 +11,7 @@ from pbstore.serve.fetch.hub import HubSource, Keep
 from pbstore.serve.fetch.hub_listing import HubClient
 from pbstore.serve.fetch.lanes import Lane
 from pbstore.serve.fetch.object_store import ObjectStore, is_origin
-from pbstore.serve.fetch.peers import Holdings, Speed
+from pbstore.serve.fetch.peers import Holdings, Speed, rendezvous
 from pbstore.serve.fetch.source import Asked, NotANodeError, Source, SourceError
 from pbstore.serve.meter import Meter
 
@@ -95,6 +95,16 @@ class Neighbours:
         lanes = [lane for lane in self.peer_lanes if not lane.asks_blindly and lane.speed.is_open]
         lanes = [lane for lane in lanes if lane.holdings.has(block_id) is not None]
         return [lane.name for lane in sorted(lanes, key=lambda lane: lane.cost_s(block_id, ()))]
+
+    def before_me(self, block_id: BlockId) -> list[str]:
+        """URLs of peers that said that they have a block, and come before this node for it, the first first.
+
+        Who sends a client there, and on from there, never sends it in a circle: all rank nodes alike.
+        """
+        lanes = {lane.node_id: lane for lane in self.peer_lanes if lane.node_id and lane.speed.is_open}
+        lanes = {one: lane for one, lane in lanes.items() if lane.holdings.has(block_id) is not None}
+        order = rendezvous({*lanes, self._me}, block_id)
+        return [lanes[one].name for one in order[: order.index(self._me)]]
 
     def is_upstream(self, via: Sequence[str]) -> bool:
         """Whether a question came through this node, or through one that it would ask itself."""

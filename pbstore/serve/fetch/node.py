@@ -261,6 +261,15 @@ class NodeLibrary:
         """URLs of peers that said a moment ago that they have a block, the fastest first."""
         return self._neighbours.holders(block_id)
 
+    def before_me(self, block_id: BlockId) -> Sequence[str]:
+        """URLs of peers that hold a block and are to send it rather than this node, by placement."""
+        return self._neighbours.before_me(block_id)
+
+    async def ask_peers(self, block_ids: Sequence[BlockId]) -> None:
+        """Learn which peers hold some blocks, also such as are here."""
+        await self._neighbours.meet()
+        await self.fetcher.scout(block_ids)
+
     def _hit(self, here: Collection[BlockId]) -> None:
         self.keeper.used(here)
         if here:

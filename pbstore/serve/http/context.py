@@ -18,8 +18,8 @@ from pbstore.serve.wire.signed import Signer
 
 Holders: TypeAlias = Callable[[BlockId], Sequence[str]]
 """Addresses of trusted nodes that hold a block and would rather be asked for it, best first."""
-
-
+AskPeers: TypeAlias = Callable[[Sequence[BlockId]], Awaitable[None]]
+"""Learns who holds some blocks, before clients ask for them."""
 Answer: TypeAlias = Callable[[Request, Target], Awaitable[Response]]
 """Answers a question about a model."""
 
@@ -29,6 +29,10 @@ def nobody(block_id: BlockId) -> Sequence[str]:
     return ()
 
 
+async def ask_nobody(block_ids: Sequence[BlockId]) -> None:
+    """There is nobody to be asked."""
+
+
 @dataclass(kw_only=True)
 class Context:
     """One server: what it serves, its settings, whom it may send a client to, who signs and who counts."""
@@ -36,6 +40,7 @@ class Context:
     library: Library
     settings: ServeSettings = field(default_factory=ServeSettings)
     holders: Holders = nobody
+    ask_peers: AskPeers = ask_nobody
     attempts: Attempts = field(default_factory=Attempts)
     """Who was sent to a holder, and comes back."""
     signer: Signer = field(default_factory=Signer.fresh)

@@ -107,6 +107,7 @@ async def _planned(request: Request) -> tuple[Reconstruction, list[str]]:
     start, stop = ranges[0] if ranges else (0, file.size_bytes)
     plan = reconstruct(file.pieces, start, stop)
     sizes = dict(file.pieces)
+    await context_of(request).ask_peers([*dict.fromkeys(part.block_id for part in plan.fetches)])
     urls = {one: _signed_url(request, one, sizes[one]) for one in {part.block_id for part in plan.fetches}}
     return plan, [urls[fetch.block_id] for fetch in plan.fetches]
 
@@ -165,7 +166,8 @@ async def _xorb(request: Request) -> Response:
 
 def _who_asks(request: Request) -> tuple[str, str]:
     """A client and what it asks: when it comes back, the node that it was sent to has failed."""
-    return request.client.host if request.client else "", f"{request.url.path}?{request.url.query}"
+    asked = f"{request.url.path}?{request.url.query} {request.headers.get('range')}"
+    return request.client.host if request.client else "", asked
 
 
 async def _framed(
