@@ -72,6 +72,13 @@ class ModelMissingError(PBStoreError):
         return f"no model named {self.name!r} {self.where}"
 
 
+class ModelUnreachableError(ModelMissingError):
+    """No model of this name is here, and who may have it cannot be reached."""
+
+    def __str__(self) -> str:
+        return f"{self.name!r} is not here, and {self.where} cannot be reached: try again later"
+
+
 class RevisionMissingError(ModelMissingError):
     """The model is there, but not this revision of it."""
 

@@ -11,7 +11,13 @@ from contextlib import suppress
 
 from pbstore.blocks import BlockInfo, StoredBlock
 from pbstore.disk.store import DiskBlockStore
-from pbstore.errors import BlockMissingError, IntegrityError, ModelMissingError, RevisionMissingError
+from pbstore.errors import (
+    BlockMissingError,
+    IntegrityError,
+    ModelMissingError,
+    ModelUnreachableError,
+    RevisionMissingError,
+)
 from pbstore.hashing import BlockId, Buffer
 from pbstore.manifest import FileEntry, Manifest, Piece, check_name
 from pbstore.serve.fetch.ahead import Ahead, behind, runs_by
@@ -177,17 +183,20 @@ class NodeLibrary:
     async def _find(self, name: str, via: tuple[str, ...]) -> Manifest:
         await self._neighbours.meet()
         manifest: Manifest | None = None
-        unreachable = False
+        unreachable: list[str] = []
+        denied, upstream = False, {lane.name for lane in self._neighbours.upstream_lanes}
         for source in self._neighbours.sources(via):
             try:
                 manifest = await source.manifest(name)
                 break
             except ModelMissingError:
-                continue
+                denied |= source.name in upstream
             except SourceError:
-                unreachable = True
+                unreachable.append(source.name)
         if manifest is None and unreachable:
             manifest = await self.inner.call(self._remembered.recall, name)
+        if manifest is None and unreachable and not denied:
+            raise ModelUnreachableError(name, ", ".join(unreachable))
         if manifest is None:
             raise ModelMissingError(name, "here or at any node that can be reached")
         await self.inner.call(self._remembered.note, manifest)

@@ -20,6 +20,7 @@ from pbstore.errors import (
     CapacityError,
     ModelExistsError,
     ModelMissingError,
+    ModelUnreachableError,
     PBStoreError,
     RevisionMissingError,
 )
@@ -49,6 +50,7 @@ _DRAINED_BYTES = 64 << 20
 _PATIENCE_S = 2.0
 """So often a stream tells that its next block is on its way, s."""
 _STATUS: dict[type[PBStoreError], int] = {
+    ModelUnreachableError: 503,
     ModelMissingError: 404,
     BlockMissingError: 424,
     ModelExistsError: 409,

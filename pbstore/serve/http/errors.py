@@ -10,6 +10,7 @@ from pbstore.errors import (
     BlockMissingError,
     IntegrityError,
     ModelMissingError,
+    ModelUnreachableError,
     PBStoreError,
     RevisionMissingError,
 )
@@ -56,6 +57,9 @@ async def answer_failure(request: Request, error: Exception) -> Response:
     """The answer to an error about the state of the store."""
     if isinstance(error, RevisionMissingError):
         return _answer(404, str(error), {"X-Error-Code": "RevisionNotFound"})
+    if isinstance(error, ModelUnreachableError):
+        log.warning("%s %s: %s", request.method, request.url.path, error)
+        return _answer(503, str(error), {"Retry-After": "1"})
     if isinstance(error, ModelMissingError):
         return _answer(404, str(error), {"X-Error-Code": "RepoNotFound"})
     if isinstance(error, BlockMissingError):

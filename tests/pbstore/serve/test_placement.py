@@ -21,8 +21,8 @@ from pbstore.serve.fetch.neighbours import Neighbours
 from pbstore.serve.fetch.peers import Holdings, Speed
 from pbstore.serve.http.guard_key import KeyFileError, signer_of
 from tests.pbstore.folders import write_model
-from tests.pbstore.serve.clients import PULL, run_client
-from tests.pbstore.serve.nodes import Proxy, free_ports
+from tests.pbstore.serve.clients import PULL, run_client, web
+from tests.pbstore.serve.nodes import Proxy, edge_node, free_ports
 from tests.pbstore.serve.stores import hashes_of_folder
 
 PBCAST = [sys.executable, "-c", "import sys; from demo.cli import main; sys.exit(main())"]
@@ -153,3 +153,16 @@ def end_after(node: subprocess.Popen[str], way: Proxy, num_bytes: int) -> bool:
         time.sleep(0.001)
     end(node)
     return True
+
+
+def test_a_node_whose_upstream_is_gone_does_not_say_that_there_is_no_such_model(tmp_path: Path) -> None:
+    """Clients would tell their users to create it; also through a node in between."""
+    with (
+        edge_node(tmp_path / "one", upstream="http://127.0.0.1:9") as one,
+        edge_node(tmp_path / "two", upstream=one.url) as two,
+    ):
+        for node in (one, two):
+            answer = web.get(f"{node.url}/api/models/org/model")
+            assert answer.status_code == 503
+            assert "x-error-code" not in answer.headers
+            assert "cannot be reached" in answer.json()["error"]
