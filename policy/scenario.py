@@ -11,11 +11,11 @@ from policy.config import SCENARIOS, ScenarioConfig, load_config
 from policy.interfaces import BlockCatalog, Bool, DelayModel, Float, Int
 from policy.slot.backlog import Carried
 from policy.slot.problem import SlotProblem
-from policy.slot.rates import AirTimes
+from policy.slot.rates import COMP, AirTimes
 from policy.slot.tables import DelayTable, ServiceRules, delay_table, migration_table
 from policy.world.cheap_radio import proxy_delay
 from policy.world.devices import device_blocks
-from policy.world.forms import Delivered, FormChoice, deliveries
+from policy.world.forms import Delivered, Delivery, FormChoice, deliveries
 from policy.world.synthetic import findings_catalog
 from policy.world.trace import Trace, WorldState, generate
 
@@ -166,35 +166,83 @@ class World:
         return np.asarray(needs if kept is None else needs & ~kept)
 
     def alone(self, slot: int) -> Bool:
-        """Blocks that the slot sends in a form that needs no other block, (blocks,)."""
+        """Blocks that need no other block in the forms with the fewest bytes on the air, (blocks,)."""
         if self._delivered is None:
             return np.zeros(self.scenario.catalog.num_blocks, dtype=bool)
         return self._delivered.slots[slot].alone
 
-    def sizes(self, slot: int) -> Int:
-        """Bytes of each block in the form in which the slot sends it, (blocks,)."""
+    def sizes(self, slot: int, alone: Bool | None = None) -> Int:
+        """Bytes of each block in the form in which it is sent, (blocks,); `alone` None: `alone(slot)`."""
         catalog = self.scenario.catalog
         if catalog.forms is None:
             return catalog.sizes_bytes
-        return np.where(self.alone(slot), catalog.forms.alone_bytes, catalog.sizes_bytes)
+        chosen = self.alone(slot) if alone is None else alone
+        return np.where(chosen, catalog.forms.alone_bytes, catalog.sizes_bytes)
 
-    def ready(self, slot: int, placement: Bool) -> Bool:
-        """Cached copies that can be sent in the slot's forms, (nodes, blocks); see `FormChoice.ready`."""
-        choice = self.scenario.form_choice
-        return placement if choice is None else choice.ready(placement, self.alone(slot))
+    def least(self, slot: int) -> tuple[Bool, Int]:
+        """What a slot sends at least, in whatever forms: needs (users, blocks) and bytes (blocks,).
+
+        Where the forms of a slot are free, see `deliveries`, no base and each block in its smaller form.
+        """
+        catalog = self.scenario.catalog
+        if catalog.forms is None or self.devices(slot) is not None:
+            return self.needs(slot), self.sizes(slot)
+        asked = self.trace.requests[slot]
+        needs = catalog.forms.content[np.maximum(asked, 0)] & (asked >= 0)[:, None]
+        return needs, np.minimum(catalog.sizes_bytes, catalog.forms.alone_bytes)
+
+    def deliveries(self, slot: int, placement: Bool) -> list[Delivery]:
+        """Forms in which a slot may be sent from given caches, (nodes, blocks), each once.
+
+        First those with the fewest bytes on the air, `needs` and `alone`. Others only where devices keep
+        nothing: what they keep follows from what they were sent, and is part of the world.
+        """
+        first = Delivery(self.needs(slot), self.alone(slot))
+        choice, asked = self.scenario.form_choice, self.asked(slot)
+        if choice is None or self.devices(slot) is not None or not first.needs.any():
+            return [first]
+        wanted = choice.content[np.maximum(self.trace.requests[slot], 0)] & asked[:, None]
+        everywhere, links = (
+            np.ones((1, self.scenario.config.num_nodes), dtype=bool),
+            self.scenario.config.links,
+        )
+        air_s = float(
+            np.nan_to_num(self.air_times(slot).per_bit(everywhere, asked[None])[COMP, 0], posinf=0.0)
+        )
+        cloud_s = [8.0 / links.cloud_bit_s / share for share in (1, everywhere.size)]
+        found = choice.quick(wanted, np.zeros_like(wanted), placement, 8.0 * air_s, cloud_s)
+        ways = {first.key: first}
+        for needs, alone in found:
+            way = Delivery(choice.blocks(needs), choice.blocks(alone))
+            ways.setdefault(way.key, way)
+        return list(ways.values())
 
     def problem(
-        self, slot: int, placement: Bool, rules: ServiceRules | None = None, carried: Carried | None = None
+        self,
+        slot: int,
+        placement: Bool,
+        rules: ServiceRules | None = None,
+        carried: Carried | None = None,
+        delivery: Delivery | None = None,
     ) -> SlotProblem:
-        """A slot to be served from given caches, (nodes, blocks), after what the slot before has left."""
-        config = self.scenario.config
+        """A slot to be served from given caches, (nodes, blocks), after what the slot before has left.
+
+        Args:
+            slot: Slot.
+            placement: Kept copies, (nodes, blocks).
+            rules: Ablations.
+            carried: What the slot before has left; None: idle links and band.
+            delivery: Forms and receivers, one of `deliveries`; None: the first of them.
+        """
+        config, choice = self.scenario.config, self.scenario.form_choice
+        way = delivery or Delivery(self.needs(slot), self.alone(slot))
         return SlotProblem(
             slot=slot,
-            sizes_bytes=self.sizes(slot),
+            sizes_bytes=self.sizes(slot, way.alone),
             delay=self.delay,
             asked=self.asked(slot),
-            needs=self.needs(slot),
-            cached=self.ready(slot, placement),
+            needs=way.needs,
+            cached=placement if choice is None else choice.ready(placement, way.alone),
             links=config.links,
             timing=config.timing,
             rules=rules or ServiceRules(),

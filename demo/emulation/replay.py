@@ -23,7 +23,6 @@ def replay_slot(
     placement: Bool,
     outcome: SlotOutcome,
     kept: Bool | None,
-    alone: Bool | None = None,
 ) -> None:
     """Bring every cache and device to the state before the slot, then move what the plan moves.
 
@@ -31,16 +30,15 @@ def replay_slot(
         network: Nodes and devices as the previous slot left them.
         units: Blocks, or the range of one, of each column of the catalog.
         placement: Which node caches which unit, (nodes, units).
-        outcome: The simulated slot: its transfers and broadcasts.
+        outcome: The simulated slot: its transfers, its broadcasts and the forms of what they carry.
         kept: What each device still has, (users, units); None when devices keep nothing.
-        alone: Units that the slot sends in the form that needs no other block, (units,); None: none.
 
     Raises:
         EmulationError: If bytes from the cloud, between nodes, into caches or on the air differ.
     """
     before = network.traffic.snapshot()
     nothing = np.zeros(placement.shape[1], dtype=bool)
-    by_itself = (nothing if alone is None else alone).tolist()
+    by_itself = (nothing if outcome.alone is None else outcome.alone).tolist()
     with network.one_commit():
         for user, device in enumerate(network.devices):
             device.keep(_parts(units, nothing if kept is None else kept[user]))

@@ -60,10 +60,9 @@ def deliver(
     steps, _ = play_scheme(config, world, config.emulated_scheme)
     for step in islice(steps, config.emulated_slots):
         slot = step.outcome.slot
-        replay_slot(
-            network, offer.units, step.placement, step.outcome, world.devices(slot), world.alone(slot)
-        )
-        sent = _received_bytes(step.outcome, world.sizes(slot), world.trace.num_users)
+        replay_slot(network, offer.units, step.placement, step.outcome, world.devices(slot))
+        sizes = world.sizes(slot, step.outcome.alone)
+        sent = _received_bytes(step.outcome, sizes, world.trace.num_users)
         for user in np.flatnonzero(step.outcome.asked).tolist():
             name = offer.catalog.model_names[world.trace.requests[slot, user]]
             sha256_ok, equal, line = check(network.devices[user], name)

@@ -13,7 +13,7 @@ def unlimited_costs(world: World, backlog: bool | None = None) -> Float:
 
     Users of a block may be split into groups, near ones first: see `policy.bounds.serving.band_bound`. Where
     backlog is carried, users also wait for the least work that earlier slots can have left, see
-    `least_backlog_s`.
+    `least_backlog_s`. Where blocks have several forms each weighs its smaller one and no base is sent.
 
     Args:
         world: The world.
@@ -45,7 +45,7 @@ def least_backlog_s(world: World) -> Float:
 
 def _least_air_s(world: World, slot: int) -> float:
     """Least time on the air in a slot, s."""
-    needs, nodes = world.needs(slot), world.scenario.config.num_nodes
+    (needs, sizes), nodes = world.least(slot), world.scenario.config.num_nodes
     users = np.flatnonzero(needs.any(axis=1))
     if users.size == 0:
         return 0.0
@@ -55,14 +55,14 @@ def _least_air_s(world: World, slot: int) -> float:
     rates = checked_rates(world.delay, slot, np.tile(sets, (users.size, 1)), receivers)
     best = rates.reshape(users.size, len(sets)).max(axis=1)
     slowest = np.where(needs[users], 1.0 / best[:, None], 0.0).max(axis=0)
-    return float(slowest @ (8.0 * world.sizes(slot)))
+    return float(slowest @ (8.0 * sizes))
 
 
 def _slot_s(world: World, slot: int) -> float:
-    config, needs = world.scenario.config, world.needs(slot)
+    config, (needs, sizes) = world.scenario.config, world.least(slot)
     if config.objective == "total":
         return float(world.table(slot).air_s.min(axis=1).sum())
-    bits = 8.0 * world.sizes(slot).astype(np.float64)
+    bits = 8.0 * sizes.astype(np.float64)
     demand = SlotNeeds(
         needs=needs,
         asked=int(world.asked(slot).sum()),

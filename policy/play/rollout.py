@@ -114,7 +114,8 @@ class Course:
         outcome = _served(world, self.slot, self.placement, self.rules, holders, self.carried)
         moved = (outcome.transfers, outcome.broadcasts)
         after = carry(self.carried, *moved, config.slot_s, backlog=config.carries_backlog)
-        after = replace(after, fetched=after.fetched & ~world.alone(self.slot))  # other forms are not cached
+        if outcome.alone is not None:
+            after = replace(after, fetched=after.fetched & ~outcome.alone)  # other forms are not cached
         load = load_of(*moved, self._update, after)
         if not config.charges_updates:
             self.carried = after

@@ -43,6 +43,8 @@ class SlotOutcome:
     """Bytes broadcast."""
     update: CacheUpdate = field(default=NO_UPDATE)
     """Cache update before the slot."""
+    alone: Bool | None = None
+    """Blocks that were sent in a form that needs no other block, (blocks,); None: none."""
     load: SlotLoad = field(default_factory=SlotLoad)
     """How busy band and links were, and what they left undone."""
     transfers: tuple[Transfer, ...]

@@ -4,9 +4,11 @@ A block has one form for all who miss it in a slot, so that one broadcast serves
 is small but drags its base along to users who lack it. The choice with the fewest bytes on the air is a
 selection of projects: keeping block g in its small form gains `alone - kept` bytes and opens the bases that
 some user of g lacks. The constraint matrix of that program is totally unimodular (Picard 1976, maximal
-closure), so its linear relaxation has a whole optimum.
+closure), so its linear relaxation has a whole optimum. The same program takes seconds in place of bytes: then
+what the caches lack costs its way from the cloud, too.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +27,11 @@ class Delivery:
     """Which user is to receive which block, (users, blocks)."""
     alone: Bool
     """Blocks that are sent in the form that needs no other, (blocks,)."""
+
+    @property
+    def key(self) -> bytes:
+        """What tells two ways to serve a slot apart."""
+        return self.needs.tobytes() + self.alone.tobytes()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,9 +63,9 @@ class FormChoice:
         self.content = self._any(forms.content)
         """Which model is made of which group, (models, groups)."""
         self.members = self._any(catalog.members)
+        self._block_bytes = (catalog.sizes_bytes, forms.alone_bytes)
         self.kept_bytes, self.alone_bytes = (
-            np.bincount(self._group, sizes, self._count).astype(np.float64)
-            for sizes in (catalog.sizes_bytes, forms.alone_bytes)
+            np.bincount(self._group, sizes, self._count).astype(np.float64) for sizes in self._block_bytes
         )
         """Bytes of each group in either form, (groups,)."""
         self.requires = np.zeros((self._count, self._count), dtype=bool)
@@ -78,13 +85,57 @@ class FormChoice:
         Returns:
             Who receives which group, (users, groups), and the groups sent alone, (groups,).
         """
-        every = np.ones(self._count, dtype=bool)
-        plans: list[Bool] = [self._fewest(wanted, has), np.asarray(~self._tied), every]
+        plans = [self._least(wanted, has, self.kept_bytes, self.alone_bytes), *self._throughout()]
         resolved = [self.resolve(kept, wanted, has) for kept in plans]
         best = int(
             np.argmin([self.air_bytes(kept, needs) for kept, needs in zip(plans, resolved, strict=True)])
         )
-        return resolved[best], np.asarray(self._tied & ~plans[best] & resolved[best].any(axis=0))
+        return resolved[best], self._alone(plans[best], resolved[best])
+
+    def quick(
+        self, wanted: Bool, has: Bool, placement: Bool, air_s: float, cloud_s: Sequence[float]
+    ) -> list[tuple[Bool, Bool]]:
+        """Forms and receivers that may be the fastest with given caches, to be tried on the slot's own clock.
+
+        Each form throughout, and those with the least sum of time on the air and time from the cloud of what
+        no node can send, at several prices of that time: it counts in full where nothing overlaps, less where
+        the nodes' links and the band work side by side.
+
+        Args:
+            wanted: As for `choose`.
+            has: As for `choose`.
+            placement: Kept copies, (nodes, blocks).
+            air_s: Seconds of one byte on the air.
+            cloud_s: Prices of one byte from the cloud, each in seconds.
+
+        Returns:
+            As `choose` returns, for each.
+        """
+        kept_lacks, alone_lacks = self._lacking(placement)
+        plans = self._throughout()
+        for price in cloud_s:
+            kept = air_s * self.kept_bytes + price * kept_lacks
+            alone = air_s * self.alone_bytes + price * alone_lacks
+            plans.append(self._least(wanted, has, kept, np.where(self._tied, alone, kept)))
+        resolved = [self.resolve(kept, wanted, has) for kept in plans]
+        return [(needs, self._alone(kept, needs)) for kept, needs in zip(plans, resolved, strict=True)]
+
+    def _throughout(self) -> list[Bool]:
+        """Each block alone, and each as kept."""
+        return [np.asarray(~self._tied), np.ones(self._count, dtype=bool)]
+
+    def _alone(self, kept: Bool, needs: Bool) -> Bool:
+        return np.asarray(self._tied & ~kept & needs.any(axis=0))
+
+    def _lacking(self, placement: Bool) -> tuple[Float, Float]:
+        """Bytes of each group that no node can send, as kept and alone, (groups,)."""
+        everything = np.ones(self._group.size, dtype=bool)
+        absent = [~self.ready(placement, form).any(axis=0) for form in (~everything, everything)]
+        kept, alone = (
+            np.bincount(self._group, gone * sizes, self._count).astype(np.float64)
+            for gone, sizes in zip(absent, self._block_bytes, strict=True)
+        )
+        return kept, alone
 
     def resolve(self, kept: Bool, wanted: Bool, has: Bool) -> Bool:
         """Who receives which group if those of `kept`, (groups,), travel as kept, (users, groups)."""
@@ -112,11 +163,11 @@ class FormChoice:
         """From groups, (..., groups), to blocks, (..., blocks)."""
         return np.asarray(groups[..., self._group])
 
-    def _fewest(self, wanted: Bool, has: Bool) -> Bool:
-        """Groups that travel in their kept form, (groups,)."""
+    def _least(self, wanted: Bool, has: Bool, kept_cost: Float, alone_cost: Float) -> Bool:
+        """Groups that travel in their kept form at the least cost, (groups,); costs are (groups,)."""
         missed = wanted & ~has
         maybe = self._spread(missed, self.requires, has)
-        gain = self.alone_bytes - self.kept_bytes
+        gain = alone_cost - kept_cost
         worth = self._tied & maybe.any(axis=0) & (gain > 0)
         opened = ~missed.any(axis=0)  # would be sent only as a base
         lacks = (maybe.astype(np.int64).T @ (~has).astype(np.int64)) > 0
@@ -125,16 +176,16 @@ class FormChoice:
         chosen = ~self._tied | worth
         if group.size + own.size:
             pairs = np.array([np.concatenate([group, own]), np.concatenate([base, own])])
-            chosen[worth] = self._select(pairs, gain)[worth]
+            chosen[worth] = self._select(pairs, gain, alone_cost)[worth]
         return chosen
 
-    def _select(self, pairs: Int, gain: Float | Int) -> Bool:
+    def _select(self, pairs: Int, gain: Float, price: Float) -> Bool:
         """Projects worth their items: row 0 of `pairs` has a project, row 1 an item that it opens."""
         many, row = 2 * self._count, np.arange(pairs.shape[1])
         items = np.unique(pairs[1])
         cost = np.zeros(many)
         cost[: self._count] = -gain
-        cost[self._count + items] = self.alone_bytes[items]
+        cost[self._count + items] = price[items]
         entries = np.concatenate([np.ones(row.size), -np.ones(row.size)])
         place = (np.concatenate([row, row]), np.concatenate([pairs[0], self._count + pairs[1]]))
         best = linprog(  # type: ignore[call-overload, unused-ignore]  # the stubs know no sparse rows

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from policy.config import ScenarioConfig
+from policy.bounds.unlimited import unlimited_costs
+from policy.config import LinkConfig, ScenarioConfig
 from policy.interfaces import BlockCatalog, BlockForms, Bool
 from policy.play.migration import serve_best
 from policy.scenario import Scenario, World
+from policy.serving import serve_planned
 from policy.slot.tables import ServiceRules
-from policy.world.forms import FormChoice, always_alone
+from policy.world.forms import Delivery, FormChoice, always_alone
 from tests.fakes import CountDelay
 
 
@@ -82,7 +84,8 @@ def test_the_choice_against_every_other(depth: int, users: int) -> None:
 
 def world_of(catalog: BlockCatalog, seed: int, **requests: float | bool) -> World:
     config = ScenarioConfig(num_nodes=2, num_users=3, num_slots=6, capacity_share=0.9)
-    config = replace(config, requests=replace(config.requests, **requests))
+    wires = LinkConfig(backhaul_bit_s=4e3, cloud_bit_s=2e2)  # slow beside the fake radio
+    config = replace(config, links=wires, requests=replace(config.requests, **requests))
     scenario = Scenario(config, catalog)
     drawn = scenario.world(seed)
     return scenario.world_of(drawn.trace, CountDelay(1e3))
@@ -108,7 +111,7 @@ def test_a_node_sends_alone_only_what_it_can_decode() -> None:
         together = catalog.forms.together
         placement = rng.random((2, catalog.num_blocks)) < 0.7
         for slot in range(6):
-            ready, alone = world.ready(slot, placement), world.alone(slot)
+            ready, alone = world.problem(slot, placement).cached, world.alone(slot)
             assert (ready[:, ~alone] == placement[:, ~alone]).all()
             assert not (ready & ~placement).any()
             for node, block in zip(*np.nonzero(ready[:, alone]), strict=True):
@@ -126,6 +129,33 @@ def test_slots_are_served_in_the_chosen_forms() -> None:
         outcome = serve_best(world, slot, placement, ServiceRules())
         assert outcome.sent_bytes == world.sizes(slot)[world.needs(slot).any(axis=0)].sum()
         assert outcome.cloud_bytes == outcome.sent_bytes
+
+
+@pytest.mark.parametrize("rules", [ServiceRules(), ServiceRules(comp=False, share_air=False)])
+def test_no_form_throughout_would_have_been_faster(rules: ServiceRules) -> None:
+    quicker = 0
+    for seed in range(10):
+        rng = np.random.default_rng([seed, 9])
+        catalog = random_catalog(rng, depth=1 + seed % 2)
+        assert catalog.forms is not None
+        world, kept = (
+            world_of(form, seed, request_prob=1.0) for form in (catalog, replace(catalog, forms=None))
+        )
+        one = rng.integers(0, 2, catalog.num_blocks)  # the base here, its delta there: neither can decode
+        placement = (one == np.arange(2)[:, None]) & (rng.random(catalog.num_blocks) < 0.9)
+        chosen = serve_best(world, 0, placement, rules)
+        wanted = catalog.forms.content[world.trace.requests[0]]
+        everything = np.ones(catalog.num_blocks, dtype=bool)
+        delays = [serve_best(kept, 0, placement, rules).mean_delay_s]
+        for way in (Delivery(world.needs(0), world.alone(0)), Delivery(wanted, everything)):
+            problem = world.problem(0, placement, rules, delivery=way)
+            delays.append(serve_planned(problem, world.air_times(0)).mean_delay_s)
+        assert chosen.mean_delay_s <= min(delays)
+        assert unlimited_costs(world)[0] <= chosen.mean_delay_s * (1 + 1e-9)
+        sizes = world.sizes(0, chosen.alone)
+        assert chosen.sent_bytes == sizes[[cast.block for cast in chosen.broadcasts]].sum()
+        quicker += chosen.mean_delay_s < delays[1] - 1e-9
+    assert quicker > 1, "the forms with the fewest bytes were never slower: nothing is tested"
 
 
 def test_devices_hold_what_they_were_sent_in_the_form_they_were_sent() -> None:

@@ -106,9 +106,7 @@ def test_every_delivered_model_equals_its_source(
     delivered = alone = 0
     for step in play(world, find_scheme(scheme), np.random.default_rng(0)):
         slot = step.outcome.slot
-        replay_slot(
-            network, offer.units, step.placement, step.outcome, world.devices(slot), world.alone(slot)
-        )
+        replay_slot(network, offer.units, step.placement, step.outcome, world.devices(slot))
         for node, edge in enumerate(network.nodes):
             held = step.placement[node]
             assert edge.cache.parts() == {b for j in np.flatnonzero(held) for b in offer.units[j]}
@@ -117,7 +115,8 @@ def test_every_delivered_model_equals_its_source(
             name = offer.catalog.model_names[world.trace.requests[slot, user]]
             assert network.devices[user].reassemble(cloud.manifest(name), sources[name]).sha256_ok
             delivered += 1
-        alone += int(world.alone(slot).sum())
+        assert step.outcome.alone is not None
+        alone += int(step.outcome.alone.sum())
     assert delivered > 5
     assert (alone > 0) == (made != "as kept"), "no block was ever sent alone: that path is not tested"
     assert (max(part.count for unit in offer.units for part in unit) > 1) == (made != "whole")
@@ -131,7 +130,7 @@ def test_a_plan_that_hides_bytes_is_found_out(
     step = next(play(world, find_scheme("popularity"), np.random.default_rng(0)))
     lie = replace(step.outcome, sent_bytes=step.outcome.sent_bytes - 1)
     with pytest.raises(EmulationError, match="the plan said"):
-        replay_slot(network, offer.units, step.placement, lie, world.devices(0), world.alone(0))
+        replay_slot(network, offer.units, step.placement, lie, world.devices(0))
 
 
 def test_a_node_keeps_to_its_capacity(cloud: DiskBlockStore, offer: StoreCatalog, tmp_path: Path) -> None:
