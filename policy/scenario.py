@@ -210,9 +210,9 @@ class World:
             np.nan_to_num(self.air_times(slot).per_bit(everywhere, asked[None])[COMP, 0], posinf=0.0)
         )
         cloud_s = [8.0 / links.cloud_bit_s / share for share in (1, everywhere.size)]
-        found = choice.quick(wanted, np.zeros_like(wanted), placement, 8.0 * air_s, cloud_s)
+        others = choice.quick(wanted, np.zeros_like(wanted), placement, 8.0 * air_s, cloud_s)
         ways = {first.key: first}
-        for needs, alone in found:
+        for needs, alone in others:
             way = Delivery(choice.blocks(needs), choice.blocks(alone))
             ways.setdefault(way.key, way)
         return list(ways.values())
