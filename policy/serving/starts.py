@@ -57,15 +57,18 @@ def spread(freight: Freight, genes: Genes, comp: Int, lines: Lines, price: Float
     turn = _turn_of_parcels(freight, plans.sends, plans.active)
     rows = np.arange(genes.count)
     air = _air_of_parcels(freight, plans.active, comp)
+    some = freight.valid.sum(axis=1)
     free, band = np.tile(lines.links_free[:, None], genes.count), np.full(genes.count, lines.band_free)
     chosen = genes.option.copy()
     for parcel in turn.T:
+        few = int(some[parcel].max())
         hop = freight.wire_bits[parcel] / lines.backhaul_bit_s
-        ready, after = _arrival(freight, parcel, free, hop, freight.wire_bits[parcel] / lines.cloud_bit_s)
-        sent = air[rows, parcel].T
+        cloud = freight.wire_bits[parcel] / lines.cloud_bit_s
+        ready, after = _arrival(freight, parcel, few, free, hop, cloud)
+        sent = air[rows, parcel, :few].T
         starts = np.maximum(band, ready) if lines.timing == "pipelined" else ready
-        value = starts + sent + (price * hop) * freight.copies[parcel].T
-        best = np.where(allowed[rows, parcel].T, value, np.inf).argmin(axis=0)
+        value = starts + sent + (price * hop) * freight.copies[parcel, :few].T
+        best = np.where(allowed[rows, parcel, :few].T, value, np.inf).argmin(axis=0)
         chosen[rows, parcel] = best
         free = after[:, best, rows]
         band = np.maximum(band, ready[best, rows]) + sent[best, rows]
@@ -85,11 +88,16 @@ def _air_of_parcels(freight: Freight, active: Bool, comp: Int) -> Float:
     return np.asarray(np.add.reduceat(air, freight.first_item, axis=1))
 
 
-def _arrival(freight: Freight, parcel: Int, free: Float, hop: Float, cloud: Float) -> tuple[Float, Float]:
-    """When all holders would have a parcel, (options, plans), and links be free, (nodes, options, plans)."""
-    fetching, fetched = freight.by_parcel
-    fetching, fetched = fetching.take(parcel, axis=2), fetched.take(parcel, axis=2)
-    first, held = freight.first.T.take(parcel, axis=1), freight.held[parcel]
+def _arrival(
+    freight: Freight, parcel: Int, few: int, free: Float, hop: Float, cloud: Float
+) -> tuple[Float, Float]:
+    """When all holders would have a parcel under the first few options, and links be free.
+
+    Returns:
+        (options, plans) and (nodes, options, plans), s.
+    """
+    fetching, fetched = (table[:, :few].take(parcel, axis=2) for table in freight.by_parcel)
+    first, held = freight.first[:, :few].T.take(parcel, axis=1), freight.held[parcel]
     came = np.where(held, 0.0, free[np.maximum(first, 0), np.arange(parcel.size)] + cloud)
     after = np.where(fetching, np.maximum(free[:, None], came) + hop, free[:, None])
     ready = np.maximum(np.where(fetching, after, 0.0).max(axis=0), came)
