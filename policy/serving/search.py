@@ -24,11 +24,8 @@ UNITED = (1, 3, 8)
 SMALL = 256
 """Numbers that a plan is made of, up to which all plans tried are judged, not only the best of each
 thread."""
-
-PLENTY = 30_000
-"""Numbers that one round of a level may work on even where slots are small: they get more changes."""
-MOST_SHARE = 8
-"""So many times the usual changes at most."""
+SMALL_CHILDREN = 144
+"""Changes that each thread of such a slot tries in a round at least: they cost next to nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,10 +146,10 @@ class _Search:
 
     def _children(self) -> Int:
         """Changes to try of each thread, (threads,); the same however many threads there are."""
-        usual = sum(kind.children for kind in KINDS) * self._cells
-        small = min(max(1.0, PLENTY / usual), MOST_SHARE)
-        share = self.effort.share * min(small, self.effort.most_cells / usual)
-        children = np.array([max(math.ceil(share * kind.children), 1) for kind in KINDS])
+        room = self.effort.most_cells / self._cells
+        share = self.effort.share * min(1.0, room / sum(kind.children for kind in KINDS))
+        least = math.ceil(self.effort.share * SMALL_CHILDREN) if self.small else 1
+        children = np.array([max(math.ceil(share * kind.children), least) for kind in KINDS])
         return np.asarray(children[self._threads.kind], dtype=np.int64)
 
     def _lines(self, thread: Int) -> Lines:

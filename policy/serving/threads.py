@@ -52,7 +52,7 @@ KINDS = (
     Kind(comp=COMP, migration=True, groups=True, children=24, starts=MAIN_STARTS, ways=(0, 1)),
     Kind(comp=SINGLE, migration=True, groups=True, children=6),
     Kind(comp=COMP, migration=True, groups=False, children=6),
-    Kind(comp=COMP, migration=False, groups=True, children=12, starts=((0, 0.0), (1, 0.0)), ways=(0, 1, -1)),
+    Kind(comp=COMP, migration=False, groups=True, children=3, starts=((0, 0.0), (1, 0.0)), ways=(0, 1, -1)),
     Kind(comp=COMP, migration=True, groups=True, alone=True, children=2, ways=(-1,)),
 )
 """First all rules, which gets most of the effort, then one less. Twice weakened rules have hardly any."""
