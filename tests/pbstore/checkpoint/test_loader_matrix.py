@@ -97,7 +97,7 @@ def check(which: str, layout: Layout, tmp_path: Path, form: str = "hot") -> bool
 DIAGONAL = [(which, LAYOUTS[2 * number % len(LAYOUTS)]) for number, which in enumerate(NAMES)]
 
 
-@pytest.mark.parametrize(("which", "layout"), DIAGONAL, ids=str)
+@pytest.mark.parametrize(("which", "layout"), DIAGONAL, ids=lambda value: getattr(value, "__name__", value))
 def test_each_architecture_in_one_layout(which: str, layout: Layout, tmp_path: Path) -> None:
     check(which, layout, tmp_path, "cold" if which > "gpt" else "hot")
 
