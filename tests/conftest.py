@@ -5,6 +5,9 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: no more threads than cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile(
     "pbcast",
     deadline=None,

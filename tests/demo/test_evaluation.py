@@ -164,6 +164,7 @@ def test_a_narrow_screen_cuts_no_number(result: Evaluation) -> None:
     assert f"{row.user_delay_s:.2f}" in printed
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn(result: Evaluation, tmp_path: Path) -> None:
     sweep = {0.1: result, 0.2: result}
     draw_ladder(result, tmp_path / "a.png")

@@ -49,6 +49,7 @@ def test_what_is_finished_is_not_trained_again(out: Path, monkeypatch: pytest.Mo
         run.main(["--training-s", "5", "--out", str(out)])
 
 
+@pytest.mark.slow
 def test_a_trained_learner_is_plain_data() -> None:
     setup = next(iter(CHOICES["vdn"].values()))
     job, curve, made = run.train(run.Job(name="vdn", seed=1, setup=setup, episodes=1))

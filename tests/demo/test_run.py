@@ -128,6 +128,7 @@ def test_an_adapter_is_delivered_with_its_base(report: RunReport) -> None:
     assert sent["zoo/adapter"] > sent["zoo/base"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run(
     report: RunReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +143,7 @@ def test_the_same_seed_gives_the_same_run(
     assert other.deliveries[0] not in report.deliveries
 
 
+@pytest.mark.slow
 def test_a_second_run_reads_what_the_first_found(
     report: RunReport, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +262,7 @@ def test_options_change_the_scenario(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert any(row["lost_ratio"] > 0 for row in found["schemes"].values())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_rows")
 def test_requests_come_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [f"{10 * slot + 1},{user},zoo/child" for slot in range(2) for user in range(12)]
@@ -274,6 +277,7 @@ def test_requests_come_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "which are 2 worlds of 1" in capsys.readouterr().err.replace("\n", " ")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_rows")
 def test_a_store_of_ones_own_needs_no_zoo(
     zoo: list[ZooModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -126,6 +126,7 @@ def test_what_was_fetched_to_serve_may_stay_for_nothing(seed: int) -> None:
     assert course.placement[node, block] == wanted[node, block]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slot_s", [2.0, 30.0])
 @given(seed=st.integers(0, 10**4))
 @settings(max_examples=2, deadline=None)

@@ -107,6 +107,7 @@ def test_the_bracket_holds_the_true_optimum(seed: int, update_weight: float) -> 
         assert (holds @ world.scenario.catalog.sizes_bytes <= world.scenario.capacity_bytes + 1e-3).all()
 
 
+@pytest.mark.slow
 def test_at_full_size_nobody_beats_the_lower_bound_and_knowing_more_helps() -> None:
     scenario = load_scenario("findings")
     worlds = [scenario.world(seed) for seed in range(3)]

@@ -104,6 +104,7 @@ def test_no_bounds_for_many_nodes() -> None:
     assert bounds_for(replace(scenario, config=replace(scenario.config, num_nodes=7))) == ()
 
 
+@pytest.mark.slow
 def test_worlds_are_the_same_for_all_and_results_for_any_number_of_workers(tmp_path: Path) -> None:
     alone = evaluate(tiny(), SCHEMES, worlds=2, bound_worlds=1)
     many = evaluate(tiny(), SCHEMES, worlds=2, bound_worlds=1, workers=2, folder=tmp_path)

@@ -50,6 +50,7 @@ def test_settings_and_ablations_apply_to_a_file(tmp_path: Path) -> None:
         find_scheme(f"{NAME}:weight=0.5")
 
 
+@pytest.mark.slow
 def test_an_edited_file_is_played_anew(tmp_path: Path) -> None:
     (tmp_path / "part.py").write_text("KEEP = 1e-3\n")
     text = (

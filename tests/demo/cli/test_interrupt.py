@@ -38,6 +38,7 @@ def evaluating(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
         yield process, told
 
 
+@pytest.mark.slow
 def test_interrupting_an_evaluation_is_one_line(tmp_path: Path) -> None:
     with evaluating(tmp_path) as (process, told):
         os.killpg(process.pid, signal.SIGINT)  # what a terminal does: parent and workers alike

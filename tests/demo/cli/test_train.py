@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("demo")
 
 
+@pytest.mark.slow
 def test_train_writes_weights_and_explain_uses_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -25,6 +26,7 @@ def test_train_writes_weights_and_explain_uses_them(
     assert "no checkpoint" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_baselines_are_trained_over_seeds_and_resumed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -461,6 +461,7 @@ def test_names_that_diffusers_and_variants_have(tmp_path: Path) -> None:
     assert convert_folder(tmp_path / "old", tmp_path / "new").converted == names
 
 
+@pytest.mark.slow
 def test_the_command_names_what_it_keeps_and_what_it_leaves_out(tmp_path: Path) -> None:
     pickled_folder(tmp_path / "old")
     torch.save({"state_dict": tensors("a"), "epoch": 3}, tmp_path / "old" / "best.pth.tar")

@@ -253,6 +253,7 @@ def test_a_model_that_nobody_has_is_said_so(upstream: Proxy, tmp_path: Path) -> 
         asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_peer_that_answers_nothing_is_waited_for_once(
     origin: DiskBlockStore, upstream: Proxy, root: Path, tmp_path: Path
 ) -> None:

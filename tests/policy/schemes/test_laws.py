@@ -112,6 +112,7 @@ def test_a_lasting_wish_is_granted(name: str) -> None:
     assert episode.cost_s[-1] < episode.cost_s[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ewma-greedy", "learned"])
 def test_a_planner_does_not_trade_broadcasts_for_transfers_that_delay_nobody(name: str) -> None:
     """Pipelined, without migration: what hides behind the band is not worth a weaker broadcast."""
