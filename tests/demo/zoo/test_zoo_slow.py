@@ -19,7 +19,8 @@ def zoo() -> dict[str, ZooModel]:
 def test_every_trained_member_beats_the_majority_class(zoo: dict[str, ZooModel]) -> None:
     scored = [model for model in zoo.values() if model.value is not None and model.majority is not None]
 
-    assert len(scored) == 7
+    unscored = set(zoo) - {model.name for model in scored}
+    assert unscored == {name for name in zoo if "rxnfp" in name}  # chemistry: nothing here to score it on
     assert all(model.value > model.majority + 0.15 for model in scored)  # type: ignore[operator]
 
 
