@@ -5,6 +5,7 @@
     ├── StoreLockedError          another process has been writing for too long
     ├── PlanOutdatedError         the store has changed since the plan was made
     ├── ModelMissingError         no manifest under this name
+    │   ├── ModelUnreachableError nor is it known elsewhere: who may have it does not answer
     │   └── RevisionMissingError  the model is there, but not this revision of it
     ├── ModelExistsError          the name is taken by another content
     ├── BlockMissingError         no block under this id (also a KeyError)
