@@ -54,13 +54,7 @@ def join(parts: Sequence[CodedPart]) -> StoredBlock:
     payload = b"".join(one.payload for one in ordered)
     if len(payload) != info.stored_bytes:
         raise BlockCorruptError(first.block_id, f"its parts have {len(payload)} of {info.stored_bytes} bytes")
-    return StoredBlock(
-        block_id=info.block_id,
-        raw_bytes=info.raw_bytes,
-        codec=info.codec,
-        payload=payload,
-        needs=info.needs,
-    )
+    return StoredBlock.of(info, payload)
 
 
 def alone_form(store: DiskBlockStore | MemoryBlockStore, block_id: BlockId) -> StoredBlock:

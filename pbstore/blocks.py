@@ -1,6 +1,7 @@
 """What a store knows of a block, and the form in which a block travels between stores."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from pbstore.hashing import BlockId, Buffer
 
@@ -18,6 +19,26 @@ PAGE_BYTES = 4096
 """Large raw payloads start, and large tensors are cut where rows allow it, at a multiple of this."""
 MAX_NEEDS = 1024
 """No block needs more other blocks than this."""
+
+
+class Described(Protocol):
+    """What says which block a payload is of, and how it is encoded."""
+
+    @property
+    def block_id(self) -> BlockId:
+        """The block."""
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes after decoding."""
+
+    @property
+    def codec(self) -> str:
+        """How the payload is encoded."""
+
+    @property
+    def needs(self) -> tuple[BlockId, ...]:
+        """All blocks that decoding reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +69,17 @@ class StoredBlock:
     codec: str
     payload: Buffer
     needs: tuple[BlockId, ...] = ()
+
+    @classmethod
+    def of(cls, described: Described, payload: Buffer) -> "StoredBlock":
+        """The block that is described, with its payload."""
+        return cls(
+            block_id=described.block_id,
+            raw_bytes=described.raw_bytes,
+            codec=described.codec,
+            payload=payload,
+            needs=described.needs,
+        )
 
     @property
     def stored_bytes(self) -> int:

@@ -127,8 +127,8 @@ class Rehearsal(Models):
         location = self.locate(block_id)
         original = self._real.find(block_id)
         if original is not None and original.record.check == location.record.check:
-            return self._stored(location, self._real.export_block(block_id).payload)
-        return self._stored(location, bytes(location.record.stored_bytes))
+            return StoredBlock.of(location.record, self._real.export_block(block_id).payload)
+        return StoredBlock.of(location.record, bytes(location.record.stored_bytes))
 
     def _is_original(self, location: Location) -> bool:
         original = self._real.find(location.record.block_id)

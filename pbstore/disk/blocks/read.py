@@ -95,7 +95,7 @@ class BlockReader:
         if location.record.codec in (RAW, ZSTD):  # what comes out may be the payload itself
             with suppress(FileNotFoundError):  # collected between the look-up and the read
                 payload = self._reader.read(location.pack, location.record)
-                return decode_block(self._stored(location, payload), (), check=False)
+                return decode_block(StoredBlock.of(location.record, payload), (), check=False)
         held: list[memoryview] = []
 
         def decode(stored: StoredBlock) -> Buffer:
@@ -173,7 +173,7 @@ class BlockReader:
                 if last:
                     raise
                 location = self.locate(block_id)
-        return self._stored(location, held[-1])
+        return StoredBlock.of(location.record, held[-1])
 
     def get_alone(self, location: Location, workers: int = 1) -> memoryview:
         """Raw bytes of a block that needs no other, checked; for any thread, also before it is committed.
@@ -186,7 +186,7 @@ class BlockReader:
             check_hash(location.record.block_id, payload)
             return payload
         out = self.buffers.take(location.record.raw_bytes)
-        raw = decode_block(self._stored(location, payload), (), workers=workers, out=out)
+        raw = decode_block(StoredBlock.of(location.record, payload), (), workers=workers, out=out)
         if raw is out:  # else it may lie in the payload
             self.buffers.give(payload)
         return memoryview(raw)
@@ -319,7 +319,7 @@ class BlockReader:
         Raises:
             IntegrityError: If one of them does not hash to what it should.
         """
-        stored = self._stored(location, self._reader.read(location.pack, location.record))
+        stored = StoredBlock.of(location.record, self._reader.read(location.pack, location.record))
         _check_payload(location, stored)
         _, needed = _with_needs(
             stored.block_id, lambda one: stored if one == stored.block_id else self._read(one)
@@ -337,17 +337,7 @@ class BlockReader:
         except FileNotFoundError:  # collected between the look-up and the read
             location = self.locate(block_id)
             payload = self._reader.read(location.pack, location.record)
-        return location, self._stored(location, payload)
-
-    def _stored(self, location: Location, payload: Buffer) -> StoredBlock:
-        record = location.record
-        return StoredBlock(
-            block_id=record.block_id,
-            raw_bytes=record.raw_bytes,
-            codec=record.codec,
-            payload=payload,
-            needs=record.needs,
-        )
+        return location, StoredBlock.of(location.record, payload)
 
 
 def _with_needs(

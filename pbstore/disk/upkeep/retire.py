@@ -90,11 +90,4 @@ def _swap(
 
 def _as_it_was(models: Models, old: Location) -> StoredBlock:
     """A block in the form that its old record, still in its pack, has."""
-    record = old.record
-    return StoredBlock(
-        block_id=record.block_id,
-        raw_bytes=record.raw_bytes,
-        codec=record.codec,
-        payload=models.read_record(old),
-        needs=record.needs,
-    )
+    return StoredBlock.of(old.record, models.read_record(old))

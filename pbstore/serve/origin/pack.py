@@ -65,13 +65,7 @@ class Form:
         info = self.info
         if len(payload) != info.stored_bytes or _check(payload) != self.check:
             raise BlockCorruptError(info.block_id, f"its payload in {self.pack} is damaged")
-        return StoredBlock(
-            block_id=info.block_id,
-            raw_bytes=info.raw_bytes,
-            codec=info.codec,
-            payload=payload,
-            needs=info.needs,
-        )
+        return StoredBlock.of(info, payload)
 
 
 def encode_pack(blocks: Sequence[StoredBlock], writer: str) -> tuple[str, bytes]:

@@ -301,10 +301,4 @@ class BlockReader:
             raise WireError("a payload without a head")
         if payload_check(data) != head.check:
             raise BlockCorruptError(head.block_id, "its payload does not match the checksum it came with")
-        return StoredBlock(
-            block_id=head.block_id,
-            raw_bytes=head.raw_bytes,
-            codec=head.codec,
-            payload=data,
-            needs=head.needs,
-        )
+        return StoredBlock.of(head, data)
