@@ -197,25 +197,25 @@ class World:
         First those with the fewest bytes on the air, `needs` and `alone`. Others only where devices keep
         nothing: what they keep follows from what they were sent, and is part of the world.
         """
-        first = Delivery(self.needs(slot), self.alone(slot))
+        first = self._fewest_bytes(slot)
         choice, asked = self.scenario.form_choice, self.asked(slot)
         if choice is None or self.devices(slot) is not None or not first.needs.any():
             return [first]
+        config = self.scenario.config
         wanted = choice.content[np.maximum(self.trace.requests[slot], 0)] & asked[:, None]
-        everywhere, links = (
-            np.ones((1, self.scenario.config.num_nodes), dtype=bool),
-            self.scenario.config.links,
-        )
-        air_s = float(
-            np.nan_to_num(self.air_times(slot).per_bit(everywhere, asked[None])[COMP, 0], posinf=0.0)
-        )
-        cloud_s = [8.0 / links.cloud_bit_s / share for share in (1, everywhere.size)]
-        others = choice.quick(wanted, np.zeros_like(wanted), placement, 8.0 * air_s, cloud_s)
+        everywhere = np.ones((1, config.num_nodes), dtype=bool)
+        per_bit = self.air_times(slot).per_bit(everywhere, asked[None])[COMP, 0]
+        air_s = 8.0 * float(np.nan_to_num(per_bit, posinf=0.0))
+        cloud_s = [8.0 / config.links.cloud_bit_s / share for share in (1, config.num_nodes)]
+        others = choice.quick(wanted, np.zeros_like(wanted), placement, air_s, cloud_s)
         ways = {first.key: first}
         for needs, alone in others:
             way = Delivery(choice.blocks(needs), choice.blocks(alone))
             ways.setdefault(way.key, way)
         return list(ways.values())
+
+    def _fewest_bytes(self, slot: int) -> Delivery:
+        return Delivery(self.needs(slot), self.alone(slot))
 
     def problem(
         self,
@@ -235,7 +235,7 @@ class World:
             delivery: Forms and receivers, one of `deliveries`; None: the first of them.
         """
         config, choice = self.scenario.config, self.scenario.form_choice
-        way = delivery or Delivery(self.needs(slot), self.alone(slot))
+        way = delivery or self._fewest_bytes(slot)
         return SlotProblem(
             slot=slot,
             sizes_bytes=self.sizes(slot, way.alone),
