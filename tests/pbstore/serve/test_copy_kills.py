@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from pbstore import DiskBlockStore, open_store
 from pbstore.serve.fetch import copies
 from pbstore.serve.fetch.copies import PULL, PUSH
 from tests.pbstore.folders import folder_content
-from tests.pbstore.serve.families import family_files, make_family
+from tests.pbstore.serve.families import family_files
 from tests.pbstore.serve.nodes import Proxy, store_node
 
 SCRIPT = """
@@ -27,15 +26,7 @@ with open_store(sys.argv[1]) as store:
 SIBLINGS = 4
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("family")
-
-
-@pytest.fixture(scope="module")
-def family(root: Path) -> Iterator[DiskBlockStore]:
-    with make_family(root, rows=3000, siblings=SIBLINGS) as store:
-        yield store
+FAMILY = {"rows": 3000, "siblings": SIBLINGS}
 
 
 def killed(store: Path, proxy: Proxy, direction: str, behind_bytes: int) -> bool:

@@ -22,11 +22,10 @@ from pbstore.serve import StoreLibrary, create_app, serving
 from pbstore.serve.fetch.hub_cut import StreamCutter
 from pbstore.serve.wire.blocks import PREFIX
 from tests.pbstore.folders import base_tensors, safetensors_bytes
-from tests.pbstore.serve.families import NAMES, family_files, make_family
+from tests.pbstore.serve.families import NAMES, family_files
 from tests.pbstore.serve.nodes import Node, Proxy, edge_node, mostly_slow
 from tests.pbstore.serve.stores import changed_byte
 
-ROWS = 6000
 CLIENT = httpx.Client(verify=False, timeout=30)  # reading certificates takes a tenth of a second
 
 
@@ -63,15 +62,7 @@ def test_a_file_that_is_not_what_its_name_says_comes_all_the_same(head: bytes) -
     assert len(whole) < PIECE_BYTES
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("family")
-
-
-@pytest.fixture(scope="module")
-def family(root: Path) -> Iterator[DiskBlockStore]:
-    with make_family(root, rows=ROWS) as store:
-        yield store
+FAMILY = {"rows": 6000}
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,25 +11,15 @@ import pytest
 
 from pbstore import DiskBlockStore
 from tests.pbstore.serve.clients import PULL, run_client
-from tests.pbstore.serve.families import NAMES, make_family
+from tests.pbstore.serve.families import NAMES
 from tests.pbstore.serve.measures import Pull, origin_ratio, sibling_ratios
 from tests.pbstore.serve.nodes import Proxy, edge_node, proxied
 from tests.pbstore.serve.stores import hashes_of_folder
 
 PBCAST = [sys.executable, "-c", "import sys; from demo.cli import main; sys.exit(main())"]
-ROWS = 40_000
 pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("family")
-
-
-@pytest.fixture(scope="module")
-def family(root: Path) -> Iterator[DiskBlockStore]:
-    with make_family(root, rows=ROWS) as store:
-        yield store
+FAMILY = {"rows": 40_000}
 
 
 def puller(root: Path, homes: Path, **more: str) -> Pull:

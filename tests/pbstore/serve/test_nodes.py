@@ -19,7 +19,7 @@ from pbstore import DiskBlockStore, ModelMissingError, open_store
 from pbstore.blocks import StoredBlock
 from pbstore.serve import create_app, serving
 from pbstore.serve.fetch.node import NodeLibrary
-from tests.pbstore.serve.families import NAMES, family_files, make_family
+from tests.pbstore.serve.families import NAMES, family_files
 from tests.pbstore.serve.measures import origin_ratio, sibling_ratios
 from tests.pbstore.serve.nodes import (
     Liar,
@@ -35,18 +35,12 @@ from tests.pbstore.serve.nodes import (
 )
 from tests.pbstore.serve.stores import changed_byte
 
-ROWS = 6_000
+FAMILY = {"rows": 6_000}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("family")
-
-
-@pytest.fixture(scope="module")
-def origin(root: Path) -> Iterator[DiskBlockStore]:
-    with make_family(root, rows=ROWS) as store:
-        yield store
+def origin(family: DiskBlockStore) -> DiskBlockStore:
+    return family
 
 
 @pytest.fixture

@@ -33,22 +33,14 @@ from pbstore.serve.wire import frames
 from pbstore.serve.wire.blocks import PREFIX
 from pbstore.store import raw_block
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
-from tests.pbstore.serve.families import NAMES, family_files, make_family
+from tests.pbstore.serve.families import NAMES, family_files
 from tests.pbstore.serve.nodes import Liar, Proxy, edge_node, mostly_slow, store_node
 from tests.pbstore.serve.test_nodes import LIES
 
 ROWS = 6000
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("family")
-
-
-@pytest.fixture(scope="module")
-def family(root: Path) -> Iterator[DiskBlockStore]:
-    with make_family(root, rows=ROWS) as store:
-        yield store
+FAMILY = {"rows": ROWS}
 
 
 @pytest.fixture

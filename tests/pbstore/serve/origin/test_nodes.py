@@ -26,21 +26,10 @@ from pbstore.serve.origin.objects import Meta, Objects, open_objects
 from pbstore.serve.origin.remove import remove
 from pbstore.serve.origin.writer import Writer
 from tests.pbstore.folders import folder_content
-from tests.pbstore.serve.families import NAMES, family_files, make_family
+from tests.pbstore.serve.families import NAMES, family_files
 from tests.pbstore.serve.nodes import edge_node, free_ports, get_model
 from tests.pbstore.serve.origin.endpoints import fake_bucket
 from tests.pbstore.serve.origin.kit import keys_of
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("family")
-
-
-@pytest.fixture(scope="module")
-def family(root: Path) -> Iterator[DiskBlockStore]:
-    with make_family(root) as store:
-        yield store
 
 
 async def _push(store: DiskBlockStore, place: str, names: Sequence[str]) -> list[TransferReport]:
