@@ -1,7 +1,6 @@
 """The main job on tiny random models: everything real but the size of the weights."""
 
 import json
-import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -316,34 +315,6 @@ def test_a_store_of_ones_own_needs_no_zoo(
     assert rows["me/lone"]["inference_equal"] is None
     assert "its base is not in the store" in rows["me/lone"]["sample_output"]
     assert rows["me/adapter"]["bytes_sent"] > rows["me/lone"]["bytes_sent"]
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("few_rows")
-def test_the_lines_of_the_readme(
-    zoo: list[ZooModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
-    part = text[text.index("### The same on your own models") :]
-    lines = [line for line in part[: part.index("## For engineers")].splitlines() if line[:9] == "$ pbcast "]
-    shutil.copytree(zoo[0].folder, tmp_path / "my-base")
-    shutil.copytree(zoo[1].folder, tmp_path / "my-finetune")
-    rows = [f"{10 * slot + 1},{user},me/finetune" for slot in range(24) for user in range(12)]
-    (tmp_path / "requests.csv").write_text("\n".join(["time_s,user,model", *rows]) + "\n")
-    monkeypatch.chdir(tmp_path)
-    assert len(lines) == 5
-    for line in lines:
-        words = shlex.split(line.removeprefix("$ pbcast "), comments=True)
-        short = ["--slots", "2", "--worlds", "1"] if words[0] == "run" else []
-        short = ["--worlds", "1", "--workers", "1", "--fresh"] if words[0] == "evaluate" else short
-        assert main([*words, *short]) == 0, line
-        told = capsys.readouterr().out
-        if words[0] == "run":
-            assert "answer bit for bit like the original" in told
-            assert "1. 2 models take" in told
-    for folder in ("mine", "trace"):
-        report = RunReport.read(tmp_path / "out" / folder)
-        assert all(row.sha256_ok and row.inference_equal for row in report.deliveries)
 
 
 def test_an_empty_store_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

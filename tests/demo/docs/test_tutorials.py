@@ -1,0 +1,81 @@
+"""Every command and snippet of the tutorials works, in order, on small models."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.demo.docs.models import write_models
+from tests.demo.docs.pages import PAGES, ROOT, Runner, blocks_of
+
+QUICK = {
+    "run": ["--slots", "2", "--worlds", "1", "--workers", "1"],
+    "evaluate": ["--fresh", "--workers", "1"],
+}
+PORT = str(20_000 + os.getpid() % 10_000)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PBCAST_STORE", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    return tmp_path
+
+
+@pytest.fixture
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = ("whole-model", "rendezvous", "learned", "learned+raw-form")
+    monkeypatch.setattr("demo.jobs.run.row_names", lambda: rows)
+
+
+@pytest.mark.slow
+def test_an_engineer_stores_serves_and_pulls(folder: Path) -> None:
+    write_models(folder)
+    runner = Runner({"8765": PORT})
+    runner.run(blocks_of(PAGES / "engineer.md"))
+    assert len(runner.done) > 12
+    for name in ("my-base", "my-finetune"):
+        there = folder / ("base-again" if name == "my-base" else "out")
+        for path in (folder / name).iterdir():
+            assert (there / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_researcher_writes_and_compares_a_scheme(folder: Path) -> None:
+    runner = Runner(shorter=QUICK)
+    runner.run(blocks_of(PAGES / "researcher.md"))
+    assert len(runner.done) == 5
+    assert (folder / "ladder.pdf").stat().st_size > 5_000
+    assert "my_scheme.py:ENTRY" in (folder / "ladder.csv").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_rows")
+def test_two_finetunes_are_broadcast(folder: Path) -> None:
+    write_models(folder)
+    rows = [f"{10 * slot + 1},{user},me/finetune" for slot in range(24) for user in range(12)]
+    (folder / "requests.csv").write_text("\n".join(["time_s,user,model", *rows]) + "\n")
+    runner = Runner(shorter={**QUICK, "evaluate": [*QUICK["evaluate"], "--worlds", "1"]})
+    runner.run(blocks_of(PAGES / "broadcast.md"))
+    assert len(runner.done) == 5
+    for name in ("mine", "trace"):
+        report = json.loads((folder / "out" / name / "report.json").read_text())
+        assert report["deliveries"]
+        assert all(row["inference_equal"] for row in report["deliveries"])
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_readme_work(folder: Path) -> None:
+    write_models(folder)
+    text = [block for block in blocks_of(ROOT / "README.md") if block.language in ("console", "python")]
+    own = [block for block in text if "pbcast" in block.text or "pbstore" in block.text]
+    mine = [line for block in own for line in block.commands if line.startswith("pbcast store ")]
+    runner = Runner()
+    for line in mine:
+        runner.run([type(own[0])("console", None, f"$ {line}\n")])
+    runner.run([block for block in own if block.language == "python"])
+    assert len(mine) == 4
+    assert (folder / "out" / "config.json").exists()
+    assert type(runner.space["model"]).__name__.startswith("Bert")
