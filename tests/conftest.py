@@ -2,7 +2,9 @@
 
 import os
 import signal
+from collections import Counter
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: no more threads than cores
@@ -18,3 +20,17 @@ settings.load_profile("pbcast")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job, which children inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a matrix marked `sampled(n)` one case in n is plain and the rest slow: together all of it runs."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        marker = item.get_closest_marker("sampled")
+        if marker is None:
+            continue
+        law = item.nodeid.partition("[")[0]
+        if seen[law] % marker.args[0]:
+            item.add_marker(pytest.mark.slow)
+        seen[law] += 1

@@ -76,6 +76,7 @@ def test_no_file_is_longer_than_a_few_screens(package: str) -> None:
     assert {name: size for name, size in sizes.items() if size > MOST_LINES} == {}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("package", PACKAGES)
 def test_nine_in_ten_functions_fit_twenty_lines(package: str) -> None:
     sizes = []

@@ -1,9 +1,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from demo.experiments.learners_picture import ABLATIONS, LEARNERS, main
 
 
+@pytest.mark.slow
 def test_curves_are_drawn_from_their_json(tmp_path: Path) -> None:
     curve = [{"env_steps": 100 * look, "cpu_s": 1.0 * look, "cost_s": 50.0 - look} for look in range(4)]
     results = {

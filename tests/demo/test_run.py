@@ -154,6 +154,7 @@ def test_a_second_run_reads_what_the_first_found(
     assert run_end_to_end(CONFIG, out, progress=False).schemes == report.schemes
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_rows")
 def test_a_changed_answer_is_reported_with_exit_code_3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

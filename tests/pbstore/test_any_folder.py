@@ -184,6 +184,7 @@ SPECIAL: dict[Callable[[Path], None], str] = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("make", SPECIAL, ids=lambda make: make.__name__)
 @pytest.mark.parametrize("name", ["special", "adapter_config.json", "model-2.safetensors"])
 def test_what_cannot_be_stored_is_refused_by_path_and_never_opened(
@@ -274,6 +275,7 @@ def test_a_file_that_has_more_than_its_size_is_refused(store: DiskBlockStore, tm
 # --- damaged files ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("form", ["hot", "cold"])
 @pytest.mark.parametrize("size", [0, 5, 60, 1000, 2000])
 def test_damaged_files_are_refused_by_name_or_kept(

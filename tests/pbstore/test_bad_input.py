@@ -87,6 +87,7 @@ def bad_folder(tmp_path: Path, data: bytes) -> Path:
     return folder
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("data", BAD_FILES.values(), ids=BAD_FILES.keys())
 def test_bad_safetensors_file(store: Path, tmp_path: Path, data: bytes) -> None:
     with open_store(store) as opened, pytest.raises(PBStoreError, match=r"model\.safetensors"):
@@ -94,6 +95,7 @@ def test_bad_safetensors_file(store: Path, tmp_path: Path, data: bytes) -> None:
     assert_intact(store, tmp_path)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["truncated", "2^60 bytes of header"])
 def test_bad_safetensors_file_is_one_line(store: Path, tmp_path: Path, kind: str) -> None:
     folder = bad_folder(tmp_path, BAD_FILES[kind])
@@ -102,6 +104,7 @@ def test_bad_safetensors_file_is_one_line(store: Path, tmp_path: Path, kind: str
     assert_intact(store, tmp_path)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "path", ["../evil", "a/../../evil", "/etc/evil", "a//b", ".", "a\\..\\b", "a\0b", ""]
 )
@@ -115,6 +118,7 @@ def test_manifest_with_a_path_that_escapes(store: Path, tmp_path: Path, path: st
         Manifest.from_json(json.dumps(tree))
 
 
+@pytest.mark.slow
 def test_manifest_file_that_was_given_an_escaping_path(store: Path, tmp_path: Path) -> None:
     (file,) = (store / "manifests").glob("*.json")
     good = file.read_bytes()
@@ -143,6 +147,7 @@ def test_flipped_block(store: Path, tmp_path: Path) -> None:
     assert_intact(store, tmp_path)
 
 
+@pytest.mark.slow
 def test_store_over_its_capacity(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "good", base_tensors())
     store = tmp_path / "store"
@@ -173,6 +178,7 @@ def test_bad_model_name(store: Path, tmp_path: Path) -> None:
     assert_intact(store, tmp_path)
 
 
+@pytest.mark.slow
 def test_interrupt_in_the_middle_of_add(store: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     folder = tmp_path / "large"

@@ -127,6 +127,7 @@ def number_of_steps(store: DiskBlockStore, folder: Path) -> int:
     return len(count)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_a_change_at_any_step_never_gives_a_mixture(
     store: DiskBlockStore, tmp_path: Path, change: Change
@@ -207,6 +208,7 @@ def test_a_changed_folder_leaves_nothing_in_the_packs(
     assert folder_content(tmp_path / "out") == folder_content(folder)
 
 
+@pytest.mark.slow
 def test_a_conversion_and_what_is_beside_it_are_of_one_state(tmp_path: Path) -> None:
     import torch
 

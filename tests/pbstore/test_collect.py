@@ -116,6 +116,7 @@ def test_on_full_may_make_room(tmp_path: Path) -> None:
         assert store.has(newest)
 
 
+@pytest.mark.slow
 def test_room_between_small_blocks_is_no_waste(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     scalars = {f"scale{i}": rng.normal(size=4).astype(np.float32) for i in range(2000)}

@@ -130,6 +130,7 @@ def assert_whole(path: Path, folders: dict[str, Path], sure: set[str], tmp_path:
         assert sure <= set(store.models())
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("tear", "lose_index"),

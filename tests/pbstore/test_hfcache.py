@@ -119,6 +119,7 @@ def test_bad_items_are_named_and_the_others_go_on(
     }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("start", ["no store", "a store", "all there"])
 def test_a_dry_run_is_the_run(
     hub: Path,

@@ -85,6 +85,7 @@ def store(tmp_path: Path) -> Iterator[DiskBlockStore]:
         yield store
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", BASES)
 def test_a_bound_model_takes_no_other_base_and_finds_its_own_under_any_name(
     kind: str, store: DiskBlockStore, tmp_path: Path

@@ -119,6 +119,7 @@ def assert_nothing_is_lost(root: Path, sources: Path, number: int) -> None:
     assert not list((root / "out").rglob(f"{LEFTOVER}*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [8, pytest.param(500, marks=pytest.mark.slow)])
 def test_whatever_is_killed_nothing_is_lost_wrong_or_left(tmp_path: Path, sources: Path, rounds: int) -> None:
     rng = np.random.default_rng(rounds)

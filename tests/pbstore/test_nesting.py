@@ -165,6 +165,7 @@ open_store(sys.argv[1], durable=False).checkout("org/model", sys.argv[2])
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("blocks", [0, 2])
 def test_what_killed_checkouts_leave_goes_with_the_next_one(model: Path, tmp_path: Path, blocks: int) -> None:
     out = tmp_path / "out"

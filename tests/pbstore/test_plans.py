@@ -169,6 +169,7 @@ def leave_strays(store: DiskBlockStore, rng: np.random.Generator) -> None:
     newest.with_name(f"{int(newest.stem) + 1:08d}.pack").write_bytes(rng.bytes(30_000))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("harm", [damage, leave_strays], ids=["a damaged block", "strays"])
 @pytest.mark.parametrize("verb", ["gc", "forget", "evict largest", "cool"])
 def test_a_plan_comes_true_in_a_store_that_was_harmed(

@@ -30,6 +30,7 @@ def test_a_sketch_takes_at_most_a_hundredth(rows: int) -> None:
     assert read.marks.tolist() == kept.marks.tolist()
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("rows", [64, 120, 500, 900, 3000])
 @pytest.mark.parametrize("named", [True, False], ids=["base named", "base found"])
 def test_fine_tunes_of_small_tensors_are_recognised(tmp_path: Path, rows: int, named: bool) -> None:
@@ -91,6 +92,7 @@ def add_adapters(store: DiskBlockStore, folder: Path, count: int) -> int:
     return raw
 
 
+@pytest.mark.slow
 def test_many_adapters_take_less_than_their_files_and_give_it_back(tmp_path: Path) -> None:
     with open_store(tmp_path / "store", trash_days=0, durable=False) as store:
         empty = store.disk.disk_use()

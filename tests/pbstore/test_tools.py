@@ -242,6 +242,7 @@ def test_eviction_spares_pinned_models_and_starts_with_the_longest_unused(family
     assert family.used_bytes == 0
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seed", range(6))
 def test_an_eviction_takes_no_model_for_nothing(tmp_path: Path, seed: int) -> None:
     """Each that goes held a large block that no staying model holds; pinned ones stay."""

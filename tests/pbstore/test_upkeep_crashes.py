@@ -68,6 +68,7 @@ def die_at(path: Path, journal: Path, stop_at: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("stride", [14, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("lose_index", [False, True])
 def test_death_at_every_step_of_giving_room_back(

@@ -161,6 +161,7 @@ def test_bounds_of_additive_cost_count_transfers_in_full_in_any_timing() -> None
     assert costs[0] == pytest.approx(costs[1])
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("timing", ["additive", "sequential", "pipelined"])
 @pytest.mark.parametrize("objective", ["total", "mean-user"])
 def test_no_scheme_beats_unlimited_caches(timing: str, objective: str) -> None:

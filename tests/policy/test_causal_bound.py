@@ -124,6 +124,7 @@ def _bound(small: Small, slots: int) -> float:
     )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("timing", TIMINGS)
 @pytest.mark.parametrize("seed", range(3))
 def test_no_policy_that_sees_only_the_past_beats_the_bound(timing: Timing, seed: int) -> None:
@@ -145,6 +146,7 @@ def test_the_gap_of_the_bound_is_as_stated(timing: Timing) -> None:
     assert (1 - bound / best).mean() < {"additive": 0.08, "pipelined": 0.3}[timing]
 
 
+@pytest.mark.slow
 def test_who_sees_the_future_can_beat_it() -> None:
     """It bounds those who do not see the future: where scenes are a surprise, knowing them pays."""
     below = 0
@@ -221,6 +223,7 @@ def test_priced_room_is_below_every_placement_that_fits(seed: int) -> None:
     assert room_dual(table, small.scenario) >= table.min(axis=1).sum() - 1e-9
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("timing", TIMINGS)
 def test_drawn_worlds_have_a_bound_below_what_schemes_reach(timing: Timing) -> None:
     small = _small(4, timing, slots=4)
@@ -234,6 +237,7 @@ def test_drawn_worlds_have_a_bound_below_what_schemes_reach(timing: Timing) -> N
     assert all(bound.of_band_s <= bound.lower_s for bound in bounds)
 
 
+@pytest.mark.slow
 def test_work_that_is_carried_over_is_waited_for_and_no_scheme_is_below() -> None:
     """With slots far shorter than serving takes, the band falls behind whatever the policy does."""
     small = _small(4, "pipelined", slots=5)

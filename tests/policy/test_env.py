@@ -60,6 +60,7 @@ def test_pettingzoo_accepts_it(make: Callable[[], PlacementEnv]) -> None:
         parallel_seed_test(make, num_cycles=20)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("make", ENVS)
 def test_whole_episodes_repeat_from_their_seed(make: Callable[[], PlacementEnv]) -> None:
     first, again, other = _episode(make(), 7), _episode(make(), 7), _episode(make(), 8)

@@ -81,6 +81,7 @@ def test_bounds_are_in_order() -> None:
     assert bounds["hindsight_lower_s"] <= result.on_bound_worlds["ewma-greedy"] + 1e-6
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "change", [{"objective": "mean-user"}, {"timing": "pipelined"}, {"update_budget_bytes": 3e6}]
 )

@@ -7,6 +7,7 @@ import pytest
 from tests.examples import examples_of, run_example
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", examples_of("policy"))
 def test_the_example_runs(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_example(name, tmp_path)

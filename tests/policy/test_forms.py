@@ -131,6 +131,7 @@ def test_slots_are_served_in_the_chosen_forms() -> None:
         assert outcome.cloud_bytes == outcome.sent_bytes
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("rules", [ServiceRules(), ServiceRules(comp=False, share_air=False)])
 def test_no_form_throughout_would_have_been_faster(rules: ServiceRules) -> None:
     quicker = 0

@@ -48,6 +48,7 @@ def test_same_seed_same_episode(knowledge: Knowledge) -> None:
     assert _cost_s(knowledge, 1, 5) == _cost_s(knowledge, 1, 5)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("knowledge", ALL)
 def test_placements_are_those_of_a_scheme(knowledge: Knowledge) -> None:
     world = SMALL.world(2)

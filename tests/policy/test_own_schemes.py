@@ -30,6 +30,7 @@ def small() -> Scenario:
     return Scenario(replace(FINDINGS, num_slots=4, capacity_bytes=(), capacity_share=0.3), catalog)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_file_and_an_entry_play_alike_and_beside_others(tmp_path: Path, workers: int) -> None:
     result = evaluate(

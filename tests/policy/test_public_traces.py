@@ -143,6 +143,7 @@ def test_a_layout_fixes_columns_and_unit() -> None:
         FileFormat(public="netflix")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_command_line_offers_every_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = trace_source(tmp_path / "x", "s", "", "models", "burstgpt")
     offered = evaluate.__annotations__["trace_format"].__args__[0].__args__

@@ -63,6 +63,7 @@ def test_small_plans_are_the_best_of_all_partitions(draw: Draw, objective: str, 
     assert ours == pytest.approx(best, rel=0.01)
 
 
+@pytest.mark.slow
 @given(seeds, st.sampled_from([3, 6, 11, 30]), st.sampled_from(["airtime", "mean-delay"]))
 @settings(max_examples=15, deadline=None)
 def test_groups_cover_each_user_once_and_are_never_worse_than_one_group(

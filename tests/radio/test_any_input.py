@@ -46,6 +46,7 @@ def assert_sound(result: BroadcastResult) -> None:
     assert (result.worst_snr <= result.upper_bound * (1 + 1e-9)).all()
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", ["joint", "link"])
 @pytest.mark.parametrize("rank", RANKS)
 @pytest.mark.parametrize("share", [0.95, 1.0])
@@ -56,6 +57,7 @@ def test_near_outage_there_is_an_answer_for_every_rank(kind: str, rank: int, sha
     assert_sound(solve_broadcast(h, 1.0, 1.0, csi_error=share * norm, rank=rank))
 
 
+@pytest.mark.slow
 def test_estimates_at_low_power_are_all_solved() -> None:
     config = RadioConfig(num_users=4, num_antennas=4)
     found = []
@@ -72,6 +74,7 @@ def test_estimates_at_low_power_are_all_solved() -> None:
         assert_sound(result)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", ["joint", "link", None])
 @pytest.mark.parametrize(("rank", "certify"), [(1, "eig"), (2, "eig"), (2, "exact")])
 def test_a_bad_row_spoils_no_other(kind: str | None, rank: int, certify: str) -> None:
@@ -193,6 +196,7 @@ def test_empty_axes_have_empty_answers(shape: tuple[int, ...], rank: int, solver
         assert result.status == ("no user" if not shape[0] else "no holder" if not shape[1] else "dead user")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("batch", [1, 3, 4, 5])
 @pytest.mark.parametrize("rank", [1])
 def test_a_radius_means_the_same_in_every_batch(batch: int, rank: int) -> None:

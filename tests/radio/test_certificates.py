@@ -178,6 +178,7 @@ def shared(seed: int) -> int:
     return len(plan.groups) + len(parts)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seed", range(3))
 def test_no_random_certificate_is_violated(seed: int) -> None:
     nominal(seed, 6)

@@ -68,6 +68,7 @@ def test_the_mixture_keeps_the_power_of_both_states() -> None:
     assert (slow.hidden.scattered_gain >= 0).all()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("scenario", ["umi", "uma"])
 def test_large_scale_parameters_correlate_as_the_table_says(scenario: str) -> None:
     config = RadioConfig(scenario=scenario, num_nodes=64)
@@ -261,6 +262,7 @@ def _mean_doppler(deployment: Deployment, heading: float, rng: np.random.Generat
     return float((spectrum * np.fft.fftfreq(512, 1.0 / 8.0)).sum() / spectrum.sum())
 
 
+@pytest.mark.slow
 def test_scattered_waves_come_from_around_the_node() -> None:
     config = RadioConfig(num_nodes=1, num_users=1, num_antennas=1)
     rng = np.random.default_rng(0)
@@ -289,6 +291,7 @@ def test_simple_fading_correlates_over_places_as_clarke_says() -> None:
     assert abs(neighbours) < 0.05
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("small_scale", KINDS)
 @pytest.mark.parametrize("num_subbands", [1, 5])
 def test_mean_power_is_the_large_scale_gain(small_scale: str, num_subbands: int) -> None:

@@ -286,6 +286,7 @@ def check_options(folder: Path, count: int, seed: int, monkeypatch: pytest.Monke
         assert main(["radio", *options(rng, paths)]) in (0, 1, 2)
 
 
+@pytest.mark.slow
 def test_a_damaged_channel_file_is_an_error_of_its_own(tmp_path: Path) -> None:
     check_channels(tmp_path / "channel.npz", 600, 0)
 

@@ -131,6 +131,7 @@ def test_it_is_for_single_beams_without_error(change: dict[str, object]) -> None
         solve_broadcast(np.ones((2, 2, 2)), 1.0, 1.0, solver="global", **change)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("nodes", "antennas", "users"), [(2, 1, 8), (4, 1, 8), (2, 2, 8)])
 def test_the_fast_solver_comes_close_where_full_power_is_not_best(
     nodes: int, antennas: int, users: int

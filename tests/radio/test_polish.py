@@ -133,6 +133,7 @@ def test_with_many_users_the_default_is_far_above_many_fixed_points() -> None:
     assert (ours > 1.15 * solve_broadcast(g, 1.0, 1.0, certify="none", effort=many).min_snr).all()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("size", [(5, 3, 2), (12, 2, 4), (40, 2, 2), (8, 4, 1), (33, 4, 2)])
 def test_a_row_gets_the_same_whatever_else_is_in_the_batch(size: tuple[int, int, int]) -> None:
     g = crowd(*size, 9)

@@ -26,6 +26,7 @@ def radius(h: np.ndarray, kind: str, share: float) -> np.ndarray:
     return share * np.linalg.norm(h, axis=(-2, -1) if kind == "joint" else -1)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", ["joint", "link", "none"])
 @pytest.mark.parametrize("certify", ["eig", "exact"])
 def test_a_higher_rank_is_never_worse(kind: str, certify: str) -> None:
@@ -40,6 +41,7 @@ def test_a_higher_rank_is_never_worse(kind: str, certify: str) -> None:
         assert (low <= high * (1 + 1e-12)).all()
 
 
+@pytest.mark.slow
 def test_a_higher_rank_is_never_worse_from_the_convex_solver() -> None:
     h = normal(2, 1, 3, 2, 2)
 
@@ -66,6 +68,7 @@ def test_one_user_has_the_closed_form_at_every_rank(rank: int | str, share: floa
     assert result.upper_bound == pytest.approx(closed, rel=1e-6)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", ["joint", "link", "none"])
 @pytest.mark.parametrize("rank", [1, 2, "full"])
 def test_an_exact_certificate_is_never_looser_nor_its_beams_worse(kind: str, rank: int | str) -> None:
@@ -124,6 +127,7 @@ def test_a_subband_of_one_user_is_below_its_water_filling() -> None:
     assert best <= result.upper_bound * (1 + 1e-9)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", ["joint", "link", "none"])
 def test_the_bound_of_the_convex_solver_is_proven_by_a_repaired_dual(kind: str) -> None:
     """Never the solver's number: that is up to 4e-7 below feasible values."""
@@ -197,6 +201,7 @@ def test_rows_of_the_reference_are_of_the_users_that_count() -> None:
     assert not found.failed.any()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", ["joint", "link", "none"])
 def test_with_many_users_other_seeds_find_next_to_nothing_more(kind: str) -> None:
     """Effort goes where the certified gap is large: once the best of six was up to 45 % above one."""

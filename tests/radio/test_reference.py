@@ -18,6 +18,7 @@ def instance(seed: int, users: int = 4, nodes: int = 2, antennas: int = 2) -> np
     return draw_iid(users, nodes, antennas, rng) * 10.0 ** rng.uniform(-0.7, 0.7, (users, nodes, 1))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seed", range(4))
 def test_exact_bound_is_the_value_of_the_sdp(seed: int) -> None:
     g = normalise(instance(seed), 1.0, 1.0).g
@@ -73,6 +74,7 @@ def test_fast_robust_is_not_below_difference_of_convex_and_cones_do_not_improve_
     assert dc.guaranteed <= dc.relaxation.value * (1 + 1e-6)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", ["joint", "link"])
 @pytest.mark.parametrize("rank", [1, 2])
 def test_quadratic_programs_climb_to_the_fast_solver_and_no_higher(kind: str, rank: int) -> None:

@@ -56,6 +56,7 @@ def gone(pid: int, within_s: float = 10.0) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_ctrl_c_stops_the_convex_solver_at_once(running: "subprocess.Popen[str]") -> None:
     assert running.stderr is not None
@@ -86,6 +87,7 @@ def test_the_solver_dies_with_its_command(running: "subprocess.Popen[str]") -> N
     assert gone(solver)
 
 
+@pytest.mark.slow
 def test_the_price_is_said_before_and_the_answer_is_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

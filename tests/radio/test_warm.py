@@ -93,6 +93,7 @@ def test_a_start_that_does_not_fit_is_named(start: object) -> None:
         solve_broadcast(np.ones((2, 2, 2)), 1.0, 1.0, start=start)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("size", [(4, 2, 4), (16, 4, 2), (32, 2, 4), (8, 4, 1)])
 def test_a_single_broadcast_is_as_good_as_one_of_a_batch(size: tuple[int, int, int]) -> None:
     h = draw_iid(*size, np.random.default_rng(5), (8,))

@@ -50,6 +50,7 @@ def test_interrupting_an_evaluation_is_one_line(tmp_path: Path) -> None:
     assert out == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number",
     [signal.SIGTERM, *(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGHUP, signal.SIGKILL))],

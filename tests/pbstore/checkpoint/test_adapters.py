@@ -251,6 +251,7 @@ def halves(store_of: Bases) -> DiskBlockStore:
     return store_of({"org/half": llama().to(torch.bfloat16)})
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("which", CASES)
 def test_every_adapter_is_what_peft_loads(which: str, bases: DiskBlockStore, tmp_path: Path) -> None:
     kind, settings = ALL[which]
@@ -283,6 +284,7 @@ CLASSIFIERS: dict[str, tuple[str, Settings]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("which", often(CLASSIFIERS, {"its biases", "prompt"}))
 def test_an_adapter_with_its_head_is_what_peft_loads(
@@ -315,6 +317,7 @@ def test_an_adapter_with_its_head_is_what_peft_loads(
     assert all(torch.equal(shared[key], fresh[key]) for key in fresh), "wrote to a base that others share"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("which", often(ALL, OFTEN))
 def test_no_adapter_writes_to_a_shared_base_of_16_bits(
     which: str, halves: DiskBlockStore, tmp_path: Path
@@ -362,6 +365,7 @@ OTHERS: dict[str, tuple[Callable[[], transformers.PreTrainedModel], str | None, 
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("which", OTHERS)
 def test_other_architectures_load_as_in_peft(which: str, store: DiskBlockStore, tmp_path: Path) -> None:
     make, task, kind, settings = OTHERS[which]
@@ -379,6 +383,7 @@ def test_other_architectures_load_as_in_peft(which: str, store: DiskBlockStore, 
         assert torch.equal(found(**inputs)[0], expected(**inputs)[0])
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("adapter_dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("base_dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
@@ -398,6 +403,7 @@ def test_dtypes_are_those_that_peft_gives(
     assert_same(load_adapter(store, "adapter"), reference(base, folder))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "settings",
     [
@@ -471,6 +477,7 @@ def widen_one(weights: dict[str, torch.Tensor]) -> None:
     weights[key] = torch.cat([weights[key], weights[key]], 0)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "kind", often(["LORA", "IA3", "LOHA", "OFT", "PREFIX_TUNING", "LN_TUNING"], {"LORA", "IA3"})
 )
@@ -503,6 +510,7 @@ WISHES: dict[str, tuple[Settings, str]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("which", WISHES)
 def test_a_configuration_that_reaches_outside_is_refused_by_name(
     which: str, store: DiskBlockStore, tmp_path: Path
@@ -540,6 +548,7 @@ def test_a_pickled_adapter_says_that_it_wants_to_be_converted(store: DiskBlockSt
         load_adapter(store, "adapter", base=llama())
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", ["PROMPT_TUNING", "PREFIX_TUNING", "UNILORA", "LORA", "VERA"])
 def test_what_would_fit_any_model_of_its_width_takes_none_of_another_name(
     kind: str, store: DiskBlockStore, tmp_path: Path
@@ -605,6 +614,7 @@ UNRELATED: dict[str, Callable[[Path], None]] = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", ["LORA", "IA3", "PROMPT_TUNING"])
 @pytest.mark.parametrize("which", UNRELATED)
 def test_an_unrelated_model_spoils_no_search(
@@ -623,6 +633,7 @@ def test_an_unrelated_model_spoils_no_search(
     assert find_base(store, "adapter") == "base"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", ["ADALORA", "IA3", "LN_TUNING", "LORA", "VERA"])
 def test_models_of_other_types_spoil_no_search(kind: str, store: DiskBlockStore, tmp_path: Path) -> None:
     """Also where the adapter names no task but the class that it was trained on."""

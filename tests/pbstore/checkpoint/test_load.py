@@ -91,6 +91,7 @@ def same_state(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     )
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("which", MODELS)
 def test_a_model_equals_from_pretrained(which: str, store: DiskBlockStore, add: Add) -> None:
     torch.manual_seed(0)

@@ -71,6 +71,7 @@ def check_each_has_its_own(loaded: dict[str, torch.Tensor], expected: dict[str, 
     )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("form", ["hot", "cold"])
 def test_writing_to_one_of_equal_tensors_changes_no_other(
@@ -255,6 +256,7 @@ def trained(model: torch.nn.Module) -> list[float]:
     return losses
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("form", "options"), WAYS, ids=str)
 def test_a_model_is_tied_and_trained_and_saved_as_that_of_from_pretrained(
     form: str, options: dict[str, bool], store: DiskBlockStore, add: Add, tmp_path: Path
@@ -272,6 +274,7 @@ def test_a_model_is_tied_and_trained_and_saved_as_that_of_from_pretrained(
     assert trained(model) == trained(expected)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("form", "options"), WAYS, ids=str)
 def test_a_fresh_adapter_is_trained_and_saved_as_that_of_peft(
     form: str, options: dict[str, bool], store: DiskBlockStore, add: Add, tmp_path: Path

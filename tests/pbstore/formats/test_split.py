@@ -48,6 +48,7 @@ def test_pieces_of_a_safetensors_file_are_its_header_and_its_tensors(tmp_path: P
     assert sum(p.length for p in [header, *tensors]) == len(data)
 
 
+@pytest.mark.slow
 @given(data=st.binary(max_size=300), name=st.sampled_from(["a.bin", "a.pt", "a.gguf", "a.json"]))
 def test_pieces_tile_any_file(data: bytes, name: str) -> None:
     pieces = split_stream(BytesIO(data), len(data), name)

@@ -231,6 +231,7 @@ SLOW: dict[str, tuple[Callable[[socket.socket], None], bytes]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", SLOW)
 def test_who_is_slow_to_ask_is_told_so_and_ended(served: Node, kind: str) -> None:
     act, code = SLOW[kind]
@@ -243,6 +244,7 @@ def test_who_is_slow_to_ask_is_told_so_and_ended(served: Node, kind: str) -> Non
         assert time.monotonic() - start < 4
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["k", "m"])
 def test_who_stops_reading_is_ended_and_who_reads_slowly_is_not(served: Node, kind: str) -> None:
     path = ",".join([f"{kind}-0-{3 << 20}"] * 12)
@@ -297,6 +299,7 @@ def slow_download(made: Node, seconds: float, hurry: threading.Event) -> int:
         return size
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("grace_s", "whole"), [(5, True), (1, False)])
 def test_a_download_has_the_grace_to_end_and_no_more(tmp_path: Path, grace_s: float, whole: bool) -> None:
     hurry = threading.Event()

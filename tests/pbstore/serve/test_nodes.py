@@ -126,6 +126,7 @@ LIES: dict[str, Callable[[StoredBlock], StoredBlock]] = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("lie", mostly_slow(LIES, ["one bit", "no needs"]))
 def test_a_peer_that_lies_is_passed_by_and_named(
     origin: DiskBlockStore, upstream: Proxy, root: Path, tmp_path: Path, lie: str

@@ -96,6 +96,7 @@ def test_a_push_brings_what_is_missing(family: DiskBlockStore, root: Path, tmp_p
         check_whole(store, root, tmp_path / "out")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("by_peer", [False, True])
 def test_a_pull_goes_through_nodes_that_have_nothing(
     family: DiskBlockStore, node: Proxy, root: Path, tmp_path: Path, by_peer: bool
@@ -174,6 +175,7 @@ def test_the_cheaper_form_of_each_group_is_sent(data: st.DataObject) -> None:
     assert cost(chosen) == min(map(cost, uncut))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("direction", [PULL, PUSH])
 def test_a_sync_brings_all_and_its_dry_run_says_so(
     family: DiskBlockStore, root: Path, tmp_path: Path, direction: str

@@ -70,6 +70,7 @@ def test_every_setting_of_a_scheme_has_a_range(name: str) -> None:
     assert set(settings_of(find_scheme(name))) <= set(RANGES)
 
 
+@pytest.mark.slow
 def test_every_ablation_costs_delay_in_the_findings_scenario() -> None:
     scenario = load_scenario("findings")
     worlds = [scenario.world(seed) for seed in range(2)]

@@ -62,6 +62,7 @@ def test_more_freedom_never_slows_a_slot(seed: int, timing: Timing, rules: Servi
     assert _delay(replace(problem, rules=shared)) <= weak * (1 + 1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(seed=SEEDS, first=st.integers(1, 7), second=st.integers(1, 7))
 def test_another_node_that_may_hold_never_slows_a_slot(seed: int, first: int, second: int) -> None:

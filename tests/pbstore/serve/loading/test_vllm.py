@@ -55,6 +55,7 @@ def resolve(resolver: LoRAResolver, base: str, name: str) -> LoRARequest | None:
     return asyncio.run(resolver.resolve_lora(base, name))
 
 
+@pytest.mark.sampled(3)
 def test_an_adapter_is_found_by_name_for_its_base_only(resolver: LoRAResolver, tmp_path: Path) -> None:
     first = resolve(resolver, BASE, "org/mine")
     assert isinstance(first, LoRARequest)

@@ -51,6 +51,7 @@ def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]
         catalog.close()
 
 
+@pytest.mark.sampled(3)
 def test_a_family_comes_back_whole_at_the_cost_of_its_coded_blocks(
     family: tuple[DiskBlockStore, Path], catalog: Catalog, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ def content(store: DiskBlockStore, name: str, folder: Path) -> dict[str, bytes]:
     return folder_content(folder)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("call", [1, 2])

@@ -55,6 +55,7 @@ def _trained(name: str, world_set: WorldSet, episodes: int, discount: float = 0.
     return learner
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", LEARNERS)
 def test_the_same_seed_gives_the_same_actor(name: str, world_set: WorldSet) -> None:
     first, second = (_trained(name, world_set, 2, discount=0.5) for _ in range(2))
