@@ -8,6 +8,8 @@ numbers never, and nothing at all where the output is no terminal.
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import IO, Any, TextIO
 
 from rich.cells import cell_len
@@ -101,7 +103,18 @@ def answers_yes(question: str) -> bool:
 def _write(file: TextIO, line: str) -> None:
     encoding = file.encoding or "utf-8"
     text = visible(line).encode(encoding, "backslashreplace").decode(encoding)
+    if file.isatty():
+        text = at_words(text, get_terminal_size().columns)
     print(text, file=file, flush=True)
+
+
+def at_words(line: str, width: int) -> str:
+    """A line broken between words where it is wider than a terminal; a word that is wider stays whole."""
+    if cell_len(line) <= width:
+        return line
+    indent = line[: len(line) - len(line.lstrip(" "))] + "  "
+    parts = wrap(line, width - 1, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(parts)
 
 
 @dataclass(slots=True)

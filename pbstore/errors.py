@@ -65,12 +65,14 @@ class StoreLockedError(PBStoreError):
 class ModelMissingError(PBStoreError):
     """There is no model of this name."""
 
-    def __init__(self, name: str, where: str = "in the store") -> None:
-        super().__init__(name, where)
-        self.name, self.where = name, where
+    def __init__(self, name: str, where: str = "in the store", near: str = "") -> None:
+        """`near` is a name that there is and that was perhaps meant."""
+        super().__init__(name, where, *([near] if near else []))
+        self.name, self.where, self.near = name, where, near
 
     def __str__(self) -> str:
-        return f"no model named {self.name!r} {self.where}"
+        meant = f", did you mean {self.near!r}?" if self.near else ""
+        return f"no model named {self.name!r} {self.where}{meant}"
 
 
 class ModelUnreachableError(ModelMissingError):

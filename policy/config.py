@@ -4,6 +4,7 @@ import json
 import math
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -268,9 +269,10 @@ def load_config(name_or_file: str | Path) -> ScenarioConfig:
         return PRESETS[str(name_or_file)]
     path = Path(name_or_file)
     if not path.is_file():
-        raise ValueError(
-            f"scenario must be one of {sorted(PRESETS)} or a .toml/.json file, got {name_or_file}"
-        )
+        near = get_close_matches(str(name_or_file), list(PRESETS), 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        known = ", ".join(sorted(PRESETS))
+        raise ValueError(f"scenario must be one of {known} or a .toml/.json file, got {name_or_file}{hint}")
     try:
         text = path.read_text(encoding="utf-8")
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)

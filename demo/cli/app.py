@@ -1,18 +1,23 @@
 """The tree of commands and the one place where an error becomes a line and an exit code."""
 
 import logging
+import os
+import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any, TextIO
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from demo.blame import is_expected
+from demo.cli.commands import COMMANDS, needs_extra
 from demo.cli.signals import ending_on_signals
-from demo.console import json_out, print_json, visible, warn
+from demo.console import json_out, print_json, say, visible, warn
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 an error, in one line; 2 usage; "
@@ -21,37 +26,40 @@ EXIT_CODES = (
     "unless the command's own is there already; its line is on stderr."
 )
 INTERRUPTED = 130
+NUMBER_OF_SYSTEM = re.compile(r"\[Errno -?\d+\] ")
 
-COMMANDS: dict[str, str] = {
-    # name on the command line: module whose `app` is a Typer
-    "store": "demo.cli.store",
-    "serve": "demo.cli.serve",
-    "device": "demo.cli.device",
-    "origin": "demo.cli.origin",
-    "doctor": "demo.cli.doctor",
-    "run": "demo.cli.run",
-    "radio": "demo.cli.radio",
-    "train": "demo.cli.train",
-    "evaluate": "demo.cli.evaluate",
-    "zoo": "demo.zoo.cli",
-    "explain": "demo.cli.explain",
-}
+DIST = "pbcast"
 
 
 class LazyGroup(TyperGroup):
-    """Imports a command's module only when that command is asked for, so that starting stays fast."""
+    """Imports a command's module only when that command is run, so that starting stays fast."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - Typer's own context type is private
         """Names of all commands, in the order of the table."""
         return [*COMMANDS, *super().list_commands(ctx)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
-        """The command of that name, from its module."""
+        """What a list of commands shows of one: its name and its first line."""
         if cmd_name in COMMANDS:
-            command = typer.main.get_command(import_module(COMMANDS[cmd_name]).app)
-            command.name = cmd_name
-            return command
+            return TyperCommand(cmd_name, help=COMMANDS[cmd_name].help)
         return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401
+        """The command that the first word names, from its module."""
+        name = args[0]
+        if name not in COMMANDS:
+            if not name.startswith("-"):
+                ctx.fail(f"No such command {name!r}.{meant(name, COMMANDS)}")
+            return super().resolve_command(ctx, args)
+        command = typer.main.get_command(import_module(COMMANDS[name].module).app)
+        command.name = name
+        return name, command, args[1:]
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """A question that names what was probably meant; empty if nothing is near."""
+    near = get_close_matches(word, list(known), 1, 0.65)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 app = typer.Typer(
@@ -72,9 +80,18 @@ class _VisibleLines(logging.Formatter):
         return "\n".join(visible(line) for line in super().format(record).split("\n"))
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        say(f"{DIST} {version(DIST)}")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what is done, to stderr."),
+    _version: bool = typer.Option(
+        False, "--version", callback=_tell_version, is_eager=True, help="Show the version."
+    ),
 ) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_VisibleLines("%(levelname)s %(message)s"))
@@ -101,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None, as_json: bool) -> int:
     """Run one command; its exit code."""
     try:
-        result = app(args=argv, standalone_mode=False)
+        result = app(args=argv, prog_name=DIST, standalone_mode=False)
     except typer.TyperException as error:
         if hasattr(error, "show") and not as_json:  # Typer's own account: the usage line and what was wrong
             error.message = visible(error.message)
@@ -113,14 +130,33 @@ def _run(argv: Sequence[str] | None, as_json: bool) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except Exception as error:
-        if not is_expected(error):
+        if not is_expected(error) and not _lacks_extra(error):
             raise
         if getattr(error, "exit_code", 1) == INTERRUPTED:  # said once, by whoever called
             return INTERRUPTED
         if logging.getLogger().isEnabledFor(logging.INFO):  # --verbose
             traceback.print_exc()
-        return _fail(error, str(error), int(getattr(error, "exit_code", 1)), as_json)
+        return _fail(error, said_plainly(error), int(getattr(error, "exit_code", 1)), as_json)
     return result if isinstance(result, int) else 0
+
+
+def _lacks_extra(error: Exception) -> bool:
+    return isinstance(error, ModuleNotFoundError) and needs_extra(error.name) is not None
+
+
+def said_plainly(error: Exception) -> str:
+    """An error as a sentence: a file's name before what is wrong with it, no numbers of the system's."""
+    if isinstance(error, ModuleNotFoundError):
+        extra = needs_extra(error.name)
+        return f"this needs {error.name}, which is not installed: pip install '{DIST}[{extra}]'"
+    if type(error).__str__ is OSError.__str__ and isinstance(error, OSError) and error.strerror:
+        files = [
+            os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)
+        ]
+        where = " -> ".join(files)
+        words = error.strerror[:1].lower() + error.strerror[1:]
+        return f"{where}: {words}" if where else words
+    return NUMBER_OF_SYSTEM.sub("", str(error))
 
 
 def _message(error: typer.TyperException) -> str:

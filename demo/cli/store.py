@@ -35,6 +35,7 @@ from demo.cli.store_shared import show as print_result
 from demo.cli.store_tools import tools
 from demo.cli.store_upkeep import upkeep
 from demo.console import Sheet, say, visible, warn
+from demo.show.figure import check_figure
 from demo.show.savings_picture import CAUSES, draw_savings
 from pbstore import DiskBlockStore, Savings, open_store
 from pbstore.disk.upkeep.savings_by_cause import Causes, by_family, by_model
@@ -139,6 +140,8 @@ def savings(
     """Show what the models cost as copies, as distinct files, as distinct blocks, and on the disk."""
     if by not in (None, "model", "family"):
         raise ValueError(f"--by must be model or family, got {by!r}")
+    if picture is not None:
+        check_figure(picture)
     with existing(store) as opened:
         report = opened.savings()
         rows = _causes(opened, by or "model") if by or picture else {}
@@ -151,6 +154,8 @@ def savings(
     if by is not None:
         _print_causes(rows, by)
     _print_steps(report)
+    if picture is not None:
+        say(f"{picture}, numbers in {picture.with_suffix('.csv').name}")
 
 
 def _causes(store: DiskBlockStore, by: str) -> dict[str, Causes]:

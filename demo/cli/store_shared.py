@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from demo.console import PlainConsole, answers_yes, say, warn
 from demo.console import print_json as print_json  # commands take it from here
-from pbstore import AddReport, DiskBlockStore, PBStoreError, open_store
+from pbstore import AddReport, DiskBlockStore, ModelMissingError, PBStoreError, open_store
 from pbstore.disk.blocks.space import DiskUse
 from pbstore.folders.nesting import OwnStore, is_store
 from pbstore.folders.source import list_source, steadily
@@ -66,6 +67,8 @@ TokenOption = Annotated[
     str | None, typer.Option("--token", envvar="PBCAST_TOKEN", help="Bearer token for other nodes.")
 ]
 DEFAULT_STORE = Path("store")
+IN_THE_STORE = "in the store"
+"""Where `ModelMissingError` says that a model is not."""
 MOST_NAMED = 10
 """Models or files that are named in a plan."""
 
@@ -113,11 +116,19 @@ def tell_exceptions(report: AddReport) -> None:
         warn(f"pbcast: kept {path!r} as it is: it is not what its name says")
 
 
-def existing(store: Path) -> DiskBlockStore:
-    """Open a store that must be there already."""
+@contextmanager
+def existing(store: Path) -> Iterator[DiskBlockStore]:
+    """Open a store that must be there already; a model that is not there is told with the nearest that is."""
     if not (store / "STORE.json").exists():
         raise FileNotFoundError(f"no block store at {store}: make one with `pbcast store add`")
-    return open_store(store)
+    with open_store(store) as opened:
+        try:
+            yield opened
+        except ModelMissingError as error:
+            near = get_close_matches(error.name, opened.models(), 1)
+            if type(error) is not ModelMissingError or error.where != IN_THE_STORE or not near:
+                raise
+            raise ModelMissingError(error.name, error.where, near[0]) from error
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,7 +69,10 @@ class RunConfig:
         if self.worlds < 1:
             raise ValueError(f"worlds must be >= 1, got {self.worlds}")
         if self.emulated_scheme not in replayable():
-            raise ValueError(f"scheme must be one of {', '.join(replayable())}, got {self.emulated_scheme!r}")
+            near = get_close_matches(self.emulated_scheme, replayable(), 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            known = ", ".join(replayable())
+            raise ValueError(f"scheme must be one of {known}, got {self.emulated_scheme!r}{hint}")
         for name, least in (("capacity_models", 1e-9), ("device_models", 0.0)):
             value = getattr(self, name)
             if value is not None and not least <= value < math.inf:

@@ -18,6 +18,7 @@ def print_report(report: RunReport, folder: Path) -> None:
     """Print what a run found: models, bytes, schemes, deliveries, and where the rest is."""
     models_table(report).print()
     say(savings_line(report), "")
+    say(*definition_lines(report))
     schemes_table(report).print()
     say(*reading_lines(report), "")
     run_load_table(report).print()
@@ -116,15 +117,23 @@ def run_load_lines(report: RunReport) -> list[str]:
     return overload_lines(loads, carried=carried)
 
 
-def reading_lines(report: RunReport) -> list[str]:
-    """How to read the table of schemes, and which levers have nothing to gain here."""
-    worst_gap = max(row.worst_gap for row in report.schemes.values())
+def definition_lines(report: RunReport) -> list[str]:
+    """What the columns of the table of schemes mean."""
     worlds = len(report.schemes[REFERENCE].world_delays_s)
     return [
-        "mean s: delay from request to last block; more: than the reference, in the mean of "
-        f"{worlds} worlds, with its 95 % interval;",
-        "air: time the band was in use; hits: served without the cloud; moved between nodes, from the cloud,",
-        "into caches: MB a world; whole models travel raw.",
+        "placement: which blocks each node caches; without: what is switched off;",
+        f"mean s: delay from request to last block; more, ±: than {REFERENCE},",
+        f"in the mean of {worlds} worlds, with half its 95 % interval;",
+        "air: time the band was in use; hits: served without the cloud;",
+        "moved between nodes, from the cloud, into caches: MB a world;",
+        "whole models travel raw.",
+    ]
+
+
+def reading_lines(report: RunReport) -> list[str]:
+    """What the table of schemes leaves open, and which levers have nothing to gain here."""
+    worst_gap = max(row.worst_gap for row in report.schemes.values())
+    return [
         f"A node has room for {report.settings['capacity_share']:.0%} of all blocks.",
         *flat_lines(report),
         f"SNR within {worst_gap:.1%} of a proven upper bound, at worst.",
