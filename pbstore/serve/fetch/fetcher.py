@@ -14,23 +14,25 @@ from contextlib import aclosing
 from pbstore.blocks import StoredBlock
 from pbstore.errors import BlockCorruptError, BlockMissingError, PBStoreError
 from pbstore.hashing import BlockId, Buffer
+from pbstore.serve.fetch.choosing import Forms
 from pbstore.serve.fetch.flights import Flights
 from pbstore.serve.fetch.here import Here
 from pbstore.serve.fetch.jobs import Job, batches_of
 from pbstore.serve.fetch.keeper import Keeper
 from pbstore.serve.fetch.lanes import NEVER_AGAIN, Lane, next_home, next_lane
-from pbstore.serve.fetch.source import CutShortError, SourceError
+from pbstore.serve.fetch.passing import Passing
+from pbstore.serve.fetch.scouting import Scouts
+from pbstore.serve.fetch.source import CutShortError, GivesRaw, SourceError
 from pbstore.serve.fetch.take import Checked
 from pbstore.serve.meter import Meter
 
-SCOUT_S = 5.0
-"""How long a source may take to say which blocks it has, s."""
 HEDGE_LEAST_S = 1.0
 HEDGE_FACTOR = 4.0
 """A block that takes so many times as long as expected is asked for elsewhere, too."""
 PAUSE_S = 0.1
 """Before the same source is asked again, s; twice as long each time."""
-Upstream = Callable[[BlockId, tuple[str, ...]], Awaitable[Checked]]
+GetUpstream = Callable[..., Awaitable[Checked]]
+"""`Fetcher.get`."""
 log = logging.getLogger(__name__)
 
 
@@ -44,6 +46,8 @@ class Fetcher:
         lanes: The sources, each in the ways in which it may be asked.
         me: Id of this node.
         upstream: Gets a block past all peers; None if there is no upstream.
+        forms: Decides what is asked for raw; None if nothing is.
+        passing: Blocks that came and are not kept, for all fetchers of a node.
     """
 
     def __init__(
@@ -54,47 +58,50 @@ class Fetcher:
         lanes: Sequence[Lane],
         *,
         me: str = "",
-        upstream: Upstream | None = None,
+        upstream: GetUpstream | None = None,
+        forms: Forms | None = None,
+        passing: Passing | None = None,
     ) -> None:
         self._here, self._keeper, self._meter = here, keeper, meter
         self._lanes, self._me, self._upstream = lanes, me, upstream
-        self.get_base: Callable[[BlockId], Awaitable[Checked]] = self.get
+        self._forms, self._passing = forms, passing or Passing()
+        self.get_base: Callable[[BlockId], Awaitable[Checked]] = self.get_coded
         """Gets what a block needs. Those are never more than two steps deep, so waiting for them ends."""
         self._flights: Flights[BlockId, Checked] = Flights()
-        self._scouting: Flights[tuple[int, tuple[BlockId, ...]], None] = Flights()
+        self.scout = Scouts(lanes, me, meter, self._start, self._failed).scout
         self._recent: dict[BlockId, Checked] = {}
         """Blocks that are here and on their way to the disk."""
         self._waiting: list[Job] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_scheduled = False
 
-    async def get(self, block_id: BlockId, via: tuple[str, ...] = ()) -> Checked:
+    async def get(self, block_id: BlockId, via: tuple[str, ...] = (), *, coded: bool = False) -> Checked:
         """A block that is not here, or was not a moment ago.
 
         Args:
             block_id: The block.
             via: Nodes that ask for it through this one.
+            coded: Whether it is wanted as others store it, even where raw it is less to fetch.
 
         Raises:
             BlockMissingError: If no source has it.
             SourceError: If no source that may have it can be reached.
         """
-        if (block := self._recent.get(block_id)) is not None:
+        if (block := self.at_hand(block_id)) is not None:
             return block
-        return await self._flights.join(block_id, lambda: self._fetch(block_id, via))
+        return await self._flights.join(block_id, lambda: self._fetch(block_id, via, coded))
 
-    async def scout(self, block_ids: Iterable[BlockId]) -> None:
-        """Ask all sources which of some blocks they have, where that is not known.
+    async def get_coded(self, block_id: BlockId) -> Checked:
+        """`get`, as others store it."""
+        return await self.get(block_id, coded=True)
 
-        Sources that failed lately are asked, too, but waited for only where there is no other.
-        """
-        ids = tuple(block_ids)
-        lanes = [lane for lane in self._lanes if not lane.asks_blindly and lane.speed.is_open]
-        healthy = [lane for lane in lanes if not lane.speed.failures] or lanes
-        for lane in lanes:
-            if lane not in healthy:
-                self._start(self._scout(lane, ids))
-        await asyncio.gather(*(self._scout(lane, ids) for lane in healthy))
+    def at_hand(self, block_id: BlockId) -> Checked | None:
+        """A block that came a moment ago."""
+        return self._recent.get(block_id) or self._passing.get(block_id)
+
+    def is_coming(self, block_id: BlockId) -> bool:
+        """Whether a block is on its way."""
+        return block_id in self._recent or self._flights.is_going(block_id)
 
     async def close(self) -> None:
         """End what is going on."""
@@ -102,25 +109,8 @@ class Fetcher:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _scout(self, lane: Lane, block_ids: tuple[BlockId, ...]) -> None:
-        if unknown := tuple(lane.holdings.unknown(block_ids)):
-            await self._scouting.join((id(lane), unknown), lambda: self._ask(lane, unknown))
-
-    async def _ask(self, lane: Lane, block_ids: tuple[BlockId, ...]) -> None:
-        start = time.monotonic()
-        try:
-            async with asyncio.timeout(SCOUT_S):
-                found = await lane.on_behalf((self._me,)).infos(block_ids)
-        except (SourceError, TimeoutError) as error:
-            self._failed(lane, error)
-        else:
-            lane.speed.note_latency(time.monotonic() - start)
-            lane.speed.note(0, 0.0)
-            lane.holdings.note(block_ids, found)
-            self._meter.peer_up(lane.name, True)
-
-    async def _fetch(self, block_id: BlockId, via: tuple[str, ...]) -> Checked:
-        job = Job(block_id, asyncio.get_running_loop().create_future(), via)
+    async def _fetch(self, block_id: BlockId, via: tuple[str, ...], coded: bool) -> Checked:
+        job = Job(block_id, asyncio.get_running_loop().create_future(), via, coded)
         self._enqueue(job)
         try:
             return await job.done
@@ -163,18 +153,32 @@ class Fetcher:
                 job.give(block)
                 continue
             lane = self._lane_for(job, here)
-            if lane is None and (self._upstream is None or job.asked_upstream):
+            if lane is not None:
+                going.setdefault(lane, []).append((job, lane.reserve(job.block_id)))
+            elif self._upstream is None or job.asked_upstream:
                 self._meter.block_requests("missing")
                 job.fail(job.error or BlockMissingError(job.block_id))
-                continue
-            self._help(job, lane, here)
-            if lane is None:
-                self._start(self._go_upstream(job))
             else:
-                going.setdefault(lane, []).append((job, lane.reserve(job.block_id)))
+                self._start(self._go_upstream(job))
         for lane, some in going.items():
+            self._start(self._go(lane, some, here))
+
+    async def _go(self, lane: Lane, jobs: list[tuple[Job, int]], here: Collection[BlockId]) -> None:
+        """Ask one source for some blocks, each in the form that is the cheapest."""
+        try:
+            if self._forms is not None:
+                await self._forms.choose(lane, [job for job, _ in jobs], here)
+        except Exception as error:
+            for job, _ in jobs:
+                job.fail(error)
+            lane.speed.waiting_bytes -= sum(reserved for _, reserved in jobs)
+            raise
+        for raw in (False, True):
+            some = [one for one in jobs if one[0].as_raw is raw]
+            for job, _ in some:
+                self._help(job, lane, here)
             for batch in batches_of(some):
-                self._start(self._run(lane, batch))
+                self._start(self._run(lane, batch, raw=raw))
 
     def _lane_for(self, job: Job, here: Collection[BlockId]) -> Lane | None:
         """The lane for a job; None for upstream, or if there is none."""
@@ -191,7 +195,7 @@ class Fetcher:
     def _help(self, job: Job, lane: Lane | None, here: Collection[BlockId]) -> None:
         """Fetch what a block needs and is not here beside it."""
         info = None if lane is None else lane.holdings.has(job.block_id)
-        if info is not None and not job.helpers:
+        if info is not None and not job.as_raw and not job.helpers:
             missing = [need for need in info.needs if need not in here]
             job.helpers = [asyncio.ensure_future(_await(self.get_base(need))) for need in missing]
             for helper in job.helpers:
@@ -201,19 +205,19 @@ class Fetcher:
         job.asked_upstream = True
         if self._upstream is None or job.done.done():
             return
-        getting = asyncio.ensure_future(_await(self._upstream(job.block_id, job.via)))
+        getting = asyncio.ensure_future(_await(self._upstream(job.block_id, job.via, coded=job.coded)))
         job.helpers.append(getting)
         try:
             job.give(await getting)
         except PBStoreError as error:
             self._again(job, error)
 
-    async def _run(self, lane: Lane, jobs: list[tuple[Job, int]]) -> None:
+    async def _run(self, lane: Lane, jobs: list[tuple[Job, int]], *, raw: bool) -> None:
         """Ask one source for some blocks; what does not come is asked for elsewhere."""
         left = {job.block_id: job for job, _ in jobs if not job.done.done()}
         try:
             async with lane.slots:
-                await self._receive(lane, left)
+                await self._receive(lane, left, raw=raw)
         except BlockCorruptError as error:
             self._blame(lane, error)
             self._all_again(lane, left, error)
@@ -231,20 +235,29 @@ class Fetcher:
                 job.fail(error)
             raise
         else:
-            for job in left.values():
-                lane.holdings.forget(job.block_id)
-                job.tries.note(lane, NEVER_AGAIN)
-                self._again(job, job.error or BlockMissingError(job.block_id))
+            self._not_given(lane, left.values(), raw=raw)
         finally:
             lane.speed.waiting_bytes -= sum(reserved for _, reserved in jobs)
 
-    async def _receive(self, lane: Lane, left: dict[BlockId, Job]) -> None:
+    def _not_given(self, lane: Lane, jobs: Iterable[Job], *, raw: bool) -> None:
+        """A source has answered without these."""
+        for job in jobs:
+            if raw and not job.no_raw:
+                job.no_raw = True  # it may have it in its own form only
+            else:
+                lane.holdings.forget(job.block_id)
+                job.tries.note(lane, NEVER_AGAIN)
+            self._again(job, job.error or BlockMissingError(job.block_id))
+
+    async def _receive(self, lane: Lane, left: dict[BlockId, Job], *, raw: bool) -> None:
         """Take blocks as they come; those that came are taken out of `left`."""
         wanted = tuple(left)
         partial = next((job.partial for job in left.values() if job.partial is not None), None)
         since = time.monotonic()
         via = dict.fromkeys(one for job in left.values() for one in job.via)
-        async with aclosing(lane.on_behalf((*via, self._me)).blocks(wanted, partial)) as stream:
+        source = lane.on_behalf((*via, self._me))
+        give = source.raw_blocks if raw and isinstance(source, GivesRaw) else source.blocks
+        async with aclosing(give(wanted, partial)) as stream:
             while left:
                 getting = asyncio.ensure_future(_next(stream))
                 stored = await self._patiently(lane, left, getting)
@@ -263,7 +276,7 @@ class Fetcher:
     ) -> StoredBlock | None:
         """The next block; if it takes too long, what is left is asked for elsewhere, too."""
         try:
-            expected = lane.expected_bytes(next(iter(left))) / lane.speed.rate_bytes_s
+            expected = lane.expected_bytes(*_form_of(next(iter(left.values())))) / lane.speed.rate_bytes_s
             hedge_s = max(HEDGE_LEAST_S, HEDGE_FACTOR * (expected + lane.speed.latency_s))
             hedged = False
             while not (await asyncio.wait([getting], timeout=hedge_s))[0]:
@@ -285,7 +298,7 @@ class Fetcher:
             job.tries.note(lane)
             other = next_lane(job.block_id, self._lanes, job.tries, ())
             if other is not None and other is not lane and not job.done.done():
-                self._start(self._run(other, [(job, other.reserve(job.block_id))]))
+                self._start(self._run(other, [(job, other.reserve(job.block_id))], raw=job.as_raw))
 
     async def _take(self, lane: Lane, job: Job, stored: StoredBlock) -> None:
         """Check a block that came, give it to those who wait, and keep it."""
@@ -306,7 +319,8 @@ class Fetcher:
         self._recent[job.block_id] = block
         job.give(block)
         try:
-            await self._keeper.keep(block)
+            if not await self._keeper.keep(block):
+                self._passing.put(block)
         finally:
             self._recent.pop(job.block_id, None)
 
@@ -347,6 +361,10 @@ class Fetcher:
         lane.speed.note_corrupt()
         self._meter.integrity_failure(lane.name)
         log.error("%s gave a wrong block: %s", lane.name, error)
+
+
+def _form_of(job: Job) -> tuple[BlockId, bool]:
+    return job.block_id, job.as_raw
 
 
 def _seen(task: "asyncio.Task[Checked]") -> None:

@@ -36,6 +36,15 @@ class Flights(Generic[K, T]):
                     task.cancel()
                     self._end(key, task)
 
+    def is_going(self, key: K) -> bool:
+        """Whether a call for a key is in progress."""
+        return key in self._calls
+
+    async def settled(self, most_s: float) -> None:
+        """Wait for all calls that are in progress now, but no longer than so many seconds."""
+        if self._calls:
+            await asyncio.wait(tuple(self._calls.values()), timeout=most_s)
+
     def _end(self, key: K, task: "asyncio.Task[T]") -> None:
         if self._calls.get(key) is task:
             del self._calls[key]

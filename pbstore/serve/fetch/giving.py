@@ -1,7 +1,8 @@
 """What a node gives other nodes: what it has, and for those that ask it to, what it gets from upstream."""
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import suppress
+from functools import partial as partial_of
 
 from pbstore.blocks import BlockInfo, StoredBlock
 from pbstore.errors import BlockMissingError, IntegrityError, ModelMissingError
@@ -9,13 +10,14 @@ from pbstore.hashing import BlockId
 from pbstore.manifest import FileEntry, Manifest
 from pbstore.serve.fetch.ahead import Ahead
 from pbstore.serve.fetch.lanes import UNKNOWN_BYTES
-from pbstore.serve.fetch.local import LibrarySource
+from pbstore.serve.fetch.local import LibrarySource, raw_of
 from pbstore.serve.fetch.node import NodeLibrary
 from pbstore.serve.fetch.source import Asked, Source, SourceError
 from pbstore.serve.fetch.take import Checked
 from pbstore.serve.library import Library, Revision
 from pbstore.serve.wire.frames import Partial
 from pbstore.serve.wire.hub import FileHashes
+from pbstore.store import raw_block
 
 
 class NodeSource:
@@ -58,10 +60,19 @@ class NodeSource:
                 found |= await self._node.told_by_fetching_peers(unknown)
         return found
 
-    async def blocks(
+    def blocks(
         self, block_ids: Sequence[BlockId], partial: Partial | None = None
     ) -> AsyncGenerator[StoredBlock, None]:
         """See `Source`."""
+        return self._blocks(block_ids, raw=False)
+
+    def raw_blocks(
+        self, block_ids: Sequence[BlockId], partial: Partial | None = None
+    ) -> AsyncGenerator[StoredBlock, None]:
+        """See `GivesRaw`."""
+        return self._blocks(block_ids, raw=True)
+
+    async def _blocks(self, block_ids: Sequence[BlockId], *, raw: bool) -> AsyncGenerator[StoredBlock, None]:
         node = self._node
         with node.keeper.holding(block_ids):
             here = await node.inner.has(block_ids)
@@ -70,39 +81,30 @@ class NodeSource:
             ahead: Ahead | None = None
             if missing and await self._may_fetch():
                 await self._scout(missing)
-                ahead = Ahead(self._get, [(one, self._expected_bytes(one)) for one in missing])
+                get = partial_of(self._get, coded=not raw)
+                ahead = Ahead(get, [(one, self._expected_bytes(one)) for one in missing])
             try:
                 for block_id in block_ids:
-                    stored = await self._one(block_id, ahead)
+                    stored = await self._one(block_id, ahead, raw=raw)
                     if stored is not None:
                         yield stored
             finally:
                 if ahead is not None:
                     ahead.close()
 
-    async def raw_blocks(
-        self, block_ids: Sequence[BlockId], partial: Partial | None = None
-    ) -> AsyncGenerator[StoredBlock, None]:
-        """See `GivesRaw`; for another node only what is here."""
-        fetches = not self._asked.via and await self._may_fetch()
-        source = LibrarySource(self._node) if fetches else self._here
-        async with aclosing(source.raw_blocks(block_ids, partial)) as blocks:
-            async for stored in blocks:
-                yield stored
-
     async def close(self) -> None:
         """See `Source`."""
 
-    async def _one(self, block_id: BlockId, ahead: Ahead | None) -> StoredBlock | None:
+    async def _one(self, block_id: BlockId, ahead: Ahead | None, *, raw: bool) -> StoredBlock | None:
+        with suppress(BlockMissingError, IntegrityError):
+            return await (raw_of(self._node.inner, block_id) if raw else self._node.inner.export(block_id))
+        if ahead is None:
+            return None
         try:
-            return await self._node.inner.export(block_id)
-        except (BlockMissingError, IntegrityError):
-            if ahead is None:
-                return None
-        try:
-            return (await ahead.take(block_id)).stored
+            block = await ahead.take(block_id)
         except (BlockMissingError, IntegrityError, SourceError):
             return None
+        return raw_block(block.raw, block_id) if raw else block.stored
 
     async def _may_fetch(self) -> bool:
         """Whether others may be asked: for a client all of them, for another node upstream only."""
@@ -116,10 +118,10 @@ class NodeSource:
         else:
             await self._node.scout(block_ids)
 
-    async def _get(self, block_id: BlockId) -> Checked:
+    async def _get(self, block_id: BlockId, *, coded: bool) -> Checked:
         if self._asked.via:
-            return await self._node.upstream.get(block_id, self._asked.via)
-        return await self._node.fetcher.get(block_id)
+            return await self._node.upstream.get(block_id, self._asked.via, coded=coded)
+        return await self._node.fetcher.get(block_id, coded=coded)
 
     def _expected_bytes(self, block_id: BlockId) -> int:
         info = self._node.told(block_id)

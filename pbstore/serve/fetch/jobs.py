@@ -21,6 +21,12 @@ class Job:
     done: "asyncio.Future[Checked]"
     via: tuple[str, ...] = ()
     """Nodes that ask for it through this one."""
+    coded: bool = False
+    """Whether it is wanted as others store it."""
+    as_raw: bool = False
+    """Whether it is asked for raw now."""
+    no_raw: bool = False
+    """Whether a source has not given it raw."""
     tries: Tries = field(default_factory=Tries)
     partial: Partial | None = None
     error: Exception | None = None

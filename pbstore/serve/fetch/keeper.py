@@ -7,7 +7,7 @@ has to go for them goes by `delete_block`, which refuses what a model or another
 import asyncio
 import logging
 import threading
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +20,7 @@ from pbstore.errors import BlockInUseError, BlockMissingError, CapacityError, PB
 from pbstore.hashing import BlockId
 from pbstore.pool import Pool
 from pbstore.serve.fetch import take
-from pbstore.serve.fetch.policy import CachePolicy, LeastRecentlyUsed
+from pbstore.serve.fetch.policy import MOST_REMEMBERED, CachePolicy, LeastRecentlyUsed
 from pbstore.serve.fetch.take import Checked
 from pbstore.serve.meter import Meter
 
@@ -28,6 +28,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 SLACK = 0.02
 """Share of the capacity that is freed beyond what is wanted, so that not every block frees some."""
+_LOOKED_UP = 64
+"""Blocks that are looked up at a time."""
 log = logging.getLogger(__name__)
 
 
@@ -47,6 +49,7 @@ class Keeper:
         self._coming: list[tuple[Checked, asyncio.Future[bool]]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._found = False
+        self._let_go: OrderedDict[BlockId, None] = OrderedDict()
 
     async def keep(self, block: Checked) -> bool:
         """Keep a block, if there is room and the policy wants it; whether it is kept."""
@@ -75,6 +78,14 @@ class Keeper:
                 for block_id in ids:
                     if self._held[block_id] <= 0:
                         del self._held[block_id]
+
+    def is_held(self, block_id: BlockId) -> bool:
+        """Whether a request in progress holds a block."""
+        return self._held[block_id] > 0
+
+    def was_let_go(self, block_id: BlockId) -> bool:
+        """Whether a block came, and is not kept, or not any more."""
+        return block_id in self._let_go
 
     async def close(self) -> None:
         """Let what is on its way come to the disk, and end the thread."""
@@ -106,47 +117,76 @@ class Keeper:
             wanted = [block for block in blocks if self._policy.wants(block.stored.info)]
         kept: set[BlockId] = set()
         gone: list[BlockId] = []
+        passed: list[BlockId] = []
         with self._store.disk.writing() as tx:
             for block in wanted:
                 try:
                     gone += self._make_room(tx, block)
                     take.keep(self._store.disk, tx, [block])
                 except CapacityError:
+                    passed.append(block.stored.block_id)
                     continue
                 kept.add(block.stored.block_id)
         with self._mutex:
             for block_id in gone:
                 self._policy.gone(block_id)
+            for block_id in passed:
+                self._policy.passed(block_id)
             self._policy.used(block_id for block in wanted for block_id in _with_needs(block, kept))
+            self._note_let_go([*gone, *passed])
         if gone:
             self._meter.evictions(len(gone))
         return kept
 
     def _make_room(self, tx: Transaction, block: Checked) -> list[BlockId]:
-        """Let go of blocks until one fits; those that went."""
-        store, gone = self._store, list[BlockId]()
+        """Let go of blocks until one fits, if it can be made to fit; those that went."""
+        store, gone = self._store, dict[BlockId, None]()
         capacity = store.capacity_bytes
         wanted = block.stored.stored_bytes
         if capacity is None or store.used_bytes + wanted <= capacity or store.disk.has(block.stored.block_id):
             return []
+        may_go = self._may_go(tx, block)
+        if not self._is_enough(tx, may_go, store.used_bytes + wanted - capacity):
+            return []
         goal = capacity - wanted - int(SLACK * capacity)
-        for block_id in self._may_go(tx, block):
+        for block_id in [*may_go, *may_go]:  # again, for what was needed by one that went later
             if store.used_bytes <= max(goal, 0):
                 break
+            if block_id in gone:
+                continue
             try:
                 store.delete_block(block_id)
-            except (BlockInUseError, BlockMissingError):
+            except BlockInUseError:
                 continue
-            gone.append(block_id)
-        return gone
+            except BlockMissingError:  # a gc took it
+                pass
+            gone[block_id] = None
+        return list(gone)
 
     def _may_go(self, tx: Transaction, block: Checked) -> list[BlockId]:
-        """Blocks that may go, the first first; twice, for what was needed by one that goes later."""
+        """Blocks that may go, the first first."""
         with self._mutex:
-            order, held = list(self._policy.first_to_go()), set(self._held)
-        held |= set(locations.find_many(tx.connection, list(held)))
+            order, held = list(self._policy.first_to_go(block.stored.block_id)), set(self._held)
+        found = locations.find_many(tx.connection, list(held))
+        held |= {need for one in found.values() for need in one.info.needs}
         held |= tx.spared | set(block.stored.needs)
-        return [block_id for block_id in order if block_id not in held] * 2
+        return [block_id for block_id in order if block_id not in held]
+
+    def _is_enough(self, tx: Transaction, block_ids: Sequence[BlockId], wanted_bytes: int) -> bool:
+        """Whether some blocks are as many bytes as are wanted."""
+        for start in range(0, len(block_ids), _LOOKED_UP):
+            found = locations.find_many(tx.connection, block_ids[start : start + _LOOKED_UP])
+            wanted_bytes -= sum(one.info.stored_bytes for one in found.values())
+            if wanted_bytes <= 0:
+                return True
+        return False
+
+    def _note_let_go(self, block_ids: Iterable[BlockId]) -> None:
+        for block_id in block_ids:
+            self._let_go.pop(block_id, None)
+            self._let_go[block_id] = None
+        while len(self._let_go) > MOST_REMEMBERED:
+            self._let_go.popitem(last=False)
 
     def _find_kept(self) -> None:
         """Once: learn of the blocks that an earlier run kept."""

@@ -52,7 +52,9 @@ class Lane:
         """Expected time until a block is here, with what it needs and is not here, s."""
         info = self.holdings.has(block_id)
         needs = () if info is None else [need for need in info.needs if need not in here]
-        return self.speed.expected_s(sum(map(self.expected_bytes, (block_id, *needs))))
+        coded = sum(map(self.expected_bytes, (block_id, *needs)))
+        raw = self.expected_bytes(block_id, as_raw=True)
+        return self.speed.expected_s(min(coded, raw) if needs else coded)
 
     def reserve(self, block_id: BlockId) -> int:
         """Count a block among those that the source is asked for; how many bytes were counted."""
@@ -60,10 +62,12 @@ class Lane:
         self.speed.waiting_bytes += size
         return size
 
-    def expected_bytes(self, block_id: BlockId) -> int:
-        """Payload bytes of a block, as far as they are known."""
+    def expected_bytes(self, block_id: BlockId, as_raw: bool = False) -> int:
+        """Payload bytes of a block in the source's form, or raw, as far as they are known."""
         info = self.holdings.has(block_id)
-        return UNKNOWN_BYTES if info is None else info.stored_bytes
+        if info is None:
+            return UNKNOWN_BYTES
+        return info.raw_bytes if as_raw else info.stored_bytes
 
 
 @dataclass(slots=True)

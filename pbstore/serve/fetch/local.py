@@ -67,13 +67,18 @@ class LibrarySource:
         """See `GivesRaw`."""
         for block_id in block_ids:
             with suppress(BlockMissingError, IntegrityError):
-                size = (await self._library.info(block_id)).raw_bytes
-                parts = self._library.read_block(block_id, 0, size) if size else None
-                raw = b"" if parts is None else b"".join([bytes(part) async for part in parts])
-                yield raw_block(raw, block_id)
+                yield await raw_of(self._library, block_id)
 
     async def close(self) -> None:
         """See `Source`."""
+
+
+async def raw_of(library: Library, block_id: BlockId) -> StoredBlock:
+    """A block of a library in its raw form."""
+    size = (await library.info(block_id)).raw_bytes
+    parts = library.read_block(block_id, 0, size) if size else None
+    raw = b"" if parts is None else b"".join([bytes(part) async for part in parts])
+    return raw_block(raw, block_id)
 
 
 def infos_of(models: Models, block_ids: Sequence[BlockId]) -> dict[BlockId, BlockInfo]:

@@ -10,6 +10,7 @@ from blake3 import blake3
 
 from pbstore.disk.files import fsio
 from pbstore.errors import BadFileError
+from pbstore.hashing import BlockId
 from pbstore.manifest import Manifest, check_name
 
 FRESH_S = 30.0
@@ -27,11 +28,25 @@ class Remembered:
     def __init__(self, store: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder, self._clock = store / FOLDER, clock
         self._fresh: dict[str, tuple[float, Manifest]] = {}
+        self._ids: dict[str, tuple[Manifest, frozenset[BlockId]]] = {}
 
     def fresh(self, name: str) -> Manifest | None:
         """A manifest that was seen a moment ago."""
         seen = self._fresh.get(name)
         return seen[1] if seen is not None and self._clock() - seen[0] < FRESH_S else None
+
+    def wants(self, block_id: BlockId) -> bool:
+        """Whether a model that was asked for a moment ago has a block."""
+        return any(
+            self._clock() - seen < FRESH_S and block_id in self._ids_of(manifest)
+            for seen, manifest in tuple(self._fresh.values())
+        )
+
+    def _ids_of(self, manifest: Manifest) -> frozenset[BlockId]:
+        ids = self._ids.get(manifest.name)
+        if ids is None or ids[0] is not manifest:
+            ids = self._ids[manifest.name] = (manifest, frozenset(manifest.block_ids()))
+        return ids[1]
 
     def note(self, manifest: Manifest) -> None:
         """Remember a manifest that was just seen."""
@@ -50,6 +65,7 @@ class Remembered:
     def forget(self, name: str) -> None:
         """Forget a model that is there no more."""
         self._fresh.pop(name, None)
+        self._ids.pop(name, None)
         self._path(name).unlink(missing_ok=True)
 
     def names(self) -> set[str]:

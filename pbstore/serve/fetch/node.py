@@ -8,6 +8,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from pbstore.blocks import BlockInfo, StoredBlock
 from pbstore.disk.store import DiskBlockStore
@@ -21,6 +22,7 @@ from pbstore.errors import (
 from pbstore.hashing import BlockId, Buffer
 from pbstore.manifest import FileEntry, Manifest, Piece, check_name
 from pbstore.serve.fetch.ahead import Ahead, behind, runs_by
+from pbstore.serve.fetch.choosing import Forms
 from pbstore.serve.fetch.fetcher import Fetcher
 from pbstore.serve.fetch.flights import Flights
 from pbstore.serve.fetch.hashes import NodeHashes
@@ -28,6 +30,7 @@ from pbstore.serve.fetch.here import Here
 from pbstore.serve.fetch.keeper import Keeper
 from pbstore.serve.fetch.names import Remembered
 from pbstore.serve.fetch.neighbours import Neighbours
+from pbstore.serve.fetch.passing import Passing
 from pbstore.serve.fetch.policy import CachePolicy
 from pbstore.serve.fetch.source import Source, SourceError
 from pbstore.serve.fetch.take import Checked
@@ -38,6 +41,8 @@ from pbstore.serve.meter import Meter, NoMeter
 from pbstore.serve.settings import ServeSettings
 from pbstore.serve.wire.hub import FileHashes
 
+SETTLED_S = 1.0
+"""How long the choice of a form waits to know what others want who have just begun to ask, s."""
 log = logging.getLogger(__name__)
 
 
@@ -73,19 +78,29 @@ class NodeLibrary:
         here = Here(self.inner)
         self._neighbours = Neighbours(self.node_id, peers, upstream, token, self._keep_of_hub, self.meter)
         around = self._neighbours
-        self.upstream = Fetcher(here, self.keeper, self.meter, around.upstream_lanes, me=self.node_id)
-        self.fetcher = Fetcher(
-            here,
-            self.keeper,
-            self.meter,
-            around.peer_lanes,
-            me=self.node_id,
-            upstream=self.upstream.get if around.upstream_lanes else None,
-        )
-        self.upstream.get_base = self.fetcher.get
-        self.known_hashes = NodeHashes(self.inner, around, self.read)
         self._remembered = Remembered(store.path)
         self._finding: Flights[tuple[str, bool], Manifest] = Flights()
+        forms, passing = self._forms(), Passing()
+        make = partial(Fetcher, here, self.keeper, self.meter, me=self.node_id, forms=forms, passing=passing)
+        self.upstream = make(around.upstream_lanes)
+        self.fetcher = make(around.peer_lanes, upstream=self.upstream.get if around.upstream_lanes else None)
+        self.upstream.get_base = self.fetcher.get_coded
+        self.known_hashes = NodeHashes(self.inner, around, self.read)
+
+    def _forms(self) -> Forms:
+        return Forms(
+            told=self.told,
+            scout=self.scout,
+            is_at_peer=lambda block_id: bool(self._neighbours.holders(block_id)),
+            is_wanted=self._is_wanted,
+            settled=lambda: self._finding.settled(SETTLED_S),
+        )
+
+    def _is_wanted(self, block_id: BlockId) -> bool:
+        """Whether somebody wants a block for itself: reads it now, or has just asked for its model."""
+        if self.keeper.is_held(block_id) or self.fetcher.is_coming(block_id):
+            return True
+        return self._remembered.wants(block_id) and not self.keeper.was_let_go(block_id)
 
     async def close(self) -> None:
         """See `Library`."""
@@ -294,8 +309,8 @@ class NodeLibrary:
             here = await self.inner.has(ids)
             self._hit([one for one in ids if one in here])
             missing = [one for one in ids if one not in here]
-            if missing:
-                await self.scout(missing)
+            if unknown := [one for one in missing if self.fetcher.at_hand(one) is None]:
+                await self.scout(unknown)
             ahead = Ahead(self.fetcher.get, [(one, sizes[one]) for one in missing])
             try:
                 for run in runs_by(spans, here):

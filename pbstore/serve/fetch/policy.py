@@ -7,6 +7,9 @@ from typing import Protocol
 from pbstore.blocks import BlockInfo
 from pbstore.hashing import BlockId
 
+MOST_REMEMBERED = 1 << 16
+"""Blocks that are not kept of which it is remembered when they were used."""
+
 
 class CachePolicy(Protocol):
     """Decides about fetched blocks; called from one thread at a time.
@@ -19,20 +22,35 @@ class CachePolicy(Protocol):
         """Whether a block that was just fetched is to be kept."""
 
     def used(self, block_ids: Iterable[BlockId]) -> None:
-        """Blocks were used, or came in, in this order."""
+        """Blocks that are kept were used, or came in, in this order."""
 
-    def first_to_go(self) -> Iterator[BlockId]:
-        """Blocks in the order in which they are to go; only those of them that are kept are looked at."""
+    def passed(self, block_id: BlockId) -> None:
+        """A block was fetched, used, and is not kept: there is no room for it."""
+
+    def first_to_go(self, coming: BlockId) -> Iterator[BlockId]:
+        """Blocks that are to go, if need be, for one that was just fetched, the first first.
+
+        If so much of them as it needs cannot go, none goes, and it is not kept.
+        """
 
     def gone(self, block_id: BlockId) -> None:
         """A block is not kept any more."""
 
 
 class LeastRecentlyUsed:
-    """Keeps everything, and lets go of what was used longest ago."""
+    """Lets go of what was used longest ago; but not for what was itself used longer ago than that, before.
+
+    So a model that is larger than the room, or several that are read in turn, do not push out one another's
+    blocks just before those are read again: what is kept of them stays, and the rest is fetched each time.
+    What is new, or was used more lately, is kept as by any such cache.
+    """
 
     def __init__(self) -> None:
-        self._order: OrderedDict[BlockId, None] = OrderedDict()
+        self._uses = 0
+        self._kept: OrderedDict[BlockId, int] = OrderedDict()
+        """When each block was last used, in uses; the longest ago first."""
+        self._before: OrderedDict[BlockId, int] = OrderedDict()
+        """The same of blocks that are not kept."""
 
     def wants(self, info: BlockInfo) -> bool:
         """See `CachePolicy`."""
@@ -41,13 +59,29 @@ class LeastRecentlyUsed:
     def used(self, block_ids: Iterable[BlockId]) -> None:
         """See `CachePolicy`."""
         for block_id in block_ids:
-            self._order[block_id] = None
-            self._order.move_to_end(block_id)
+            self._uses += 1
+            self._before.pop(block_id, None)
+            self._kept[block_id] = self._uses
+            self._kept.move_to_end(block_id)
 
-    def first_to_go(self) -> Iterator[BlockId]:
+    def passed(self, block_id: BlockId) -> None:
         """See `CachePolicy`."""
-        return iter(tuple(self._order))
+        self._uses += 1
+        self._remember(block_id, self._uses)
+
+    def first_to_go(self, coming: BlockId) -> Iterator[BlockId]:
+        """See `CachePolicy`."""
+        before = self._before.get(coming, self._uses)
+        return (block_id for block_id, used in tuple(self._kept.items()) if used <= before)
 
     def gone(self, block_id: BlockId) -> None:
         """See `CachePolicy`."""
-        self._order.pop(block_id, None)
+        used = self._kept.pop(block_id, None)
+        if used is not None:
+            self._remember(block_id, used)
+
+    def _remember(self, block_id: BlockId, used: int) -> None:
+        self._before.pop(block_id, None)
+        self._before[block_id] = used
+        if len(self._before) > MOST_REMEMBERED:
+            self._before.popitem(last=False)

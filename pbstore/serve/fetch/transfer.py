@@ -4,14 +4,15 @@ What ends a transfer, a kill too, costs at most what was on its way: the next on
 Blocks are durable a batch at a time, and a model is filed when all of its blocks are there.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from pbstore.blocks import RAW, BlockInfo, StoredBlock
+from pbstore.blocks import BlockInfo, StoredBlock
 from pbstore.errors import BlockMissingError, ModelExistsError, ModelMissingError
 from pbstore.hashing import BlockId
 from pbstore.manifest import Manifest
+from pbstore.serve.fetch.forms import cheaper_raw, raw_frame_bytes
 from pbstore.serve.fetch.source import CutShortError, GivesRaw, Sink, Source, SourceError
 from pbstore.serve.fetch.take import in_order_of_needs
 from pbstore.serve.wire.frames import Partial, frame_bytes
@@ -61,7 +62,7 @@ class _Plan:
     @property
     def sent_bytes(self) -> int:
         coded = sum(frame_bytes(self.infos[block_id]) for block_id in self.order)
-        return coded + sum(_raw_frame_bytes(self.infos[block_id]) for block_id in self.raw)
+        return coded + sum(raw_frame_bytes(self.infos[block_id]) for block_id in self.raw)
 
 
 async def transfer(
@@ -138,37 +139,10 @@ async def _plan(
     needs -= await sink.has(needs)
     infos |= await source.infos(sorted(needs))
     wanted = [one for one in ids if one not in there]
-    raw = _cheaper_raw(wanted, infos) if isinstance(source, GivesRaw) and not bases_follow else set()
+    raw = cheaper_raw(wanted, infos) if isinstance(source, GivesRaw) and not bases_follow else set()
     coded = [one for one in wanted if one not in raw]
     order = in_order_of_needs(coded, {one: info.needs for one, info in infos.items() if one not in raw})
     return _Plan([one for one in wanted if one in raw], order, infos, len(there))
-
-
-def _cheaper_raw(wanted: Sequence[BlockId], infos: Mapping[BlockId, BlockInfo]) -> set[BlockId]:
-    """Blocks that are fewer bytes raw than coded with what they need and nobody wants for itself.
-
-    Blocks that need the same are decided on together.
-    """
-    mine = set(wanted)
-    group: dict[BlockId, list[BlockId]] = {}
-    for block_id in wanted:
-        extra = [need for need in infos[block_id].needs if need in infos and need not in mine]
-        merged = [block_id, *extra] if extra else []
-        for old in {id(group[one]): group[one] for one in extra if one in group}.values():
-            merged += old
-        group |= dict.fromkeys(merged, merged)
-    raw: set[BlockId] = set()
-    for members in {id(one): one for one in group.values()}.values():
-        ids = set(members)
-        if sum(_raw_frame_bytes(infos[one]) for one in ids & mine) < sum(
-            frame_bytes(infos[one]) for one in ids
-        ):
-            raw |= ids & mine
-    return raw
-
-
-def _raw_frame_bytes(info: BlockInfo) -> int:
-    return frame_bytes(replace(info, stored_bytes=info.raw_bytes, codec=RAW, needs=()))
 
 
 async def _send(

@@ -26,9 +26,9 @@ from pbstore.hashing import BlockId
 from pbstore.serve import create_app, serving
 from pbstore.serve.fetch import copies
 from pbstore.serve.fetch.copies import PULL, PUSH
+from pbstore.serve.fetch.forms import cheaper_raw
 from pbstore.serve.fetch.remote import fetched
 from pbstore.serve.fetch.source import SourceError
-from pbstore.serve.fetch.transfer import _cheaper_raw
 from pbstore.serve.wire import frames
 from pbstore.serve.wire.blocks import PREFIX
 from pbstore.store import raw_block
@@ -170,7 +170,7 @@ def test_the_cheaper_form_of_each_group_is_sent(data: st.DataObject) -> None:
     ways = [set(raw) for count in range(5) for raw in combinations(needing, count)]
     pairs = [{one, other} for one in mine for other in mine if {*needs[one]} & {*needs[other]}]
     uncut = [raw for raw in ways if all(pair <= raw or not pair & raw for pair in pairs)]
-    chosen = _cheaper_raw(mine, infos)
+    chosen = cheaper_raw(mine, infos)
     assert chosen in uncut
     assert cost(chosen) == min(map(cost, uncut))
 
