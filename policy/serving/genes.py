@@ -66,7 +66,9 @@ def planned(freight: Freight, genes: Genes, comp: Int, lines: Lines) -> tuple[Pl
     ready = ready_times(freight, genes.option, moves, lines)
     sends = np.argsort(key, axis=1, kind="stable")
     swift = np.flatnonzero(genes.swift)
-    sends[swift] = _passed_over(freight, sends[swift], active[swift], ready[swift], air[swift])
+    sends[swift] = _passed_over(
+        freight, sends[swift], active[swift], ready[swift], air[swift], lines.band_free
+    )
     return Plans(option=genes.option, active=active, moves=moves, sends=sends), ready, air
 
 
@@ -86,11 +88,13 @@ def _keys(freight: Freight, genes: Genes, active: Bool, air: Float, lines: Lines
     return np.asarray(np.where(active, key, np.inf))
 
 
-def _passed_over(freight: Freight, sends: Int, active: Bool, ready: Float, air: Float) -> Int:
+def _passed_over(
+    freight: Freight, sends: Int, active: Bool, ready: Float, air: Float, band_free: float
+) -> Int:
     """Send order in which what is not ready at its turn waits until it is."""
     sent = np.take_along_axis(active, sends, axis=1)
     spent = np.where(sent, np.take_along_axis(air, sends, axis=1), 0.0)
-    turn = np.cumsum(spent, axis=1) - spent
+    turn = band_free + np.cumsum(spent, axis=1) - spent
     at = np.maximum(turn, np.take_along_axis(ready, freight.item_parcel[sends], axis=1))
     again = np.argsort(np.where(sent, at, np.inf), axis=1, kind="stable")
     return np.take_along_axis(sends, again, axis=1)

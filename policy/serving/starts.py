@@ -66,7 +66,7 @@ def spread(freight: Freight, genes: Genes, comp: Int, lines: Lines, price: Float
         cloud = freight.wire_bits[parcel] / lines.cloud_bit_s
         ready, after = _arrival(freight, parcel, few, free, hop, cloud)
         sent = air[rows, parcel, :few].T
-        starts = np.maximum(band, ready) if lines.timing == "pipelined" else ready
+        starts = np.maximum(band if lines.timing == "pipelined" else lines.band_free, ready)
         value = starts + sent + (price * hop) * freight.copies[parcel, :few].T
         best = np.where(allowed[rows, parcel, :few].T, value, np.inf).argmin(axis=0)
         chosen[rows, parcel] = best

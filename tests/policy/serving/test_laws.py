@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from policy.config import LinkConfig, Timing
 from policy.errors import PlacementError
 from policy.serving import Effort, serve_planned
+from policy.serving.clock import Lines
 from policy.serving.freight import freight_of
+from policy.serving.genes import Genes, planned
 from policy.serving.search import best_plan
 from policy.slot.dynamics import SlotOutcome
 from policy.slot.problem import SlotProblem
@@ -73,6 +75,27 @@ def test_another_node_that_may_hold_never_slows_a_slot(seed: int, first: int, se
     assert _delay(replace(problem, may_fetch=more)) <= _delay(replace(problem, may_fetch=few)) * (1 + 1e-9)
     out = _serve(replace(problem, may_fetch=few))
     assert all(few[t.target] for t in out.transfers)
+
+
+@settings(max_examples=12)
+@given(seed=SEEDS, links_free=st.floats(0.0, 1e3))
+def test_what_comes_before_the_band_is_free_is_sent_in_turn(seed: int, links_free: float) -> None:
+    problem = random_problem(seed, link_free_s=np.full(3, links_free), band_free_s=1e4)
+    freight = freight_of(problem, AirTimes(delay=problem.delay, slot=0))
+    rng, options = np.random.default_rng(seed), freight.valid.sum(axis=1)
+    rows, turn = 2, rng.random(problem.needs.shape[0])
+    genes = Genes(
+        option=np.tile((rng.random(options.size) * options).astype(np.int64), (rows, 1)),
+        way=np.zeros((rows, freight.sets.num_ways.size), dtype=np.int64),
+        turn=np.tile(turn, (rows, 1)),
+        nudge=np.zeros((rows, options.size)),
+        lag=np.zeros(rows, dtype=np.int64),
+        swift=np.array([False, True]),
+        thread=np.zeros(rows, dtype=np.int64),
+    )
+    plans, _, _ = planned(freight, genes, np.zeros(rows, dtype=np.int64), Lines.real(problem, rows))
+
+    assert plans.sends[1, : plans.active[1].sum()] == pytest.approx(plans.sends[0, : plans.active[0].sum()])
 
 
 @settings(max_examples=15)
