@@ -17,6 +17,7 @@ class _User:
     """One user's last answer."""
 
     number: int = 0
+    closed: int = 0
     silent: int = 0
     stalls: int = 0
     least: int | None = None
@@ -74,9 +75,10 @@ class Ledger:
         """After a poll was waited for: give up users who are silent, or who lack as much as ever."""
         for user in sorted(self.pending):
             one = self._users[user]
-            if one.number != self.poll:
+            if one.number == one.closed:
                 one.silent += 1
             else:
+                one.closed = one.number
                 one.silent, left = 0, sum((one.needs or {}).values())
                 one.stalls = one.stalls + 1 if one.least is not None and left >= one.least else 0
                 one.least = left if one.least is None else min(left, one.least)

@@ -50,20 +50,20 @@ class Piece:
             if number < MAX_SYMBOL and len(self._coded) < self.num_symbols + SURPLUS:
                 self._coded[number] = symbol.tobytes()
 
-    def data(self) -> bytes | None:
-        """The piece if its symbols suffice."""
+    def data(self) -> bytes | memoryview | None:
+        """The piece if its symbols suffice; not to be added to from then on."""
         count = self.count
         if self._source is None or count < self.num_symbols or count == self._failed_at:
             return None
         if self.have.all():
-            return self._source.tobytes()[: self.length]
+            return self._source.data.cast("B")[: self.length]
         data = decode(self.length, self._with_ids())
         self._failed_at = 0 if data else count
         return data
 
     def spill(self) -> bytes:
         """Give its source symbols away, as long as the piece, and forget the others."""
-        data = b"" if self._source is None else self._source.tobytes()[: self.length]
+        data = b"" if self._source is None else self._source.reshape(-1)[: self.length].tobytes()
         self._source, self._failed_at = None, 0
         self._coded.clear()
         return data

@@ -99,7 +99,7 @@ class Reception:
             self._write(held[0], self._pieces[held[0]].spill())
         return one
 
-    def _keep(self, piece: int, data: bytes, *, sure: bool) -> None:
+    def _keep(self, piece: int, data: bytes | memoryview, *, sure: bool) -> None:
         self._write(piece, data)
         del self._pieces[piece]
         self._whole[piece] = sure
@@ -107,7 +107,7 @@ class Reception:
             self._digest.update(data)
             self._hashed += 1
 
-    def _write(self, piece: int, data: bytes) -> None:
+    def _write(self, piece: int, data: bytes | memoryview) -> None:
         self._spool.write(piece * self.what.piece_bytes, data)
 
     def _read(self, piece: int) -> bytes:

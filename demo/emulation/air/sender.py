@@ -32,7 +32,7 @@ _SHARES = 2**16
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Datagrams of one length (the last may be shorter) in one buffer."""
+    """Datagrams of one length (the last may be shorter) in one buffer, valid until the next is made."""
 
     data: bytes | memoryview
     segment: int
@@ -69,6 +69,7 @@ class Sender:
         self._hashes: dict[int, bytes] = {}
         self._sent: dict[int, int] = {}  # symbols of each piece so far, all cycles
         self._coders: dict[int, Coder] = {}
+        self._buffer = np.empty((settings.batch_symbols, settings.datagram_bytes), np.uint8)
         self._told = 0  # announcements: no two are alike, so that not all are lost alike
 
     def run(self) -> Iterator[Batch | Wait]:
@@ -135,14 +136,14 @@ class Sender:
         """Datagrams, without their heads, of source symbols; and their length, for the last may be short."""
         width = self.settings.symbol_bytes
         view = memoryview(data)[start * width : stop * width]
-        rows = np.zeros((stop - start, HEADER_BYTES + width), np.uint8)
+        rows = self._buffer[: stop - start]
         rows[:, HEADER_BYTES - ID_BYTES : HEADER_BYTES] = numbers(start, stop)
         rows[:, HEADER_BYTES:] = as_rows(view, width)
         return rows, rows.size - ((stop - start) * width - len(view))
 
     def _rows(self, packets: list[bytes]) -> Bytes:
         """Datagrams, without their heads, of coded symbols."""
-        rows = np.zeros((len(packets), HEADER_BYTES + self.settings.symbol_bytes), np.uint8)
+        rows = self._buffer[: len(packets)]
         rows[:, HEADER_BYTES - ID_BYTES :] = np.frombuffer(b"".join(packets), np.uint8).reshape(
             len(packets), -1
         )

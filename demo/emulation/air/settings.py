@@ -50,3 +50,8 @@ class AirSettings:
     def symbol_bytes(self) -> int:
         """Bytes of payload in a datagram."""
         return (self.mtu_bytes - _IP_UDP_BYTES - HEADER_BYTES) // 8 * 8
+
+    @property
+    def datagram_bytes(self) -> int:
+        """Bytes of a datagram that carries a whole symbol."""
+        return HEADER_BYTES + self.symbol_bytes
