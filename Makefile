@@ -58,7 +58,7 @@ serve-peers: ## nginx from Debian, for the benchmark of serving (as root)
 
 lock: ## write requirements.lock anew from pyproject.toml (maintainers)
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install --quiet "torch==2.13.0" "hatchling" "editables" ".[dev,s3,serve]"
+	.venv-lock/bin/pip install --quiet "torch==2.13.0" "hatchling" "editables" ".[all,dev]"
 	{ echo "# Pinned for every machine, made by make lock. torch stays at 2.13.0."; \
 	  .venv-lock/bin/pip freeze --exclude pbcast --exclude pip --exclude setuptools | sed 's/+cpu$$//'; } > requirements.lock
 	rm -rf .venv-lock

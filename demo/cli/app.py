@@ -136,7 +136,8 @@ def _run(argv: Sequence[str] | None, as_json: bool) -> int:
             return INTERRUPTED
         if logging.getLogger().isEnabledFor(logging.INFO):  # --verbose
             traceback.print_exc()
-        return _fail(error, said_plainly(error), int(getattr(error, "exit_code", 1)), as_json)
+        told = said_plainly(error, sys.argv[1:] if argv is None else argv)
+        return _fail(error, told, int(getattr(error, "exit_code", 1)), as_json)
     return result if isinstance(result, int) else 0
 
 
@@ -144,10 +145,16 @@ def _lacks_extra(error: Exception) -> bool:
     return isinstance(error, ModuleNotFoundError) and needs_extra(error.name) is not None
 
 
-def said_plainly(error: Exception) -> str:
-    """An error as a sentence: a file's name before what is wrong with it, no numbers of the system's."""
+def said_plainly(error: Exception, words: Sequence[str] = ()) -> str:
+    """An error as a sentence: a file's name before what is wrong with it, no numbers of the system's.
+
+    Args:
+        error: What went wrong.
+        words: The command line, whose command says what should be installed.
+    """
     if isinstance(error, ModuleNotFoundError):
-        extra = needs_extra(error.name)
+        home = next((COMMANDS[word] for word in words if word in COMMANDS), None)
+        extra = (home and home.extra) or needs_extra(error.name)
         return f"this needs {error.name}, which is not installed: pip install '{DIST}[{extra}]'"
     if type(error).__str__ is OSError.__str__ and isinstance(error, OSError) and error.strerror:
         files = [

@@ -13,20 +13,26 @@ class Home:
     """Its `app` is a Typer."""
     help: str
     """Its first line, shown in the list of commands without importing it."""
+    extra: str = ""
+    """What brings all that it needs; empty: the plain install."""
 
 
 COMMANDS: dict[str, Home] = {
     "store": Home("demo.cli.store", "Keep models in a deduplicating store of parameter blocks."),
     "serve": Home(
-        "demo.cli.serve", "Serve a store until Ctrl-C: point HF_ENDPOINT at the address that is shown."
+        "demo.cli.serve",
+        "Serve a store until Ctrl-C: point HF_ENDPOINT at the address that is shown.",
+        extra="serve",
     ),
     "device": Home(
         "demo.cli.device",
         "Keep blocks that clients fetch until Ctrl-C: point HF_XET_CLIENT_UNIX_SOCKET_PATH at the socket.",
+        extra="serve",
     ),
     "origin": Home(
         "demo.cli.origin",
         "Look at models on an object store, remove and restore them, collect what nobody needs.",
+        extra="s3",
     ),
     "doctor": Home(
         "demo.cli.doctor",
@@ -35,27 +41,33 @@ COMMANDS: dict[str, Home] = {
     "run": Home(
         "demo.cli.run",
         "Real models through the whole chain: stores, placement, CoMP broadcast, reassembly, inference.",
+        extra="all",
     ),
     "radio": Home(
         "demo.cli.radio",
         "Solve one CoMP broadcast with every solver and baseline, and print the proven gap of each.",
+        extra="radio,show",
     ),
     "train": Home(
         "demo.cli.train",
         "Train on worlds drawn at random, stop early on validation worlds; minutes on one core.",
+        extra="policy",
     ),
     "evaluate": Home(
         "demo.cli.evaluate",
         "Play schemes on the same worlds: delays with intervals, paired reductions, and "
         "what is left to gain.",
+        extra="all",
     ),
     "zoo": Home(
         "demo.zoo.cli",
         "Fetch real models by name and pinned sha256, train their children, list them with their scores.",
+        extra="all",
     ),
     "explain": Home(
         "demo.cli.explain",
         "Take one decision of the learned policy apart: forecast demand, seconds saved, price of room.",
+        extra="policy",
     ),
 }
 
@@ -67,6 +79,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "radio": ("cvxpy", "highspy", "scipy"),
     "policy": ("gymnasium", "pettingzoo", "pyarrow"),
     "show": ("matplotlib",),
+    "emulate": ("pyroute2", "raptorq"),
     "ray": ("ray",),
 }
 

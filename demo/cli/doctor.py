@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ import typer
 from packaging.requirements import Requirement
 
 from demo.cli.app import EXIT_CODES
+from demo.cli.commands import EXTRAS
 from demo.cli.store_shared import DEFAULT_STORE, JsonOption, human, print_json
 from demo.console import say
 
@@ -44,7 +46,7 @@ def doctor(
     as_json: JsonOption = False,
 ) -> int:
     """Say what this machine has of what pbcast needs; exit code 1 if it lacks something."""
-    findings = [*_machine(store), *_packages(), *(_endpoint(origin) if origin else ())]
+    findings = [*_machine(store), *_names(), *_packages(), *(_endpoint(origin) if origin else ())]
     well = all(finding.ok for finding in findings if finding.needed)
     if as_json:
         print_json({"ok": well, "findings": [asdict(finding) for finding in findings]})
@@ -72,6 +74,16 @@ def _machine(store: Path) -> Iterator[Finding]:
         yield Finding(name="store", ok=False, said=f"{folder.absolute()}: {error.strerror}", needed=False)
 
 
+def _names() -> Iterator[Finding]:
+    """Whether the four packages are ours: their names are common, and others may use them."""
+    home = Path(__file__).parents[2]
+    for name in ("pbstore", "radio", "policy", "demo"):
+        spec = find_spec(name)
+        where = Path(spec.origin).parents[1] if spec is not None and spec.origin else None
+        said = f"from {where}" if where == home else f"expected it in {home}, Python takes it from {where}"
+        yield Finding(name=f"package {name}", ok=where == home, said=said)
+
+
 def _packages() -> Iterator[Finding]:
     """The packages that pbcast names, in the versions that it asks for."""
     try:
@@ -79,11 +91,13 @@ def _packages() -> Iterator[Finding]:
     except metadata.PackageNotFoundError:
         yield Finding(name="packages", ok=False, said="pbcast itself is not installed")
         return
-    for extra in ("", "serve", "s3"):
+    told: set[str] = set()
+    for extra in ("", *EXTRAS):
         for one in wanted:
             plain = one.marker is None or one.marker.evaluate({"extra": ""})
             asked = one.marker is not None and one.marker.evaluate({"extra": extra})
-            if plain if not extra else (asked and not plain):
+            if one.name not in told and (plain if not extra else (asked and not plain)):
+                told.add(one.name)
                 yield _package(one, extra)
 
 

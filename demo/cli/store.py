@@ -2,9 +2,8 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from demo.cli.app import EXIT_CODES
@@ -37,9 +36,11 @@ from demo.cli.store_upkeep import upkeep
 from demo.console import Sheet, say, visible, warn
 from demo.show.figure import check_figure
 from demo.show.savings_picture import CAUSES, draw_savings
-from pbstore import DiskBlockStore, Savings, open_store
-from pbstore.disk.upkeep.savings_by_cause import Causes, by_family, by_model
-from pbstore.folders.restore import replaced_files
+from pbstore import open_store
+
+if TYPE_CHECKING:
+    from pbstore import DiskBlockStore, Savings
+    from pbstore.disk.upkeep.savings_by_cause import Causes
 
 app = typer.Typer(
     help="Keep models in a deduplicating store of parameter blocks.",
@@ -158,19 +159,21 @@ def savings(
         say(f"{picture}, numbers in {picture.with_suffix('.csv').name}")
 
 
-def _causes(store: DiskBlockStore, by: str) -> dict[str, Causes]:
+def _causes(store: "DiskBlockStore", by: str) -> "dict[str, Causes]":
+    from pbstore.disk.upkeep.savings_by_cause import by_family, by_model
+
     models = by_model(store.disk)
     return by_family(models) if by == "family" else {item.name: item.causes for item in models}
 
 
-def _print_causes(rows: dict[str, Causes], by: str) -> None:
+def _print_causes(rows: "dict[str, Causes]", by: str) -> None:
     table = Sheet(by, "#raw", *(f"#{label}" for label, _ in CAUSES.values()))
     for label, causes in rows.items():
         table.row(label, human(causes.raw_bytes), *(human(getattr(causes, field)) for field in CAUSES))
     table.print()
 
 
-def _print_steps(report: Savings) -> None:
+def _print_steps(report: "Savings") -> None:
     table = Sheet("", "#bytes", "#of raw", title=f"{report.models} models, {report.blocks} blocks")
     steps = (
         ("plain copies", report.raw_bytes),
@@ -197,6 +200,8 @@ def checkout(
     as_json: JsonOption = False,
 ) -> None:
     """Write a model's files and empty folders, byte for byte, each block checked against its hash."""
+    from pbstore.folders.restore import replaced_files
+
     with existing(store) as opened:
         if force and (lost := replaced_files(opened.manifest(name), folder)):
             agree(f"replace {len(lost)} files in {folder}", some_of(lost), yes)
@@ -213,6 +218,8 @@ def verify(
     as_json: JsonOption = False,
 ) -> int:
     """Check that everything still hashes to what it should; exit code 3 if not."""
+    import numpy as np
+
     with existing(store) as opened, progress(None) as advance:
         report = opened.verify(sample, np.random.default_rng(seed), advance)
     print_result(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,8 +23,9 @@ from demo.cli.store_shared import (
 )
 from demo.console import say, warn
 from pbstore import DiskBlockStore, open_store
-from pbstore.disk.trial import trial
-from pbstore.serve.fetch.transfer import TransferReport
+
+if TYPE_CHECKING:
+    from pbstore.serve.fetch.transfer import TransferReport
 
 remote = typer.Typer(epilog=EXIT_CODES)
 From = Annotated[str, typer.Option("--from", help="URL of the node that has it.")]
@@ -100,7 +101,7 @@ def sync(
     return max((item.exit_code for item in report.failed), default=0)
 
 
-def _tell(report: TransferReport, what: str, as_json: bool) -> None:
+def _tell(report: "TransferReport", what: str, as_json: bool) -> None:
     if as_json:
         print_json(asdict(report))
         return
@@ -113,6 +114,8 @@ def _tell(report: TransferReport, what: str, as_json: bool) -> None:
 @contextmanager
 def _target(store: Path, dry_run: bool) -> Iterator[DiskBlockStore]:
     """A store that is written to; where nothing is to be, and there is none, a passing one."""
+    from pbstore.disk.trial import trial
+
     place = trial(store) if dry_run and not (store / "STORE.json").exists() else open_store(store)
     with place as opened:
         yield opened

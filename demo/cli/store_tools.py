@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,9 +27,9 @@ from demo.cli.store_shared import (
 )
 from demo.console import Sheet, say, visible, warn
 from pbstore import open_store
-from pbstore.disk.trial import trial
-from pbstore.disk.upkeep.mend import mend_settings
-from pbstore.hfcache import ImportReport, default_cache, import_cache, look_into
+
+if TYPE_CHECKING:
+    from pbstore.hfcache import ImportReport
 
 tools = typer.Typer(epilog=EXIT_CODES)
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")]
@@ -117,6 +117,8 @@ def repair(
     as_json: JsonOption = False,
 ) -> int:
     """Build the index anew and mend damaged blocks from another store; exit code 3 if something is left."""
+    from pbstore.disk.upkeep.mend import mend_settings
+
     mended = mend_settings(store) if store.is_dir() else None
     with existing(store) as opened:
         if source is None:
@@ -148,6 +150,9 @@ def import_hf_cache(
     as_json: JsonOption = False,
 ) -> int:
     """Add every model of the Hugging Face cache, and report what that saves; exit code 1 if one is left."""
+    from pbstore.disk.trial import trial
+    from pbstore.hfcache import default_cache, import_cache, look_into
+
     content = look_into(cache or default_cache())
     place = trial(store) if dry_run else open_store(store)
     with place as opened, progress(None) as advance:
@@ -161,7 +166,7 @@ def import_hf_cache(
     return max((item.exit_code for item in report.failed), default=0)
 
 
-def _print_import(report: ImportReport, dry_run: bool) -> None:
+def _print_import(report: "ImportReport", dry_run: bool) -> None:
     for item in report.models:
         sizes = f"{human(item.raw_bytes)} -> {human(item.stored_bytes)} new"
         say(f"{item.name}: {sizes}")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,10 +26,12 @@ from demo.cli.store_shared import (
 )
 from demo.console import say, table_of
 from pbstore import DiskBlockStore
-from pbstore.disk.upkeep.collect import GcReport
-from pbstore.disk.upkeep.dependents import Dependents
-from pbstore.disk.upkeep.heat import FormReport
-from pbstore.disk.upkeep.plans import Plan
+
+if TYPE_CHECKING:
+    from pbstore.disk.upkeep.collect import GcReport
+    from pbstore.disk.upkeep.dependents import Dependents
+    from pbstore.disk.upkeep.heat import FormReport
+    from pbstore.disk.upkeep.plans import Plan
 
 upkeep = typer.Typer(epilog=EXIT_CODES)
 
@@ -126,7 +128,7 @@ def gc(
             _collect(opened.plan.gc(), dry_run, yes, as_json)
 
 
-def _collect(plan: Plan[GcReport], dry_run: bool, yes: bool, as_json: bool) -> None:
+def _collect(plan: "Plan[GcReport]", dry_run: bool, yes: bool, as_json: bool) -> None:
     report = plan.report
     if not dry_run:
         if report.trashed_models or report.orphan_blocks:
@@ -135,13 +137,13 @@ def _collect(plan: Plan[GcReport], dry_run: bool, yes: bool, as_json: bool) -> N
     _print_collected(report, as_json)
 
 
-def _collect_lines(report: GcReport) -> list[str]:
+def _collect_lines(report: "GcReport") -> list[str]:
     gone = [f"for good: {_some(report.trashed_models)}"] if report.trashed_models else []
     blocks = f"{report.orphan_blocks} blocks that no model needs, {human(report.orphan_bytes)}"
     return [*gone, blocks, room(report.before, report.after)]
 
 
-def _print_collected(report: GcReport, as_json: bool) -> None:
+def _print_collected(report: "GcReport", as_json: bool) -> None:
     verb = "would delete" if report.dry_run else "deleted"
     line = f"{verb} {report.orphan_blocks} blocks, {human(report.orphan_bytes)}"
     if as_json:
@@ -191,7 +193,7 @@ def _evicted_lines(opened: DiskBlockStore, name: str, others: Iterable[str]) -> 
     return [name, *(f"  {line}" for line in _dependent_lines(dependents))]
 
 
-def _dependent_lines(dependents: Dependents) -> list[str]:
+def _dependent_lines(dependents: "Dependents") -> list[str]:
     lines = []
     if dependents.bound:
         lines.append(f"have it as their base, adapters cannot be loaded without: {_some(dependents.bound)}")
@@ -226,7 +228,7 @@ def cool(
     _print_form(report, as_json)
 
 
-def _print_form(report: FormReport, as_json: bool) -> None:
+def _print_form(report: "FormReport", as_json: bool) -> None:
     if as_json:
         print_json(asdict(report))
         return

@@ -2,9 +2,12 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from demo.show.figure import pyplot, save_figure
-from pbstore.disk.upkeep.savings_by_cause import Causes
+
+if TYPE_CHECKING:
+    from pbstore.disk.upkeep.savings_by_cause import Causes
 
 CAUSES = {
     "stored_bytes": ("stored", "#355070"),
@@ -18,7 +21,7 @@ CAUSES = {
 """Field of `Causes` -> its label and colour, in the order of drawing."""
 
 
-def draw_savings(rows: dict[str, Causes], path: Path, title: str) -> None:
+def draw_savings(rows: "dict[str, Causes]", path: Path, title: str) -> None:
     """Draw one stacked bar for each model or family.
 
     Args:

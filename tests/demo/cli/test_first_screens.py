@@ -94,7 +94,7 @@ def test_a_missing_package_is_told_with_the_extra_that_brings_it(
     monkeypatch.setattr("demo.cli.app.needs_extra", lambda name: "radio" if name else None)
     code, told = run("radio", "--out", "x")
     assert code == 1
-    assert told.endswith("which is not installed: pip install 'pbcast[radio]'\n")
+    assert told.endswith("which is not installed: pip install 'pbcast[radio,show]'\n")
     assert "Traceback" not in told
 
 
