@@ -118,6 +118,15 @@ class World:
     def __repr__(self) -> str:
         return f"World({self.scenario.config.name!r}, {self.trace!r}, {type(self.delay).__name__})"
 
+    def with_deliveries(self, delivered: Delivered) -> "World":
+        """Take what each slot sends in which form from who has computed it already."""
+        vars(self)["_delivered"] = delivered
+        return self
+
+    def keep_tables_of(self, before: "World") -> None:
+        """Share what a world with the same past has computed of its slots."""
+        vars(self).update(_tables=before._tables, _air=before._air)
+
     @cached_property
     def _delivered(self) -> Delivered | None:
         """What each slot sends in which form; None if every block has one form."""

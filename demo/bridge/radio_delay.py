@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from demo.bridge.csi import CsiError, delivered
 from policy.interfaces import Bool, Float
-from policy.world.trace import Trace
+from policy.play.growing import Places
 from radio import (
     RadioConfig,
     broadcast_snr,
@@ -31,29 +31,36 @@ class RadioDelay:
     With CSI error the beams are designed on estimates, and the true channel decides, see `demo.bridge.csi`.
     """
 
-    def __init__(self, config: RadioConfig, trace: Trace, seed: int, csi: CsiError | None = None) -> None:
-        """Draw the deployment around the trace's nodes."""
+    def __init__(self, config: RadioConfig, trace: Places, seed: int, csi: CsiError | None = None) -> None:
+        """Draw the deployment around the nodes; places of users may come to be known later."""
         self._config, self._trace, self._seed = config, trace, seed
         self._csi = csi if csi is not None and csi.size > 0 else None
         self._deployment = draw_deployment(config, np.random.default_rng([seed, 0]), trace.node_xy)
-        self._known: dict[int, dict[bytes, tuple[float, bool]]] = defaultdict(dict)
+        self._known: dict[int, dict[bytes, tuple[float, bool, float]]] = defaultdict(dict)
         self.worst_gap = 0.0
         """Largest certified gap, 1 - SNR / upper bound, of all of them."""
 
     def rate_bit_s(self, slot: int, holders: Bool, users: Bool) -> Float:
         """See `policy.interfaces.DelayModel`."""
-        return np.array([rate for rate, _ in self._ask(slot, holders, users)])
+        return np.array([rate for rate, _, _ in self._ask(slot, holders, users)])
 
     def lost(self, slot: int, holders: Sequence[int], users: Sequence[int]) -> bool:
         """Whether a broadcast is lost at first: it is coded for more than the true channel carries."""
+        return self._ask_one(slot, holders, users)[1]
+
+    def bound_bit_s(self, slot: int, holders: Sequence[int], users: Sequence[int]) -> float:
+        """Rate that no beamformer of these nodes can exceed, bit/s."""
+        return self._ask_one(slot, holders, users)[2]
+
+    def _ask_one(self, slot: int, holders: Sequence[int], users: Sequence[int]) -> tuple[float, bool, float]:
         sender, user = (
             np.zeros((1, self._config.num_nodes), bool),
             np.zeros((1, self._config.num_users), bool),
         )
         sender[0, list(holders)] = user[0, list(users)] = True
-        return self._ask(slot, sender, user)[0][1]
+        return self._ask(slot, sender, user)[0]
 
-    def _ask(self, slot: int, holders: Bool, users: Bool) -> list[tuple[float, bool]]:
+    def _ask(self, slot: int, holders: Bool, users: Bool) -> list[tuple[float, bool, float]]:
         keys = [row.tobytes() for row in np.packbits(np.concatenate([holders, users], axis=1), axis=1)]
         known = self._known[slot]
         missing = {key: row for row, key in enumerate(keys) if key not in known}
@@ -62,7 +69,7 @@ class RadioDelay:
             known.update(zip(missing, self._solve(slot, holders[rows], users[rows]), strict=True))
         return [known[key] for key in keys]
 
-    def _solve(self, slot: int, holders: Bool, users: Bool) -> list[tuple[float, bool]]:
+    def _solve(self, slot: int, holders: Bool, users: Bool) -> list[tuple[float, bool, float]]:
         rng = np.random.default_rng([self._seed, 1, slot])
         h = draw_channel(self._deployment, self._trace.user_xy[slot], rng)
         config = self._config
@@ -90,7 +97,8 @@ class RadioDelay:
             worst = np.minimum(worst, _least(snr, users))
             true = np.minimum(true, _least(expected_snr(h, result.w, config.noise_w, coherence), users))
         rates, fails = delivered(rate_bit_s(config, worst), rate_bit_s(config, true))
-        return list(zip(rates.tolist(), fails.tolist(), strict=True))
+        bounds = rate_bit_s(config, result.upper_bound)
+        return list(zip(rates.tolist(), fails.tolist(), bounds.tolist(), strict=True))
 
 
 def _least(snr: NDArray[Any], users: Bool) -> Float:

@@ -43,6 +43,16 @@ COMMANDS: dict[str, Home] = {
         "Real models through the whole chain: stores, placement, CoMP broadcast, reassembly, inference.",
         extra="all",
     ),
+    "emulate": Home(
+        "demo.cli.emulate",
+        "A live edge: nodes that decide, blocks that are broadcast once, models that run at the other end.",
+        extra="all",
+    ),
+    "replay": Home(
+        "demo.cli.replay",
+        "Tell a log again, line by line, and check its laws: numbers, hashes, capacities, sums of bytes.",
+        extra="all",
+    ),
     "radio": Home(
         "demo.cli.radio",
         "Solve one CoMP broadcast with every solver and baseline, and print the proven gap of each.",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.parts import CodedPart, Part, cut, join
-from pbstore import BlockId, BlockMissingError, Manifest, StoredBlock, open_store
+from pbstore import BlockId, BlockInfo, BlockMissingError, Manifest, StoredBlock, open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,30 +24,33 @@ class Delivery:
 class Device:
     """A store without a limit, and the folders that were reassembled from it."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the device's store below a folder."""
-        shutil.rmtree(folder, ignore_errors=True)
+    def __init__(self, folder: Path, *, comes_back: bool = False) -> None:
+        """Open the device's store below a folder; unless it comes back, what was there is deleted."""
+        if not comes_back:
+            shutil.rmtree(folder, ignore_errors=True)
         self.store = open_store(folder / "store", durable=False)
         self._models = folder / "models"
-        self._parts: dict[BlockId, dict[Part, CodedPart]] = {}
+        self._parts: dict[BlockInfo, dict[Part, CodedPart]] = {}
         self._waiting: dict[BlockId, StoredBlock] = {}
 
     def receive(self, coded: CodedPart) -> None:
-        """Keep a part from the air; a block waits for all its parts, and for its base.
+        """Keep a part from the air; a block waits for all its parts in one form, and for its base.
 
         Raises:
-            BlockCorruptError: If it does not decode to what its id says.
+            BlockCorruptError: If it does not decode to what its id says; none of its parts are kept then.
         """
         block_id = coded.part.block_id
-        gathered = self._parts.setdefault(block_id, {})
+        if self.store.has(block_id):
+            return
+        gathered = self._parts.setdefault(coded.info, {})
         gathered[coded.part] = coded
         if len(gathered) < coded.part.count:
             return
-        self._waiting[block_id] = join(list(self._parts.pop(block_id).values()))
+        self._waiting[block_id] = join(list(self._parts.pop(coded.info).values()))
         while ready := [one for one in self._waiting.values() if all(map(self.store.has, one.bases))]:
             for block in ready:
-                self.store.import_block(block)
                 del self._waiting[block.block_id]
+                self.store.import_block(block)
 
     def reassemble(self, manifest: Manifest, hashes: Mapping[str, str]) -> Delivery:
         """Write a model's files and compare each with the source.
@@ -80,11 +83,12 @@ class Device:
         for part in parts:
             chosen[part.block_id].append(part)
         blocks = frozenset(b for b, some in chosen.items() if len(some) == some[0].count)
-        self._parts = {
-            block_id: {part: self._part(part) for part in some}
-            for block_id, some in chosen.items()
-            if block_id not in blocks
-        }
+        ranges = [
+            self._part(part) for block_id, some in chosen.items() if block_id not in blocks for part in some
+        ]
+        self._parts = {}
+        for coded in ranges:
+            self._parts.setdefault(coded.info, {})[coded.part] = coded
         if missing := next((block_id for block_id in blocks if not self.store.has(block_id)), None):
             raise BlockMissingError(missing, "what the device should have kept")
         for name in self.store.models():
@@ -98,8 +102,14 @@ class Device:
 
     def _part(self, part: Part) -> CodedPart:
         """One part of a block of which not all is kept."""
-        gathered = self._parts.get(part.block_id, {})
-        return gathered[part] if part in gathered else cut(self.store.export_block(part.block_id), part)
+        for gathered in self._parts.values():
+            if part in gathered:
+                return gathered[part]
+        return cut(self.store.export_block(part.block_id), part)
+
+    def has(self, part: Part) -> bool:
+        """Whether a part is here, by itself or in its block."""
+        return self.store.has(part.block_id) or any(part in gathered for gathered in self._parts.values())
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

@@ -99,7 +99,7 @@ class Network:
         """
         for part in parts:
             coded = self._read(part, source, alone=alone)
-            self.nodes[target].relay.write(coded)
+            self.nodes[target].take(coded, alone=alone)
             if source is None:
                 self.traffic.cloud_bytes += len(coded.payload)
             else:

@@ -42,21 +42,21 @@ def run_end_to_end(
         ZooError: If no model could be had.
         EmulationError: If real bytes differ from the plan.
     """
-    _claim(out)
+    claim(out)
     with ExitStack() as stack:
         if config.store is None:
             zoo = build_zoo(config.size, progress=progress)
             bars = stack.enter_context(Bars(enabled=progress))
             cloud = stack.enter_context(open_store(out / "cloud"))
             with bars.task(f"add {len(zoo)} models to the cloud's store") as step:
-                _fill(cloud, zoo, step)
+                fill(cloud, zoo, step)
             originals = of_zoo(zoo)
         else:
             cloud = stack.enter_context(open_store(config.store, read_only=True))
             originals = of_store(cloud)
             bars = stack.enter_context(Bars(enabled=progress))
         with bars.task(f"size {len(originals)} models in every form"):
-            offer = _offer(config, cloud, {name: one.base for name, one in originals.items()})
+            offer = offer_of(config, cloud, {name: one.base for name, one in originals.items()})
         world = make_world(config, offer)
         with bars.task(f"simulate {len(row_names())} rows on {config.worlds} worlds") as step:
             schemes = simulate(config, offer, row_names(), out / "schemes", workers=workers, progress=step)
@@ -76,14 +76,14 @@ def run_end_to_end(
     return report
 
 
-def _offer(config: RunConfig, cloud: DiskBlockStore, bases: Mapping[str, str | None]) -> StoreCatalog:
+def offer_of(config: RunConfig, cloud: DiskBlockStore, bases: Mapping[str, str | None]) -> StoreCatalog:
     """The cloud's catalog, in units that fit the nodes."""
     offer = catalog_from_store(cloud, bases)
     room = Scenario(config.scenario_on(offer.catalog), offer.catalog).capacity_bytes.min()
     return catalog_from_store(cloud, bases, room_bytes=float(room))
 
 
-def _claim(out: Path) -> None:
+def claim(out: Path) -> None:
     """Make the folder of a run, or refuse one whose stores some other work has put there.
 
     Raises:
@@ -100,7 +100,7 @@ def _claim(out: Path) -> None:
     (out / MARK).touch()
 
 
-def _fill(cloud: DiskBlockStore, zoo: Sequence[ZooModel], progress: Progress) -> None:
+def fill(cloud: DiskBlockStore, zoo: Sequence[ZooModel], progress: Progress) -> None:
     """Make the store hold exactly the zoo."""
     for name in set(cloud.models()) - {model.name for model in zoo}:
         cloud.remove(name)

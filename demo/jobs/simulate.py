@@ -60,7 +60,7 @@ def make_world(config: RunConfig, offer: StoreCatalog, number: int = 0, form: Fo
         ValueError: If a trace ends before that world.
     """
     scenario = Scenario(config.scenario_on(offer.catalog), offer.catalog)
-    seed = _world_seed(config, number)
+    seed = world_seed(config, number)
     if config.trace is None:
         trace, hidden = generate(np.random.default_rng(seed), scenario.config, scenario.families)
     else:
@@ -81,7 +81,8 @@ def _in_form(catalog: BlockCatalog, form: Form) -> BlockCatalog:
     return always_alone(catalog) if form == "raw" else replace(catalog, forms=None)
 
 
-def _world_seed(config: RunConfig, number: int) -> int:
+def world_seed(config: RunConfig, number: int) -> int:
+    """Seed of one of a run's worlds."""
     return config.seed * WORLDS_OF_A_SEED + number
 
 
@@ -146,7 +147,7 @@ def play_scheme(
         name: Scheme of the registry.
         number: Which of the run's worlds it is.
     """
-    delay = _delay(config, world.trace, _world_seed(config, number))
+    delay = _delay(config, world.trace, world_seed(config, number))
     own = world.scenario.world_of(world.trace, delay, world.hidden)
     return play(own, find_scheme(name), np.random.default_rng([config.seed, 2, number])), delay
 
@@ -206,7 +207,7 @@ def _made_by(config: RunConfig, world: World, name: str, number: int) -> dict[st
         "scenario": scenario_digest(world.scenario),
         "radio": asdict(config.radio),
         "csi": asdict(config.csi),
-        "seed": _world_seed(config, number),
+        "seed": world_seed(config, number),
         "versions": versions(),
     }
 

@@ -66,6 +66,11 @@ class Course:
         """What the last slot left."""
 
     @property
+    def last_update(self) -> CacheUpdate:
+        """How the caches were last changed."""
+        return self._update
+
+    @property
     def at_hand(self) -> Bool:
         """Copies that are cached, or were fetched to serve the last slot, (nodes, blocks)."""
         return self.placement | self.carried.fetched

@@ -223,35 +223,66 @@ class FormChoice:
 
 
 def deliveries(requests: Int, choice: FormChoice, config: RequestConfig) -> Delivered:
-    """Forms of a whole trace; what devices keep follows from what they were sent.
-
-    After a slot a device holds, while there is room, the blocks that it used most recently, each at the bytes
-    it was sent in, and whole groups only.
+    """Forms of a whole trace; what devices keep follows from what they were sent, see `DeliveryFold`.
 
     Args:
         requests: Model each user asks for, -1 for none, (slots, users).
         choice: The catalog's forms.
         config: `keep_downloads` and `device_bytes`.
     """
-    users, groups = requests.shape[1], choice.kept_bytes.size
-    used, held_bytes = np.full((users, groups), -1, dtype=np.int64), np.zeros((users, groups))
-    sent, kept = [], []
-    for slot, asked in enumerate(requests):
-        has = used >= 0
-        kept.append(choice.blocks(has))
+    fold = DeliveryFold(choice, config, requests.shape[1])
+    for asked in requests:
+        fold.add(asked)
+    return fold.delivered()
+
+
+class DeliveryFold:
+    """Forms of the deliveries of a trace that grows slot by slot.
+
+    After a slot a device holds, while there is room, the blocks that it used most recently, each at the bytes
+    it was sent in, and whole groups only.
+    """
+
+    def __init__(self, choice: FormChoice, config: RequestConfig, num_users: int) -> None:
+        """Start with empty devices."""
+        self._choice, self._config = choice, config
+        groups = choice.kept_bytes.size
+        self._used, self._held_bytes = np.full((num_users, groups), -1), np.zeros((num_users, groups))
+        self._sent: list[Delivery] = []
+        self._kept: list[Bool] = []
+
+    def add(self, asked: Int) -> None:
+        """Take the next slot's requests, (users,), -1 for none."""
+        choice, has = self._choice, self._used >= 0
+        self._kept.append(choice.blocks(has))
         wanted = choice.content[np.maximum(asked, 0)] & (asked >= 0)[:, None]
         needs, alone = choice.choose(wanted, has)
-        sent.append(Delivery(choice.blocks(needs), choice.blocks(alone)))
-        if not config.keep_downloads:
-            continue
-        touched = (wanted | needs | (choice.members[np.maximum(asked, 0)] & has)) & (asked >= 0)[:, None]
+        self._sent.append(Delivery(choice.blocks(needs), choice.blocks(alone)))
+        if self._config.keep_downloads:
+            members = choice.members[np.maximum(asked, 0)] & has
+            self._keep(asked, (wanted | needs | members) & (asked >= 0)[:, None], needs, alone)
+
+    def delivered(self) -> Delivered:
+        """All slots so far."""
+        return Delivered(tuple(self._sent), np.array(self._kept) if self._config.keep_downloads else None)
+
+    def ahead(self) -> Delivered:
+        """All slots so far, and one more in which nobody asks: what devices keep before the coming slot."""
+        nobody = np.zeros(self._used.shape, dtype=bool)
+        sent = (*self._sent, Delivery(self._choice.blocks(nobody), self._choice.blocks(nobody[0])))
+        if not self._config.keep_downloads:
+            return Delivered(sent, None)
+        return Delivered(sent, np.array([*self._kept, self._choice.blocks(self._used >= 0)]))
+
+    def _keep(self, asked: Int, touched: Bool, needs: Bool, alone: Bool) -> None:
+        choice, used, slot = self._choice, self._used, len(self._sent) - 1
         used[touched] = slot
-        held_bytes[needs] = np.where(alone, choice.alone_bytes, choice.kept_bytes)[np.nonzero(needs)[1]]
+        sizes = np.where(alone, choice.alone_bytes, choice.kept_bytes)
+        self._held_bytes[needs] = sizes[np.nonzero(needs)[1]]
         for user in np.flatnonzero(asked >= 0):
             newest = np.argsort(-used[user], kind="stable")
-            filled = np.cumsum(np.where(used[user] >= 0, held_bytes[user], 0.0)[newest])
-            used[user, newest[filled > config.device_bytes]] = -1
-    return Delivered(tuple(sent), np.array(kept) if config.keep_downloads else None)
+            filled = np.cumsum(np.where(used[user] >= 0, self._held_bytes[user], 0.0)[newest])
+            used[user, newest[filled > self._config.device_bytes]] = -1
 
 
 def always_alone(catalog: BlockCatalog) -> BlockCatalog:

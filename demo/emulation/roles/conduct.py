@@ -1,0 +1,350 @@
+"""The leading node of a slot: plans it, has others fetch and send, and sees that all devices are served."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from demo.emulation.log.events import Broadcast, Delivered, Planned, Rejected
+from demo.emulation.roles.mind import Minds, Row, Service
+from demo.emulation.roles.settings import EdgeSettings
+from demo.emulation.roles.teller import Teller
+from demo.emulation.wire.air import part_row
+from demo.emulation.wire.ask import NotReachedError, Wire
+from pbstore import BlockId, Manifest
+from policy.slot.timeline import Broadcast as PlannedCast
+from policy.slot.timeline import Transfer
+
+log = logging.getLogger(__name__)
+CAST_BYTES = 4 << 20
+"""Units that go to the same users from the same holders are sent as one object of up to so many bytes."""
+REPAIRS = 4
+"""Rounds in which what devices miss is sent again, before the next slot goes on with it."""
+
+
+@dataclass(slots=True)
+class Neighbours:
+    """Where everybody is."""
+
+    nodes: dict[int, str] = field(default_factory=dict)
+    devices: dict[int, str] = field(default_factory=dict)
+
+    def meet(self, question: Mapping[str, Any]) -> None:
+        """Learn it."""
+        self.nodes = {int(node): str(url) for node, url in question["nodes"].items()}
+        self.devices = {int(user): str(url) for user, url in question["devices"].items()}
+
+    def others(self, me: int) -> dict[int, str]:
+        """All nodes but one."""
+        return {node: url for node, url in self.nodes.items() if node != me}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CastPlan:
+    """Units that go out as one object."""
+
+    units: tuple[int, ...]
+    alone: bool
+    holders: tuple[int, ...]
+    users: tuple[int, ...]
+    seconds: float
+    """Time on the air, s; 0: not planned, to be found."""
+    is_repair: bool = False
+
+
+class Conductor:
+    """Conducts slots.
+
+    Args:
+        settings: Of the node that leads.
+        minds: What plans.
+        wire: How others are asked.
+        teller: Where events go.
+        neighbours: Who there is.
+    """
+
+    def __init__(
+        self, settings: EdgeSettings, minds: Minds, wire: Wire, teller: Teller, neighbours: Neighbours
+    ) -> None:
+        self._settings, self._minds, self._neighbours = settings, minds, neighbours
+        self._wire, self._teller = wire, teller
+        self._manifests: dict[str, Manifest] = {}
+        self._computed: dict[tuple[int, int], float] = {}
+
+    def serve(self, rows: Sequence[Row], *, again: bool) -> dict[str, Any]:
+        """Serve the last slot: prepare devices, have nodes fetch, send, repair, check.
+
+        Args:
+            rows: History, the slot to be served last.
+            again: The node that led before is gone: only what devices still lack is sent.
+        """
+        slot, service = len(rows) - 1, self._minds.service(rows)
+        outcome = service.outcome
+        self._teller.tell(
+            Planned(
+                slot=slot,
+                node=self._settings.node,
+                transfers=len(outcome.transfers),
+                broadcasts=len(outcome.broadcasts),
+                plan_ms=1e3 * service.seconds,
+                computed_delay_s=tuple(outcome.user_delay_s.tolist()),
+            )
+        )
+        self._prepare(rows, service)
+        began = self._teller.now_s()
+        if not again:
+            self._move(service)
+            for cast in self._casts(service):
+                self._send(rows, cast)
+        return self._finish(rows, began)
+
+    def mend(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Go on with what devices still wait for, between slots or after the last."""
+        return self._finish(rows, self._teller.now_s())
+
+    def _prepare(self, rows: Sequence[Row], service: Service) -> None:
+        """Tell every device that asked what it is about to get, and what the plan counts on it to have."""
+        slot, requests, delays = len(rows) - 1, rows[-1].requests, service.outcome.user_delay_s
+        for user in np.flatnonzero(requests >= 0).tolist():
+            name = self._settings.model_names[requests[user]]
+            self._computed[slot, user] = float(delays[user])
+            kept = [] if service.kept is None else np.flatnonzero(service.kept[user]).tolist()
+            parts = [part_row(part) for unit in kept for part in self._settings.units[unit]]
+            self._ask_device(
+                user, "prepare", slot=slot, model=name, manifests=self._manifests_of(name), keep=parts
+            )
+
+    def _manifests_of(self, name: str) -> list[str]:
+        """Manifests of a model and of the base that it cannot run without, as JSON."""
+        wanted = [name, *filter(None, [self._settings.bases.get(name)])]
+        for one in wanted:
+            if one not in self._manifests:
+                self._manifests[one] = self._wire.manifest(self._settings.origin_url, one)
+        return [self._manifests[one].to_json() for one in wanted]
+
+    def _move(self, service: Service) -> None:
+        """Have every node fetch what the plan gives it, in its order."""
+        alone, pace = self._alone(service), self._settings.pace
+        lists: dict[int, list[list[float | bool]]] = {}
+        for move in sorted(service.outcome.transfers, key=lambda one: (one.start_s, one.end_s)):
+            seconds = (move.end_s - move.start_s) / pace if pace else 0.0
+            lists.setdefault(move.target, []).append(
+                [move.block, move.source, bool(alone[move.block]), seconds]
+            )
+        for node, moves in lists.items():
+            self._ask_node(node, "move", moves=moves)
+
+    def _alone(self, service: Service) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        outcome = service.outcome
+        return np.zeros(len(self._settings.units), dtype=bool) if outcome.alone is None else outcome.alone
+
+    def _casts(self, service: Service) -> Iterator[CastPlan]:
+        """The plan's broadcasts in order, those put together that go alike and are ready at one time."""
+        alone, outcome = self._alone(service), service.outcome
+        ready = _ready(outcome.transfers)
+        group: list[PlannedCast] = []
+        for cast in outcome.broadcasts:
+            if group and not self._joins(group, cast, alone, ready):
+                yield _together(group, alone)
+                group = []
+            group.append(cast)
+        if group:
+            yield _together(group, alone)
+
+    def _joins(
+        self,
+        group: Sequence[PlannedCast],
+        cast: PlannedCast,
+        alone: np.ndarray[Any, np.dtype[np.bool_]],
+        ready: Mapping[tuple[int, int], float],
+    ) -> bool:
+        first = group[0]
+        alike = (cast.holders, cast.users, bool(alone[cast.block])) == (
+            first.holders,
+            first.users,
+            bool(alone[first.block]),
+        )
+        in_time = all(ready.get((node, cast.block), 0.0) <= first.start_s for node in cast.holders)
+        size = sum(self._settings.unit_bytes[one.block] for one in (*group, cast))
+        return alike and in_time and size <= CAST_BYTES
+
+    def _send(self, rows: Sequence[Row], cast: CastPlan) -> None:
+        """Send one object from all of its holders that have it."""
+        began, told = self._teller.now_s(), self._ready_holders(cast)
+        if not told:
+            return
+        holders = tuple(sorted(told))
+        size = int(told[holders[0]]["payload_bytes"])
+        rate = self._rate(rows, cast, holders, size)
+        if rate <= 0:
+            return
+        began = self._teller.now_s() if self._settings.pace else began
+        answer = self._air(cast, holders, rate)
+        self._teller.tell(
+            Broadcast(
+                slot=len(rows) - 1,
+                units=cast.units,
+                form="alone" if cast.alone else "kept",
+                holders=holders,
+                users=cast.users,
+                rate_bit_s=rate,
+                bound_bit_s=max(rate, self._minds.bound_bit_s(rows, holders, cast.users)),
+                payload_bytes=size,
+                wire_bytes=int(answer["wire_bytes"]),
+                repair_bytes=int(answer["repair_bytes"]),
+                started_s=began,
+                ended_s=self._teller.now_s(),
+                blake3=str(told[holders[0]]["blake3"]),
+                missed=tuple(answer["missed"]),
+                is_repair=cast.is_repair,
+            )
+        )
+        self._teller.flush()
+
+    def _ready_holders(self, cast: CastPlan) -> dict[int, dict[str, Any]]:
+        """Holders that have all units and agree on their bytes; when all of the plan's are gone, any node."""
+        told = self._ensure(cast, cast.holders)
+        if not told:
+            others = [node for node in self._neighbours.nodes if node not in cast.holders]
+            for node in others:
+                if told := self._ensure(cast, [node]):
+                    break
+        if not told:
+            return {}
+        agreed, _ = Counter(str(one["blake3"]) for one in told.values()).most_common(1)[0]
+        for node in [node for node, one in told.items() if one["blake3"] != agreed]:
+            self._reject(len(cast.units), f"node {node} would send other bytes")
+            del told[node]
+        return told
+
+    def _ensure(self, cast: CastPlan, nodes: Sequence[int]) -> dict[int, dict[str, Any]]:
+        question = {"units": list(cast.units), "alone": cast.alone, "wait_s": 60.0}
+        with ThreadPoolExecutor(max(1, len(nodes))) as pool:
+            answers = list(pool.map(lambda node: self._ask_node(node, "ensure", 120.0, **question), nodes))
+        return {node: answer for node, answer in zip(nodes, answers, strict=True) if answer is not None}
+
+    def _rate(self, rows: Sequence[Row], cast: CastPlan, holders: tuple[int, ...], size: int) -> float:
+        if holders == cast.holders and cast.seconds > 0:
+            return 8.0 * size / cast.seconds
+        return self._minds.rate_bit_s(rows, holders, cast.users)
+
+    def _air(self, cast: CastPlan, holders: Sequence[int], rate: float) -> dict[str, Any]:
+        """Let the first holder that is there put the object on the air for all."""
+        question = {
+            "units": list(cast.units),
+            "alone": cast.alone,
+            "users": list(cast.users),
+            "rate_bit_s": rate * self._settings.pace,
+        }
+        for node in holders:
+            answer = self._ask_node(node, "air", 600.0, **question)
+            if answer is not None:
+                return answer
+        return {"wire_bytes": 0, "repair_bytes": 0, "missed": list(cast.users)}
+
+    def _finish(self, rows: Sequence[Row], began: float) -> dict[str, Any]:
+        """Check devices, send again what they miss, and check again; who still waits is told."""
+        lacking = self._check(began)
+        for _ in range(REPAIRS):
+            if not lacking:
+                break
+            for cast in self._repairs(lacking):
+                self._send(rows, cast)
+            lacking = self._check(began)
+        return {"waiting": sorted(lacking)}
+
+    def _check(self, began: float) -> dict[int, list[BlockId]]:
+        """Have devices check what is whole; blocks that the others still lack."""
+        lacking: dict[int, list[BlockId]] = {}
+        for user in self._neighbours.devices:
+            answer = self._ask_device(user, "finish", 120.0)
+            for row in () if answer is None else answer["done"]:
+                self._deliver(user, row, began)
+            if answer is not None and answer["lacks"]:
+                lacking[user] = [BlockId(one) for one in answer["lacks"]]
+        return lacking
+
+    def _deliver(self, user: int, row: Mapping[str, Any], began: float) -> None:
+        slot, pace = int(row["slot"]), self._settings.pace or 1.0
+        done = row["done_s"]
+        self._teller.tell(
+            Delivered(
+                slot=slot,
+                user=user,
+                model=str(row["model"]),
+                delay_s=0.0 if done is None else max(0.0, float(done) - began) * pace,
+                computed_delay_s=self._computed.pop((slot, user), 0.0),
+                wait_s=float(row["waited_s"]),
+                received_bytes=int(row["received_bytes"]),
+                unicast_weight_bytes=int(row["unicast_weight_bytes"]),
+                files_sha256=str(row["files_sha256"]),
+                sha256_ok=bool(row["sha256_ok"]),
+            )
+        )
+        self._teller.flush()
+
+    def _repairs(self, lacking: Mapping[int, Sequence[BlockId]]) -> Iterator[CastPlan]:
+        """Each block that is missing, on its own form, to all who miss it."""
+        users_of: dict[int, set[int]] = {}
+        of_block: dict[BlockId, list[int]] = {}
+        for unit, parts in enumerate(self._settings.units):
+            for part in parts:
+                of_block.setdefault(part.block_id, []).append(unit)
+        for user, blocks in lacking.items():
+            for block_id in blocks:
+                for unit in of_block.get(block_id, ()):
+                    users_of.setdefault(unit, set()).add(user)
+        for unit, users in sorted(users_of.items()):
+            told = tuple(sorted(users))
+            yield CastPlan(units=(unit,), alone=True, holders=(), users=told, seconds=0.0, is_repair=True)
+
+    def _reject(self, unit: int, why: str) -> None:
+        self._teller.tell(Rejected(slot=-1, place=f"node {self._settings.node}", unit=unit, why=why))
+
+    def _ask_node(
+        self,
+        node: int,
+        verb: str,
+        patience_s: float = 20.0,
+        **question: Any,  # noqa: ANN401
+    ) -> dict[str, Any] | None:
+        return self._ask(self._neighbours.nodes.get(node), verb, patience_s, question)
+
+    def _ask_device(
+        self,
+        user: int,
+        verb: str,
+        patience_s: float = 20.0,
+        **question: Any,  # noqa: ANN401
+    ) -> dict[str, Any] | None:
+        return self._ask(self._neighbours.devices.get(user), verb, patience_s, question)
+
+    def _ask(
+        self, url: str | None, verb: str, patience_s: float, question: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """The answer; None if there is none."""
+        try:
+            return None if url is None else self._wire.ask(url, verb, patience_s, **question)
+        except NotReachedError as error:
+            log.info("%s", error)
+            return None
+
+
+def _ready(transfers: Sequence[Transfer]) -> dict[tuple[int, int], float]:
+    """When each node gets each unit, s."""
+    return {(move.target, move.block): move.end_s for move in transfers}
+
+
+def _together(group: Sequence[PlannedCast], alone: np.ndarray[Any, np.dtype[np.bool_]]) -> CastPlan:
+    first = group[0]
+    return CastPlan(
+        units=tuple(cast.block for cast in group),
+        alone=bool(alone[first.block]),
+        holders=first.holders,
+        users=first.users,
+        seconds=sum(cast.end_s - cast.start_s for cast in group),
+    )

@@ -1,0 +1,222 @@
+"""A user's device: hears broadcasts, checks and keeps them, and serves what it has to clients on it."""
+
+import hashlib
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from demo.emulation.device import Device
+from demo.emulation.faults.inside import break_role
+from demo.emulation.log.events import Rejected
+from demo.emulation.roles.teller import Teller
+from demo.emulation.wire.air import AirError, AirObject, part_of
+from demo.emulation.wire.ask import Answer, NotReachedError, Verb, Wire, control_routes
+from demo.parts import Part
+from pbstore import BlockCorruptError, BlockId, Manifest
+from pbstore.serve.app import create_app
+from pbstore.serve.library import StoreLibrary
+from pbstore.serve.run import App
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Want:
+    """A model that was asked for and is not checked yet."""
+
+    slot: int
+    model: str
+    manifests: tuple[Manifest, ...]
+    missing: set[BlockId]
+    asked_s: float
+    done_s: float | None = None
+    received_bytes: int = 0
+
+
+class DeviceLibrary(StoreLibrary):
+    """What the device has, for clients on it; it computes hashes of files only when it is asked for them."""
+
+    async def hash_ahead(self) -> None:
+        """See `Library`."""
+
+
+@dataclass(slots=True)
+class _State:
+    """What the device waits for."""
+
+    wants: list[Want] = field(default_factory=list)
+    slot: int = -1
+
+
+class DeviceRole:
+    """One device.
+
+    Args:
+        user: Whose it is.
+        folder: Where its store is.
+        comes_back: Whether it finds in its store what it had.
+    """
+
+    def __init__(self, user: int, folder: Path, *, comes_back: bool = False) -> None:
+        self.user = user
+        self.wire = Wire()
+        self._teller = Teller(self.wire)
+        self._device = Device(folder, comes_back=comes_back)
+        self._state, self._mutex = _State(), threading.RLock()
+        self.app: App = create_app(
+            DeviceLibrary(self._device.store), groups=[control_routes(self._verbs(), lambda: self.wire.cut)]
+        )
+
+    def close(self) -> None:
+        """Let go of connections and files."""
+        self.wire.close()
+        self._device.store.close()
+
+    def _verbs(self) -> Mapping[str, Verb]:
+        return {
+            "hello": self._hello,
+            "ping": lambda _: {},
+            "ask": self._ask,
+            "prepare": self._prepare,
+            "finish": self._finish,
+            "fault": self._fault,
+        }
+
+    def hear(self, data: bytes) -> None:
+        """Take an object from the air; what is wrong in it is thrown away, and told."""
+        if self.wire.cut:
+            return
+        try:
+            parts = AirObject.decode(data).parts
+        except AirError as error:
+            self._reject(str(error))
+            return
+        with self._mutex, self._device.store.disk.writing():
+            for coded in parts:
+                try:
+                    self._device.receive(coded)
+                except BlockCorruptError as error:
+                    self._reject(str(error))
+            self._note(sum(len(coded.payload) for coded in parts))
+
+    def _note(self, received_bytes: int) -> None:
+        """See which wants have come to be whole."""
+        store, now = self._device.store, self._teller.now_s()
+        for want in self._state.wants:
+            if want.missing:
+                want.received_bytes += received_bytes
+                want.missing = {block_id for block_id in want.missing if not store.has(block_id)}
+                if not want.missing:
+                    want.done_s = now
+
+    def _hello(self, question: Mapping[str, Any]) -> Answer:
+        self._teller.meet(str(question["collector"]), float(question["now_s"]))
+        return {}
+
+    def _ask(self, question: Mapping[str, Any]) -> Answer:
+        """Tell the nearest node that answers where the device is, and what is asked for (-1: nothing)."""
+        told = {name: question[name] for name in ("slot", "xy", "model", "source")}
+        for url in question["nodes"]:
+            try:
+                answer = self.wire.ask(str(url), "request", 5.0, user=self.user, **told)
+                return {"node": answer["node"]}
+            except NotReachedError as error:
+                log.info("%s", error)
+        raise NotReachedError("every node", "request", f"device {self.user} is alone")
+
+    def _prepare(self, question: Mapping[str, Any]) -> Answer:
+        """Make room, and learn what a model that was asked for is made of."""
+        manifests = tuple(Manifest.from_json(text) for text in question["manifests"])
+        slot, model = int(question["slot"]), str(question["model"])
+        with self._mutex:
+            if any((want.slot, want.model) == (slot, model) for want in self._state.wants):
+                return {}
+            self._state.slot = slot
+            if not self._state.wants:
+                self._make_room([part_of(row) for row in question["keep"]])
+            blocks = {block_id for manifest in manifests for block_id in manifest.block_ids()}
+            missing = {block_id for block_id in blocks if not self._device.store.has(block_id)}
+            self._state.wants.append(Want(slot, model, manifests, missing, self._teller.now_s()))
+        return {}
+
+    def _make_room(self, counted_on: Sequence[Part]) -> None:
+        """Keep what the plan counts on, as far as it is here, and let go of the rest."""
+        with self._device.store.disk.writing():
+            self._device.keep(frozenset(part for part in counted_on if self._device.has(part)))
+
+    def _finish(self, question: Mapping[str, Any]) -> Answer:
+        """Check and file every model that is whole; what the others lack."""
+        with self._mutex:
+            whole = [want for want in self._state.wants if not want.missing]
+            done = [row for want in whole if (row := self._checked(want)) is not None]
+            self._state.wants = [want for want in self._state.wants if want.missing]
+            lacks = sorted({block_id for want in self._state.wants for block_id in want.missing})
+        self._teller.flush()
+        return {"done": done, "lacks": lacks}
+
+    def _checked(self, want: Want) -> dict[str, Any] | None:
+        """A delivery, with the hashes of all files as they are here; None if a block is damaged."""
+        try:
+            with self._device.store.disk.writing():
+                for manifest in want.manifests:
+                    self._device.store.put_manifest(manifest)
+            hashes = [self._hashes(manifest) for manifest in want.manifests]
+        except BlockCorruptError as error:
+            self._damaged(want, error)
+            return None
+        wanted = [{entry.path: entry.sha256 for entry in manifest.files} for manifest in want.manifests]
+        return {
+            "slot": want.slot,
+            "model": want.model,
+            "done_s": want.done_s,
+            "waited_s": 0.0,
+            "received_bytes": want.received_bytes,
+            "unicast_weight_bytes": self.wire.block_bytes,
+            "files_sha256": files_digest(hashes[0]),
+            "sha256_ok": hashes == wanted,
+        }
+
+    def _damaged(self, want: Want, error: BlockCorruptError) -> None:
+        """Forget a block that changed on the device's disk; it is asked for again."""
+        self._reject(str(error))
+        for name in self._device.store.models():
+            self._device.store.remove(name, trash=False)
+        damaged = BlockId(error.block_id)
+        if self._device.store.has(damaged):
+            self._device.store.delete_block(damaged)
+        want.missing = {damaged}
+
+    def _hashes(self, manifest: Manifest) -> dict[str, str]:
+        """SHA-256 of every file of a model, read out of the store."""
+        hashes = {}
+        for entry in manifest.files:
+            digest = hashlib.sha256()
+            for piece in entry.pieces:
+                digest.update(self._device.store.get(piece.block_id))
+            hashes[entry.path] = digest.hexdigest()
+        return hashes
+
+    def _reject(self, why: str) -> None:
+        self._teller.tell(
+            Rejected(slot=self._state.slot, place=f"device {self.user}", unit=-1, why=why[:200])
+        )
+
+    def packs(self) -> Path:
+        """See `Breakable`."""
+        return Path(self._device.store.path)
+
+    def step_clock(self, seconds: float) -> None:
+        """See `Breakable`."""
+        self._teller.step_s += seconds
+
+    def _fault(self, question: Mapping[str, Any]) -> Answer:
+        return break_role(self, question)
+
+
+def files_digest(hashes: Mapping[str, str]) -> str:
+    """One hash of all files of a model: SHA-256 over its sorted lines `SHA256  PATH`."""
+    lines = "".join(f"{sha256}  {path}\n" for path, sha256 in sorted(hashes.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,300 @@
+"""An edge node: decides by what nodes report, caches its row of the decision, fetches, and sends."""
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from demo.emulation.faults.inside import break_role
+from demo.emulation.log.events import ORIGIN, Decided, Reported, Requested
+from demo.emulation.node import EdgeNode
+from demo.emulation.roles.conduct import Conductor, Neighbours
+from demo.emulation.roles.mind import Minds
+from demo.emulation.roles.reports import Reports
+from demo.emulation.roles.settings import EdgeSettings
+from demo.emulation.roles.shelves import Link, Shelves, Wish
+from demo.emulation.roles.teller import Teller
+from demo.emulation.wire.air import AirObject, Channel, part_of
+from demo.emulation.wire.ask import Answer, Verb, Wire, control_routes
+from demo.emulation.wire.offers import OfferedLibrary, Offers, offered_blocks
+from pbstore import BlockId, BlockInfo, BlockMissingError
+from pbstore.serve.app import create_app
+from pbstore.serve.fetch.node import NodeLibrary
+from pbstore.serve.run import App
+from policy.interfaces import Bool
+
+log = logging.getLogger(__name__)
+
+
+class PlacementOnly:
+    """A `CachePolicy` that leaves the cache to the placement: what clients make a node fetch is not kept."""
+
+    def wants(self, info: BlockInfo) -> bool:
+        """See `CachePolicy`."""
+        return False
+
+    def used(self, block_ids: object) -> None:
+        """See `CachePolicy`."""
+
+    def first_to_go(self) -> Any:  # noqa: ANN401
+        """See `CachePolicy`."""
+        return iter(())
+
+    def gone(self, block_id: BlockId) -> None:
+        """See `CachePolicy`."""
+
+
+class EdgeRole:
+    """One edge node.
+
+    Args:
+        settings: What it is.
+        minds: What decides.
+        channel: The air.
+        comes_back: Whether it finds on its disk what an earlier node left.
+    """
+
+    def __init__(
+        self, settings: EdgeSettings, minds: Minds, channel: Channel, *, comes_back: bool = False
+    ) -> None:
+        self.settings, self._minds, self._channel = settings, minds, channel
+        self.wire = Wire()
+        self.teller = Teller(self.wire)
+        edge = EdgeNode(settings.folder, settings.capacity_bytes, comes_back=comes_back)
+        self.shelves = Shelves(settings.node, edge, settings.units, self.wire, self.teller)
+        self._offers = Offers(self.shelves.give)
+        self._link = Link(self.shelves, self.teller.flush)
+        self.reports = Reports(settings.node, self.wire)
+        self._neighbours = Neighbours()
+        self._object: tuple[object, bytes, int] | None = None
+        self._mutex = threading.Lock()
+        self._conductor = Conductor(settings, minds, self.wire, self.teller, self._neighbours)
+        self._parts = OfferedLibrary(edge.cache.store, self._offers)
+        clients = NodeLibrary(edge.cache.store, upstream=settings.origin_url, policy=PlacementOnly())
+        self.app: App = create_app(
+            clients,
+            groups=[control_routes(self._verbs(), lambda: self.wire.cut), offered_blocks(self._parts)],
+        )
+
+    def close(self) -> None:
+        """Let go of threads, connections and files."""
+        self._link.join()
+        self.wire.close()
+        self.shelves.edge.close()
+
+    def _verbs(self) -> Mapping[str, Verb]:
+        told: dict[str, Verb] = {
+            "hello": self._hello,
+            "decide": self._decide,
+            "request": self._request,
+            "close": self._close_slot,
+            "serve": self._serve,
+            "mend": self._mend,
+        }
+        return {
+            **{name: self._telling(verb) for name, verb in told.items()},
+            "ping": lambda _: {},
+            "report": self._hear,
+            "history": lambda _: {"rows": [row.to_dict() for row in self.reports.rows]},
+            "move": self._move,
+            "ensure": self._ensure,
+            "air": self._air,
+            "offer": self._offer,
+            "fault": self._fault,
+        }
+
+    def _telling(self, verb: Verb) -> Verb:
+        """A verb whose events are in the log before it answers."""
+
+        def answer(question: Mapping[str, Any]) -> Answer:
+            try:
+                return verb(question)
+            finally:
+                self.teller.flush()
+
+        return answer
+
+    def _hello(self, question: Mapping[str, Any]) -> Answer:
+        """Learn where all others are; a node that comes back takes up the history of one of them."""
+        self.teller.meet(str(question["collector"]), float(question["now_s"]))
+        self._neighbours.meet(question)
+        self.reports.num_users = len(question["devices"])
+        self.shelves.urls = {ORIGIN: self.settings.origin_url, **self._neighbours.nodes}
+        self.reports.catch_up(int(question["slot"]), self._neighbours.others(self.settings.node))
+        return {}
+
+    def _decide(self, question: Mapping[str, Any]) -> Answer:
+        slot, me = int(question["slot"]), self.settings.node
+        self._link.join()
+        self.reports.catch_up(slot, self._neighbours.others(me))
+        rows = self.reports.rows[:slot]
+        decision = self._minds.decision(rows)
+        before = self._minds.decision(rows[:-1]).placement if rows else np.zeros_like(decision.placement)
+        self.shelves.slot = slot
+        added, dropped = self._place(decision.placement, before)
+        self.shelves.edge.end_slot()
+        self._offers.forget()
+        worth = () if decision.worth is None else decision.worth[me][added]
+        self.teller.tell(
+            Decided(
+                slot=slot,
+                node=me,
+                added=tuple(added),
+                dropped=tuple(dropped),
+                held_bytes=self.shelves.edge.cache.used_bytes,
+                worth=tuple(float(value) for value in worth),
+                why=f"{self.settings.scheme} on {slot} slots of history",
+                decision_ms=1e3 * decision.seconds,
+            )
+        )
+        return {"message_bytes": decision.message_bytes}
+
+    def _place(self, wanted: Bool, before: Bool) -> tuple[list[int], list[int]]:
+        """Make the cache hold its row: evict first, then fetch; units that came and went."""
+        mine, cache = np.flatnonzero(wanted[self.settings.node]).tolist(), self.shelves.edge.cache
+        parts = frozenset(part for unit in mine for part in self.settings.units[unit])
+        held = cache.parts()
+        dropped = [
+            unit
+            for unit, some in enumerate(self.settings.units)
+            if any(part in held and part not in parts for part in some)
+        ]
+        with cache.batch():
+            for part in held - parts:
+                cache.drop(part)
+        added = [unit for unit in mine if any(not cache.has(part) for part in self.settings.units[unit])]
+        wishes = [self._wish(unit, wanted, before) for unit in added if not self._keep_relayed(unit)]
+        self.shelves.expect(wishes)
+        came = {
+            wish.unit for wish in self._by_source(wishes) if self.shelves.fetch(wish, "update", cached=True)
+        }
+        self.shelves.expect_nothing()
+        fetched = {wish.unit for wish in wishes}
+        return [unit for unit in added if unit in came or unit not in fetched], dropped
+
+    def _keep_relayed(self, unit: int) -> bool:
+        """Keep what was sent here to serve the slot before, if it is in the form that caches hold."""
+        edge = self.shelves.edge
+        parts = self.settings.units[unit]
+        if not all(edge.relays(part, alone=False) for part in parts):
+            return False
+        try:
+            coded = [edge.relay.read(part) for part in parts]
+        except BlockMissingError:
+            return False
+        with edge.cache.batch():
+            for one in coded:
+                edge.cache.write(one)
+        return True
+
+    def _wish(self, unit: int, wanted: Bool, before: Bool) -> Wish:
+        """Where a unit for the cache is taken from: a node that keeps it, or had it, or gets it first."""
+        me = self.settings.node
+        others = np.arange(wanted.shape[0]) != me
+        stays = before[:, unit] & wanted[:, unit] & others
+        had, gets = before[:, unit] & others, np.flatnonzero(wanted[:, unit] & ~before[:, unit])
+        if stays.any():
+            return Wish(unit, int(stays.argmax()), False)
+        if had.any():
+            return Wish(unit, int(had.argmax()), False)
+        first = int(gets[0]) if gets.size else me
+        return Wish(unit, ORIGIN if first == me else first, False)
+
+    def _by_source(self, wishes: Sequence[Wish]) -> list[Wish]:
+        """Those first that depend on nobody who is fetching just now."""
+        return sorted(wishes, key=lambda wish: (wish.source != ORIGIN, wish.source, wish.unit))
+
+    def _request(self, question: Mapping[str, Any]) -> Answer:
+        """Take what a device says of itself: where it is, and what it asks for."""
+        slot, user, model = int(question["slot"]), int(question["user"]), int(question["model"])
+        self.reports.take(slot, user, [float(one) for one in question["xy"]], model)
+        if model >= 0:
+            self.teller.tell(
+                Requested(
+                    slot=slot,
+                    user=user,
+                    model=self.settings.model_names[model],
+                    node=self.settings.node,
+                    source=str(question["source"]),
+                )
+            )
+        return {"node": self.settings.node}
+
+    def _close_slot(self, question: Mapping[str, Any]) -> Answer:
+        """Exchange reports with the other nodes; then the slot is known."""
+        slot, me = int(question["slot"]), self.settings.node
+        told = self.reports.exchange(slot, self._neighbours.others(me), float(question["wait_s"]))
+        self.teller.tell(
+            Reported(slot=slot, node=me, requests=told.requests, sent_bytes=told.sent_bytes, late=told.late)
+        )
+        return {"late": list(told.late), "message_bytes": told.sent_bytes}
+
+    def _hear(self, question: Mapping[str, Any]) -> Answer:
+        self.reports.hear(question)
+        return {}
+
+    def _serve(self, question: Mapping[str, Any]) -> Answer:
+        slot = int(question["slot"])
+        return self._conductor.serve(self.reports.rows[: slot + 1], again=bool(question["again"]))
+
+    def _mend(self, question: Mapping[str, Any]) -> Answer:
+        return self._conductor.mend(self.reports.rows)
+
+    def _move(self, question: Mapping[str, Any]) -> Answer:
+        self._link.start([Wish(int(u), int(s), bool(a), float(t)) for u, s, a, t in question["moves"]])
+        return {}
+
+    def _ensure(self, question: Mapping[str, Any]) -> Answer:
+        """Have some units ready to be sent; the hash of what would go out."""
+        units, alone = [int(unit) for unit in question["units"]], bool(question["alone"])
+        patience_s = float(question["wait_s"])
+        for unit in self.shelves.wait_for(units, alone=alone, patience_s=patience_s):
+            if not self.shelves.fetch(Wish(unit, ORIGIN, alone), "repair"):
+                raise BlockMissingError(self.settings.units[unit][0].block_id, f"node {self.settings.node}")
+        data, size = self._built(units, alone)
+        return {"blake3": AirObject.hash_of(data), "payload_bytes": size}
+
+    def _built(self, units: Sequence[int], alone: bool) -> tuple[bytes, int]:
+        """The object that some units make; the last one is kept."""
+        key = (tuple(units), alone)
+        with self._mutex:
+            if self._object is None or self._object[0] != key:
+                parts = [
+                    self.shelves.give(part, alone) for unit in units for part in self.settings.units[unit]
+                ]
+                content = AirObject(parts=tuple(parts))
+                self._object = (key, content.encode(), content.payload_bytes)
+            return self._object[1:]
+
+    def _air(self, question: Mapping[str, Any]) -> Answer:
+        """Send some units to some users."""
+        data, _ = self._built([int(unit) for unit in question["units"]], bool(question["alone"]))
+        sent = self._channel.send(data, [int(u) for u in question["users"]], float(question["rate_bit_s"]))
+        with self._mutex:
+            self._object = None
+        return {
+            "wire_bytes": sent.wire_bytes,
+            "repair_bytes": sent.repair_bytes,
+            "missed": list(sent.missed),
+        }
+
+    def _offer(self, question: Mapping[str, Any]) -> Answer:
+        alone = bool(question["alone"])
+        parts = [part_of(row) for row in question["parts"]]
+        units = sorted({self.shelves.unit_of[part] for part in parts})
+        self.shelves.wait_for(units, alone=alone, patience_s=float(question["wait_s"]))
+        return self._offers.offer(parts, alone=alone)
+
+    def packs(self) -> Path:
+        """See `Breakable`."""
+        return self.settings.folder / "cache"
+
+    def step_clock(self, seconds: float) -> None:
+        """See `Breakable`."""
+        self.teller.step_s += seconds
+
+    def _fault(self, question: Mapping[str, Any]) -> Answer:
+        return break_role(self, question)

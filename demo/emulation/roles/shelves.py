@@ -1,0 +1,188 @@
+"""How units come to a node: from the caches of others, else from the origin, each checked and told."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from demo.emulation.log.events import ORIGIN, Rejected, Transferred
+from demo.emulation.node import EdgeNode
+from demo.emulation.roles.teller import Teller
+from demo.emulation.wire.ask import NotReachedError, Wire
+from demo.emulation.wire.offers import fetch_parts
+from demo.parts import CodedPart, Part
+from pbstore import BlockCorruptError, BlockMissingError, PBStoreError
+
+log = logging.getLogger(__name__)
+FETCH_S = 10.0
+"""How long one source is waited for, s."""
+BATCH_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A unit that a node is to get."""
+
+    unit: int
+    source: int
+    """Node, or -1: the origin."""
+    alone: bool
+    seconds: float = 0.0
+    """Time that it takes on the node's link, on the wall's clock; 0: as fast as it goes."""
+
+
+class Shelves:
+    """A node's cache and relay buffer, and how they are filled; safe to use from many threads."""
+
+    def __init__(
+        self, node: int, edge: EdgeNode, units: Sequence[Sequence[Part]], wire: Wire, teller: Teller
+    ) -> None:
+        self.node, self.edge, self.units = node, edge, units
+        self._wire, self._teller = wire, teller
+        self.unit_of = {part: unit for unit, parts in enumerate(units) for part in parts}
+        """Unit of each part."""
+        self.urls: dict[int, str] = {}
+        """Addresses of the other nodes; the origin is -1."""
+        self.slot = 0
+        self._changed = threading.Condition()
+        self._expected: set[tuple[int, bool]] = set()
+
+    def expect(self, wishes: Iterable[Wish]) -> None:
+        """Note what will come: who asks for it waits."""
+        with self._changed:
+            self._expected.update((wish.unit, wish.alone) for wish in wishes)
+
+    def expect_nothing(self) -> None:
+        """What has not come will not come any more."""
+        with self._changed:
+            self._expected.clear()
+            self._changed.notify_all()
+
+    def has(self, unit: int, *, alone: bool) -> bool:
+        """Whether a unit can be given in a form."""
+        return all(self.edge.can_read(part, alone=alone) for part in self.units[unit])
+
+    def wait_for(self, units: Sequence[int], *, alone: bool, patience_s: float) -> list[int]:
+        """Wait for units that are expected; those that are not here in the end."""
+        end = time.monotonic() + patience_s
+        with self._changed:
+            while True:
+                missing = [unit for unit in units if not self.has(unit, alone=alone)]
+                left = end - time.monotonic()
+                if not any((unit, alone) in self._expected for unit in missing) or left <= 0:
+                    return missing
+                self._changed.wait(min(left, 1.0))
+
+    def give(self, part: Part, alone: bool) -> CodedPart:
+        """A part from here; one that turns out to be damaged is dropped.
+
+        Raises:
+            BlockMissingError: If it is not here, or not any more.
+        """
+        try:
+            return self.edge.read(part, alone=alone)
+        except BlockCorruptError as error:
+            self._drop_damaged(part, error)
+            raise BlockMissingError(part.block_id, f"node {self.node}, where it was damaged") from None
+
+    def fetch(self, wish: Wish, cause: str, *, cached: bool = False) -> bool:
+        """Get a unit from where it is said to be, else from anybody; whether it came."""
+        others = [node for node in self.urls if node not in (wish.source, self.node, ORIGIN)]
+        for number, source in enumerate([wish.source, *others, ORIGIN]):
+            why = cause if number == 0 else "repair"
+            if source in self.urls and self._try(wish, source, why, cached=cached):
+                self._came(wish)
+                return True
+        self._came(wish)
+        return False
+
+    def _came(self, wish: Wish) -> None:
+        with self._changed:
+            self._expected.discard((wish.unit, wish.alone))
+            self._changed.notify_all()
+
+    def _try(self, wish: Wish, source: int, cause: str, *, cached: bool) -> bool:
+        began, parts = self._teller.now_s(), self.units[wish.unit]
+        try:
+            coded = fetch_parts(
+                self._wire, self.urls[source], parts, alone=wish.alone, patience_s=FETCH_S + wish.seconds
+            )
+            self._put(coded, wish, cached=cached)
+        except (NotReachedError, PBStoreError) as error:
+            if isinstance(error, BlockCorruptError):
+                self._reject(wish.unit, f"from {source}: {error}")
+            self._told(wish, source, cause, 0, began, str(error)[:200])
+            return False
+        size = sum(len(one.payload) for one in coded)
+        time.sleep(max(0.0, began + wish.seconds - self._teller.now_s()))
+        self._told(wish, source, cause, size, began, "")
+        return True
+
+    def _put(self, coded: Sequence[CodedPart], wish: Wish, *, cached: bool) -> None:
+        shelf = self.edge.cache if cached else self.edge.relay
+        with shelf.batch():
+            for one in coded:
+                if cached:
+                    self.edge.cache.write(one)
+                else:
+                    self.edge.take(one, alone=wish.alone)
+
+    def _told(self, wish: Wish, source: int, cause: str, size: int, began: float, why_not: str) -> None:
+        self._teller.tell(
+            Transferred(
+                slot=self.slot,
+                unit=wish.unit,
+                form="alone" if wish.alone else "kept",
+                source=source,
+                target=self.node,
+                cause=cause,
+                payload_bytes=size,
+                started_s=began,
+                ended_s=self._teller.now_s(),
+                why_not=why_not,
+            )
+        )
+
+    def _drop_damaged(self, part: Part, error: PBStoreError) -> None:
+        for shelf in (self.edge.cache, self.edge.relay):
+            if shelf.has(part):
+                try:
+                    shelf.read(part)
+                except BlockCorruptError:
+                    shelf.drop(part)
+        self._reject(self.unit_of.get(part, -1), str(error))
+
+    def _reject(self, unit: int, why: str) -> None:
+        self._teller.tell(Rejected(slot=self.slot, place=f"node {self.node}", unit=unit, why=why[:200]))
+
+
+class Link:
+    """A node's incoming link: what the plan gives it comes one after another, in a thread of its own."""
+
+    def __init__(self, shelves: Shelves, done: Callable[[], None]) -> None:
+        self._shelves, self._done = shelves, done
+        self._thread: threading.Thread | None = None
+
+    def start(self, wishes: Sequence[Wish]) -> None:
+        """Begin to fetch, in order."""
+        self.join()
+        self._shelves.expect(wishes)
+        self._thread = threading.Thread(target=self._work, args=(tuple(wishes),), daemon=True, name="link")
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until all has come or failed."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _work(self, wishes: Sequence[Wish]) -> None:
+        try:
+            for wish in wishes:
+                self._shelves.fetch(wish, "serve")
+        except Exception:
+            log.exception("node %d: its link stops", self._shelves.node)
+        finally:
+            self._shelves.expect_nothing()
+            self._done()

@@ -1,0 +1,59 @@
+"""All roles in this process, each behind a server of its own on the loopback."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from demo.emulation.wire.ask import Wire
+from pbstore.serve.http.guard_settings import GuardSettings
+from pbstore.serve.run import App, serving
+
+
+class Role(Protocol):
+    """What can be served."""
+
+    app: App
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+@dataclass(slots=True)
+class _Running:
+    role: Role
+    stack: ExitStack
+
+
+class ThreadRuntime:
+    """Runs roles in threads.
+
+    Args:
+        make: Makes a role by its name; told whether it comes back to its disk.
+    """
+
+    def __init__(self, make: Callable[[str, bool], Role]) -> None:
+        self._make = make
+        self._running: dict[str, _Running] = {}
+
+    def start(self, place: str, *, comes_back: bool = False) -> str:
+        """See `Runtime`."""
+        role, stack = self._make(place, comes_back), ExitStack()
+        stack.callback(role.close)
+        url = stack.enter_context(serving(role.app, limits=GuardSettings(grace_s=1.0)))
+        self._running[place] = _Running(role, stack)
+        return url
+
+    def kill(self, place: str) -> None:
+        """See `Runtime`."""
+        running = self._running.pop(place, None)
+        if running is not None:
+            wire = getattr(running.role, "wire", None)
+            if isinstance(wire, Wire):  # what it is doing just now reaches nobody any more
+                wire.cut = True
+            running.stack.close()
+
+    def close(self) -> None:
+        """See `Runtime`."""
+        for place in list(self._running)[::-1]:
+            self.kill(place)

@@ -1,0 +1,226 @@
+"""The world around the roles: the clock of slots, users who move and ask, faults as the script has them."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from starlette.applications import Starlette
+
+from demo.emulation.log.events import Ended, Event, Faulted, Recovered, SlotBegan, Started, from_dict
+from demo.emulation.log.fold import Snapshot
+from demo.emulation.log.writer import LogWriter
+from demo.emulation.runtime.base import ORIGIN, Runtime, device_place, node_place
+from demo.emulation.wire.ask import Answer, NotReachedError, Verb, Wire, control_routes
+from pbstore.serve.run import App, serving
+from policy.interfaces import Float, Int
+
+log = logging.getLogger(__name__)
+DECIDE_S = 600.0
+"""How long a node may take to decide and to fill its cache, s."""
+
+
+class StalledError(Exception):
+    """The live edge does not go on: nobody answers, or devices are not served."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Who asks for what, and from where, in one slot."""
+
+    user_xy: Float
+    """(users, 2), m."""
+    requests: Int
+    """(users,), -1 for none."""
+    source: str = "trace"
+
+
+class World:
+    """Runs the slots of a live edge.
+
+    Args:
+        runtime: Starts roles.
+        started: What is run; the first line of the log.
+        path: The log.
+        listener: Called with each event after it was written.
+        patience_s: How long nodes wait for one another's reports, s.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        started: Started,
+        path: Path,
+        listener: Callable[[Event], None] | None = None,
+        patience_s: float = 10.0,
+    ) -> None:
+        self._runtime, self._about, self._patience_s = runtime, started, patience_s
+        self._wire, self._stack = Wire(), ExitStack()
+        self.state = Snapshot()
+        """All that was logged so far."""
+        self._listener = listener
+        self.log = LogWriter(path, self._heard)
+        self.urls: dict[str, str] = {}
+        """Address of each role that runs."""
+        self.waiting: set[int] = set()
+        """Users who are not served yet."""
+        self.slot = 0
+        self._pool = ThreadPoolExecutor(len(started.nodes) + started.num_users, "world")
+
+    def __enter__(self) -> "World":
+        self.log.write(self._about)
+        self._collector = self._stack.enter_context(serving(control_app({"events": self._take})))
+        self._stack.callback(self._runtime.close)
+        for place in self.places():
+            self.urls[place] = self._runtime.start(place)
+        self.introduce()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        self._pool.shutdown()
+        self._wire.close()
+        self.log.close()
+
+    def places(self) -> list[str]:
+        """Names of all roles."""
+        nodes = [node_place(about.node) for about in self._about.nodes]
+        return [ORIGIN, *nodes, *map(device_place, range(self._about.num_users))]
+
+    def introduce(self, places: Sequence[str] | None = None) -> None:
+        """Tell roles where all others are, and what time it is."""
+        known = {
+            "nodes": {str(n.node): self.urls.get(node_place(n.node), "") for n in self._about.nodes},
+            "devices": {str(k): self.urls.get(device_place(k), "") for k in range(self._about.num_users)},
+        }
+        told: dict[str, Any] = {
+            kind: {at: url for at, url in table.items() if url} for kind, table in known.items()
+        }
+        for place in self.urls if places is None else places:
+            if place in self.urls:
+                now_s = self.log.now_s()
+                self.ask(place, "hello", collector=self._collector, now_s=now_s, slot=self.slot, **told)
+
+    def ask(self, place: str, verb: str, patience_s: float = 20.0, **question: Any) -> Answer | None:  # noqa: ANN401
+        """Ask a role; None if it does not answer."""
+        url = self.urls.get(place)
+        try:
+            return None if url is None else self._wire.ask(url, verb, patience_s, **question)
+        except NotReachedError as error:
+            log.info("%s", error)
+            return None
+
+    def step(self, wanted: Wanted) -> None:
+        """One slot: nodes decide, users move and ask, nodes report, the first of them leads the service."""
+        slot = self.slot
+        self._all_nodes("decide", DECIDE_S, slot=slot)
+        places = tuple(tuple(map(float, xy)) for xy in wanted.user_xy)
+        self.log.write(SlotBegan(slot=slot, user_xy=places))
+        self._ask_for(wanted)
+        self._all_nodes("close", 3 * self._patience_s, slot=slot, wait_s=self._patience_s)
+        self._lead("serve", slot=slot)
+        self.slot += 1
+
+    def mend(self, patience_s: float) -> None:
+        """Go on until all users are served.
+
+        Raises:
+            StalledError: If some are not in time.
+        """
+        end = time.monotonic() + patience_s
+        while self.waiting:
+            self._lead("mend")
+            if self.waiting and time.monotonic() > end:
+                raise StalledError(f"users {sorted(self.waiting)} are not served after {patience_s:.0f} s")
+
+    def end(self) -> Ended:
+        """Write the last line."""
+        totals = self.state.totals
+        sums = {item.name: getattr(totals, item.name) for item in fields(Ended)}
+        ended = Ended(**sums)
+        self.log.write(ended)
+        return ended
+
+    def fault(self, fault: str, place: str, about: str) -> None:
+        """Log a fault."""
+        self.log.write(Faulted(slot=self.slot, fault=fault, place=place, about=about))
+
+    def recovered(self, fault: str, place: str, seconds: float) -> None:
+        """Log a recovery."""
+        self.log.write(Recovered(slot=self.slot, fault=fault, place=place, recovered_s=seconds))
+
+    def kill(self, place: str) -> None:
+        """End a role at once."""
+        self.urls.pop(place, None)
+        self._runtime.kill(place)
+
+    def restart(self, place: str, *, comes_back: bool) -> None:
+        """Start a role again and let all know."""
+        self.urls[place] = self._runtime.start(place, comes_back=comes_back)
+        self.introduce()
+
+    def _ask_for(self, wanted: Wanted) -> None:
+        """Every device says where it is; who asks for something tells the nearest node that answers."""
+        xy = np.array([[about.x_m, about.y_m] for about in self._about.nodes])
+
+        def one(user: int) -> Answer | None:
+            place = wanted.user_xy[user]
+            near = np.argsort(np.linalg.norm(xy - place, axis=1), kind="stable").tolist()
+            urls = [self.urls[node_place(n)] for n in near if node_place(n) in self.urls]
+            return self.ask(
+                device_place(user),
+                "ask",
+                slot=self.slot,
+                xy=[float(value) for value in place],
+                model=int(wanted.requests[user]),
+                source=wanted.source,
+                nodes=urls,
+            )
+
+        list(self._pool.map(one, range(self._about.num_users)))
+
+    def _all_nodes(self, verb: str, patience_s: float, **question: Any) -> None:  # noqa: ANN401
+        nodes = [node_place(about.node) for about in self._about.nodes]
+        list(self._pool.map(lambda place: self.ask(place, verb, patience_s, **question), nodes))
+
+    def _lead(self, verb: str, **question: Any) -> None:  # noqa: ANN401
+        """Have the first node that answers lead; when it goes in the middle, the next goes on.
+
+        Raises:
+            StalledError: If no node does.
+        """
+        again = False
+        for about in self._about.nodes:
+            answer = self.ask(node_place(about.node), verb, DECIDE_S, again=again, **question)
+            if answer is not None:
+                self.waiting = set(answer["waiting"])
+                return
+            again = True
+        raise StalledError(f"no node leads slot {self.slot}")
+
+    def _take(self, question: Mapping[str, Any]) -> Answer:
+        """Take events of a role."""
+        for row in question["events"]:
+            self.log.write(from_dict(row))
+        return {}
+
+    def _heard(self, line: Any) -> None:  # noqa: ANN401
+        self.state.take(line)
+        if self._listener is not None:
+            self._listener(line.event)
+
+
+def control_app(verbs: Mapping[str, Verb]) -> App:
+    """An application that only answers questions."""
+    routes = control_routes(verbs)(None)  # type: ignore[arg-type]
+    return Starlette(routes=list(routes))

@@ -1,0 +1,51 @@
+"""Settings of a live edge."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from demo.jobs.config import RunConfig
+
+RuntimeName = Literal["threads", "processes", "ray"]
+LinksName = Literal["plain", "shaped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmulateConfig:
+    """What one live edge does: a run, and how it is brought to life."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    """Models, network, requests, scheme (`emulated_scheme`) and slots (`emulated_slots`)."""
+    runtime: RuntimeName = "threads"
+    links: LinksName = "plain"
+    loss: float = 0.0
+    """Share of packets that each device loses on the air."""
+    pace: float = 0.0
+    """Speed of the emulated clock beside the wall's; 0: nothing is slowed down, delays are what they are."""
+    faults: Path | None = None
+    """A script of faults."""
+    minutes: float = 0.0
+    """Go on with further slots for so long; 0: `emulated_slots` and no more."""
+    clients: int = 2
+    """Deliveries that an unmodified `from_pretrained` in a process of its own loads from the device."""
+    patience_s: float = 10.0
+    """How long nodes wait for one another's reports, s."""
+
+    def __post_init__(self) -> None:
+        if self.runtime not in ("threads", "processes", "ray"):
+            raise ValueError(f"runtime must be threads, processes or ray, got {self.runtime!r}")
+        if self.links not in ("plain", "shaped"):
+            raise ValueError(f"links must be plain or shaped, got {self.links!r}")
+        if not 0 <= self.loss < 1:
+            raise ValueError(f"loss must be in [0, 1), got {self.loss}")
+        for name in ("pace", "minutes", "clients", "patience_s"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be >= 0 and finite, got {getattr(self, name)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        own = {
+            name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("run", "faults")
+        }
+        faults = None if self.faults is None else str(self.faults)
+        return {**own, "faults": faults, "run": self.run.to_dict()}

@@ -1,0 +1,130 @@
+"""What a live edge is made of before it starts: models, their units, and what decides."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from demo.bridge.radio_delay import RadioDelay
+from demo.bridge.store_catalog import StoreCatalog
+from demo.emulation.log.events import LOG_VERSION, ModelAbout, NodeAbout, Started
+from demo.emulation.roles import EdgeRole, Minds
+from demo.emulation.roles.device import DeviceRole, files_digest
+from demo.emulation.roles.origin import OriginRole
+from demo.emulation.roles.settings import EdgeSettings
+from demo.emulation.runtime.base import ORIGIN
+from demo.emulation.runtime.threads import Role
+from demo.emulation.wire.air import MemoryChannel
+from demo.jobs.config import RunConfig
+from demo.jobs.emulate_config import EmulateConfig
+from demo.jobs.originals import Original
+from demo.jobs.simulate import world_seed
+from pbstore import DiskBlockStore
+from policy.play.growing import Decider, GrowingWorld
+from policy.scenario import Scenario
+from policy.schemes import find_scheme
+from policy.world.mobility import grid_nodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Everything that roles are made of."""
+
+    config: EmulateConfig
+    offer: StoreCatalog
+    bases: Mapping[str, str | None]
+    """The base that each adapter cannot run without."""
+    folder: Path
+    """Where nodes and devices have their disks."""
+
+    @property
+    def scenario(self) -> Scenario:
+        """Settings and catalog."""
+        return Scenario(self.config.run.scenario_on(self.offer.catalog), self.offer.catalog)
+
+    def edge_settings(self, node: int, origin_url: str) -> EdgeSettings:
+        """What a node is."""
+        catalog = self.offer.catalog
+        return EdgeSettings(
+            node=node,
+            folder=self.folder / f"node{node}",
+            capacity_bytes=int(self.scenario.capacity_bytes[node]),
+            units=self.offer.units,
+            unit_bytes=tuple(catalog.sizes_bytes.tolist()),
+            model_names=catalog.model_names,
+            bases=self.bases,
+            origin_url=origin_url,
+            scheme=self.config.run.emulated_scheme,
+            pace=self.config.pace,
+        )
+
+
+def make_decider(config: RunConfig, scenario: Scenario) -> Decider:
+    """What decides, before anything has happened: the same as `pbcast run` plays on its first world."""
+    seed = world_seed(config, 0)
+    nodes = grid_nodes(scenario.config.num_nodes, scenario.config.area_m)
+    growing = GrowingWorld(scenario, nodes, lambda places: RadioDelay(config.radio, places, seed, config.csi))
+    entry = find_scheme(config.emulated_scheme)
+    return Decider(growing, entry, np.random.default_rng([config.seed, 2, 0]))
+
+
+class ThreadRoles:
+    """Makes the roles of one process: nodes share what decides, devices the channel."""
+
+    def __init__(self, stage: Stage, store: DiskBlockStore) -> None:
+        self._stage, self._store = stage, store
+        config, scenario = stage.config, stage.scenario
+        self._minds = Minds(lambda: make_decider(config.run, scenario))
+        self._channel = MemoryChannel(config.loss, config.run.seed)
+        self.origin_url = ""
+        """Set when the origin has started."""
+
+    def __call__(self, place: str, comes_back: bool) -> Role:
+        """See `ThreadRuntime`."""
+        kind, _, number = place.partition(" ")
+        if place == ORIGIN:
+            return OriginRole(self._store)
+        if kind == "node":
+            settings = self._stage.edge_settings(int(number), self.origin_url)
+            return EdgeRole(settings, self._minds, self._channel, comes_back=comes_back)
+        user = int(number)
+        role = DeviceRole(user, self._stage.folder / f"device{user}", comes_back=comes_back)
+        self._channel.listen(user, role.hear)
+        return role
+
+
+def about_run(stage: Stage, originals: Mapping[str, Original], num_slots: int) -> Started:
+    """The first line of the log."""
+    config, scenario, catalog = stage.config, stage.scenario, stage.offer.catalog
+    places = grid_nodes(scenario.config.num_nodes, scenario.config.area_m)
+    return Started(
+        version=LOG_VERSION,
+        seed=config.run.seed,
+        runtime=config.runtime,
+        links=config.links,
+        scheme=config.run.emulated_scheme,
+        pace=config.pace,
+        loss=config.loss,
+        num_slots=num_slots,
+        slot_s=scenario.config.slot_s,
+        area_m=scenario.config.area_m,
+        num_users=scenario.config.num_users,
+        nodes=tuple(
+            NodeAbout(node=n, x_m=float(x), y_m=float(y), capacity_bytes=int(scenario.capacity_bytes[n]))
+            for n, (x, y) in enumerate(places)
+        ),
+        models=tuple(
+            ModelAbout(
+                name=name,
+                base=originals[name].row.base,
+                kind=originals[name].row.kind,
+                raw_bytes=originals[name].row.raw_bytes,
+                files_sha256=files_digest(originals[name].hashes),
+                units=tuple(np.flatnonzero(catalog.members[row]).tolist()),
+            )
+            for row, name in enumerate(catalog.model_names)
+        ),
+        unit_bytes=tuple(catalog.sizes_bytes.tolist()),
+        settings=config.to_dict(),
+    )

@@ -1,0 +1,56 @@
+"""A live edge on the terminal: a row for each delivery, a line for the wire."""
+
+from pathlib import Path
+
+import numpy as np
+
+from demo.console import Sheet, say
+from demo.jobs.emulate_report import EmulateReport
+
+
+def print_emulation(report: EmulateReport, out: Path) -> None:
+    """Print the deliveries, what was moved, and where the log is."""
+    sheet = Sheet("model", "#user", "#slot", "#delay s", "#computed s", "files", "answer", title="Deliveries")
+    for row in report.deliveries:
+        sheet.row(
+            row["model"],
+            row["user"],
+            row["slot"],
+            f"{row['delay_s']:.3f}",
+            f"{row['computed_delay_s']:.3f}",
+            "equal" if row["sha256_ok"] else "DIFFER",
+            _answer(row["inference_equal"], row["sample_output"]),
+        )
+    sheet.print()
+    wire = report.wire
+    say(
+        f"on the air: {wire['broadcasts']} broadcasts of {wire['payload_bytes']} bytes, "
+        f"{wire['ethernet_bytes']} with all headers and {wire['repair_bytes']} of repair",
+        f"on wires: {wire['migrated_bytes']} bytes between nodes, {wire['cloud_bytes']} from the origin, "
+        f"{wire['cache_update_bytes']} into caches",
+    )
+    unicast = sum(row["unicast_weight_bytes"] for row in report.deliveries)
+    say(f"weight bytes by unicast to devices: {unicast}")
+    for fault in report.faults:
+        back = (
+            "not recovered"
+            if fault["recovered_s"] is None
+            else f"recovered after {fault['recovered_s']:.2f} s"
+        )
+        say(f"fault at {fault['at_s']:.2f} s: {fault['what']}, {back}")
+    say(_delays(report), f"log: {out / 'events.jsonl'} (pbcast replay {out})")
+
+
+def _answer(equal: bool | None, text: str) -> str:
+    if equal is None:
+        return text or "-"
+    return f"{'equal' if equal else 'DIFFERS'}: {text}"
+
+
+def _delays(report: EmulateReport) -> str:
+    delays = [row["delay_s"] for row in report.deliveries]
+    if not delays:
+        return "nobody asked for anything"
+    return (
+        f"{len(delays)} deliveries, delay {np.mean(delays):.3f} s in the mean, {np.max(delays):.3f} s at most"
+    )
