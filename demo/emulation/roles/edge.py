@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,13 @@ class PlacementOnly:
         """See `CachePolicy`."""
         return False
 
-    def used(self, block_ids: object) -> None:
+    def used(self, block_ids: Iterable[BlockId]) -> None:
         """See `CachePolicy`."""
 
-    def first_to_go(self) -> Any:  # noqa: ANN401
+    def passed(self, block_id: BlockId) -> None:
+        """See `CachePolicy`."""
+
+    def first_to_go(self, coming: BlockId) -> Iterator[BlockId]:
         """See `CachePolicy`."""
         return iter(())
 
