@@ -46,7 +46,8 @@ def doctor(
     as_json: JsonOption = False,
 ) -> int:
     """Say what this machine has of what pbcast needs; exit code 1 if it lacks something."""
-    findings = [*_machine(store), *_names(), *_packages(), *(_endpoint(origin) if origin else ())]
+    findings = [*_machine(store), *_names(), *_packages(), *_network()]
+    findings += _endpoint(origin) if origin else ()
     well = all(finding.ok for finding in findings if finding.needed)
     if as_json:
         print_json({"ok": well, "findings": [asdict(finding) for finding in findings]})
@@ -112,6 +113,15 @@ def _package(wanted: Requirement, extra: str) -> Finding:
     return Finding(
         name=wanted.name, ok=ok, said=f"{there}, expected {wanted.specifier}{part}", needed=not extra
     )
+
+
+def _network() -> Iterator[Finding]:
+    """What `pbcast emulate --links shaped` and a fast air need; without it there are plain links."""
+    from demo.emulation.links import abilities
+
+    for one in abilities():
+        said = one.said if one.ok else f"{one.said}; use --links plain"
+        yield Finding(name=one.name, ok=one.ok, said=said, needed=False)
 
 
 def _endpoint(url: str) -> Iterator[Finding]:

@@ -76,7 +76,8 @@ class _Broadcast:
     def __init__(self, cast: Cast, outlet: Outlet, settings: AirSettings) -> None:
         self._sender, self._count, self._outlet = Sender(cast, settings), Count(), outlet
         self._pacer = Pacer(cast.rate_bit_s, settings.credit_bytes)
-        self._answer_s, self._delay_s = settings.answer_s, dict[int, float]()
+        self._settings, self._answer_s = settings, settings.answer_s
+        self._delay_s: dict[int, float] = {}
 
     def run(self) -> Sent:
         for step in self._sender.run():
@@ -94,6 +95,9 @@ class _Broadcast:
         until = time.monotonic() + self._answer_s
         while not self._sender.ledger.answered and (left := until - time.monotonic()) > 0:
             self._take(left)
+        silent = not self._sender.ledger.answered
+        longer = min(2 * self._answer_s, self._settings.most_answer_s)
+        self._answer_s = longer if silent else self._settings.answer_s
         self._pacer.idle()
 
     def _take(self, wait_s: float) -> bool:

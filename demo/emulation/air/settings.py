@@ -21,9 +21,11 @@ class AirSettings:
     """Standard deviations of the binomial sent beyond the mean when symbols are asked for."""
     blind_sigmas: float = 5.0
     """The same where nobody can ask."""
-    answer_s: float = 0.25
-    """How long answers to a poll are waited for, s."""
-    patience: int = 8
+    answer_s: float = 0.02
+    """How long answers to a poll are waited for at first, s; twice as long each time somebody is silent."""
+    most_answer_s: float = 0.25
+    """How long at most, s."""
+    patience: int = 16
     """Polls in a row that a user may leave unanswered before it is given up."""
     max_stalls: int = 40
     """Repairs in a row after which a user may lack as much as before."""
@@ -41,8 +43,13 @@ class AirSettings:
             raise ValueError(f"piece_bytes must be in 1 .. {MAX_PIECE_BYTES}, got {self.piece_bytes}")
         if not 1 <= self.batch_symbols <= 64:
             raise ValueError(f"batch_symbols must be in 1 .. 64, got {self.batch_symbols}")
-        if not (self.answer_s > 0 and self.patience > 0 and self.max_stalls > 0 and self.credit_bytes > 0):
-            raise ValueError("answer_s, patience, max_stalls and credit_bytes must be > 0")
+        if not (
+            0 < self.answer_s <= self.most_answer_s
+            and self.patience > 0
+            and self.max_stalls > 0
+            and self.credit_bytes > 0
+        ):
+            raise ValueError("answer_s <= most_answer_s, patience, max_stalls and credit_bytes must be > 0")
         if -(-self.piece_bytes // self.symbol_bytes) > 2**15:
             raise ValueError(f"a piece must have at most 32768 symbols, got symbols of {self.symbol_bytes}")
 

@@ -1,0 +1,24 @@
+"""Links at real rates: roles in network namespaces, backhaul, cloud and air shaped by the kernel."""
+
+from demo.emulation.links.abilities import Ability, abilities
+from demo.emulation.links.namespaces import enter
+from demo.emulation.links.network import ShapedLinks, Traffic
+from demo.emulation.links.plan import AIR, BACKHAUL, CONTROL, ORIGIN, Wire, device, edge_wires, node
+from demo.emulation.links.rootless import command as rootless_command
+
+__all__ = [
+    "AIR",
+    "BACKHAUL",
+    "CONTROL",
+    "ORIGIN",
+    "Ability",
+    "ShapedLinks",
+    "Traffic",
+    "Wire",
+    "abilities",
+    "device",
+    "edge_wires",
+    "enter",
+    "node",
+    "rootless_command",
+]
