@@ -117,9 +117,10 @@ class Ledger:
         return max(self._settings.patience, tries(self._cast.loss.get(user, 0.0)))
 
     def _demand(self, user: int, piece: int, need: int) -> Demand:
-        count = self._what.num_symbols(piece)
-        loss = max(self._cast.loss.get(user, 0.0), min(need / count, _MOST_LOSS))
-        return Demand(enough(need, loss, self._settings.sigmas), need >= count)
+        count, loss = self._what.num_symbols(piece), self._cast.loss.get(user, 0.0)
+        whole = need >= count  # it joined late: that says nothing about what it loses
+        seen = 0.0 if whole else min(need / count, _MOST_LOSS)
+        return Demand(enough(need, max(loss, seen), self._settings.sigmas), whole)
 
     def _possible(self, needs: Iterable[tuple[int, int]]) -> dict[int, int]:
         """Of what is asked for, the pieces that exist, and no more of each than it has symbols."""

@@ -108,7 +108,6 @@ class Sender:
             yield self._announce(piece, data, repair=True)
             if demand.whole:
                 self._sent[piece] = -(-self._sent.get(piece, 0) // self._cycle(piece)) * self._cycle(piece)
-                count = self.what.num_symbols(piece)
             yield from self._symbols(piece, data, count, repair=True)
             self.ledger.repaired(piece)
 
