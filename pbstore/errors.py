@@ -6,7 +6,9 @@
     ├── PlanOutdatedError         the store has changed since the plan was made
     ├── ModelMissingError         no manifest under this name
     │   ├── ModelUnreachableError nor is it known elsewhere: who may have it does not answer
-    │   └── RevisionMissingError  the model is there, but not this revision of it
+    │   ├── RevisionMissingError  the model is there, but not this revision of it
+    │   └── RevisionInTrashError  the trash has earlier revisions of the model only
+    ├── RevisionInUseError        it is the newest of a model's revisions
     ├── ModelExistsError          the name is taken by another content
     ├── BlockMissingError         no block under this id (also a KeyError)
     ├── BlockInUseError           a manifest or another block needs the block
@@ -91,6 +93,33 @@ class RevisionMissingError(ModelMissingError):
 
     def __str__(self) -> str:
         return f"no revision {self.revision!r} of {self.name!r}"
+
+
+class RevisionInTrashError(ModelMissingError):
+    """The trash has earlier revisions of a model, and not the model itself."""
+
+    def __init__(self, name: str, commit: str) -> None:
+        super().__init__(name, "in the trash")
+        self.args = (name, commit)
+        self.commit = commit
+
+    def __str__(self) -> str:
+        here = f"{self.name}@{self.commit[:12]}"
+        return f"the trash has no model {self.name!r}, but earlier revisions of it: restore {here}"
+
+
+class RevisionInUseError(PBStoreError):
+    """A revision is what the model's name means by itself."""
+
+    def __init__(self, name: str, commit: str) -> None:
+        super().__init__(name, commit)
+        self.name, self.commit = name, commit
+
+    def __str__(self) -> str:
+        return (
+            f"{self.commit[:12]} is what {self.name!r} means now: take an earlier one back first"
+            f" (`pbcast store cp {self.name}@~1 {self.name}`), or remove {self.name!r} with all its revisions"
+        )
 
 
 class ModelExistsError(PBStoreError):

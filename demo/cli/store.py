@@ -8,9 +8,12 @@ import typer
 
 from demo.cli.app import EXIT_CODES
 from demo.cli.store_convert import source_folder
+from demo.cli.store_history import history
 from demo.cli.store_remote import remote
 from demo.cli.store_shared import (
     DEFAULT_STORE,
+    MODELS_PANEL,
+    TRUST_PANEL,
     ConvertOption,
     DequantiseOption,
     JsonOption,
@@ -29,6 +32,7 @@ from demo.cli.store_shared import (
     some_of,
     source_bytes,
     tell_exceptions,
+    told,
 )
 from demo.cli.store_shared import show as print_result
 from demo.cli.store_tools import tools
@@ -48,12 +52,13 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
+app.add_typer(history)
 app.add_typer(upkeep)
 app.add_typer(tools)
 app.add_typer(remote)
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
 def add(
     folder: Annotated[Path, typer.Argument(help="Local folder of the model.")],
     name: Annotated[str, typer.Option("--name", help="Name to file it under, ORG/MODEL.")],
@@ -67,7 +72,10 @@ def add(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Split a model into blocks and store those that are new."""
+    """Split a model into blocks and store those that are new.
+
+    Under a name that is taken other content becomes the newest revision; what was there stays, see `log`.
+    """
     form = "hot" if hot else "cold"
     with (
         source_folder(folder, convert, dequantise, store) as source,
@@ -84,11 +92,11 @@ def add(
             check=source.check,
             progress=lambda _, size: advance(size),
         )
-    print_result(asdict(report), as_json, f"added {name}: {report.files} files, {report.blocks} blocks")
+    print_result(asdict(report), as_json, told(report))
     tell_exceptions(report)
 
 
-@app.command("ls", epilog=EXIT_CODES)
+@app.command("ls", epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
 def list_models(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """List the models."""
     with existing(store) as opened:
@@ -103,9 +111,9 @@ def list_models(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False)
     table.print()
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
 def show(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """Show a model's files and blocks."""
+    """Show the files and blocks of a model, or of NAME@REVISION."""
     with existing(store) as opened:
         manifest = opened.manifest(name)
         row = opened.disk.model_row(name)
@@ -129,7 +137,7 @@ def show(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOp
     table.print()
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
 def savings(
     by: Annotated[
         str | None, typer.Option("--by", help="model or family: which saving comes from what.")
@@ -188,7 +196,7 @@ def _print_steps(report: "Savings") -> None:
     table.print()
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
 def checkout(
     name: NameArgument,
     folder: Annotated[Path, typer.Argument(help="Target folder, made if missing.")],
@@ -210,7 +218,7 @@ def checkout(
     print_result(asdict(report), as_json, f"wrote {name} to {folder}: {report.files} files, all checked")
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES, rich_help_panel=TRUST_PANEL)
 def verify(
     sample: Annotated[float, typer.Option(min=0, max=1, help="Share of the blocks to read.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,

@@ -10,6 +10,7 @@ import typer
 
 from demo.cli.app import EXIT_CODES
 from demo.cli.store_shared import (
+    COPIES_PANEL,
     DEFAULT_STORE,
     DryRunOption,
     JsonOption,
@@ -32,7 +33,7 @@ From = Annotated[str, typer.Option("--from", help="URL of the node that has it."
 To = Annotated[str, typer.Option("--to", help="URL of the node that takes it.")]
 
 
-@remote.command(epilog=EXIT_CODES)
+@remote.command(epilog=EXIT_CODES, rich_help_panel=COPIES_PANEL)
 def pull(
     name: NameArgument,
     url: From,
@@ -49,7 +50,7 @@ def pull(
     _tell(report, f"{name} from {url}", as_json)
 
 
-@remote.command(epilog=EXIT_CODES)
+@remote.command(epilog=EXIT_CODES, rich_help_panel=COPIES_PANEL)
 def push(
     name: NameArgument,
     url: To,
@@ -66,7 +67,7 @@ def push(
     _tell(report, f"{name} to {url}", as_json)
 
 
-@remote.command(epilog=EXIT_CODES)
+@remote.command(epilog=EXIT_CODES, rich_help_panel=COPIES_PANEL)
 def sync(
     source: Annotated[str | None, typer.Option("--from", help="URL of a node to copy from.")] = None,
     target: Annotated[str | None, typer.Option("--to", help="URL of a node to copy to.")] = None,

@@ -69,6 +69,14 @@ TokenOption = Annotated[
 DEFAULT_STORE = Path("store")
 IN_THE_STORE = "in the store"
 """Where `ModelMissingError` says that a model is not."""
+MODELS_PANEL, HISTORY_PANEL, ROOM_PANEL, TRUST_PANEL, COPIES_PANEL = (
+    "Models in and out",
+    "Revisions and names",
+    "Room",
+    "Trust",
+    "Other places",
+)
+"""Headings of the list of verbs."""
 MOST_NAMED = 10
 """Models or files that are named in a plan."""
 
@@ -106,6 +114,16 @@ def source_bytes(folder: Path, store: Path) -> int:
     """Bytes of all files under a folder; refuses one that cannot be stored before a store is made for it."""
     own = OwnStore.at(store) if is_store(store) else None
     return steadily(lambda: list_source(folder, own)).total_bytes
+
+
+def told(report: AddReport) -> str:
+    """What an add did, in a line."""
+    what = f"{report.files} files, {report.blocks} blocks"
+    if report.already_there:
+        return f"{report.name} is already there: {what}, revision {report.commit[:12]}"
+    if report.follows:
+        return f"{report.name} is now revision {report.commit[:12]}, after {report.follows[:12]}: {what}"
+    return f"added {report.name}: {what}"
 
 
 def tell_exceptions(report: AddReport) -> None:

@@ -9,7 +9,11 @@ import typer
 from demo.cli.app import EXIT_CODES
 from demo.cli.store_convert import source_folder
 from demo.cli.store_shared import (
+    COPIES_PANEL,
     DEFAULT_STORE,
+    MODELS_PANEL,
+    ROOM_PANEL,
+    TRUST_PANEL,
     ConvertOption,
     DequantiseOption,
     JsonOption,
@@ -35,7 +39,7 @@ tools = typer.Typer(epilog=EXIT_CODES)
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")]
 
 
-@tools.command(epilog=EXIT_CODES)
+@tools.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
 def plan(
     folder: Annotated[Path, typer.Argument(help="Local folder of the model.")],
     base: Annotated[str | None, typer.Option("--base", help="Stored model that it was made from.")] = None,
@@ -67,7 +71,7 @@ def plan(
     tell_exceptions(report)
 
 
-@tools.command(epilog=EXIT_CODES)
+@tools.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
 def explain(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Show how each tensor of a model is stored, and from which base."""
     with existing(store) as opened:
@@ -93,7 +97,7 @@ MOST_SHOWN = 20
 """Problems that are listed."""
 
 
-@tools.command(epilog=EXIT_CODES)
+@tools.command(epilog=EXIT_CODES, rich_help_panel=ROOM_PANEL)
 def pin(
     name: NameArgument,
     off: Annotated[bool, typer.Option("--off", help="Let it be evicted again.")] = False,
@@ -110,7 +114,7 @@ def pin(
     show(result, as_json, f"{name} is {state}, priority {row.priority:g}")
 
 
-@tools.command(epilog=EXIT_CODES)
+@tools.command(epilog=EXIT_CODES, rich_help_panel=TRUST_PANEL)
 def repair(
     source: Annotated[Path | None, typer.Option("--from", help="Another store with good copies.")] = None,
     store: StoreOption = DEFAULT_STORE,
@@ -137,7 +141,7 @@ def repair(
     return 3 if report.left else 0
 
 
-@tools.command("import-hf-cache", epilog=EXIT_CODES)
+@tools.command("import-hf-cache", epilog=EXIT_CODES, rich_help_panel=COPIES_PANEL)
 def import_hf_cache(
     cache: Annotated[
         Path | None, typer.Argument(help="The cache's hub folder; default as HF_HOME says.")

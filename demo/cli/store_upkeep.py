@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from demo.cli.app import EXIT_CODES
+from demo.cli.names import NamesArgument, chosen
+from demo.cli.store_history import collect, print_collected
 from demo.cli.store_shared import (
     DEFAULT_STORE,
+    ROOM_PANEL,
     DryRunOption,
     JsonOption,
     NameArgument,
@@ -28,41 +31,63 @@ from demo.console import say, table_of
 from pbstore import DiskBlockStore
 
 if TYPE_CHECKING:
-    from pbstore.disk.upkeep.collect import GcReport
     from pbstore.disk.upkeep.dependents import Dependents
     from pbstore.disk.upkeep.heat import FormReport
-    from pbstore.disk.upkeep.plans import Plan
 
 upkeep = typer.Typer(epilog=EXIT_CODES)
 
 
-@upkeep.command("rm", epilog=EXIT_CODES)
+@upkeep.command("rm", epilog=EXIT_CODES, rich_help_panel=ROOM_PANEL)
 def remove(
-    name: NameArgument,
+    names: NamesArgument,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Move a model into the trash; `restore` brings it back, `gc` frees its blocks some days later."""
+    """Move models into the trash; `restore` brings them back, `gc` frees their blocks some days later.
+
+    With its name a model goes with all its revisions; NAME@REVISION removes an earlier one alone.
+    """
     with existing(store) as opened:
-        row, dependents = opened.disk.model_row(name), opened.trash.dependents_of(name)
-        days = opened.trash.days
-        lines = [f"{human(row.raw_bytes)} in {row.num_files} files", *_dependent_lines(dependents)]
-        lines.append(f"`restore` brings it back for {days:g} days" if days else "it cannot be brought back")
+        going, days = chosen(opened, names), opened.trash.days
+        dependents = {name: opened.trash.dependents_of(name, besides=going) for name in going}
+        lines = [line for name in going for line in _removal_lines(opened, name, dependents[name])]
+        lines.append(f"`restore` brings back for {days:g} days" if days else "nothing can be brought back")
+        what = f"remove {going[0] if len(going) == 1 else f'{len(going)} models'}"
         if not dry_run:
-            agree(f"remove {name}", lines, yes)
-            opened.remove(name)
-    result = {"removed": name, "dry_run": dry_run, "trash_days": days, "dependents": asdict(dependents)}
+            agree(what, lines, yes)
+            for name in going:
+                opened.remove(name)
     if as_json:
-        print_json(result)
+        _print_removed(going, dependents, dry_run, days)
     elif dry_run:
-        say(f"would remove {name}", *(f"  {line}" for line in lines))
+        say(f"would {what}", *(f"  {line}" for line in lines))
     else:
-        say(f"removed {name}" + (f"; `pbcast store restore {name}` brings it back" if days else ""))
+        hint = f"; `pbcast store restore {going[0]}` brings it back" if days and len(going) == 1 else ""
+        say(f"removed {', '.join(some_of(going))}{hint}")
 
 
-@upkeep.command(epilog=EXIT_CODES)
+def _removal_lines(opened: DiskBlockStore, name: str, dependents: "Dependents") -> list[str]:
+    row = opened.disk.model_row(name)
+    earlier = len(opened.disk.revisions_of(name)) - 1 if row.key.past_ms is None and "@" not in name else 0
+    more = f", and {earlier} earlier revisions" if earlier else ""
+    line = f"{name}: {human(row.raw_bytes)} in {row.num_files} files{more}"
+    return [line, *(f"  {one}" for one in _dependent_lines(dependents))]
+
+
+def _print_removed(
+    going: Sequence[str], dependents: "dict[str, Dependents]", dry_run: bool, days: float
+) -> None:
+    """One document for one model, a list of them for several."""
+    items = [
+        {"removed": name, "dry_run": dry_run, "trash_days": days, "dependents": asdict(dependents[name])}
+        for name in going
+    ]
+    print_json(items[0] if len(items) == 1 else {"models": items})
+
+
+@upkeep.command(epilog=EXIT_CODES, rich_help_panel=ROOM_PANEL)
 def restore(
     name: NameArgument,
     new_name: Annotated[str | None, typer.Option("--as", help="Another name, if it is taken.")] = None,
@@ -75,7 +100,7 @@ def restore(
     show({"restored": name, "name": manifest.name}, as_json, f"restored {manifest.name}")
 
 
-@upkeep.command(epilog=EXIT_CODES)
+@upkeep.command(epilog=EXIT_CODES, rich_help_panel=ROOM_PANEL)
 def trash(
     days: Annotated[
         float | None, typer.Option("--days", help="Set for how many days a gc leaves removed models alone.")
@@ -96,24 +121,7 @@ def trash(
     table_of(("model", "#size", "#removed", "#kept until"), rows).print()
 
 
-@upkeep.command(epilog=EXIT_CODES)
-def forget(
-    names: Annotated[list[str] | None, typer.Argument(help="Models in the trash.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of the trash.")] = False,
-    dry_run: DryRunOption = False,
-    yes: YesOption = False,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
-) -> None:
-    """Forget models in the trash at once, and give their room back."""
-    if bool(names) == everything:
-        raise ValueError("expected names of models in the trash, or --all")
-    with existing(store) as opened:
-        plan = opened.plan.forget(names or None)
-        _collect(plan, dry_run, yes, as_json)
-
-
-@upkeep.command(epilog=EXIT_CODES)
+@upkeep.command(epilog=EXIT_CODES, rich_help_panel=ROOM_PANEL)
 def gc(
     dry_run: DryRunOption = False,
     yes: YesOption = False,
@@ -123,39 +131,12 @@ def gc(
     """Delete blocks that no model needs, also of models whose time in the trash is over; give room back."""
     with existing(store) as opened:
         if yes and not dry_run:
-            _print_collected(opened.gc(), as_json)
+            print_collected(opened.gc(), as_json)
         else:
-            _collect(opened.plan.gc(), dry_run, yes, as_json)
+            collect(opened.plan.gc(), dry_run, yes, as_json)
 
 
-def _collect(plan: "Plan[GcReport]", dry_run: bool, yes: bool, as_json: bool) -> None:
-    report = plan.report
-    if not dry_run:
-        if report.trashed_models or report.orphan_blocks:
-            agree("collect", _collect_lines(report), yes)
-        report = plan.apply()
-    _print_collected(report, as_json)
-
-
-def _collect_lines(report: "GcReport") -> list[str]:
-    gone = [f"for good: {_some(report.trashed_models)}"] if report.trashed_models else []
-    blocks = f"{report.orphan_blocks} blocks that no model needs, {human(report.orphan_bytes)}"
-    return [*gone, blocks, room(report.before, report.after)]
-
-
-def _print_collected(report: "GcReport", as_json: bool) -> None:
-    verb = "would delete" if report.dry_run else "deleted"
-    line = f"{verb} {report.orphan_blocks} blocks, {human(report.orphan_bytes)}"
-    if as_json:
-        print_json(asdict(report))
-        return
-    say(line)
-    if report.trashed_models:
-        say(f"  out of the trash, for good: {_some(report.trashed_models)}")
-    say(f"  {room(report.before, report.after)}")
-
-
-@upkeep.command(epilog=EXIT_CODES)
+@upkeep.command(epilog=EXIT_CODES, rich_help_panel=ROOM_PANEL)
 def evict(
     free: Annotated[str, typer.Option("--free", help="Payload bytes to free, such as 500MB.")],
     order: Annotated[str, typer.Option(help="lru, lfu or largest; lower priority first.")] = "lru",
@@ -202,42 +183,45 @@ def _dependent_lines(dependents: "Dependents") -> list[str]:
     return lines
 
 
-@upkeep.command(epilog=EXIT_CODES)
+@upkeep.command(epilog=EXIT_CODES, rich_help_panel=ROOM_PANEL)
 def heat(
-    name: NameArgument,
+    names: NamesArgument,
     dry_run: DryRunOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Store a model's blocks raw, so that they are mapped when it is loaded."""
+    """Store models' blocks raw, so that they are mapped when they are loaded."""
     with existing(store) as opened:
-        report = opened.plan.heat(name).report if dry_run else opened.forms.heat(name)
-    _print_form(report, as_json)
+        change = opened.forms.heat if not dry_run else lambda name: opened.plan.heat(name).report
+        _print_forms([change(name) for name in chosen(opened, names)], as_json)
 
 
-@upkeep.command(epilog=EXIT_CODES)
+@upkeep.command(epilog=EXIT_CODES, rich_help_panel=ROOM_PANEL)
 def cool(
-    name: NameArgument,
+    names: NamesArgument,
     dry_run: DryRunOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Store a model as small as possible."""
+    """Store models as small as possible."""
     with existing(store) as opened:
-        report = opened.plan.cool(name).report if dry_run else opened.forms.cool(name)
-    _print_form(report, as_json)
+        change = opened.forms.cool if not dry_run else lambda name: opened.plan.cool(name).report
+        _print_forms([change(name) for name in chosen(opened, names)], as_json)
 
 
-def _print_form(report: "FormReport", as_json: bool) -> None:
+def _print_forms(reports: "Sequence[FormReport]", as_json: bool) -> None:
+    """One document for one model, a list of them for several."""
     if as_json:
-        print_json(asdict(report))
+        items = [asdict(report) for report in reports]
+        print_json(items[0] if len(items) == 1 else {"models": items})
         return
-    state = "would be" if report.dry_run else "is"
-    say(f"{report.name} {state} {report.form}: {report.changed_blocks} blocks change")
-    say(f"  {room(report.before, report.after)}")
+    for report in reports:
+        state = "would be" if report.dry_run else "is"
+        say(f"{report.name} {state} {report.form}: {report.changed_blocks} blocks change")
+        say(f"  {room(report.before, report.after)}")
 
 
-@upkeep.command(epilog=EXIT_CODES)
+@upkeep.command(epilog=EXIT_CODES, rich_help_panel=ROOM_PANEL)
 def balance(
     raw_room: Annotated[
         str | None, typer.Option("--room", help="Raw bytes for hot models, such as 2GB.")

@@ -7,10 +7,11 @@ from blake3 import blake3
 
 from pbstore.disk.blocks.disk_blocks import DiskBlocks
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import locations, lora_pairs, model_rows, notes, uses
+from pbstore.disk.index import locations, lora_pairs, model_rows, notes, revisions, uses
 from pbstore.disk.index.model_rows import COLD, HOT, ModelRow
 from pbstore.errors import (
     BlockMissingError,
+    FileCorruptError,
     IntegrityError,
     ManifestLostError,
     ModelExistsError,
@@ -51,23 +52,62 @@ class Models(DiskBlocks):
         return model_rows.live_models(self.connection)
 
     def model_row(self, name: str) -> ModelRow:
-        """What the index knows of one model."""
-        row = model_rows.find_model(self.connection, name)
-        if row is None:
+        """What the index knows of one model, or of a revision of it: `NAME@REVISION`, see `index.revisions`.
+
+        Raises:
+            ModelMissingError: If there is no such model.
+            RevisionMissingError: If there is, but not this revision.
+        """
+        return revisions.find(self.connection, name)
+
+    def revisions_of(self, name: str) -> list[ModelRow]:
+        """What the index knows of all revisions of a model, the newest first.
+
+        Raises:
+            ModelMissingError: If there is no such model.
+        """
+        rows = revisions.of_model(self.connection, name)
+        if not rows or rows[0].name != name:
             raise ModelMissingError(name)
+        return rows
+
+    def tags(self, name: str) -> dict[str, str]:
+        """Tag -> commit, of the tags of a model whose revision is there."""
+        there = {row.commit for row in revisions.of_model(self.connection, name)}
+        return {tag: at for tag, at in revisions.tags(self.connection, name).items() if at in there}
+
+    def row_of(self, row_name: str) -> ModelRow:
+        """What the index knows under the name of a row, which may be that of something in the trash."""
+        row = model_rows.find_model(self.connection, row_name)
+        if row is None:
+            raise ModelMissingError(row_name)
         return row
 
     def manifest(self, name: str) -> Manifest:
-        """A model's files and block ids."""
+        """A model's files and block ids; `name` may have a revision."""
         return self.manifest_of(self.model_row(name))
 
     def manifest_of(self, row: ModelRow) -> Manifest:
-        """The manifest of a model whose row was just read."""
+        """The manifest of a model whose row was just read.
+
+        Raises:
+            ModelMissingError: If it was removed since.
+            IntegrityError: If it is lost or damaged.
+        """
         try:
             return model_rows.read_manifest(self.layout, row)
-        except ManifestLostError:
-            self.model_row(row.name)  # removed meanwhile?
-            raise
+        except (ManifestLostError, FileCorruptError):
+            moved = self._moved(row)  # a writer may have given the row another name since
+            if moved is None:
+                raise
+            return self.manifest_of(moved)
+
+    def _moved(self, row: ModelRow) -> ModelRow | None:
+        """The same revision, if its row has another name by now."""
+        same = [one for one in revisions.of_model(self.connection, row.key.model) if one.commit == row.commit]
+        if not same and model_rows.find_model(self.connection, row.name) is None:
+            raise ModelMissingError(row.address)
+        return next((one for one in same if one.name != row.name), None)
 
     def tensors(self, name: str) -> Iterator[StoredTensor]:
         """Tensors of a model's safetensors files, with the blocks that hold them; none of damaged files."""
@@ -99,8 +139,8 @@ class Models(DiskBlocks):
             if self.manifest(manifest.name) != manifest:
                 raise ModelExistsError(manifest.name)
             return False
-        if own and self.capacity_bytes is not None:  # making room for it may have taken more than it should
-            self._check_whole(manifest)
+        if own:
+            self.check_whole(manifest)
         text = manifest.to_json().encode()
         path = self.layout.manifest(manifest.name)
         model_rows.insert_model(tx.connection, manifest, path.name, blake3(text).hexdigest(), form)
@@ -120,7 +160,10 @@ class Models(DiskBlocks):
             tx.place_manifest(self.layout.manifests / row.file, text)
         return True
 
-    def _check_whole(self, manifest: Manifest) -> None:
+    def check_whole(self, manifest: Manifest) -> None:
+        """Raise BlockMissingError if making room for a model has taken a block of it."""
+        if self.capacity_bytes is None:
+            return
         found = locations.find_many(self.connection, manifest.block_ids())
         for block_id in manifest.block_ids():
             needs = found[block_id].record.needs if block_id in found else ()
@@ -141,7 +184,7 @@ class Models(DiskBlocks):
     def touch(self, name: str) -> None:
         """Count one use of a model, as a checkout does, for eviction and balancing; takes no lock."""
         if not self.read_only:
-            uses.note_use(self.layout, name)
+            uses.note_use(self.layout, revisions.split_address(name)[0])
 
     def settled_rows(self) -> list[ModelRow]:
         """Rows of all models, with the uses noted until now."""
@@ -155,8 +198,8 @@ class Models(DiskBlocks):
     def pin(self, name: str, pinned: bool = True, priority: float | None = None) -> None:
         """Keep a model from eviction, or no longer; set its priority if given."""
         with self.writing() as tx:
-            row = self.model_row(name)
-            model_rows.pin(tx.connection, name, pinned, row.priority if priority is None else priority)
+            row = self.model_row(revisions.split_address(name)[0])
+            model_rows.pin(tx.connection, row.name, pinned, row.priority if priority is None else priority)
 
     def _take_from_trash(self, tx: Transaction, wanted_bytes: int) -> None:
         if self.take_from_trash is not None:

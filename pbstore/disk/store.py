@@ -21,7 +21,7 @@ from pbstore.disk.upkeep.evict import EvictReport
 from pbstore.disk.upkeep.explain import ModelStory
 from pbstore.disk.upkeep.repair import RepairReport
 from pbstore.disk.upkeep.verify import VerifyReport
-from pbstore.disk.verbs import Forms, Plans, Trash
+from pbstore.disk.verbs import Forms, History, Plans, Trash
 from pbstore.errors import PBStoreError
 from pbstore.folders.ingest import AddReport, Origin, Progress
 from pbstore.folders.restore import CheckoutReport, write_folder
@@ -87,6 +87,11 @@ class DiskBlockStore:
     def trash(self) -> Trash:
         """Removed models: to list, restore or forget them."""
         return Trash(self.disk)
+
+    @property
+    def history(self) -> History:
+        """Revisions: to list, tag, compare, rename, copy or forget them."""
+        return History(self.disk)
 
     @property
     def plan(self) -> Plans:
@@ -170,6 +175,9 @@ class DiskBlockStore:
     ) -> AddReport:
         """Store a model's folder: every file, every byte; see README.md for what of a folder comes back.
 
+        Where the name is taken, other content becomes its newest revision, and what the name meant before is
+        kept as an earlier one (`history`); the same content is there already.
+
         Links are followed. The store itself, where it lies in the folder, is left out and named in the
         report; anything else that cannot be stored is refused by name before anything is read.
 
@@ -186,7 +194,7 @@ class DiskBlockStore:
             progress: Called with a path and bytes just read; below 0 if they will be read again.
 
         Raises:
-            ModelExistsError: If the name is taken by other content.
+            ModelExistsError: If the name is taken by a model whose manifest is damaged.
             CapacityError: If it does not fit; the store then has the models that it had.
             BadFileError, CheckpointError: If something cannot be stored, or is not what its name says.
             SourceChangedError: If the folder changes each time that it is read.
@@ -234,9 +242,10 @@ class DiskBlockStore:
         return report
 
     def remove(self, name: str, *, trash: bool = True) -> None:
-        """Take a model out of the store; `restore` brings it back for `trash_days`.
+        """Take a model with all its revisions out of the store; `restore` brings it back for `trash_days`.
 
-        Its blocks stay meanwhile, and a gc frees them afterwards; so does a store that gets full.
+        `NAME@REVISION` takes out an earlier one alone. Its blocks stay meanwhile, and a gc frees them
+        afterwards; so does a store that gets full.
 
         Args:
             name: The model.

@@ -12,11 +12,13 @@ from pbstore.disk.add.adding import HowStored
 from pbstore.disk.add.plan import AddPlan
 from pbstore.disk.index.model_rows import COLD, HOT
 from pbstore.disk.models import Models
-from pbstore.disk.upkeep import collect, dependents, evict, heat, plans, trash
+from pbstore.disk.upkeep import collect, dependents, diff, evict, heat, history, plans, trash
 from pbstore.disk.upkeep.collect import GcReport
 from pbstore.disk.upkeep.dependents import Dependents
+from pbstore.disk.upkeep.diff import Difference
 from pbstore.disk.upkeep.evict import EvictReport
 from pbstore.disk.upkeep.heat import BalanceReport, FormReport
+from pbstore.disk.upkeep.history import ForgetReport, Keep, Revision
 from pbstore.disk.upkeep.plans import Plan
 from pbstore.disk.upkeep.trash import TrashedModel
 from pbstore.folders.ingest import Origin, Progress
@@ -69,6 +71,24 @@ class Trash:
         """
         return trash.restore(self._models, name, new_name)
 
+    def forget_revisions(
+        self, names: Sequence[str], *, keep_last: int | None = None, keep_within_s: float | None = None
+    ) -> Plan[ForgetReport]:
+        """Which earlier revisions of some models would go into the trash.
+
+        What a name means, and what has a tag, always stays.
+
+        Args:
+            names: The models.
+            keep_last: So many of the newest revisions of each stay.
+            keep_within_s: Those that came in the last so many seconds stay.
+
+        Raises:
+            ValueError: If neither is given, or one is out of range.
+            ModelMissingError: If there is no such model.
+        """
+        return plans.plan_forget(self._models, names, Keep(last=keep_last, within_s=keep_within_s))
+
     def forget(self, names: Sequence[str] | None = None) -> GcReport:
         """Let go of models in the trash, of all if None, and free their blocks at once.
 
@@ -88,6 +108,66 @@ class Trash:
     def dependents_of(self, name: str, besides: Iterable[str] = ()) -> Dependents:
         """Models that lean on one: adapters bound to it, models stored against it; but for some others."""
         return dependents.find(self._models, self._models.model_row(name), besides)
+
+
+class History:
+    """Revisions of models: what a name pointed to before, tags, and other names for the same."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def log(self, name: str) -> list[Revision]:
+        """All revisions of a model, the newest first.
+
+        Raises:
+            ModelMissingError: If there is no such model.
+        """
+        return history.log(self._models, name)
+
+    def tag(self, name: str, tag: str, *, move: bool = False) -> Revision:
+        """Give a model, or `NAME@REVISION`, a tag; tagged revisions are never forgotten.
+
+        Raises:
+            ModelMissingError: If there is no such model or revision.
+            ModelExistsError: If another revision has the tag and it is not to `move`.
+            ValueError: If it cannot be a tag.
+        """
+        return history.tag(self._models, name, tag, move=move)
+
+    def untag(self, name: str, tag: str) -> None:
+        """Take a tag away.
+
+        Raises:
+            RevisionMissingError: If the model has none of this name.
+        """
+        history.untag(self._models, name, tag)
+
+    def diff(self, first: str, second: str) -> Difference:
+        """What differs between two models or revisions, file by file and tensor by tensor."""
+        return diff.diff(self._models, first, second)
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a model and all its revisions another name; commits tell of the name, so they change, too.
+
+        Raises:
+            ModelMissingError: If there is no such model.
+            ModelExistsError: If the new name is taken.
+        """
+        history.rename(self._models, name, new_name)
+
+    def copy(self, name: str, new_name: str) -> Revision:
+        """File a model or a revision under another name, where it becomes the newest revision; costs no room.
+
+        With the model's own name an earlier revision becomes what the name means.
+        """
+        return history.copy(self._models, name, new_name)
+
+    def forget(
+        self, names: Sequence[str], *, keep_last: int | None = None, keep_within_s: float | None = None
+    ) -> ForgetReport:
+        """Move earlier revisions into the trash, but for some; see `Plans.forget_revisions`."""
+        keep = Keep(last=keep_last, within_s=keep_within_s)
+        return history.forget(self._models, names, keep)
 
 
 class Plans:
@@ -137,6 +217,24 @@ class Plans:
     def gc(self) -> Plan[GcReport]:
         """What a gc would drop."""
         return plans.plan_gc(self._models)
+
+    def forget_revisions(
+        self, names: Sequence[str], *, keep_last: int | None = None, keep_within_s: float | None = None
+    ) -> Plan[ForgetReport]:
+        """Which earlier revisions of some models would go into the trash.
+
+        What a name means, and what has a tag, always stays.
+
+        Args:
+            names: The models.
+            keep_last: So many of the newest revisions of each stay.
+            keep_within_s: Those that came in the last so many seconds stay.
+
+        Raises:
+            ValueError: If neither is given, or one is out of range.
+            ModelMissingError: If there is no such model.
+        """
+        return plans.plan_forget(self._models, names, Keep(last=keep_last, within_s=keep_within_s))
 
     def forget(self, names: Sequence[str] | None = None) -> Plan[GcReport]:
         """What `Trash.forget` would drop.

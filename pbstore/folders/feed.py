@@ -29,6 +29,10 @@ class FreshBlock:
     """Done when the bytes have gone into the hash of their file."""
 
 
+class UnwantedError(Exception):
+    """A sink does not want what is being read."""
+
+
 class Sink(Protocol):
     """Where a reader of files hands its blocks."""
 

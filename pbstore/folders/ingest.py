@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pbstore.blocks import PAGE_BYTES, PIECE_BYTES
 from pbstore.codecs.types import TensorSpec
 from pbstore.errors import CheckpointError, SourceChangedError
-from pbstore.folders.feed import FreshBlock, Sink
+from pbstore.folders.feed import FreshBlock, Sink, UnwantedError
 from pbstore.folders.nesting import OwnStore
 from pbstore.folders.source import Source, SourceFile, check_unchanged, list_source, opened, step
 from pbstore.formats.split import Piece as FilePiece
@@ -54,6 +54,10 @@ class AddReport:
     """`hot` (raw, mapped) or `cold` (smallest)."""
     codecs: dict[str, int] = field(default_factory=dict)
     """Codec -> number of new blocks."""
+    commit: str = ""
+    """The revision that the model now is, 40 hex digits; empty if nothing was filed."""
+    follows: str = ""
+    """The revision that it was before, which is kept; empty if the name was free."""
     already_there: bool = False
     """The same model was filed under this name before."""
     skipped: tuple[str, ...] = ()
@@ -131,7 +135,7 @@ def scan_folder(origin: Origin, sink: Sink) -> Reading:
         with Pool(1, "pbstore-hash") as pool:
             entries = tuple(_scan_file(scan, file, plan, pool) for file, plan in plans)
         check_unchanged(origin.folder, origin.own, source)
-    except SourceChangedError:
+    except (SourceChangedError, UnwantedError):
         scan.take_back()
         raise
     manifest = Manifest(

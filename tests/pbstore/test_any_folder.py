@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pbstore import DiskBlockStore, Manifest, open_store
-from pbstore.errors import BadFileError, ManifestError, ModelExistsError, PBStoreError
+from pbstore.errors import BadFileError, ManifestError, PBStoreError
 from pbstore.manifest import FileEntry
 from tests.pbstore.folders import base_tensors, folder_content, safetensors_bytes, write_model
 
@@ -350,8 +350,8 @@ def test_adding_again_brings_what_an_earlier_version_left_out(tmp_path: Path) ->
         (tmp_path / "out" / "run.sh").write_bytes(b"true")  # there already, and not executable
         store.checkout("org/model", tmp_path / "out")
         script.write_bytes(b"false")
-        with pytest.raises(ModelExistsError):
-            store.add(model, "org/model")
+        assert not store.add(model, "org/model").already_there
+        assert len(store.history.log("org/model")) == 2
     assert picture(tmp_path / "out")["run.sh"] == (b"true", True)
     assert picture(tmp_path / "out")["empty"] is None
     (tmp_path / "store" / "index.sqlite").unlink()

@@ -51,7 +51,14 @@ def life(store: DiskBlockStore, folders: dict[str, Path], done: Callable[[str], 
     store.gc()
 
 
-def run_until(path: Path, folders: dict[str, Path], journal: Path, stop_at: int, tear: bool) -> None:
+def run_until(
+    path: Path,
+    folders: dict[str, Path],
+    journal: Path,
+    stop_at: int,
+    tear: bool,
+    live: Callable[[DiskBlockStore, dict[str, Path], Callable[[str], None]], None] = life,
+) -> None:
     steps = 0
 
     def count(name: str) -> None:
@@ -64,7 +71,7 @@ def run_until(path: Path, folders: dict[str, Path], journal: Path, stop_at: int,
 
     fsio.on_step(count)
     with journal.open("a", buffering=1) as log, open_store(path) as store:
-        life(store, folders, lambda event: print(event, file=log))
+        live(store, folders, lambda event: print(event, file=log))
     os._exit(0)
 
 
@@ -78,9 +85,10 @@ def tear_tail(path: Path) -> None:
     ends = dict(connection.execute("SELECT number, end FROM packs").fetchall())
     intent = intents.get_intent(connection)
     filed = {file for (file,) in connection.execute("SELECT file FROM models").fetchall()}
+    filed |= set(intent.place if intent else ())  # tags have no row
     connection.close()
     for placed in (path / "manifests" / name for name in (intent.place if intent else ())):
-        if placed.exists():
+        if placed.exists() and not Layout.waiting(placed).exists():
             placed.replace(Layout.waiting(placed))
     for placed, waiting in Layout(path).waiting_manifests().items():
         if placed.name not in filed:

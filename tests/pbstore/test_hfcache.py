@@ -157,16 +157,15 @@ def test_a_dry_run_is_the_run(
     }
 
 
-def test_main_that_moves_on_is_named_with_what_is_there(hub: Path, tmp_path: Path) -> None:
+def test_main_that_moves_on_is_a_revision(hub: Path, tmp_path: Path) -> None:
     with open_store(tmp_path / "store", durable=False) as store:
         import_cache(store, look_into(hub))
         snapshot(hub, "org/base", "next", files_of(base_tensors(seed=5)))
         report = import_cache(store, look_into(hub))
-        (moved,) = [item for item in report.failed if item.model == "org/base"]
-
-        assert moved.path.endswith("models--org--base/snapshots/next")
-        assert "with other content" in moved.error
-        assert "org/base/main" in store.models()  # what was the main revision has a name of its own now
+        assert not [item for item in report.failed if item.model == "org/base"]
+        now, before = store.history.log("org/base")
+        assert (now.is_current, before.is_current) == (True, False)
+        assert store.manifest("org/base") != store.manifest("org/base@~1")
 
 
 def test_damaged_items_are_kept_if_that_is_wanted(hub: Path, tmp_path: Path) -> None:

@@ -34,8 +34,9 @@ class StoreMachine(BlockStoreMachine):
     @initialize()
     def start(self) -> None:
         super().start()
-        self.models: dict[str, dict[str, bytes]] = {}
-        self.trashed: list[tuple[str, dict[str, bytes]]] = []
+        self.models: dict[str, list[dict[str, bytes]]] = {}
+        """What each name has meant, the newest first."""
+        self.trashed: list[tuple[str, list[dict[str, bytes]]]] = []
         """Removed models, the oldest first; a store that gets full takes from these."""
 
     def folder(self, seed: int, changed: int, half: bool) -> Path:
@@ -57,16 +58,14 @@ class StoreMachine(BlockStoreMachine):
     def add(self, name: str, seed: int, changed: int, half: bool, form: str) -> None:
         folder = self.folder(seed, changed, half)
         content = folder_content(folder)
-        if self.models.get(name, content) != content:
-            with pytest.raises(ModelExistsError):
-                self.store.add(folder, name, form=form)
-            return
         try:
-            self.store.add(folder, name, form=form)
+            report = self.store.add(folder, name, form=form)
         except CapacityError:
             assert self.store.used_bytes + sum(map(len, content.values())) > CAPACITY
         else:
-            self.models[name] = content
+            assert report.already_there == (self.models.get(name, [None])[0] == content)
+            line = [one for one in self.models.get(name, []) if one != content]
+            self.models[name] = [content, *line]
 
     @precondition(lambda self: self.models)
     @rule(data=st.data())
@@ -82,18 +81,56 @@ class StoreMachine(BlockStoreMachine):
         self.store.remove(name)
         self.trashed.append((name, self.models.pop(name)))
 
+    @precondition(lambda self: self.models)
+    @rule(data=st.data(), new_name=st.sampled_from(NAMES))
+    def rename(self, data: st.DataObject, new_name: str) -> None:
+        name = data.draw(st.sampled_from(sorted(self.models)))
+        if new_name in self.models and new_name != name:
+            with pytest.raises(ModelExistsError):
+                self.store.history.rename(name, new_name)
+            return
+        self.store.history.rename(name, new_name)
+        self.models[new_name] = self.models.pop(name)
+
+    @precondition(lambda self: self.models)
+    @rule(data=st.data(), new_name=st.sampled_from(NAMES))
+    def copy(self, data: st.DataObject, new_name: str) -> None:
+        name = data.draw(st.sampled_from(sorted(self.models)))
+        place = data.draw(st.integers(0, len(self.models[name]) - 1))
+        content = self.models[name][place]
+        self.store.history.copy(f"{name}@~{place}", new_name)
+        self.models[new_name] = [content, *(one for one in self.models.get(new_name, []) if one != content)]
+
+    @precondition(lambda self: self.models)
+    @rule(data=st.data(), last=st.integers(1, 3))
+    def forget_revisions(self, data: st.DataObject, last: int) -> None:
+        name = data.draw(st.sampled_from(sorted(self.models)))
+        report = self.store.history.forget([name], keep_last=last)
+        assert len(report.revisions) == max(0, len(self.models[name]) - last)
+        del self.models[name][last:]
+
+    def contents(self, name: str) -> list[dict[str, bytes]]:
+        return [
+            {
+                entry.path: b"".join(bytes(self.store.get(piece.block_id)) for piece in entry.pieces)
+                for entry in self.store.manifest(f"{name}@{item.commit}").files
+            }
+            for item in self.store.history.log(name)
+        ]
+
     @precondition(lambda self: self.trashed)
     @rule(data=st.data(), new_name=st.sampled_from((None, *NAMES)))
     def take_back(self, data: st.DataObject, new_name: str | None) -> None:
-        name, content = data.draw(st.sampled_from(self.trashed))
-        content = next(held for one, held in reversed(self.trashed) if one == name)
+        name, _ = data.draw(st.sampled_from(self.trashed))
+        line = next(held for one, held in reversed(self.trashed) if one == name)
         target = new_name or name
         if target in self.models:
             with pytest.raises(ModelExistsError):
                 self.store.trash.restore(name, new_name)
             return
         self.store.trash.restore(name, new_name)
-        self.models[target] = content
+        self.models[target] = [one for one in self.contents(target) if one in line]
+        assert self.models[target][0] == line[0]  # a full store takes the earlier ones first
         place = max(i for i, (one, _) in enumerate(self.trashed) if one == name)
         del self.trashed[place]
 
@@ -130,17 +167,15 @@ class StoreMachine(BlockStoreMachine):
         if not hasattr(self, "store"):
             return
         assert set(self.store.models()) == set(self.models)
-        left = Counter(item.name for item in self.store.trash.models())
+        left = Counter(item.name for item in self.store.trash.models() if "@" not in item.name)
         for place in range(len(self.trashed) - 1, -1, -1):  # the oldest of a name are taken first
             name = self.trashed[place][0]
             left[name] -= 1
             if left[name] < 0:
                 del self.trashed[place]
         assert not +left
-        for name, content in self.models.items():
-            for entry in self.store.manifest(name).files:
-                raw = b"".join(bytes(self.store.get(piece.block_id)) for piece in entry.pieces)
-                assert raw == content[entry.path]
+        for name, line in self.models.items():
+            assert self.contents(name) == line
 
     def teardown(self) -> None:
         if not hasattr(self, "store"):

@@ -7,26 +7,25 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from blake3 import blake3
-
 from pbstore.blocks import CAST, RAW, RECAST, StoredBlock
 from pbstore.codecs.sketch import Sketch
-from pbstore.disk.add import undo
+from pbstore.disk import revisions
+from pbstore.disk.add import again, undo
 from pbstore.disk.add.encode import Encoder
 from pbstore.disk.add.intake import Intake
 from pbstore.disk.add.next_base import Guess, Trail
 from pbstore.disk.add.untried import key_untried, sketch_untried
 from pbstore.disk.blocks import raw
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import model_rows, sketches
+from pbstore.disk.index import sketches
 from pbstore.disk.index.model_rows import COLD, HOT
 from pbstore.disk.index.sketches import CastKeys
 from pbstore.disk.models import Models
-from pbstore.errors import IntegrityError, ModelExistsError, PBStoreError
-from pbstore.folders.feed import DryRun, Feed, FreshBlock
+from pbstore.errors import PBStoreError, SourceChangedError
+from pbstore.folders.feed import Feed, FreshBlock
 from pbstore.folders.ingest import AddReport, Origin, Reading, scan_folder
 from pbstore.hashing import BlockId
-from pbstore.manifest import BaseLink, Manifest
+from pbstore.manifest import BaseLink
 from pbstore.pool import Pool, settle
 from pbstore.store import raw_block
 
@@ -97,22 +96,44 @@ def add_model(
     """Store a model; see `DiskBlockStore.add`. `check` is called before anything is changed."""
     if models.has_model(origin.name):
         check()
-        return _add_again(models, origin)
+        same = again.add_again(models, origin)
+        if same is not None:
+            return _already_there(models, same)
     tally = _Tally()
+    try:
+        reading, before = _add(models, origin, how, tally, check)
+    except again.SameContentError:
+        same = again.add_again(models, origin, whole=True)
+        if same is None:
+            raise SourceChangedError(str(origin.folder), "it was as it is stored a moment ago") from None
+        return _already_there(models, same)
+    report = _report(reading, how.form, tally)
+    return replace(report, commit=models.model_row(origin.name).commit, follows=before)
+
+
+def _already_there(models: Models, reading: Reading) -> AddReport:
+    row = models.model_row(reading.manifest.name)
+    return replace(_report(reading, row.form, _Tally()), already_there=True, commit=row.commit)
+
+
+def _add(
+    models: Models, origin: Origin, how: HowStored, tally: _Tally, check: Callable[[], None]
+) -> tuple[Reading, str]:
+    """Store blocks and file the manifest; also gives the commit of the revision that was there before."""
     with models.writing() as tx:
         check()
         try:
             reading = _store_blocks(models, tx, origin, how, tally)
             if how.form == HOT:
                 raw.make_raw(models, tx, reading.manifest.block_ids())
-            models.file_manifest(tx, reading.manifest, how.form, own=True)
-        except (PBStoreError, OSError):
+            again.refuse_same(models, tx, reading.manifest)
+            return reading, revisions.file(models, tx, reading.manifest, how.form, own=True)
+        except (PBStoreError, OSError, again.SameContentError):
             with suppress(OSError):  # the first error tells it better
                 undo.drop_unused(models, tx, tally.new_ids)
             raise
         finally:
             tx.spared.clear()
-    return _report(reading, how.form, tally)
 
 
 def try_blocks(models: Models, tx: Transaction, origin: Origin, how: HowStored) -> AddReport:
@@ -281,53 +302,3 @@ def _report(reading: Reading, form: str, tally: _Tally) -> AddReport:
         skipped=reading.skipped,
         damaged=reading.damaged,
     )
-
-
-def _add_again(models: Models, origin: Origin) -> AddReport:
-    """Adding the same model twice is no error; what manifests of earlier versions do not tell comes in."""
-    reading = scan_folder(origin, DryRun())
-    try:
-        same = _renew(models, reading.manifest)
-    except IntegrityError:
-        same = any(map(models.mend_manifest, (reading.manifest, _bare(reading.manifest))))
-    if not same:
-        raise ModelExistsError(origin.name)
-    report = _report(reading, models.model_row(origin.name).form, _Tally())
-    return replace(report, already_there=True)
-
-
-def _contents(manifest: Manifest) -> list[tuple[str, int, str]]:
-    """What a model's files hold, however they were cut: earlier versions cut less."""
-    return sorted((entry.path, entry.size_bytes, entry.sha256) for entry in manifest.files)
-
-
-def _bare(manifest: Manifest) -> Manifest:
-    """A manifest as versions wrote it that knew neither modes nor empty folders."""
-    return replace(
-        manifest, files=tuple(replace(entry, executable=False) for entry in manifest.files), empty_folders=()
-    )
-
-
-def _renew(models: Models, manifest: Manifest) -> bool:
-    """Whether the stored model has these files; their modes and the empty folders then become its own."""
-    old = models.manifest(manifest.name)
-    if _contents(old) != _contents(manifest):
-        return False
-    executable = {entry.path for entry in manifest.files if entry.executable}
-    files = tuple(replace(entry, executable=entry.path in executable) for entry in old.files)
-    renewed = replace(old, files=files, empty_folders=manifest.empty_folders)
-    if renewed != old:
-        _refile(models, renewed)
-    return True
-
-
-def _refile(models: Models, manifest: Manifest) -> None:
-    """Put another manifest of the same blocks in a model's place."""
-    text = manifest.to_json().encode()
-    with models.writing() as tx:
-        row = models.model_row(manifest.name)
-        is_own = model_rows.is_own(tx.connection, row)
-        model_rows.set_manifest_hash(tx.connection, manifest.name, blake3(text).hexdigest())
-        if is_own:
-            model_rows.note_own(tx.connection, models.model_row(manifest.name))
-        tx.place_manifest(models.layout.manifests / row.file, text)

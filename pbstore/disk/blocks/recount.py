@@ -79,10 +79,12 @@ def count(blocks: BlockReader) -> Named:
             if model_rows.says_other(row, manifest):
                 named.odd.append(f"the index and the manifest of {row.title} disagree about the model")
     known = {row.file for row in rows} | blocks.leaving_manifests()
-    for path in (*blocks.layout.placed_manifests(), *blocks.layout.trashed_manifests()):
+    for path in blocks.layout.all_manifests():
         if path.name in known:
             continue
         loaded = model_rows.load_file(path)
+        if loaded is not None and path.suffix == TRASH_SUFFIX and _is_forgotten(blocks, loaded[0]):
+            continue
         if loaded is not None:
             named.take(loaded[0], False, trashed=path.suffix == TRASH_SUFFIX)
             named.odd.append(
@@ -94,6 +96,12 @@ def count(blocks: BlockReader) -> Named:
                 " `repair` takes it from another store; without it, delete the file"
             )
     return named
+
+
+def _is_forgotten(blocks: BlockReader, manifest: Manifest) -> bool:
+    """Whether a removed model's blocks went: a crash came before its manifest did."""
+    found = locations.find_many(blocks.connection, manifest.block_ids())
+    return any(block_id not in found for block_id in manifest.block_ids())
 
 
 def recount(blocks: BlockReader, connection: sqlite3.Connection) -> Named:

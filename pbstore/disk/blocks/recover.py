@@ -4,16 +4,17 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
+from blake3 import blake3
+
+from pbstore.disk.blocks import manifests_found
 from pbstore.disk.files import fsio, pack
 from pbstore.disk.files.layout import Layout
 from pbstore.disk.files.pack import Record
 from pbstore.disk.index import database, intents, locations, model_rows, packs
 from pbstore.disk.index.sqlite import FAILURES
 from pbstore.errors import IndexCorruptError
-from pbstore.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +69,14 @@ def finish_intent(layout: Layout, connection: sqlite3.Connection) -> None:
     intent = intents.get_intent(connection)
     if intent is None:
         return
-    for file in intent.place:
-        with suppress(FileNotFoundError):
-            layout.waiting(layout.manifests / file).replace(layout.manifests / file)
+    waiting = [file for file in intent.place if layout.waiting(layout.manifests / file).exists()]
+    known = manifests_found.hashes(layout, connection) if waiting else {}
+    for file in waiting:
+        path = layout.waiting(layout.manifests / file)
+        if _is_filed(path, known.get(file)):
+            path.replace(layout.manifests / file)
+        else:  # of a later writer, which died before its commit
+            path.unlink()
     filed = {row.file for row in model_rows.all_models(connection)} if intent.remove else set()
     for file in set(intent.remove) - filed:
         (layout.manifests / file).unlink(missing_ok=True)
@@ -105,10 +111,15 @@ def remove_strays(
     strays = [path for folder in (layout.root, layout.manifests) for path in folder.glob(".tmp-*")]
     waiting = layout.waiting_manifests()
     if waiting:  # those of this very transaction are no strays
-        filed = model_rows.files(connection)
-        strays += [path for place, path in waiting.items() if place.name not in filed]
+        filed = manifests_found.hashes(layout, connection)
+        strays += [path for place, path in waiting.items() if not _is_filed(path, filed.get(place.name))]
     for path in strays:
         path.unlink(missing_ok=True)
+
+
+def _is_filed(path: Path, expected: str | None) -> bool:
+    """Whether a file that waits for its place is the one that the index says."""
+    return expected is not None and blake3(path.read_bytes()).hexdigest() == expected
 
 
 def _saved_taste(layout: Layout) -> list[tuple[object, ...]]:
@@ -132,32 +143,7 @@ def _fill(layout: Layout, connection: sqlite3.Connection) -> None:
     _drop_unusable(connection)
     packs.count(connection)
     packs.note_last(connection, max(numbers, default=0))
-    for place, path in layout.waiting_manifests().items():
-        waiting = model_rows.load_file(path)
-        if (
-            model_rows.load_file(place) is None
-            and waiting is not None
-            and _has_blocks(connection, waiting[0])
-        ):
-            path.replace(place)  # a crash came between the commit and this step
-    fsio.fsync_folder(layout.manifests)
-    for path in layout.placed_manifests():
-        loaded = model_rows.load_file(path)
-        if loaded is None or layout.manifest(loaded[0].name) != path:
-            log.warning("manifest %s is damaged: left out", path.name)
-        else:
-            model_rows.insert_model(connection, loaded[0], path.name, loaded[1])
-    for path in layout.trashed_manifests():
-        loaded, stamp = model_rows.load_file(path), path.name.split(".")[1]
-        if loaded is None or not stamp.isdigit() or layout.trashed(loaded[0].name, int(stamp)) != path:
-            log.warning("manifest %s of a removed model is damaged: left out", path.name)
-        elif _has_blocks(connection, loaded[0]):
-            name = model_rows.trash_name(loaded[0].name, int(stamp))
-            model_rows.insert_model(connection, loaded[0], path.name, loaded[1], row_name=name)
-
-
-def _has_blocks(connection: sqlite3.Connection, manifest: Manifest) -> bool:
-    return all(locations.find(connection, block_id) is not None for block_id in manifest.block_ids())
+    manifests_found.fill(layout, connection)
 
 
 def _fill_pack(layout: Layout, connection: sqlite3.Connection, number: int) -> None:

@@ -201,7 +201,8 @@ class PackWriter:
             return
         filed = model_rows.files(self._connection)
         filed.update(path.name for path in self._removed)
-        unknown = [path for path in self._layout.placed_manifests() if path.name not in filed]
+        placed = (*self._layout.placed_manifests(), *self._layout.past_manifests())
+        unknown = [path for path in placed if path.name not in filed]
         if any(model_rows.load_file(path) is not None for path in unknown):
             raise IndexCorruptError("it is older than the packs and manifests")
         for path, end in cuts:

@@ -12,7 +12,10 @@ from pbstore.errors import NotAStoreError
 from pbstore.folders.nesting import FORMAT, SETTINGS_FILE
 
 VERSION = 1
+MANIFEST_SUFFIX = ".json"
 TRASH_SUFFIX = ".trash"
+PAST_SUFFIX = ".past"
+TAGS_SUFFIX = ".tags"
 DEFAULT_PACK_BYTES = 1 << 30
 DEFAULT_TRASH_DAYS = 7.0
 MAX_TRASH_DAYS = 36_500
@@ -83,13 +86,21 @@ class Layout:
         """File of a model's manifest: named by a hash, so that no model name can leave the folder."""
         return self.manifests / manifest_file(name)
 
-    def trashed(self, name: str, stamp_ms: int) -> Path:
-        """File of the manifest of a model that was removed at a time, milliseconds since 1970."""
-        return self.manifests / trash_file(name, stamp_ms)
+    def tags(self, name: str) -> Path:
+        """File of a model's tags."""
+        return self.manifests / f"{_stem(name)}{TAGS_SUFFIX}"
 
     def trashed_manifests(self) -> list[Path]:
         """Manifests of removed models, sorted."""
-        return sorted(p for p in self.manifests.glob(f"*{TRASH_SUFFIX}") if not p.name.startswith("."))
+        return self._named(TRASH_SUFFIX)
+
+    def past_manifests(self) -> list[Path]:
+        """Manifests of earlier revisions, sorted."""
+        return self._named(PAST_SUFFIX)
+
+    def tag_files(self) -> list[Path]:
+        """Tags of models, sorted."""
+        return self._named(TAGS_SUFFIX)
 
     @staticmethod
     def waiting(manifest: Path) -> Path:
@@ -102,17 +113,34 @@ class Layout:
 
     def placed_manifests(self) -> list[Path]:
         """Manifests that are in place, sorted."""
-        return sorted(path for path in self.manifests.glob("*.json") if not path.name.startswith("."))
+        return self._named(MANIFEST_SUFFIX)
+
+    def all_manifests(self) -> list[Path]:
+        """Manifests of models, of their earlier revisions and of what is in the trash."""
+        return [*self.placed_manifests(), *self.past_manifests(), *self.trashed_manifests()]
+
+    def _named(self, suffix: str) -> list[Path]:
+        return sorted(path for path in self.manifests.glob(f"*{suffix}") if not path.name.startswith("."))
 
 
 def manifest_file(name: str) -> str:
     """Name of the file of a model's manifest."""
-    return f"{blake3(name.encode()).hexdigest(length=20)}.json"
+    return f"{_stem(name)}{MANIFEST_SUFFIX}"
 
 
-def trash_file(name: str, stamp_ms: int) -> str:
-    """Name of the file of a removed model's manifest."""
-    return f"{manifest_file(name).removesuffix('.json')}.{stamp_ms}{TRASH_SUFFIX}"
+def past_file(name: str, stamp_ms: int) -> str:
+    """Name of the file of the manifest of an earlier revision."""
+    return f"{_stem(name)}.{stamp_ms}{PAST_SUFFIX}"
+
+
+def trash_file(name: str, stamp_ms: int, past_ms: int | None = None) -> str:
+    """Name of the file of a removed model's manifest, or of that of an earlier revision of it."""
+    past = "" if past_ms is None else f".{past_ms}"
+    return f"{_stem(name)}{past}.{stamp_ms}{TRASH_SUFFIX}"
+
+
+def _stem(name: str) -> str:
+    return blake3(name.encode()).hexdigest(length=20)
 
 
 def default_pack_bytes(capacity_bytes: int | None) -> int:

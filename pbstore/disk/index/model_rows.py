@@ -1,6 +1,5 @@
 """Models in the index: rows, reference counts, and the manifest files beside it."""
 
-import re
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
@@ -11,19 +10,18 @@ from pathlib import Path
 from blake3 import blake3
 
 from pbstore.blocks import RAW
-from pbstore.disk.files.layout import Layout, manifest_file, trash_file
+from pbstore.disk.files.layout import Layout
 from pbstore.disk.index import database, locations
+from pbstore.disk.index.row_names import IN_TRASH, LIVE, RowName, own_name
 from pbstore.errors import FileCorruptError, IndexCorruptError, ManifestError, ManifestLostError
 from pbstore.hashing import BlockId
 from pbstore.manifest import MAX_MANIFEST_BYTES, Manifest
 
 HOT, COLD = "hot", "cold"
 """Forms of a model: raw blocks that can be mapped, or the smallest blocks."""
-TRASH = "trash:"
-"""Names of rows of removed models begin with this, which no model's name may."""
-_TRASH_NAME = re.compile(TRASH + r"[0-9]{1,18}:.+", re.DOTALL)
-IN_TRASH = f"name >= '{TRASH}' AND name < 'trash;'"
-"""Condition on such rows."""
+COMMIT_DIGITS = 40
+SHORT_DIGITS = 12
+"""Digits of a revision: all of them, and as many as people are shown."""
 _UNCOUNTED = "uncounted"
 """Setting that is there while blocks may count models that are gone."""
 
@@ -48,24 +46,30 @@ class ModelRow:
     added_at: float
 
     @property
+    def key(self) -> RowName:
+        """What its name says."""
+        return RowName.parse(self.name)
+
+    @property
     def removed_ms(self) -> int | None:
         """When the model was put into the trash, milliseconds since 1970; None if it was not."""
-        return int(self.name.split(":", 2)[1]) if self.name.startswith(TRASH) else None
+        return self.key.removed_ms
+
+    @property
+    def commit(self) -> str:
+        """The revision: 40 hex digits, from the manifest alone, so that it is the same in every store."""
+        return self.manifest_hash[:COMMIT_DIGITS]
+
+    @property
+    def address(self) -> str:
+        """How it is asked for: a model's name, with the revision if that is an earlier one."""
+        key = self.key
+        return key.model if key.past_ms is None else f"{key.model}@{self.commit[:SHORT_DIGITS]}"
 
     @property
     def title(self) -> str:
         """The model's own name, for people."""
-        return f"{own_name(self.name)} (in the trash)" if self.name.startswith(TRASH) else self.name
-
-
-def trash_name(name: str, stamp_ms: int) -> str:
-    """Name of a removed model's row: no model can have it."""
-    return f"{TRASH}{stamp_ms}:{name}"
-
-
-def own_name(name: str) -> str:
-    """The name that a model has or had, from that of its row."""
-    return name.split(":", 2)[2] if name.startswith(TRASH) else name
+        return self.address if self.removed_ms is None else f"{self.address} (in the trash)"
 
 
 _COLUMNS = (
@@ -78,9 +82,7 @@ def find_model(connection: sqlite3.Connection, name: str) -> ModelRow | None:
     """A model's row, None if there is no such model."""
     if not is_text(name):
         return None
-    query = f"SELECT {_COLUMNS} FROM models WHERE name = ?"
-    row = connection.execute(query, (name,)).fetchone()
-    return None if row is None else _row(row)
+    return next(iter(rows_where(connection, "name = ?", (name,))), None)
 
 
 def is_text(name: str) -> bool:
@@ -92,23 +94,26 @@ def is_text(name: str) -> bool:
     return True
 
 
+def rows_where(connection: sqlite3.Connection, where: str, values: Sequence[object] = ()) -> list[ModelRow]:
+    """Rows that meet a condition, by name."""
+    query = f"SELECT {_COLUMNS} FROM models WHERE {where} ORDER BY name"
+    return [_row(row) for row in connection.execute(query, values).fetchall()]
+
+
 def all_models(connection: sqlite3.Connection) -> list[ModelRow]:
-    """Rows of all models, by name; also of those in the trash, whose blocks are needed as well."""
-    query = f"SELECT {_COLUMNS} FROM models ORDER BY name"
-    return [_row(row) for row in connection.execute(query).fetchall()]
+    """Rows of all models and revisions, also of those in the trash, whose blocks are needed as well."""
+    return rows_where(connection, "1")
 
 
 def live_models(connection: sqlite3.Connection) -> list[ModelRow]:
-    """Rows of the models that are not in the trash, by name."""
-    query = f"SELECT {_COLUMNS} FROM models WHERE NOT ({IN_TRASH}) ORDER BY name"
-    return [_row(row) for row in connection.execute(query).fetchall()]
+    """Rows of the models as they are, by name: no earlier revisions, and not those in the trash."""
+    return rows_where(connection, LIVE)
 
 
 def trashed_models(connection: sqlite3.Connection) -> list[ModelRow]:
-    """Rows of the models in the trash, those that were removed first first."""
-    query = f"SELECT {_COLUMNS} FROM models WHERE {IN_TRASH}"
-    rows = [_row(row) for row in connection.execute(query).fetchall()]
-    return sorted(rows, key=lambda row: (row.removed_ms or 0, row.name))
+    """Rows of what is in the trash, the oldest first, a model behind its earlier revisions."""
+    rows = rows_where(connection, IN_TRASH)
+    return sorted(rows, key=lambda row: (row.removed_ms or 0, row.key.past_ms is None, row.name))
 
 
 def read_manifest(layout: Layout, row: ModelRow) -> Manifest:
@@ -118,6 +123,11 @@ def read_manifest(layout: Layout, row: ModelRow) -> Manifest:
         FileCorruptError: If the file is not the one that was filed.
         ManifestLostError: If there is none, and the index still knows the model.
     """
+    return read_both(layout, row)[0]
+
+
+def read_both(layout: Layout, row: ModelRow) -> tuple[Manifest, bytes]:
+    """`read_manifest`, and the text that it was written as."""
     actual, path = None, layout.manifests / row.file
     for place in (path, layout.waiting(path), path):  # a writer may be putting it in place meanwhile
         with suppress(FileNotFoundError):
@@ -125,7 +135,7 @@ def read_manifest(layout: Layout, row: ModelRow) -> Manifest:
             actual = blake3(text).hexdigest()
             name = own_name(row.name)
             if actual == row.manifest_hash and (manifest := Manifest.from_json(text)).name == name:
-                return manifest
+                return manifest, text
     if actual is None:
         raise ManifestLostError(row.title)
     raise FileCorruptError(row.title, "its manifest", row.manifest_hash, actual)
@@ -137,19 +147,20 @@ def insert_model(
     file: str,
     manifest_hash: str,
     form: str | None = None,
-    row_name: str | None = None,
+    key: RowName | None = None,
 ) -> None:
     """Note a model in the open transaction; its form shows in its blocks if it is not given.
 
-    `row_name` is that of a model in the trash.
+    `key` is that of an earlier revision, or of a model in the trash.
     """
     ids = manifest.block_ids()
     form = form or _form_of(connection, ids)
+    key = key or RowName(manifest.name)
     connection.execute(
         "INSERT INTO models (name, file, manifest_hash, weights, raw_bytes, num_files, num_blocks, base,"
         " base_weights, form, added_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            row_name or manifest.name,
+            str(key),
             file,
             manifest_hash,
             manifest.weights,
@@ -159,11 +170,11 @@ def insert_model(
             manifest.base.name if manifest.base else None,
             manifest.base.weights if manifest.base else None,
             form,
-            time.time(),
+            time.time() if key.past_ms is None else key.past_ms / 1000,
         ),
     )
     change_refs(connection, ids, 1, int(form == HOT))
-    if row_name is None:
+    if key.removed_ms is None:
         count_files(connection, manifest)
 
 
@@ -286,15 +297,6 @@ def says_other(row: ModelRow, manifest: Manifest) -> bool:
     )
 
 
-def _file_of(row_name: str) -> str:
-    """File of the manifest of a model, or of one in the trash."""
-    if not row_name.startswith(TRASH):
-        return manifest_file(row_name)
-    if not _TRASH_NAME.fullmatch(row_name):
-        raise IndexCorruptError("a model's row has an impossible name")
-    return trash_file(own_name(row_name), int(row_name.split(":", 2)[1]))
-
-
 _TYPES = {"name": str, "manifest_hash": str, "weights": str, "raw_bytes": int, "form": str, "uses": int}
 
 
@@ -304,26 +306,26 @@ def _row(row: tuple[object, ...]) -> ModelRow:
     fields = dict(zip(names, row, strict=True))
     if not all(isinstance(fields[name], kind) for name, kind in _TYPES.items()):
         raise IndexCorruptError("a model's row has impossible fields")
-    fields["file"] = _file_of(str(fields["name"]))
+    fields["file"] = RowName.parse(str(fields["name"])).file
     return ModelRow(**{**fields, "pinned": bool(fields["pinned"])})  # type: ignore[arg-type]
 
 
 def names(connection: sqlite3.Connection) -> tuple[str, ...]:
     """Names of the models that are not in the trash, sorted."""
-    query = f"SELECT name FROM models WHERE NOT ({IN_TRASH}) ORDER BY name"
+    query = f"SELECT name FROM models WHERE {LIVE} ORDER BY name"
     return tuple(str(name) for (name,) in connection.execute(query).fetchall())
 
 
 def with_weights(connection: sqlite3.Connection, weights: str) -> list[str]:
-    """Names of the models that are filed with these weights, sorted."""
-    query = f"SELECT name FROM models WHERE weights = ? AND NOT ({IN_TRASH}) ORDER BY name"
-    return [str(name) for (name,) in connection.execute(query, (weights,)).fetchall()]
+    """Addresses of the models that are filed with these weights, sorted, earlier revisions last."""
+    rows = rows_where(connection, f"weights = ? AND NOT ({IN_TRASH})", (weights,))
+    return [row.address for row in sorted(rows, key=lambda row: row.key.past_ms or 0)]
 
 
 def bound_to(connection: sqlite3.Connection, weights: str) -> list[str]:
-    """Names of the models that are bound to these weights, sorted."""
-    query = f"SELECT name FROM models WHERE base_weights = ? AND NOT ({IN_TRASH}) ORDER BY name"
-    return [str(name) for (name,) in connection.execute(query, (weights,)).fetchall()]
+    """Addresses of the models that are bound to these weights, sorted."""
+    rows = rows_where(connection, f"base_weights = ? AND NOT ({IN_TRASH})", (weights,))
+    return sorted(row.address for row in rows)
 
 
 def files(connection: sqlite3.Connection) -> set[str]:
@@ -342,6 +344,13 @@ def pin(connection: sqlite3.Connection, name: str, pinned: bool, priority: float
     connection.execute("UPDATE models SET pinned = ?, priority = ? WHERE name = ?", values)
 
 
+def inherit_taste(connection: sqlite3.Connection, name: str, before: ModelRow) -> None:
+    """Give a model the pin, priority and uses of its revision before."""
+    pin(connection, name, before.pinned, before.priority)
+    query = "UPDATE models SET uses = ?, used_at = ? WHERE name = ?"
+    connection.execute(query, (before.uses, before.used_at, name))
+
+
 def forget_counts(connection: sqlite3.Connection) -> None:
     """Set all counts of references to zero."""
     connection.execute("UPDATE blocks SET refs = 0, hot_refs = 0")
@@ -354,9 +363,10 @@ def file_refs(connection: sqlite3.Connection) -> dict[bytes, int]:
 
 
 def totals(connection: sqlite3.Connection) -> tuple[int, int, int]:
-    """Models that are not in the trash, their raw bytes, and those of their different files."""
-    query = f"SELECT COUNT(*), COALESCE(SUM(raw_bytes), 0) FROM models WHERE NOT ({IN_TRASH})"
-    count, raw = connection.execute(query).fetchone()
+    """Models, raw bytes of all their revisions, and those of their different files; without the trash."""
+    (count,) = connection.execute(f"SELECT COUNT(*) FROM models WHERE {LIVE}").fetchone()
+    query = f"SELECT COALESCE(SUM(raw_bytes), 0) FROM models WHERE NOT ({IN_TRASH})"
+    (raw,) = connection.execute(query).fetchone()
     (different,) = connection.execute("SELECT COALESCE(SUM(size_bytes), 0) FROM files").fetchone()
     return count, raw, different
 

@@ -20,6 +20,11 @@ def note_adapter(connection: sqlite3.Connection, manifest: Manifest, read: ReadB
     sketches.forget_small(connection, lora_pairs.note_pairs(connection, manifest.name, pairs))
 
 
+def forget_adapter(connection: sqlite3.Connection, name: str) -> None:
+    """Forget a model's low-rank pairs: it goes, or gets another name."""
+    lora_pairs.forget_pairs(connection, name)
+
+
 def note_tensors(connection: sqlite3.Connection, manifest: Manifest, read: ReadBlock) -> None:
     """Remember dtype and shape of a filed model's blocks."""
     for tensor in stored_tensors(manifest, read, skip_damaged=True):

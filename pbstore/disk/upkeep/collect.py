@@ -62,7 +62,7 @@ def gc(
         check()
         doomed = {row.name: row for row in (*trash.named(models, names), *trash.expired(models, now))}
         early = [] if models.has_room(0) else _free_step_by_step(models, tx, list(doomed.values()))
-        gone = tuple(map(model_rows.own_name, doomed))
+        gone = tuple(row.address for row in doomed.values())
         trash.drop(
             models, tx, [row for row in doomed.values() if model_rows.find_model(tx.connection, row.name)]
         )

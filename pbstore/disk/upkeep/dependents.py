@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pbstore.disk.add import identity
-from pbstore.disk.index import locations, model_rows
+from pbstore.disk.index import locations, model_rows, revisions
 from pbstore.disk.index.model_rows import ModelRow
 from pbstore.disk.models import Models
 from pbstore.errors import IntegrityError
@@ -22,8 +22,9 @@ class Dependents:
 
 
 def find(models: Models, row: ModelRow, besides: Iterable[str] = ()) -> Dependents:
-    """Models that lean on one, but for some that go with it."""
-    going = {row.name, *besides}
+    """Models that lean on one, but for some that go with it, as its own earlier revisions do."""
+    with_it = revisions.of_model(models.connection, row.name)
+    going = {row.address, *(one.address for one in with_it), *besides}
     return Dependents(
         bound=tuple(name for name in _bound(models, row, going) if name not in going),
         coded=tuple(name for name in _coded(models, row, going) if name not in going),

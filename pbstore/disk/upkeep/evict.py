@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pbstore.disk.blocks import compact
 from pbstore.disk.blocks.space import DiskUse
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import locations, model_rows, uses
+from pbstore.disk.index import locations, model_rows, revisions, uses
 from pbstore.disk.index.model_rows import ModelRow
+from pbstore.disk.index.row_names import RowName
 from pbstore.disk.models import Models
 from pbstore.disk.upkeep import collect, givers, trash
 from pbstore.errors import EvictGoalError, IntegrityError
@@ -31,6 +32,7 @@ class EvictReport:
 
     dry_run: bool
     models: tuple[str, ...]
+    """Models, and earlier revisions as `NAME@COMMIT`: these go before any model as it is."""
     trashed_models: tuple[str, ...] = ()
     """Models that were in the trash."""
     freed_bytes: int
@@ -70,7 +72,9 @@ def evict(
         start = models.used_bytes
         gone = _drop_until(models, tx, model_rows.trashed_models(tx.connection), start, wanted_bytes)
         rows = [row for row in model_rows.live_models(tx.connection) if not row.pinned]
-        ordered = [*model_rows.trashed_models(tx.connection), *sorted(rows, key=key)]
+        free = {row.name for row in rows}
+        earlier = [row for row in revisions.earlier(tx.connection) if row.key.model in free]
+        ordered = [*model_rows.trashed_models(tx.connection), *earlier, *sorted(rows, key=key)]
         gone += _drop_until(models, tx, ordered, start, wanted_bytes)
         freed = start - models.used_bytes
         if freed < wanted_bytes:
@@ -81,8 +85,8 @@ def evict(
     after = models.disk_use()
     return EvictReport(
         dry_run=False,
-        models=tuple(row.name for row in gone if row.removed_ms is None),
-        trashed_models=tuple(model_rows.own_name(row.name) for row in gone if row.removed_ms is not None),
+        models=tuple(row.address for row in gone if row.removed_ms is None),
+        trashed_models=tuple(row.address for row in gone if row.removed_ms is not None),
         freed_bytes=freed,
         before=before,
         after=after,
@@ -124,8 +128,11 @@ def _drop_until(
     if missing_bytes() <= 0:
         return gone
     for row in givers.in_giving_order(models, rows):
-        trash.drop(models, tx, [row])
-        gone.append(row)
+        if model_rows.find_model(tx.connection, row.name) is None:  # it went with its model
+            continue
+        line = revisions.of_model(tx.connection, row.name) if row.key == RowName(row.name) else [row]
+        trash.drop(models, tx, line)
+        gone += line
         collect.drop_orphans(models, tx)
         bases = sum(base.record.stored_bytes for base in locations.unnamed_bases(tx.connection))
         if 0 < missing_bytes() <= bases:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -10,13 +10,14 @@ from pbstore.disk.index import database
 from pbstore.disk.index.model_rows import HOT, ModelRow
 from pbstore.disk.models import Models
 from pbstore.disk.rehearse import rehearsal
-from pbstore.disk.upkeep import collect, evict, heat
+from pbstore.disk.upkeep import collect, evict, heat, history
 from pbstore.disk.upkeep.collect import GcReport
 from pbstore.disk.upkeep.evict import EvictReport
 from pbstore.disk.upkeep.heat import BalanceReport, FormReport
+from pbstore.disk.upkeep.history import ForgetReport, Keep
 from pbstore.errors import PlanOutdatedError
 
-Report = TypeVar("Report", GcReport, EvictReport, FormReport, BalanceReport)
+Report = TypeVar("Report", GcReport, EvictReport, FormReport, BalanceReport, ForgetReport)
 Step = Callable[[Models, Callable[[], None]], Report]
 """A verb: it changes a store after it has called a check under the writer's lock."""
 
@@ -66,9 +67,15 @@ def plan_evict(models: Models, wanted_bytes: int, order: str | evict.Order) -> P
     places = {name: place for place, name in enumerate(plan.report.models)}
 
     def these(row: ModelRow) -> tuple[float, ...]:
-        return (places.get(row.name, math.inf),)
+        return (places.get(row.address, math.inf),)
 
     return replace(plan, _step=lambda one, check: evict.evict(one, wanted_bytes, these, check))
+
+
+def plan_forget(models: Models, names: Sequence[str], keep: Keep) -> Plan[ForgetReport]:
+    """Which earlier revisions would go into the trash."""
+    keep = keep if keep.now is not None else replace(keep, now=time.time())
+    return make(models, lambda one, check: history.forget(one, names, keep, check))
 
 
 def plan_form(models: Models, name: str, form: str) -> Plan[FormReport]:

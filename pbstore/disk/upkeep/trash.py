@@ -6,18 +6,26 @@ is moved and taken back by the same steps, in the same order, by which a model i
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from pbstore.disk import revisions
 from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.files.layout import write_settings
 from pbstore.disk.index import locations, lora_pairs, model_rows, notes
 from pbstore.disk.index.locations import Location
 from pbstore.disk.index.model_rows import ModelRow
+from pbstore.disk.index.revisions import AT, MAIN, of_model, split_address
+from pbstore.disk.index.row_names import RowName
 from pbstore.disk.models import Models
-from pbstore.errors import IntegrityError, ModelExistsError, ModelMissingError
+from pbstore.errors import (
+    IntegrityError,
+    ModelExistsError,
+    ModelMissingError,
+    RevisionInTrashError,
+    RevisionInUseError,
+)
 from pbstore.hashing import BlockId
 from pbstore.manifest import Manifest, check_name
 
@@ -26,9 +34,10 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrashedModel:
-    """A removed model that can still be restored."""
+    """A removed model, or an earlier revision of one, that can still be restored."""
 
     name: str
+    """`NAME`, or `NAME@COMMIT` of an earlier revision."""
     removed_at: float
     """Seconds since 1970."""
     expires_at: float
@@ -42,58 +51,70 @@ def listed(models: Models) -> list[TrashedModel]:
     return [_entry(models, row) for row in model_rows.trashed_models(models.connection)]
 
 
-def put(models: Models, tx: Transaction, row: ModelRow) -> None:
-    """Move a model into the trash.
+def put(models: Models, tx: Transaction, rows: Sequence[ModelRow]) -> None:
+    """Move a model, or earlier revisions of it, into the trash together.
 
     Raises:
-        IntegrityError: If its manifest is lost or damaged: there is nothing to be restored.
+        IntegrityError: If a manifest is lost or damaged: there is nothing to be restored.
     """
-    manifest = models.manifest_of(row)
+    texts = [model_rows.read_both(models.layout, row) for row in rows]
     stamp = time.time_ns() // 1_000_000
-    while model_rows.find_model(tx.connection, model_rows.trash_name(row.name, stamp)) is not None:
+    while any(model_rows.find_model(tx.connection, str(row.key.removed(stamp))) for row in rows):
         stamp += 1
-    path, text = models.layout.trashed(row.name, stamp), manifest.to_json().encode()
-    model_rows.rename_model(tx.connection, row, model_rows.trash_name(row.name, stamp), path, text)
-    model_rows.discount_files(tx.connection, manifest)
-    lora_pairs.forget_pairs(tx.connection, row.name)
-    _swap(models, tx, row, path, text)
+    for row, (manifest, text) in zip(rows, texts, strict=True):
+        revisions.move(models, tx, row, row.key.removed(stamp), text)
+        model_rows.discount_files(tx.connection, manifest)
+        lora_pairs.forget_pairs(tx.connection, row.name)
 
 
 def remove(models: Models, name: str, *, trash: bool = True) -> None:
-    """Take a model out of the store; see `DiskBlockStore.remove`."""
+    """Take a model or a revision out of the store; see `DiskBlockStore.remove`."""
     with models.writing() as tx:
         row = models.model_row(name)
-        if trash and models.settings.trash_days and is_readable(models, row):
-            put(models, tx, row)
+        rows = of_model(tx.connection, row.key.model) if row.key.past_ms is None else [row]
+        if row.key.past_ms is None and AT in name and len(rows) > 1:
+            raise RevisionInUseError(row.key.model, row.commit)
+        if trash and models.settings.trash_days and all(is_readable(models, one) for one in rows):
+            put(models, tx, rows)
         else:
-            models.drop_row(tx, row, counted=models.has_room(0))
+            drop(models, tx, rows, counted=models.has_room(0))
 
 
 def restore(models: Models, name: str, new_name: str | None = None) -> Manifest:
     """Take the model of a name that was removed last out of the trash, under this name or another.
 
+    Its earlier revisions that were removed with it come back with it. `NAME@REVISION` brings back an earlier
+    revision alone: to the model that has the name, or as a model if `new_name` is given or nothing has it.
+
     Raises:
         ModelMissingError: If there is none in the trash.
         ModelExistsError: If the name is taken.
     """
-    target = check_name(new_name or name)
+    model, revision = split_address(name)
+    target = check_name(new_name or model)
     with models.writing() as tx:
-        row = _newest(models, name)
-        if models.has_model(target):
+        rows = _newest(models, model, revision)
+        alone, taken = revision != MAIN, models.has_model(target)
+        if taken and (not alone or new_name is not None):
             raise ModelExistsError(target)
-        manifest = replace(models.manifest_of(row), name=target)
-        path, text = models.layout.manifest(target), manifest.to_json().encode()
-        model_rows.rename_model(tx.connection, row, target, path, text)
-        model_rows.count_files(tx.connection, manifest)
-        notes.note_adapter(tx.connection, manifest, models.get)
-        _swap(models, tx, row, path, text)
+        for row in rows:
+            stamp = row.key.past_ms
+            if alone:  # it becomes a model where the name is free
+                stamp = (stamp or max(1, round(row.added_at * 1000))) if taken else None
+            manifest = _take_back(models, tx, row, RowName(target, past_ms=stamp))
+        revisions.carry_tags(models, tx, model, target)
     return manifest
 
 
-def _swap(models: Models, tx: Transaction, row: ModelRow, path: Path, text: bytes) -> None:
-    """Put a manifest in place of a row's old one, with the commit."""
-    tx.place_manifest(path, text)
-    tx.remove_manifest(models.layout.manifests / row.file)
+def _take_back(models: Models, tx: Transaction, row: ModelRow, key: RowName) -> Manifest:
+    old, text = model_rows.read_both(models.layout, row)
+    manifest = replace(old, name=key.model)
+    key = key if key.past_ms is None else revisions.free_stamp(tx, key)
+    revisions.move(models, tx, row, key, text if old == manifest else manifest.to_json().encode())
+    model_rows.count_files(tx.connection, manifest)
+    if key.past_ms is None:
+        notes.note_adapter(tx.connection, manifest, models.get)
+    return manifest
 
 
 def drop(
@@ -106,7 +127,7 @@ def drop(
     names = []
     for row in rows:
         models.drop_row(tx, row, counted=counted)
-        names.append(model_rows.own_name(row.name))
+        names.append(row.address)
     return tuple(names)
 
 
@@ -138,10 +159,14 @@ def named(models: Models, names: Iterable[str] | None) -> list[ModelRow]:
     rows = model_rows.trashed_models(models.connection)
     if names is None:
         return rows
-    wanted = set(names)
-    if missing := wanted - {model_rows.own_name(row.name) for row in rows}:
-        raise ModelMissingError(min(missing), "in the trash")
-    return [row for row in rows if model_rows.own_name(row.name) in wanted]
+    chosen: dict[str, ModelRow] = {}
+    for name in names:
+        model, revision = split_address(name)
+        found = [row for row in rows if row.key.model == model and _is_of(row, revision)]
+        if not found:
+            raise ModelMissingError(name, "in the trash")
+        chosen.update({row.name: row for row in found})
+    return [row for row in rows if row.name in chosen]
 
 
 def blocks_only_here(models: Models) -> list[Location]:
@@ -170,14 +195,25 @@ def is_readable(models: Models, row: ModelRow) -> bool:
     return True
 
 
-def _newest(models: Models, name: str) -> ModelRow:
-    return named(models, [name])[-1]
+def _is_of(row: ModelRow, revision: str) -> bool:
+    return revision == MAIN or row.commit.startswith(revision)
+
+
+def _newest(models: Models, model: str, revision: str) -> list[ModelRow]:
+    """What was removed last of a name: a model behind its earlier revisions, or one of these alone."""
+    rows = named(models, [f"{model}{AT}{revision}"])
+    if revision != MAIN:
+        return rows[-1:]
+    whole = [row for row in rows if row.key.past_ms is None]
+    if not whole:
+        raise RevisionInTrashError(model, rows[-1].commit)
+    return [row for row in rows if row.removed_ms == whole[-1].removed_ms]
 
 
 def _entry(models: Models, row: ModelRow) -> TrashedModel:
     removed_at = (row.removed_ms or 0) / 1000
     return TrashedModel(
-        name=model_rows.own_name(row.name),
+        name=row.address,
         removed_at=removed_at,
         expires_at=removed_at + models.settings.trash_days * DAY_S,
         raw_bytes=row.raw_bytes,

@@ -105,7 +105,7 @@ def _model_problems(models: Models, lost: dict[str, None], bad: dict[BlockId, st
             elif location.record.raw_bytes != piece.raw_bytes:
                 bad[piece.block_id] = f"block {piece.block_id[:12]} has another size than a manifest says"
     files = {row.file for row in rows}
-    for path in (*models.layout.placed_manifests(), *models.layout.trashed_manifests()):
+    for path in models.layout.all_manifests():
         if path.name not in files and model_rows.load_file(path) is None:
             yield f"manifest file {path.name} is damaged"
 

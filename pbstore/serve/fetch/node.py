@@ -34,7 +34,7 @@ from pbstore.serve.fetch.passing import Passing
 from pbstore.serve.fetch.policy import CachePolicy
 from pbstore.serve.fetch.source import Source, SourceError
 from pbstore.serve.fetch.take import Checked
-from pbstore.serve.library import Extent, Revision, StoreLibrary
+from pbstore.serve.library import Extent, History, Revision, StoreLibrary
 from pbstore.serve.library.library import MAIN, commit_of_manifest
 from pbstore.serve.library.spans import Span, spans_of
 from pbstore.serve.meter import Meter, NoMeter
@@ -129,6 +129,14 @@ class NodeLibrary:
         if revision not in (MAIN, commit):
             raise RevisionMissingError(name, revision)
         return Revision(commit=commit, manifest=manifest)
+
+    async def history(self, name: str) -> History:
+        """See `Library`; of a model that is elsewhere, what its name means now."""
+        try:
+            return await self.inner.history(name)
+        except ModelMissingError:
+            found = await self.revision(name)
+            return History(commits=((found.commit, found.added_at),), tags={})
 
     async def _hub_revision(self, name: str, revision: str) -> Revision | None:
         """A model as a Hub upstream has it; None if there is no Hub, or it cannot be reached."""

@@ -181,21 +181,33 @@ def _json_fields(body: bytes) -> dict[str, list[str]]:
 async def _refs(request: Request, target: Target) -> JSONResponse:
     """`list_repo_refs`."""
     revision = await revision_of(request, target.name)
+    history = await context_of(request).library.history(target.name)
     branch = {"name": MAIN, "ref": f"refs/heads/{MAIN}", "targetCommit": revision.commit}
-    return JSONResponse({"branches": [branch], "converts": [], "tags": [], "pullRequests": []})
+    tags = [
+        {"name": tag, "ref": f"refs/tags/{tag}", "targetCommit": commit}
+        for tag, commit in sorted(history.tags.items())
+    ]
+    return JSONResponse({"branches": [branch], "converts": [], "tags": tags, "pullRequests": []})
 
 
 async def _commits(request: Request, target: Target) -> JSONResponse:
-    """`list_repo_commits`: a store knows one."""
+    """`list_repo_commits`: from a revision back, as far as the store remembers."""
     revision = await revision_of(request, target.name, "/".join(target.rest) or MAIN)
-    commit = {
-        "id": revision.commit,
-        "title": "Add the model",
-        "message": "",
-        "date": iso(revision.added_at),
-        "authors": [],
-    }
-    return JSONResponse([commit], headers={"X-Total-Count": "1"})
+    history = await context_of(request).library.history(target.name)
+    ids = [commit for commit, _ in history.commits]
+    start = ids.index(revision.commit) if revision.commit in ids else 0
+    commits: list[Document] = [
+        {
+            "id": commit,
+            "title": "Add the model" if place == len(ids) - 1 else "Change the model",
+            "message": "",
+            "date": iso(added_at),
+            "authors": [],
+        }
+        for place, (commit, added_at) in enumerate(history.commits)
+        if place >= start
+    ]
+    return JSONResponse(commits, headers={"X-Total-Count": str(len(commits))})
 
 
 async def _read_token(request: Request, target: Target) -> JSONResponse:

@@ -1,6 +1,6 @@
 """What a server asks of whatever holds the models: one protocol, so that a node with misses is one, too."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,6 +25,8 @@ class Revision:
     manifest: Manifest
     added_at: float = 0.0
     """When the model came into the store, s since 1970."""
+    is_current: bool = True
+    """Whether the model's name means it by itself."""
     by_path: dict[str, FileEntry] = field(init=False, repr=False, compare=False)
     """Its files."""
 
@@ -36,6 +38,21 @@ class Revision:
     def name(self) -> str:
         """The model's name."""
         return self.manifest.name
+
+    @property
+    def address(self) -> str:
+        """How a store is asked for it: the model's name, and the commit if that is an earlier one."""
+        return self.name if self.is_current else f"{self.name}@{self.commit}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What a model's name has meant, and means."""
+
+    commits: tuple[tuple[str, float], ...]
+    """Commits and when they came into the store, s since 1970; the newest first."""
+    tags: Mapping[str, str]
+    """Tag -> commit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +72,18 @@ class Library(Protocol):
         """Names of all models, sorted."""
 
     async def revision(self, name: str, revision: str = MAIN) -> Revision:
-        """A model under a revision: `main`, or a commit.
+        """A model under a revision: `main`, a tag, or a commit.
 
         Raises:
             ModelMissingError: If there is no such model.
             RevisionMissingError: If there is, but not in this revision.
+        """
+
+    async def history(self, name: str) -> History:
+        """Revisions and tags of a model.
+
+        Raises:
+            ModelMissingError: If there is no such model.
         """
 
     def read(self, file: FileEntry, start: int, stop: int) -> AsyncIterator[Buffer]:

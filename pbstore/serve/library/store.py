@@ -14,14 +14,14 @@ from typing import ParamSpec, TypeVar
 from pbstore.blocks import RAW, BlockInfo, StoredBlock
 from pbstore.disk.index.locations import Location
 from pbstore.disk.store import DiskBlockStore
-from pbstore.errors import ModelMissingError, PBStoreError, RevisionMissingError
+from pbstore.errors import ModelMissingError, PBStoreError
 from pbstore.hashing import BlockId, Buffer
 from pbstore.manifest import FileEntry
 from pbstore.pool import Pool
 from pbstore.serve.library.decoded import DecodedBlocks
 from pbstore.serve.library.hash_book import HashBook, content_key
 from pbstore.serve.library.hasher import Hasher
-from pbstore.serve.library.library import MAIN, Extent, Revision, commit_of
+from pbstore.serve.library.library import MAIN, Extent, History, Revision, commit_of
 from pbstore.serve.library.places import Places
 from pbstore.serve.library.quick import QuickAnswers
 from pbstore.serve.library.reading import RawBlock, Reading, Source
@@ -80,12 +80,11 @@ class StoreLibrary:
     async def revision(self, name: str, revision: str = MAIN) -> Revision:
         """See `Library`."""
         version = self.quick.version()
-        found: Revision | None = self.quick.get(name)
+        address = name if revision == MAIN else f"{name}@{revision}"
+        found: Revision | None = self.quick.get(address)
         if found is None:
-            found = await self.call(self._revision, name)
-            self.quick.put(name, found, version)
-        if revision not in (MAIN, found.commit):
-            raise RevisionMissingError(name, revision)
+            found = await self.call(self._revision, address)
+            self.quick.put(address, found, version)
         return found
 
     async def has(self, block_ids: Collection[BlockId]) -> set[BlockId]:
@@ -142,7 +141,7 @@ class StoreLibrary:
         if quick is not None:
             return quick
         key = await self.call(content_key, file)
-        found = await self.call(self._hasher.known, key, revision.name, file.path)
+        found = await self.call(self._hasher.known, key, revision.address, file.path)
         if found is None or not (found.git_sha1 if plain else found.xet):
             found = await self._hasher.compute(key, file, plain=plain)
         if found.git_sha1 if plain else found.xet:
@@ -186,14 +185,26 @@ class StoreLibrary:
         finally:
             ahead.cancel()
 
-    def _revision(self, name: str) -> Revision:
-        row = self.store.disk.model_row(name)
-        key = (name, row.manifest_hash)
+    async def history(self, name: str) -> History:
+        """See `Library`."""
+        return await self.call(self._history, name)
+
+    def _history(self, name: str) -> History:
+        rows = self.store.disk.revisions_of(name)
+        return History(
+            commits=tuple((row.commit, row.added_at) for row in rows), tags=self.store.disk.tags(name)
+        )
+
+    def _revision(self, address: str) -> Revision:
+        row = self.store.disk.model_row(address)
+        key = (row.address, row.manifest_hash)
         with self._mutex:
             found = self._revisions.get(key)
         if found is None:
             manifest, commit = self.store.disk.manifest_of(row), commit_of(row.manifest_hash)
-            found = Revision(commit=commit, manifest=manifest, added_at=row.added_at)
+            found = Revision(
+                commit=commit, manifest=manifest, added_at=row.added_at, is_current=row.name == manifest.name
+            )
             with self._mutex:
                 self._revisions[key] = found
                 while len(self._revisions) > _MOST_REVISIONS:

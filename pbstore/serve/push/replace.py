@@ -1,6 +1,5 @@
 """A model in the place of another of its name: after a crash the name has the old one or the new one."""
 
-import hashlib
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,32 +12,23 @@ _SUFFIX = ".replaces"
 
 
 class Replacements:
-    """Stores the new model under a passing name, then under that of the old one, which goes to the trash.
+    """Stores models as revisions, and finishes what a server of an earlier version left half-done.
+
+    That one stored the new model under a passing name first, then under that of the old one.
 
     Args:
         store: Has the models.
-        folder: Where it is noted which name a passing one is for.
+        folder: Where it was noted which name a passing one is for.
     """
 
     def __init__(self, store: DiskBlockStore, folder: Path) -> None:
-        self._store, self._folder = store, folder
+        self._store = store
         for note in folder.glob(f"*{_SUFFIX}"):  # of a server that died
             self._finish(note)
 
     def add(self, source: Path, name: str) -> Manifest:
-        """Store a folder under a name that is taken, or not."""
-        before = self._manifest(name)
-        if before is None:
-            self._store.add(source, name)
-            return self._store.manifest(name)
-        passing = f"push-{hashlib.sha256(name.encode()).hexdigest()[:24]}"
-        self._forget(passing)
-        note = self._folder / f"{passing}{_SUFFIX}"
-        note.write_text(name)
-        self._store.add(source, passing)
-        if replace(self._store.manifest(passing), name=name) != before:
-            self._store.remove(name)
-        self._finish(note)
+        """Store a folder under a name; what the name meant before stays as an earlier revision."""
+        self._store.add(source, name)
         return self._store.manifest(name)
 
     def _finish(self, note: Path) -> None:

@@ -1,0 +1,150 @@
+"""What differs between two models or two revisions of one, file by file and tensor by tensor.
+
+Equality is that of bytes, which the ids of blocks tell: nothing of the weights is read.
+"""
+
+from dataclasses import dataclass
+
+from pbstore.disk.models import Models
+from pbstore.hashing import BlockId
+from pbstore.manifest import FileEntry, Manifest
+
+SAME, CHANGED, ADDED, REMOVED = "same", "changed", "added", "removed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileDifference:
+    """A file of one side or of both."""
+
+    path: str
+    state: str
+    """`changed`, `added`, `removed`; files that are the same are counted only."""
+    old_bytes: int
+    new_bytes: int
+    shared_bytes: int
+    """Bytes of the new file in blocks that the old model has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorDifference:
+    """A tensor of one side or of both."""
+
+    name: str
+    state: str
+    old: str
+    """Dtype and shape, as in `F32 30522x384`; empty if it is not there."""
+    new: str
+    raw_bytes: int
+    """Of the new one, or of the old one if there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What differs between two models."""
+
+    first: str
+    second: str
+    """Both as `NAME@COMMIT`."""
+    same_files: int
+    same_tensors: int
+    shared_bytes: int
+    """Bytes of the second in blocks that the first has."""
+    raw_bytes: int
+    """All bytes of the second."""
+    files: tuple[FileDifference, ...]
+    tensors: tuple[TensorDifference, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether they hold the same files."""
+        return not self.files
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    kind: str
+    raw_bytes: int
+    ids: tuple[BlockId, ...]
+
+
+def diff(models: Models, first: str, second: str) -> Difference:
+    """Compare two models or revisions."""
+    rows = models.model_row(first), models.model_row(second)
+    old, new = (models.manifest_of(row) for row in rows)
+    held = set(old.block_ids())
+    files = _files(old, new, held)
+    before, after = (_tensors(models, name) for name in (first, second))
+    tensors = _tensor_differences(before, after)
+    titles = [f"{row.key.model}@{row.commit[:12]}" for row in rows]
+    return Difference(
+        first=titles[0],
+        second=titles[1],
+        same_files=len(new.files) - sum(item.state != REMOVED for item in files),
+        same_tensors=len(after) - sum(item.state != REMOVED for item in tensors),
+        shared_bytes=sum(piece.raw_bytes for piece in new.pieces() if piece.block_id in held),
+        raw_bytes=new.raw_bytes,
+        files=files,
+        tensors=tensors,
+    )
+
+
+def _files(old: Manifest, new: Manifest, held: set[BlockId]) -> tuple[FileDifference, ...]:
+    before, after = ({entry.path: entry for entry in one.files} for one in (old, new))
+    found = []
+    for path in sorted(before.keys() | after.keys()):
+        one, other = before.get(path), after.get(path)
+        if one is None or other is None or _content(one) != _content(other):
+            found.append(
+                FileDifference(
+                    path=path,
+                    state=ADDED if one is None else REMOVED if other is None else CHANGED,
+                    old_bytes=0 if one is None else one.size_bytes,
+                    new_bytes=0 if other is None else other.size_bytes,
+                    shared_bytes=_shared(other, held),
+                )
+            )
+    return tuple(found)
+
+
+def _shared(entry: FileEntry | None, held: set[BlockId]) -> int:
+    pieces = () if entry is None else entry.pieces
+    return sum(piece.raw_bytes for piece in pieces if piece.block_id in held)
+
+
+def _content(entry: FileEntry) -> tuple[str, int, bool]:
+    return entry.sha256, entry.size_bytes, entry.executable
+
+
+def _tensors(models: Models, name: str) -> dict[str, _Tensor]:
+    """Tensors by name; where several files have one of a name, each by its file and name."""
+    listed = list(models.tensors(name))
+    names = [tensor.name for tensor in listed]
+    several = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    return {
+        f"{tensor.path}: {tensor.name}" if tensor.name in several else tensor.name: _Tensor(
+            f"{tensor.spec.dtype} {'x'.join(map(str, tensor.spec.shape)) or 'scalar'}",
+            sum(piece.raw_bytes for piece in tensor.pieces),
+            tuple(piece.block_id for piece in tensor.pieces),
+        )
+        for tensor in listed
+    }
+
+
+def _tensor_differences(
+    before: dict[str, _Tensor], after: dict[str, _Tensor]
+) -> tuple[TensorDifference, ...]:
+    found = []
+    for name in dict.fromkeys([*before, *after]):
+        one, other = before.get(name), after.get(name)
+        if one != other:
+            some = other or one
+            found.append(
+                TensorDifference(
+                    name=name,
+                    state=ADDED if one is None else REMOVED if other is None else CHANGED,
+                    old="" if one is None else one.kind,
+                    new="" if other is None else other.kind,
+                    raw_bytes=0 if some is None else some.raw_bytes,
+                )
+            )
+    return tuple(found)
