@@ -7,7 +7,7 @@ SIZE ?= small
 OUT ?= out/$(SIZE)
 SEED ?= 0
 
-.PHONY: help setup demo test test-slow origin-tools lint format bench serve-peers lock clean
+.PHONY: help setup demo test test-slow test-thorough origin-tools lint format bench serve-peers lock clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -46,6 +46,9 @@ test: lint ## lint, then the offline tests
 
 test-slow: $(STAMP) ## the tests that take minutes or need the zoo's weights
 	$(BIN)/python -m pytest -m "slow and not network"
+
+test-thorough: $(STAMP) ## the slow tests, those of chance five times as long
+	PBCAST_THOROUGH=5 $(BIN)/python -m pytest -m "slow and not network"
 
 origin-tools: ## a real object store for the slow tests of origins (Debian, as root; 61 MB)
 	apt-get install -y --no-install-recommends ceph-mon ceph-osd ceph-common radosgw

@@ -27,6 +27,7 @@ from demo.zoo.progress import Bars
 from pbstore import open_store
 from policy.learn.explain import CopyReason
 from tests.pbstore.folders import safetensors_bytes
+from tests.thoroughness import TIMES
 
 HOSTILE = (
     "x[/b]y",
@@ -130,7 +131,7 @@ def test_every_verb_of_the_store_prints_names_as_text(
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6 * TIMES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tensors=st.lists(names, min_size=1, max_size=4, unique=True), label=st.sampled_from(HOSTILE) | names)
 def test_every_verb_of_the_store_prints_any_names_as_text(
     tensors: list[str],

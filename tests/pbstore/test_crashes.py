@@ -18,6 +18,7 @@ from pbstore.disk.files.layout import Layout
 from pbstore.disk.index import intents
 from pbstore.disk.upkeep.verify import reference_problems
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
+from tests.thoroughness import one_step_in
 
 fork = multiprocessing.get_context("fork")
 DIED = 9
@@ -139,7 +140,7 @@ def assert_whole(path: Path, folders: dict[str, Path], sure: set[str], tmp_path:
 
 
 @pytest.mark.sampled(3)
-@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [7, pytest.param(one_step_in(3), marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("tear", "lose_index"),
     [(False, False), (True, False), (True, True)],

@@ -16,6 +16,7 @@ import pytest
 from pbstore import BlockInUseError, DiskBlockStore, PBStoreError, open_store
 from pbstore.disk.index import locations
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
+from tests.thoroughness import TIMES
 
 NAMES = ("org/base", "org/child", "org/half", "org/hot", "org/other")
 TOLD = {
@@ -38,8 +39,8 @@ OTHERS = {
 }
 CELLS = [(table, column) for tables in (TOLD, OTHERS) for table in tables for column in tables[table]]
 ROWS = [(table, "") for table in ("blocks", "needs", "packs", "models", "files", "tensors", "meta")]
-BYTES = [*range(8), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(8, 160))]
-SEEDS = [pytest.param(0), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
+BYTES = [*range(8), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(8, 8 + 30 * TIMES))]
+SEEDS = [pytest.param(0), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 1 + 2 * TIMES))]
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +170,7 @@ def test_nothing_is_lost_by_a_damaged_row(
 
 
 @pytest.mark.parametrize(
-    "seed", [*range(12), *(pytest.param(i, marks=pytest.mark.slow) for i in range(12, 160))]
+    "seed", [*range(12), *(pytest.param(i, marks=pytest.mark.slow) for i in range(12, 12 + 30 * TIMES))]
 )
 def test_nothing_is_lost_by_a_flipped_byte(copy: Path, whole: Path, seed: int) -> None:
     rng = np.random.default_rng([seed, 1])

@@ -21,6 +21,7 @@ from pbstore.folders.restore import LEFTOVER
 from pbstore.folders.source import on_step
 from pbstore.hfcache import import_cache, look_into
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
+from tests.thoroughness import TIMES
 
 fork = multiprocessing.get_context("fork")
 Verb = Callable[[DiskBlockStore, str], object]
@@ -120,7 +121,7 @@ def assert_nothing_is_lost(root: Path, sources: Path, number: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rounds", [8, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [8, pytest.param(100 * TIMES, marks=pytest.mark.slow)])
 def test_whatever_is_killed_nothing_is_lost_wrong_or_left(tmp_path: Path, sources: Path, rounds: int) -> None:
     rng = np.random.default_rng(rounds)
     (tmp_path / "out").mkdir()

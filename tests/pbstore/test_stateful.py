@@ -18,6 +18,7 @@ from pbstore import CapacityError, DiskBlockStore, ModelExistsError, open_store
 from pbstore.disk.upkeep.verify import reference_problems
 from pbstore.testing import BlockStoreMachine
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
+from tests.thoroughness import TIMES
 
 NAMES = ("org/a", "org/b", "org/c", "deep/er/d")
 CAPACITY = 700_000
@@ -192,4 +193,4 @@ class TestStore(StoreMachine.TestCase):
 
 @pytest.mark.slow
 class TestStoreForLong(StoreMachine.TestCase):
-    settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=30 * TIMES, stateful_step_count=40, deadline=None)

@@ -10,6 +10,7 @@ from pbstore import DiskBlockStore, open_store
 from pbstore.disk.files import fsio
 from pbstore.disk.upkeep.verify import reference_problems
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
+from tests.thoroughness import one_step_in
 
 DIED = 9
 
@@ -69,7 +70,7 @@ def die_at(path: Path, journal: Path, stop_at: int) -> int:
 
 
 @pytest.mark.sampled(2)
-@pytest.mark.parametrize("stride", [14, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [14, pytest.param(one_step_in(5), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("lose_index", [False, True])
 def test_death_at_every_step_of_giving_room_back(
     folders: dict[str, Path], tmp_path: Path, lose_index: bool, stride: int
