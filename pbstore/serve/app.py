@@ -12,9 +12,10 @@ from starlette.middleware import Middleware
 from pbstore.serve.http import blocks, health, hub, hub_files, openapi, push, xet
 from pbstore.serve.http.context import AskPeers, Context, Holders, RouteGroup, ask_nobody, nobody
 from pbstore.serve.http.errors import HANDLERS
+from pbstore.serve.http.express import Express
 from pbstore.serve.http.guard import Guards
 from pbstore.serve.http.guard_access import Rule
-from pbstore.serve.http.shortcut import Shortcut
+from pbstore.serve.http.shortcut import Remembering, Shortcut
 from pbstore.serve.library import Library
 from pbstore.serve.settings import ServeSettings
 
@@ -58,6 +59,7 @@ def create_app(
     """
     guards = guards or Guards()
     guards = replace(guards, rules=(*guards.rules, *RULES))
+    express = Express(library, guards) if isinstance(library, Remembering) else None
     context = Context(
         library=library,
         settings=settings or ServeSettings(),
@@ -77,9 +79,13 @@ def create_app(
             yield
 
     routes = [route for group in (*groups, guards.routes, *GROUPS) for route in group(context)]
-    wrapped = [*guards.middleware(), *middleware, Middleware(Shortcut, library=library)]
+    wrapped = [
+        *guards.middleware(),
+        *middleware,
+        Middleware(Shortcut, library=library, answered=express.note if express else None),
+    ]
     app = Starlette(routes=routes, middleware=wrapped, lifespan=lifespan, exception_handlers=HANDLERS)
-    app.state.context = context
+    app.state.context, app.state.express = context, express
     return app
 
 

@@ -36,7 +36,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=guarded(limits),
+                http=guarded(limits, getattr(getattr(app, "state", None), "express", None)),
                 ws="none",
                 lifespan="on",
                 log_config=None,

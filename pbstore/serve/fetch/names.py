@@ -48,13 +48,16 @@ class Remembered:
             ids = self._ids[manifest.name] = (manifest, frozenset(manifest.block_ids()))
         return ids[1]
 
-    def note(self, manifest: Manifest) -> None:
-        """Remember a manifest that was just seen."""
+    def note(self, manifest: Manifest) -> Manifest:
+        """Remember a manifest that was just seen; the same object as before if it is equal."""
         known = self._fresh.get(manifest.name)
-        self._fresh[manifest.name] = (self._clock(), manifest)
-        if known is None or known[1] != manifest:
+        if known is not None and known[1] == manifest:
+            manifest = known[1]
+        else:
             self._folder.mkdir(exist_ok=True)
             fsio.write_file(self._path(manifest.name), manifest.to_json().encode())
+        self._fresh[manifest.name] = (self._clock(), manifest)
+        return manifest
 
     def recall(self, name: str) -> Manifest | None:
         """A manifest that was seen some time ago; None if there is none, or its file is damaged."""

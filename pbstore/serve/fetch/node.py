@@ -6,6 +6,7 @@ kept in the node's store within its capacity, as blocks that no model names.
 
 import logging
 import secrets
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -43,6 +44,8 @@ from pbstore.serve.wire.hub import FileHashes
 
 SETTLED_S = 1.0
 """How long the choice of a form waits to know what others want who have just begun to ask, s."""
+_MOST_REVISIONS = 64
+"""Models that were found elsewhere of which the commit is kept."""
 log = logging.getLogger(__name__)
 
 
@@ -80,6 +83,8 @@ class NodeLibrary:
         around = self._neighbours
         self._remembered = Remembered(store.path)
         self._finding: Flights[tuple[str, bool], Manifest] = Flights()
+        self._revisions: OrderedDict[str, Revision] = OrderedDict()
+        self.quick = self.inner.quick
         forms, passing = self._forms(), Passing()
         make = partial(Fetcher, here, self.keeper, self.meter, me=self.node_id, forms=forms, passing=passing)
         self.upstream = make(around.upstream_lanes)
@@ -124,11 +129,35 @@ class NodeLibrary:
         except ModelMissingError:
             if (found := await self._hub_revision(name, revision)) is not None:
                 return found
-            manifest = await self.manifest(name)
-        commit = commit_of_manifest(manifest)
-        if revision not in (MAIN, commit):
+            now = self._as_revision(await self.manifest(name))
+        if revision not in (MAIN, now.commit):
             raise RevisionMissingError(name, revision)
-        return Revision(commit=commit, manifest=manifest)
+        return now
+
+    def _as_revision(self, manifest: Manifest) -> Revision:
+        known = self._revisions.get(manifest.name)
+        if known is None or known.manifest is not manifest:
+            known = Revision(commit=commit_of_manifest(manifest), manifest=manifest)
+            self._revisions[manifest.name] = known
+            while len(self._revisions) > _MOST_REVISIONS:
+                self._revisions.popitem(last=False)
+        return known
+
+    def is_current(self, name: str, file: FileEntry) -> bool:
+        """See `Remembering`: filed here, or as it was seen elsewhere a moment ago; a Hub's may change."""
+        if self.inner.quick.get(name) is not None:
+            return True
+        known = self._revisions.get(name)
+        if known is None or self._neighbours.hub is not None:
+            return False
+        return known.manifest is self._remembered.fresh(name) and known.by_path.get(file.path) is file
+
+    def known_extents(self, file: FileEntry, start: int, stop: int) -> Sequence[Extent] | None:
+        """See `Remembering`."""
+        found = self.inner.known_extents(file, start, stop)
+        if found is not None:
+            self._hit(self.inner.block_ids(file, start, stop))
+        return found
 
     async def history(self, name: str) -> History:
         """See `Library`; of a model that is elsewhere, what its name means now."""
@@ -222,8 +251,7 @@ class NodeLibrary:
             raise ModelUnreachableError(name, ", ".join(unreachable))
         if manifest is None:
             raise ModelMissingError(name, "here or at any node that can be reached")
-        await self.inner.call(self._remembered.note, manifest)
-        return manifest
+        return await self.inner.call(self._remembered.note, manifest)
 
     async def has(self, block_ids: Collection[BlockId]) -> set[BlockId]:
         """See `Library`."""

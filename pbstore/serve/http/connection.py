@@ -2,7 +2,7 @@
 
 uvicorn bounds neither the time nor the size of a request's head, nor how many requests wait in a pipeline,
 nor how slowly an answer may be read. This subclass does, and it adds the ASGI extension
-`http.response.zerocopysend`.
+`http.response.zerocopysend`. What `Express` can answer never comes to the parser.
 """
 
 import asyncio
@@ -11,8 +11,9 @@ import logging
 import struct
 import termios
 import time
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.config import Config
@@ -28,14 +29,36 @@ ZERO_COPY = "http.response.zerocopysend"
 EXTENTS = "pbcast.response.extents"
 """The same of many at once: `parts`, each a descriptor, an offset and a count, and `more_body`."""
 _FROM_FILES = (ZERO_COPY, EXTENTS)
+HEAD = "pbcast.head"
+"""Key of the scope under which is what a request is known by the next time."""
+DefaultHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 log = logging.getLogger(__name__)
 log.addFilter(lambda record: record.levelno >= logging.ERROR)  # uvicorn warns of each request that is none
+
+
+class Prepared(NamedTuple):
+    """An answer that is ready to go."""
+
+    head: bytes
+    parts: Sequence[Part]
+    kept: object
+    """Keeps the files open until all is sent."""
+    end: Callable[[bool], None]
+    """Counts it, whole or cut short; called once."""
+
+
+class ShortWay(Protocol):
+    """Answers some requests past the parser and the application."""
+
+    def answer(self, data: bytes, default_headers: DefaultHeaders) -> tuple[bytes | None, Prepared | None]:
+        """What a request that came by itself is known by, if it is one; and the answer, if there is one."""
 
 
 class GuardedConnection(HttpToolsProtocol):
     """A connection within the limits of `settings`; make a class of it by `guarded`."""
 
     settings = GuardSettings()
+    express: ShortWay | None = None
 
     def __init__(
         self,
@@ -55,6 +78,15 @@ class GuardedConnection(HttpToolsProtocol):
         """Since when a client lags, and what it had read by then."""
         self._watch: asyncio.TimerHandle | None = None
         self._sender: FileSender | None = None
+        self._in_message = False
+        """Whether the parser is in the middle of a request."""
+        self._end: Callable[[bool], None] | None = None
+        """Of the answer that goes out the short way."""
+        self._kept: object = None
+        self._waiting = b""
+        """What came while it does."""
+        self._idle_since: float | None = None
+        self._closes = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a client, or turn it away if there are too many."""
@@ -71,15 +103,28 @@ class GuardedConnection(HttpToolsProtocol):
             self._watch.cancel()
         if self._sender is not None:
             self._sender.close()
+        self._waiting = b""
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, within the limits of a request's head."""
         if self.transport.is_closing():
             return
+        if self._end is not None:
+            self._wait_with(data)
+            return
+        key = None
+        if self.express is not None and not self._in_message and self._is_idle():
+            key, prepared = self.express.answer(data, self.server_state.default_headers)
+            if prepared is not None:
+                self._answer_at_once(prepared)
+                return
+        self._idle_since = None
         if self._head_since is None and self._is_idle():
             self._head_since = time.monotonic()
         super().data_received(data)
+        if key is not None and self.scope is not None:
+            self.scope[HEAD] = key  # type: ignore[literal-required]
         self._head_bytes += len(data) if self._head_since is not None else 0
         if self._head_bytes > self.settings.head_bytes:
             self._refuse(431, f"expected a request head of at most {self.settings.head_bytes} bytes")
@@ -87,6 +132,7 @@ class GuardedConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
+        self._in_message = True
         self._head_since = time.monotonic()
         self.scope["extensions"] = {ZERO_COPY: {}, EXTENTS: {}}
 
@@ -103,12 +149,56 @@ class GuardedConnection(HttpToolsProtocol):
         if len(self.pipeline) > self.settings.pipelined:
             self.transport.abort()
 
+    def on_message_complete(self) -> None:
+        """A request is whole."""
+        super().on_message_complete()
+        self._in_message = False
+
+    def shutdown(self) -> None:
+        """Close when the answer in progress, if any, has ended."""
+        if self._end is not None:
+            self._closes = True
+        else:
+            super().shutdown()
+
+    def _answer_at_once(self, prepared: Prepared) -> None:
+        """Send an answer past the application."""
+        self._unset_keepalive_if_required()
+        self._head_since = self._idle_since = None
+        self._end, self._kept = prepared.end, prepared.kept
+        if self._sender is None:
+            self._sender = FileSender(self.loop, self.transport)
+        self._sender.start(prepared.head, prepared.parts, self._answered_at_once)
+
+    def _answered_at_once(self, whole: bool, error: Exception | None) -> None:
+        end, self._end, self._kept = self._end, None, None
+        if end is not None:
+            end(whole)
+        if error is not None:
+            log.error("an answer was cut short: %s", error)
+        if not whole:
+            self._waiting = b""
+            self.transport.abort()
+        elif self._closes:
+            self.transport.close()
+        else:
+            self._idle_since = time.monotonic()
+            if self._waiting:
+                data, self._waiting = self._waiting, b""
+                self.data_received(data)
+
+    def _wait_with(self, data: bytes) -> None:
+        """Keep what came while an answer goes out, as much as a head may have."""
+        self._waiting += data
+        if len(self._waiting) > self.settings.head_bytes:
+            self.transport.abort()
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request; never in the middle of another answer."""
         self._refuse(400, msg)
 
     def _is_idle(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
+        return self._end is None and (self.cycle is None or self.cycle.response_complete)
 
     def _refuse(self, status: int, text: str, header: bytes = b"") -> None:
         """Say why in one line and close; while an answer is on its way, close at once."""
@@ -134,7 +224,11 @@ class GuardedConnection(HttpToolsProtocol):
             self._refuse(408, f"expected a whole request head within {self.settings.head_s:g} s")
         elif self._reads_too_slowly(now):
             self.transport.abort()
+        elif self._idle_since is not None and now - self._idle_since > self.timeout_keep_alive:
+            self.transport.close()
         else:
+            if self._sender is not None:
+                self._sender.go_on()
             self._watch = self.loop.call_later(self.settings.watch_s, self._look)
 
     def _reads_too_slowly(self, now: float) -> bool:
@@ -180,9 +274,9 @@ class GuardedConnection(HttpToolsProtocol):
             await cycle.send({"type": "http.response.body", "body": b""})
 
 
-def guarded(settings: GuardSettings) -> type[GuardedConnection]:
-    """The class of connections within some limits, for uvicorn's `http`."""
-    return type("GuardedConnection", (GuardedConnection,), {"settings": settings})
+def guarded(settings: GuardSettings, express: ShortWay | None = None) -> type[GuardedConnection]:
+    """The class of connections within some limits, and with a short way, for uvicorn's `http`."""
+    return type("GuardedConnection", (GuardedConnection,), {"settings": settings, "express": express})
 
 
 def _part_of(message: Message) -> Part:

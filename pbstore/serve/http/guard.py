@@ -7,7 +7,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
 
 from pbstore.serve.http.guard_access import AccessGuard, Rule
-from pbstore.serve.http.guard_limits import LimitGuard
+from pbstore.serve.http.guard_limits import LimitGuard, Work
 from pbstore.serve.http.guard_log import Observer
 from pbstore.serve.http.guard_settings import GuardSettings
 from pbstore.serve.http.guard_tokens import TokenFile
@@ -32,11 +32,17 @@ class Guards:
     rules: Sequence[Rule] = ()
     """What of the routes needs less, or other, than the law says; see `AccessGuard`."""
 
+    work: Work = field(init=False, compare=False, repr=False)
+    """What is worked on."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "work", Work(self.settings.requests))
+
     def middleware(self) -> tuple[Middleware, ...]:
         """ASGI middleware, the first outermost."""
         return (
             Middleware(Observer, metrics=self.metrics),
-            Middleware(LimitGuard, settings=self.settings),
+            Middleware(LimitGuard, settings=self.settings, work=self.work),
             Middleware(
                 AccessGuard, tokens=self.tokens, signer=self.signer, anyone=self.anyone, rules=self.rules
             ),

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,28 +19,40 @@ BODY_LIMIT = "pbcast.body_bytes"
 """Key of the scope by which a route permits itself larger bodies, before it reads any."""
 
 
+@dataclass(slots=True)
+class Work:
+    """How much a server does."""
+
+    most: int
+    in_work: int = 0
+    """Requests that are worked on."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more are taken."""
+        return self.in_work >= self.most
+
+
 class LimitGuard:
     """ASGI middleware that bounds the requests in work, and the size and slowness of their bodies."""
 
-    def __init__(self, app: ASGIApp, *, settings: GuardSettings) -> None:
-        self._app, self._settings = app, settings
-        self.in_work = 0
-        """Requests that are worked on."""
+    def __init__(self, app: ASGIApp, *, settings: GuardSettings, work: Work) -> None:
+        self._app, self._settings, self._work = app, settings, work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See `LimitGuard`."""
         if scope["type"] != "http" or scope["path"] in _UNCOUNTED:
             await self._app(scope, receive, send)
             return
-        if self.in_work >= self._settings.requests:
+        if self._work.is_full:
             await refuse(send, 503, "the node is busy: come again later", _RETRY)
             return
-        self.in_work += 1
+        self._work.in_work += 1
         try:
             body = receive if not _has_body(scope) else _Body(scope, receive, self._settings).receive
             await self._app(scope, body, send)
         finally:
-            self.in_work -= 1
+            self._work.in_work -= 1
 
 
 def _has_body(scope: Scope) -> bool:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
@@ -58,14 +59,41 @@ class Observer:
             self._note(scope, seen)
 
     def _note(self, scope: Scope, seen: "_Seen") -> None:
-        code, seconds = seen.code if seen.whole or not seen.started else _CUT_SHORT, seen.seconds()
-        route = _route(scope)
-        self._metrics.answered(route, code, seconds)
-        for source, num_bytes in seen.sent_bytes.items():
-            if num_bytes:
-                self._metrics.served(source, num_bytes)
-        if log.isEnabledFor(logging.INFO):
-            log.info("%s", json.dumps(_line(scope, seen, code, route, seconds), ensure_ascii=True))
+        whole = seen.whole or not seen.started
+        note_answer(
+            self._metrics, scope, _route(scope), seen.code, seen.seconds(), seen.sent_bytes, whole=whole
+        )
+
+
+def note_answer(
+    metrics: Metrics,
+    scope: Scope,
+    route: str,
+    code: int,
+    seconds: float,
+    sent_bytes: Mapping[str, int],
+    *,
+    whole: bool,
+) -> None:
+    """Count an answer, and log it.
+
+    Args:
+        metrics: Where it is counted.
+        scope: Of the request: `client`, `method`, `path`, `pbcast.who`.
+        route: Its name.
+        code: The answer's status.
+        seconds: Time from the request's head to the last byte, s.
+        sent_bytes: Bytes of the body, by where they came from.
+        whole: Whether the client got all of it.
+    """
+    code = code if whole else _CUT_SHORT
+    metrics.answered(route, code, seconds)
+    for source, num_bytes in sent_bytes.items():
+        if num_bytes:
+            metrics.served(source, num_bytes)
+    if log.isEnabledFor(logging.INFO):
+        line = _line(scope, sum(sent_bytes.values()), code, route, seconds)
+        log.info("%s", json.dumps(line, ensure_ascii=True))
 
 
 class _Seen:
@@ -101,7 +129,7 @@ def _route(scope: Scope) -> str:
     return str(named or getattr(endpoint, "__name__", OTHER)).strip("_")
 
 
-def _line(scope: Scope, seen: _Seen, code: int, route: str, seconds: float) -> dict[str, Any]:
+def _line(scope: Scope, num_bytes: int, code: int, route: str, seconds: float) -> dict[str, Any]:
     client = scope.get("client")
     return {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -111,6 +139,6 @@ def _line(scope: Scope, seen: _Seen, code: int, route: str, seconds: float) -> d
         "path": scope["path"][:_MOST_TEXT],
         "route": route,
         "code": code,
-        "bytes": sum(seen.sent_bytes.values()),
+        "bytes": num_bytes,
         "seconds": round(seconds, 6),
     }

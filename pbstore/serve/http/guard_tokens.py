@@ -77,6 +77,11 @@ class TokenFile:
                 found = bearer
         return found
 
+    def state(self) -> object:
+        """Which tokens are good: the same object as long as they are the same."""
+        self._reread()
+        return self._tokens
+
     def _reread(self) -> None:
         with self._mutex:
             now = time.monotonic()

@@ -14,7 +14,7 @@ from pbstore.serve.http.context import Context, context_of, name_route
 from pbstore.serve.http.errors import no_entry, refusal
 from pbstore.serve.http.hub_shared import base_url, hashes_of, revision_of, target_of
 from pbstore.serve.http.metrics import OTHER
-from pbstore.serve.http.shortcut import note, version_of
+from pbstore.serve.http.shortcut import ROUTE_NAME, note, version_of
 from pbstore.serve.library import Revision
 from pbstore.serve.wire.hub import FILE_VERBS, FileHashes, etag_of, quoted_path
 
@@ -37,7 +37,7 @@ async def _resolve(request: Request) -> Response:
     if request.method not in ("GET", "HEAD"):
         raise refusal(404, "there is nothing of this kind here")
     target = await target_of(request, 0, FILE_VERBS)
-    name_route(request, "hub.resolve")
+    name_route(request, ROUTE_NAME)
     if not target.rest:
         raise refusal(404, "there is nothing at this path")
     revision = await revision_of(request, target.name, target.rest[0])
@@ -50,7 +50,7 @@ async def _resolve(request: Request) -> Response:
     headers = _headers(base_url(request), revision, file, hashes)
     read, find = partial(library.read, file), partial(library.extents, file)
     etag = etag_of(file, hashes)
-    note(library, request.scope, file, common_headers(etag, headers), version)
+    note(library, request.scope, revision.name, file, common_headers(etag, headers), version)
     return answer_bytes(request, read, file.size_bytes, etag, headers, find)
 
 

@@ -10,7 +10,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     disable_created_metrics,
     generate_latest,
 )
@@ -21,6 +20,7 @@ from starlette.responses import Response
 from pbstore.blocks import RAW
 from pbstore.disk.index import locations, model_rows
 from pbstore.disk.store import DiskBlockStore
+from pbstore.serve.http.answers import Answers
 from pbstore.serve.http.context import name_route
 
 SOURCES = ("pack", "memory", "peer", "upstream")
@@ -32,7 +32,6 @@ FORMS = ("raw", "coded")
 MOST_LABELS = 64
 """Most routes, and most peers, that are told apart; what comes later is `other`."""
 OTHER = "other"
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _FRESH_S = 10.0
 """How long figures of the whole store are shown before they are read again, s."""
 
@@ -67,24 +66,18 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self._figures, self._read_at = figures, float("-inf")
         self._mutex = threading.Lock()
-        self._labels: dict[str, set[str]] = {"route": set(), "peer": set()}
-        self._quick: dict[tuple[str, int], Counter] = {}
-        self._requests = Counter(
-            "pbcast_http_requests", "Requests that were answered.", ("route", "code"), registry=registry
-        )
-        self._seconds = Histogram(
-            "pbcast_http_request_duration_seconds",
-            "Time from a request's head to the last byte of its answer.",
-            buckets=_BUCKETS,
-            registry=registry,
-        )
+        self._labels: dict[str, set[str]] = {"peer": set()}
+        self._answers = Answers(MOST_LABELS, OTHER)
+        registry.register(self._answers)
         self._served = Counter(
             "pbcast_served_bytes",
             "Bytes of answers, and of blocks from others.",
             ("source",),
             registry=registry,
         )
+        self._served_from = {source: self._served.labels(source) for source in (*SOURCES, OTHER)}
         self._blocks = Counter("pbcast_block_requests", "Blocks asked for.", ("result",), registry=registry)
+        self._found_at = {result: self._blocks.labels(result) for result in (*RESULTS, OTHER)}
         self._evictions = Counter("pbcast_evictions", "Let go of to make room.", registry=registry)
         self._stored = Gauge("pbcast_store_bytes", "Payload bytes on the disk.", ("form",), registry=registry)
         self._logical = Gauge("pbcast_logical_bytes", "All models as plain copies.", registry=registry)
@@ -98,23 +91,16 @@ class Metrics:
         self._show_zeros()
 
     def answered(self, route: str, code: int, seconds: float) -> None:
-        """A request was answered."""
-        key = (route, code)
-        counter = self._quick.get(key)
-        if counter is None:
-            counter = self._requests.labels(self._bounded("route", route), str(code))
-            if len(self._quick) < MOST_LABELS:
-                self._quick[key] = counter
-        counter.inc()
-        self._seconds.observe(seconds)
+        """A request was answered; to be called by the event loop's thread."""
+        self._answers.note(route, code, seconds)
 
     def served(self, source: str, num_bytes: int) -> None:
         """Bytes of an answer's body went out."""
-        self._served.labels(source if source in SOURCES else OTHER).inc(num_bytes)
+        self._served_from.get(source, self._served_from[OTHER]).inc(num_bytes)
 
     def block_requests(self, result: str, count: int = 1) -> None:
         """See `Meter`."""
-        self._blocks.labels(result if result in RESULTS else OTHER).inc(count)
+        self._found_at.get(result, self._found_at[OTHER]).inc(count)
 
     def fetched_bytes(self, source: str, num_bytes: int) -> None:
         """See `Meter`."""
@@ -144,10 +130,6 @@ class Metrics:
 
     def _show_zeros(self) -> None:
         """What never happened is shown as 0, so that a rate over it is one."""
-        for source in SOURCES:
-            self._served.labels(source)
-        for result in RESULTS:
-            self._blocks.labels(result)
         self._failures.labels("local")
 
     def _bounded(self, kind: str, label: str) -> str:

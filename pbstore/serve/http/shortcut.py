@@ -1,7 +1,7 @@
 """The shortest way to a hot file: what was answered once is answered again without routing and look-ups."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -12,6 +12,8 @@ from pbstore.serve.http.connection import EXTENTS
 from pbstore.serve.library import Extent
 from pbstore.serve.library.quick import QuickAnswers
 
+ROUTE_NAME = "hub.resolve"
+"""Of the route whose answers are remembered."""
 _RANGE = re.compile(rb"bytes=([0-9]{1,15})-([0-9]{1,15})")
 _CONDITION = b"if-"
 RawHeaders = Sequence[tuple[bytes, bytes]]
@@ -23,6 +25,9 @@ class Remembering(Protocol):
 
     quick: QuickAnswers
 
+    def is_current(self, name: str, file: FileEntry) -> bool:
+        """Whether a file is still what a model's name means, as long as the index is what it was."""
+
     def known_extents(self, file: FileEntry, start: int, stop: int) -> Sequence[Extent] | None:
         """Where bytes `start` to `stop` of a file lie, if that is known without a look at the disk."""
 
@@ -31,8 +36,14 @@ class Remembering(Protocol):
 class Known:
     """A file that was answered for, and the headers that every answer for it has."""
 
+    name: str
+    """Of the model."""
     file: FileEntry
     headers: RawHeaders
+
+
+Answered = Callable[[Scope, Known, int], None]
+"""Told of each request that was answered the short way, and of the index's version."""
 
 
 class Shortcut:
@@ -41,8 +52,8 @@ class Shortcut:
     Everything else, and whatever has changed since, takes the full way, which says what is known by `note`.
     """
 
-    def __init__(self, app: ASGIApp, *, library: object) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, *, library: object, answered: Answered | None = None) -> None:
+        self._app, self._answered = app, answered
         self._library = library if isinstance(library, Remembering) else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +64,7 @@ class Shortcut:
             return
         status, headers, extents = found  # these keep their packs open until all is sent
         parts = [(one.pack.fd, one.offset, one.length) for one in extents]
-        scope["pbcast.route"] = "hub.resolve"
+        scope["pbcast.route"] = ROUTE_NAME
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": EXTENTS, "parts": parts, "more_body": False})
 
@@ -61,15 +72,17 @@ class Shortcut:
         library = self._library
         if library is None or EXTENTS not in scope.get("extensions", ()):
             return None
-        library.quick.version()
+        version = library.quick.version()
         known: Known | None = library.quick.get(key_of(scope))
         asked = None if known is None else _plain_range(scope, known.file.size_bytes)
-        if known is None or asked is None:
+        if known is None or asked is None or not library.is_current(known.name, known.file):
             return None
         status, start, stop = asked
         extents = library.known_extents(known.file, start, stop)
         if extents is None:
             return None
+        if self._answered is not None:
+            self._answered(scope, known, version)
         return status, _headers(known, status, start, stop), extents
 
 
@@ -80,12 +93,12 @@ def key_of(scope: Scope) -> tuple[str, str, bytes, bytes]:
 
 
 def note(
-    library: object, scope: Scope, file: FileEntry, headers: Mapping[str, str], version: int | None
+    library: object, scope: Scope, name: str, file: FileEntry, headers: Mapping[str, str], version: int | None
 ) -> None:
     """Remember the headers of a whole file's answer; `version` is of before the file was looked up."""
     if isinstance(library, Remembering) and version is not None and not scope["query_string"]:
         raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-        library.quick.put(key_of(scope), Known(file, raw), version)
+        library.quick.put(key_of(scope), Known(name, file, raw), version)
 
 
 def version_of(library: object) -> int | None:

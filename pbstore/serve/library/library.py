@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from blake3 import blake3
 
@@ -55,8 +55,7 @@ class History:
     """Tag -> commit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extent:
+class Extent(NamedTuple):
     """Where raw bytes of a block lie in an open file; they were found right."""
 
     pack: OpenPack

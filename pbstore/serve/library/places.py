@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
+from pbstore.hashing import BlockId
 from pbstore.manifest import FileEntry
 from pbstore.serve.library.library import Extent
 from pbstore.serve.library.reading import RawBlock
@@ -21,14 +22,19 @@ class Places:
     def extents(self, start: int, stop: int, is_good: Callable[[RawBlock], bool]) -> list[Extent] | None:
         """Where bytes `start` to `stop` lie; None if a block of them was not opened, or is no longer good."""
         found = []
+        starts, blocks = self._starts, self._blocks
         for number in self._numbers(start, stop):
-            block, begin = self._blocks[number], self._starts[number]
+            block, begin, end = blocks[number], starts[number], starts[number + 1]
             if block is None or not is_good(block):
                 return None
-            first, last = max(start, begin), min(stop, self._starts[number + 1])
+            first, last = start if start > begin else begin, stop if stop < end else end
             if first < last:
                 found.append(block.extent(first - begin, last - begin))
         return found
+
+    def block_ids(self, start: int, stop: int) -> list[BlockId]:
+        """The blocks of bytes `start` to `stop`."""
+        return [self.file.pieces[number].block_id for number in self._numbers(start, stop)]
 
     def note(self, start: int, blocks: Sequence[RawBlock]) -> None:
         """Remember opened blocks, the first being that of byte `start`."""

@@ -21,6 +21,8 @@ class QuickAnswers:
         self._version = -1
         self._is_fresh = False
         self._found: dict[Hashable, Any] = {}
+        self.turn: dict[Any, Any] = {}
+        """What was looked up in this turn of the loop, behind `version`."""
 
     def version(self) -> int:
         """Of the index; what was remembered of another one is forgotten.
@@ -39,6 +41,7 @@ class QuickAnswers:
 
     def _turn(self) -> None:
         self._is_fresh = False
+        self.turn.clear()
 
     def get(self, key: Hashable) -> Any:  # noqa: ANN401 - each key has its own kind of answer
         """An answer; None if it is not known, or no longer. Ask for `version` first."""

@@ -10,22 +10,23 @@ from pbstore.errors import PackCorruptError
 from pbstore.hashing import BlockId, Buffer
 from pbstore.serve.library.library import Extent
 from pbstore.serve.library.spans import Span
+from pbstore.serve.library.trust import Trust
 
 
 class RawBlock:
     """A raw block in its pack, which stays open."""
 
-    def __init__(self, location: Location, file: OpenPack) -> None:
-        self.location, self.file = location, file
+    def __init__(self, location: Location, file: OpenPack, trust: Trust) -> None:
+        self.location, self.file, self.trust = location, file, trust
+        self._offset = location.record.payload_offset
 
     def extent(self, start: int, stop: int) -> Extent:
         """Where bytes `start` to `stop` lie."""
-        offset = self.location.record.payload_offset + start
-        return Extent(pack=self.file, offset=offset, length=stop - start)
+        return Extent(self.file, self._offset + start, stop - start)
 
     def read(self, start: int, stop: int) -> bytes:
         """Bytes `start` to `stop`."""
-        offset = self.location.record.payload_offset + start
+        offset = self._offset + start
         data = os.pread(self.file.fd, stop - start, offset)
         if len(data) != stop - start:
             raise PackCorruptError(self.location.pack, offset, f"payload is cut short: {len(data)} bytes")

@@ -125,6 +125,14 @@ class StoreLibrary:
         self.quick.put(id(file), places, version)
         return places.extents(start, stop, self._is_trusted)
 
+    def is_current(self, name: str, file: FileEntry) -> bool:
+        """Whether a file is still what a model's name means, as long as the index is what it was."""
+        return True
+
+    def block_ids(self, file: FileEntry, start: int, stop: int) -> list[BlockId]:
+        """The blocks of bytes `start` to `stop` of a file whose places are known."""
+        return self._places(file).block_ids(start, stop)
+
     def known_extents(self, file: FileEntry, start: int, stop: int) -> Sequence[Extent] | None:
         """Where bytes `start` to `stop` of a file lie, if that is known without a look at the disk."""
         self.quick.version()
@@ -255,7 +263,11 @@ class StoreLibrary:
         return cache / "pbcast" / "serve" / "hashes.sqlite"
 
     def _is_trusted(self, block: RawBlock) -> bool:
-        return self._trusted.is_trusted(block.location, block.file)
+        """Whether a block is still what it was; each pack is looked at once in a turn of the event loop."""
+        status = self.quick.turn.get(block.file)
+        if status is None:
+            status = self.quick.turn[block.file] = os.fstat(block.file.fd)
+        return self._trusted.holds(block.trust, status)
 
     def _raw_blocks(self, spans: Iterable[Span]) -> list[RawBlock] | None:
         """The blocks of spans, each found right; None if one is not raw."""
@@ -282,11 +294,12 @@ class StoreLibrary:
         block_id = location.record.block_id
         if location.record.codec == RAW:
             file = self.store.disk.open_pack(location)
-            if not self._trusted.is_trusted(location, file):
+            trust = self._trusted.find(location, file)
+            if trust is None:
                 status = os.fstat(file.fd)
                 self.store.disk.check_raw(location)
-                self._trusted.trust(location, status)
-            return RawBlock(location, file)
+                trust = self._trusted.trust(location, status)
+            return RawBlock(location, file, trust)
         raw = self._decoded.get(block_id)
         if raw is None:
             raw = self.store.get(block_id)
