@@ -60,9 +60,14 @@ def emulate(
         Path | None,
         typer.Option(help="A script of faults (TOML or JSON).", exists=True, rich_help_panel=LIFE),
     ] = None,
-    minutes: Annotated[
-        float, typer.Option(min=0, help="Go on with further slots for so long.", rich_help_panel=LIFE)
-    ] = 0.0,
+    requests: Annotated[
+        Literal["trace", "clients"],
+        typer.Option(
+            help="Who asks: users of the scenario, or only clients at the devices (for --minutes).",
+            rich_help_panel=PLAY,
+        ),
+    ] = "trace",
+    minutes: Annotated[float, typer.Option(min=0, help="Go on for so long.", rich_help_panel=LIFE)] = 0.0,
     clients: Annotated[
         int,
         typer.Option(min=0, help="Deliveries loaded by an unmodified from_pretrained.", rich_help_panel=LIFE),
@@ -111,6 +116,7 @@ def emulate(
         loss=loss,
         pace=pace,
         faults=faults,
+        requests=requests,
         minutes=minutes,
         clients=clients,
     )

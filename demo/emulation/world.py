@@ -17,6 +17,7 @@ from demo.emulation.log.events import Ended, Event, Faulted, Recovered, SlotBega
 from demo.emulation.log.fold import Snapshot
 from demo.emulation.log.writer import LogWriter
 from demo.emulation.runtime.base import ORIGIN, Runtime, device_place, node_place
+from demo.emulation.walkins import WalkIns
 from demo.emulation.wire.ask import Answer, NotReachedError, Verb, Wire, control_routes
 from pbstore.serve.run import App, serving
 from policy.interfaces import Float, Int
@@ -24,6 +25,9 @@ from policy.interfaces import Float, Int
 log = logging.getLogger(__name__)
 DECIDE_S = 600.0
 """How long a node may take to decide and to fill its cache, s."""
+
+MEND_S = 120.0
+"""How long users who are not served are waited for, s."""
 
 
 class StalledError(Exception):
@@ -73,11 +77,15 @@ class World:
         self.waiting: set[int] = set()
         """Users who are not served yet."""
         self.slot = 0
+        models = {about.name: number for number, about in enumerate(started.models)}
+        self.walk_ins = WalkIns(models, started.num_users)
+        self.num_users = started.num_users
         self._pool = ThreadPoolExecutor(len(started.nodes) + started.num_users, "world")
 
     def __enter__(self) -> "World":
         self.log.write(self._about)
-        self._collector = self._stack.enter_context(serving(control_app({"events": self._take})))
+        verbs: dict[str, Verb] = {"events": self._take, "client": self.walk_ins.ask}
+        self._collector = self._stack.enter_context(serving(control_app(verbs)))
         self._stack.callback(self._runtime.close)
         for place in self.places():
             self.urls[place] = self._runtime.start(place)
@@ -87,6 +95,7 @@ class World:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.walk_ins.close()
         self._stack.close()
         self._pool.shutdown()
         self._wire.close()
@@ -130,6 +139,18 @@ class World:
         self._all_nodes("close", 3 * self._patience_s, slot=slot, wait_s=self._patience_s)
         self._lead("serve", slot=slot)
         self.slot += 1
+
+    def serve_clients(self, user_xy: Float, is_over: Callable[[], bool]) -> None:
+        """Live by the requests of clients at the devices' endpoints: a slot whenever somebody asks.
+
+        Args:
+            user_xy: Where users are, (users, 2), m.
+            is_over: Says when to stop.
+        """
+        while not is_over():
+            if self.walk_ins.wait(0.2):
+                self.step(Wanted(user_xy=user_xy, requests=self.walk_ins.take(), source="client"))
+                self.mend(MEND_S)
 
     def mend(self, patience_s: float) -> None:
         """Go on until all users are served.
@@ -216,6 +237,7 @@ class World:
 
     def _heard(self, line: Any) -> None:  # noqa: ANN401
         self.state.take(line)
+        self.walk_ins.heard(line.event)
         if self._listener is not None:
             self._listener(line.event)
 

@@ -8,25 +8,26 @@ from pathlib import Path
 
 import numpy as np
 
+from demo.console import warn
 from demo.emulation.log.check import check_log
 from demo.emulation.log.events import Event
 from demo.emulation.log.reader import read_log
-from demo.emulation.runtime.base import ORIGIN, Runtime
+from demo.emulation.runtime.base import ORIGIN, Runtime, device_place
 from demo.emulation.runtime.threads import ThreadRuntime
-from demo.emulation.world import Wanted, World
+from demo.emulation.world import MEND_S, Wanted, World
+from demo.jobs.emulate_clients import Clients
 from demo.jobs.emulate_config import EmulateConfig
 from demo.jobs.emulate_report import EmulateReport, report_of
 from demo.jobs.originals import Original, of_store, of_zoo
 from demo.jobs.run import claim, fill, offer_of
-from demo.jobs.simulate import make_world
+from demo.jobs.simulate import make_world, world_seed
 from demo.jobs.stage import Stage, ThreadRoles, about_run
 from demo.zoo import build_zoo
 from demo.zoo.progress import Bars
 from pbstore import DiskBlockStore, open_store
+from policy.world.trace import start_world, step_world
 
 LOG_NAME = "events.jsonl"
-MEND_S = 120.0
-"""How long the end waits for users who are not served, s."""
 
 
 def emulate(
@@ -102,22 +103,61 @@ def _play(
     config = stage.config
     slots = config.run.emulated_slots
     started = about_run(stage, originals, slots)
-    with World(_runtime(stage, cloud), started, path, listener, config.patience_s) as world:
-        for slot, wanted in enumerate(requests_of(stage)):
-            world.step(wanted)
-            progress(slot + 1, slots)
+    clients = Clients(config.clients, cloud, originals, stage.folder / "originals")
+
+    def heard(event: Event) -> None:
+        clients.note(event)
+        if listener is not None:
+            listener(event)
+
+    with World(runtime_of(stage, cloud), started, path, heard, config.patience_s) as world:
+        if config.requests == "clients":
+            _wait_on_clients(stage, world)
+        else:
+            for wanted in _until(stage, requests_of(stage)):
+                world.step(wanted)
+                clients.ask(world)
+                progress(world.slot, slots)
         world.mend(MEND_S)
+        clients.ask(world)
         world.end()
 
 
+def _wait_on_clients(stage: Stage, world: World) -> None:
+    """Tell people where the devices are, and live by what they ask for."""
+    for user in range(world.num_users):
+        warn(f"user {user}: HF_ENDPOINT={world.urls[device_place(user)]}")
+    end = time.monotonic() + 60 * stage.config.minutes
+    first = next(requests_of(stage))
+    world.serve_clients(first.user_xy, lambda: time.monotonic() > end)
+
+
+def _until(stage: Stage, wanted: Iterator[Wanted]) -> Iterator[Wanted]:
+    """As many slots as were asked for, or as long as was asked for."""
+    config, end = stage.config, time.monotonic() + 60 * stage.config.minutes
+    for slot, one in enumerate(wanted):
+        if time.monotonic() > end and slot >= config.run.emulated_slots:
+            return
+        yield one
+
+
 def requests_of(stage: Stage) -> Iterator[Wanted]:
-    """Places and requests of each slot: those of the first world of `pbcast run`."""
-    trace = make_world(stage.config.run, stage.offer).trace
-    for slot in range(stage.config.run.emulated_slots):
-        yield Wanted(user_xy=np.array(trace.user_xy[slot]), requests=np.array(trace.requests[slot]))
+    """Places and requests, slot after slot: the first world of `pbcast run`, without an end if drawn."""
+    config, scenario = stage.config.run, stage.scenario
+    if config.trace is not None:
+        trace = make_world(config, stage.offer).trace
+        for user_xy, requests in zip(trace.user_xy, trace.requests, strict=True):
+            yield Wanted(user_xy=np.array(user_xy), requests=np.array(requests))
+        return
+    rng = np.random.default_rng(world_seed(config, 0))
+    state = start_world(rng, scenario.config, scenario.families.size)
+    while True:
+        state, xy, asked = step_world(rng, state, scenario.config, scenario.families)
+        yield Wanted(user_xy=xy, requests=asked)
 
 
-def _runtime(stage: Stage, cloud: DiskBlockStore) -> Runtime:
+def runtime_of(stage: Stage, cloud: DiskBlockStore) -> Runtime:
+    """What starts the roles of a run."""
     roles = ThreadRoles(stage, cloud)
     return _OriginFirst(ThreadRuntime(roles), roles)
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from demo.jobs.config import RunConfig
 
 RuntimeName = Literal["threads", "processes", "ray"]
+RequestsName = Literal["trace", "clients"]
 LinksName = Literal["plain", "shaped"]
 
 
@@ -24,8 +25,10 @@ class EmulateConfig:
     """Speed of the emulated clock beside the wall's; 0: nothing is slowed down, delays are what they are."""
     faults: Path | None = None
     """A script of faults."""
+    requests: RequestsName = "trace"
+    """Who asks: users of the scenario, or clients at the devices' endpoints and nobody else."""
     minutes: float = 0.0
-    """Go on with further slots for so long; 0: `emulated_slots` and no more."""
+    """Go on for so long; 0: `emulated_slots` and no more."""
     clients: int = 2
     """Deliveries that an unmodified `from_pretrained` in a process of its own loads from the device."""
     patience_s: float = 10.0
@@ -36,6 +39,8 @@ class EmulateConfig:
             raise ValueError(f"runtime must be threads, processes or ray, got {self.runtime!r}")
         if self.links not in ("plain", "shaped"):
             raise ValueError(f"links must be plain or shaped, got {self.links!r}")
+        if self.requests not in ("trace", "clients"):
+            raise ValueError(f"requests must be trace or clients, got {self.requests!r}")
         if not 0 <= self.loss < 1:
             raise ValueError(f"loss must be in [0, 1), got {self.loss}")
         for name in ("pace", "minutes", "clients", "patience_s"):

@@ -1,9 +1,10 @@
 """A user's device: hears broadcasts, checks and keeps them, and serves what it has to clients on it."""
 
+import asyncio
 import hashlib
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,24 @@ from demo.emulation.faults.inside import break_role
 from demo.emulation.log.events import Rejected
 from demo.emulation.roles.teller import Teller
 from demo.emulation.wire.air import AirError, AirObject, part_of
-from demo.emulation.wire.ask import Answer, NotReachedError, Verb, Wire, control_routes
+from demo.emulation.wire.ask import Answer, NotReachedError, RefusedError, Verb, Wire, control_routes
 from demo.parts import Part
-from pbstore import BlockCorruptError, BlockId, Manifest
+from pbstore import (
+    BlockCorruptError,
+    BlockId,
+    DiskBlockStore,
+    Manifest,
+    ModelMissingError,
+    ModelUnreachableError,
+)
 from pbstore.serve.app import create_app
-from pbstore.serve.library import StoreLibrary
+from pbstore.serve.library import Revision, StoreLibrary
+from pbstore.serve.library.library import MAIN
 from pbstore.serve.run import App
 
 log = logging.getLogger(__name__)
+CLIENT_S = 120.0
+"""How long a client of the device waits for a model that is asked for, s."""
 
 
 @dataclass(slots=True)
@@ -37,10 +48,27 @@ class Want:
 
 
 class DeviceLibrary(StoreLibrary):
-    """What the device has, for clients on it; it computes hashes of files only when it is asked for them."""
+    """What the device has, for clients on it; what it has not is asked for, and comes by the next broadcast.
+
+    Args:
+        store: The device's store.
+        ask_for: Asks for a model by name, and returns when it is here, or will not come.
+    """
+
+    def __init__(self, store: DiskBlockStore, ask_for: Callable[[str], None]) -> None:
+        super().__init__(store)
+        self._ask_for = ask_for
+
+    async def revision(self, name: str, revision: str = MAIN) -> Revision:
+        """See `Library`."""
+        try:
+            return await super().revision(name, revision)
+        except ModelMissingError:
+            await asyncio.get_running_loop().run_in_executor(None, self._ask_for, name)
+        return await super().revision(name, revision)
 
     async def hash_ahead(self) -> None:
-        """See `Library`."""
+        """See `Library`: hashes of files are computed when they are asked for."""
 
 
 @dataclass(slots=True)
@@ -66,9 +94,8 @@ class DeviceRole:
         self._teller = Teller(self.wire)
         self._device = Device(folder, comes_back=comes_back)
         self._state, self._mutex = _State(), threading.RLock()
-        self.app: App = create_app(
-            DeviceLibrary(self._device.store), groups=[control_routes(self._verbs(), lambda: self.wire.cut)]
-        )
+        library = DeviceLibrary(self._device.store, self._ask_for)
+        self.app: App = create_app(library, groups=[control_routes(self._verbs(), lambda: self.wire.cut)])
 
     def close(self) -> None:
         """Let go of connections and files."""
@@ -78,12 +105,25 @@ class DeviceRole:
     def _verbs(self) -> Mapping[str, Verb]:
         return {
             "hello": self._hello,
-            "ping": lambda _: {},
+            "ping": lambda _: {"block_bytes": self.wire.block_bytes},
             "ask": self._ask,
             "prepare": self._prepare,
             "finish": self._finish,
             "fault": self._fault,
         }
+
+    def _ask_for(self, model: str) -> None:
+        """Ask for a model that a client wants and the device has not; it comes by the next broadcast.
+
+        Raises:
+            ModelUnreachableError: If it does not come in time; whoever asked may ask again.
+        """
+        try:
+            self.wire.ask(self._teller.collector, "client", CLIENT_S, user=self.user, model=model)
+        except RefusedError as error:
+            log.info("%s", error)
+        except NotReachedError as error:
+            raise ModelUnreachableError(model, str(error)) from None
 
     def hear(self, data: bytes) -> None:
         """Take an object from the air; what is wrong in it is thrown away, and told."""

@@ -20,14 +20,15 @@ class Teller:
     def __init__(self, wire: Wire) -> None:
         self._wire, self._mutex = wire, threading.Lock()
         self._events: list[dict[str, object]] = []
-        self._collector = ""
+        self.collector = ""
+        """Address of the log, and of the world."""
         self._began = time.monotonic()
         self.step_s = 0.0
         """How far this role's clock of the day was stepped: nothing may depend on it."""
 
     def meet(self, collector: str, now_s: float) -> None:
         """Learn where the log is, and what its clock says now."""
-        self._collector = collector
+        self.collector = collector
         self._began = time.monotonic() - now_s
 
     def now_s(self) -> float:
@@ -46,10 +47,10 @@ class Teller:
     def flush(self) -> None:
         """Send what was noted, in order; what cannot be sent now goes with the next."""
         with self._mutex:
-            if not self._events or not self._collector:
+            if not self._events or not self.collector:
                 return
             try:
-                self._wire.ask(self._collector, "events", events=self._events)
+                self._wire.ask(self.collector, "events", events=self._events)
                 self._events = []
             except NotReachedError as error:
                 log.info("%s", error)
