@@ -12,16 +12,16 @@ from demo.console import warn
 from demo.emulation.log.check import check_log
 from demo.emulation.log.events import Event
 from demo.emulation.log.reader import read_log
-from demo.emulation.runtime.base import ORIGIN, Runtime, device_place
-from demo.emulation.runtime.threads import ThreadRuntime
+from demo.emulation.runtime.base import device_place
 from demo.emulation.world import MEND_S, Wanted, World
 from demo.jobs.emulate_clients import Clients
 from demo.jobs.emulate_config import EmulateConfig
 from demo.jobs.emulate_report import EmulateReport, report_of
 from demo.jobs.originals import Original, of_store, of_zoo
 from demo.jobs.run import claim, fill, offer_of
+from demo.jobs.runtimes import runtime_of
 from demo.jobs.simulate import make_world, world_seed
-from demo.jobs.stage import Stage, ThreadRoles, about_run
+from demo.jobs.stage import Stage, about_run
 from demo.zoo import build_zoo
 from demo.zoo.progress import Bars
 from pbstore import DiskBlockStore, open_store
@@ -154,31 +154,3 @@ def requests_of(stage: Stage) -> Iterator[Wanted]:
     while True:
         state, xy, asked = step_world(rng, state, scenario.config, scenario.families)
         yield Wanted(user_xy=xy, requests=asked)
-
-
-def runtime_of(stage: Stage, cloud: DiskBlockStore) -> Runtime:
-    """What starts the roles of a run."""
-    roles = ThreadRoles(stage, cloud)
-    return _OriginFirst(ThreadRuntime(roles), roles)
-
-
-class _OriginFirst:
-    """Tells the roles where the origin is as soon as that is known."""
-
-    def __init__(self, inner: ThreadRuntime, roles: ThreadRoles) -> None:
-        self._inner, self._roles = inner, roles
-
-    def start(self, place: str, *, comes_back: bool = False) -> str:
-        """See `Runtime`."""
-        url = self._inner.start(place, comes_back=comes_back)
-        if place == ORIGIN:
-            self._roles.origin_url = url
-        return url
-
-    def kill(self, place: str) -> None:
-        """See `Runtime`."""
-        self._inner.kill(place)
-
-    def close(self) -> None:
-        """See `Runtime`."""
-        self._inner.close()

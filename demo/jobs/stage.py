@@ -15,12 +15,12 @@ from demo.emulation.roles.origin import OriginRole
 from demo.emulation.roles.settings import EdgeSettings
 from demo.emulation.runtime.base import ORIGIN
 from demo.emulation.runtime.threads import Role
-from demo.emulation.wire.air import MemoryChannel
+from demo.emulation.wire.band import MemoryBand, MulticastBand
 from demo.jobs.config import RunConfig
 from demo.jobs.emulate_config import EmulateConfig
 from demo.jobs.originals import Original
 from demo.jobs.simulate import world_seed
-from pbstore import DiskBlockStore
+from pbstore import DiskBlockStore, open_store
 from policy.play.growing import Decider, GrowingWorld
 from policy.scenario import Scenario
 from policy.schemes import find_scheme
@@ -70,13 +70,13 @@ def make_decider(config: RunConfig, scenario: Scenario) -> Decider:
 
 
 class ThreadRoles:
-    """Makes the roles of one process: nodes share what decides, devices the channel."""
+    """Makes the roles of one process: nodes share what decides, devices the band."""
 
     def __init__(self, stage: Stage, store: DiskBlockStore) -> None:
         self._stage, self._store = stage, store
         config, scenario = stage.config, stage.scenario
         self._minds = Minds(lambda: make_decider(config.run, scenario))
-        self._channel = MemoryChannel(config.loss, config.run.seed)
+        self._band = MemoryBand(config.loss, config.run.seed)
         self.origin_url = ""
         """Set when the origin has started."""
 
@@ -87,11 +87,36 @@ class ThreadRoles:
             return OriginRole(self._store)
         if kind == "node":
             settings = self._stage.edge_settings(int(number), self.origin_url)
-            return EdgeRole(settings, self._minds, self._channel, comes_back=comes_back)
-        user = int(number)
-        role = DeviceRole(user, self._stage.folder / f"device{user}", comes_back=comes_back)
-        self._channel.listen(user, role.hear)
-        return role
+            return EdgeRole(settings, self._minds, self._band, comes_back=comes_back)
+        folder = self._stage.folder / f"device{number}"
+        return DeviceRole(int(number), folder, self._band, comes_back=comes_back)
+
+
+@dataclass(slots=True)
+class ProcessRoles:
+    """Makes a role in a process of its own; it travels there whole."""
+
+    stage: Stage
+    store: Path
+    """Store of the origin."""
+    port: int
+    """UDP port of the air."""
+    origin_url: str = ""
+    """Set when the origin has started."""
+
+    def __call__(self, place: str, comes_back: bool) -> Role:
+        """See `ProcessRuntime`."""
+        kind, _, number = place.partition(" ")
+        if place == ORIGIN:
+            return OriginRole(open_store(self.store, read_only=True))
+        config = self.stage.config
+        band = MulticastBand(self.port, loss=config.loss, seed=config.run.seed)
+        if kind == "node":
+            scenario = self.stage.scenario
+            minds = Minds(lambda: make_decider(config.run, scenario))
+            settings = self.stage.edge_settings(int(number), self.origin_url)
+            return EdgeRole(settings, minds, band, comes_back=comes_back)
+        return DeviceRole(int(number), self.stage.folder / f"device{number}", band, comes_back=comes_back)
 
 
 def about_run(stage: Stage, originals: Mapping[str, Original], num_slots: int) -> Started:

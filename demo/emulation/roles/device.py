@@ -15,6 +15,7 @@ from demo.emulation.log.events import Rejected
 from demo.emulation.roles.teller import Teller
 from demo.emulation.wire.air import AirError, AirObject, part_of
 from demo.emulation.wire.ask import Answer, NotReachedError, RefusedError, Verb, Wire, control_routes
+from demo.emulation.wire.band import Band
 from demo.parts import Part
 from pbstore import (
     BlockCorruptError,
@@ -85,20 +86,23 @@ class DeviceRole:
     Args:
         user: Whose it is.
         folder: Where its store is.
+        band: The air.
         comes_back: Whether it finds in its store what it had.
     """
 
-    def __init__(self, user: int, folder: Path, *, comes_back: bool = False) -> None:
-        self.user = user
+    def __init__(self, user: int, folder: Path, band: Band, *, comes_back: bool = False) -> None:
+        self.user, self._band = user, band
         self.wire = Wire()
         self._teller = Teller(self.wire)
         self._device = Device(folder, comes_back=comes_back)
         self._state, self._mutex = _State(), threading.RLock()
         library = DeviceLibrary(self._device.store, self._ask_for)
+        band.listen(user, self.hear)
         self.app: App = create_app(library, groups=[control_routes(self._verbs(), lambda: self.wire.cut)])
 
     def close(self) -> None:
         """Let go of connections and files."""
+        self._band.leave(self.user)
         self.wire.close()
         self._device.store.close()
 

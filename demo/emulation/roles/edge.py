@@ -17,8 +17,9 @@ from demo.emulation.roles.reports import Reports
 from demo.emulation.roles.settings import EdgeSettings
 from demo.emulation.roles.shelves import Link, Shelves, Wish
 from demo.emulation.roles.teller import Teller
-from demo.emulation.wire.air import AirObject, Channel, part_of
+from demo.emulation.wire.air import AirObject, part_of
 from demo.emulation.wire.ask import Answer, Verb, Wire, control_routes
+from demo.emulation.wire.band import Band
 from demo.emulation.wire.offers import OfferedLibrary, Offers, offered_blocks
 from pbstore import BlockId, BlockInfo, BlockMissingError
 from pbstore.serve.app import create_app
@@ -56,14 +57,12 @@ class EdgeRole:
     Args:
         settings: What it is.
         minds: What decides.
-        channel: The air.
+        band: The air.
         comes_back: Whether it finds on its disk what an earlier node left.
     """
 
-    def __init__(
-        self, settings: EdgeSettings, minds: Minds, channel: Channel, *, comes_back: bool = False
-    ) -> None:
-        self.settings, self._minds, self._channel = settings, minds, channel
+    def __init__(self, settings: EdgeSettings, minds: Minds, band: Band, *, comes_back: bool = False) -> None:
+        self.settings, self._minds, self._band = settings, minds, band
         self.wire = Wire()
         self.teller = Teller(self.wire)
         edge = EdgeNode(settings.folder, settings.capacity_bytes, comes_back=comes_back)
@@ -275,7 +274,8 @@ class EdgeRole:
     def _air(self, question: Mapping[str, Any]) -> Answer:
         """Send some units to some users."""
         data, _ = self._built([int(unit) for unit in question["units"]], bool(question["alone"]))
-        sent = self._channel.send(data, [int(u) for u in question["users"]], float(question["rate_bit_s"]))
+        users = [int(user) for user in question["users"]]
+        sent = self._band.send(self.settings.node, data, users, float(question["rate_bit_s"]))
         with self._mutex:
             self._object = None
         return {

@@ -1,13 +1,10 @@
-"""What is broadcast: units as one object with a head that says what they are; and what carries it."""
+"""What is broadcast: units as one object with a head that says what they are; and what is in it."""
 
 import json
 import struct
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from demo.parts import CodedPart, Part
 from pbstore import BlockId, BlockInfo, hash_block
@@ -15,10 +12,6 @@ from pbstore import BlockId, BlockInfo, hash_block
 _HEAD = struct.Struct("<4sI")
 _MAGIC = b"PBA1"
 _MOST_HEAD_BYTES = 4 << 20
-SYMBOL_BYTES = 1400
-"""Payload of one datagram."""
-PACKET_OVERHEAD_BYTES = 8 + 20 + 18 + 20
-"""UDP, IP, Ethernet with its checksum, preamble and gap."""
 
 
 class AirError(ValueError):
@@ -99,70 +92,3 @@ def info_of(row: Mapping[str, Any]) -> BlockInfo:
         codec=str(row["codec"]),
         needs=tuple(BlockId(str(one)) for one in row["needs"]),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
-    """One object on the air."""
-
-    wire_bytes: int
-    """Bytes of all datagrams with all headers."""
-    repair_bytes: int
-    """Those of them beyond the first pass."""
-    missed: tuple[int, ...]
-    """Users whom it did not reach."""
-
-
-class Channel(Protocol):
-    """The band: one object goes to many users at once."""
-
-    def send(self, data: bytes, users: Sequence[int], rate_bit_s: float) -> Sent:
-        """Send an object; returns when all have it or nothing more is tried.
-
-        Args:
-            data: The object.
-            users: Who is to receive it.
-            rate_bit_s: Rate at which it may go; 0: as fast as it goes.
-        """
-
-
-class MemoryChannel:
-    """A channel within one process: packets are lost as on a real one, and sent again until all are there.
-
-    Args:
-        loss: Share of packets that each receiver loses.
-        seed: Of the losses.
-    """
-
-    def __init__(self, loss: float = 0.0, seed: int = 0) -> None:
-        if not 0 <= loss < 1:
-            raise ValueError(f"loss must be in [0, 1), got {loss}")
-        self._loss, self._rng = loss, np.random.default_rng([seed, 7])
-        self._ears: dict[int, Callable[[bytes], None]] = {}
-        self._mutex = threading.Lock()
-
-    def listen(self, user: int, hear: Callable[[bytes], None]) -> None:
-        """Let a user hear what is sent to it."""
-        self._ears[user] = hear
-
-    def leave(self, user: int) -> None:
-        """Let a user hear nothing more."""
-        self._ears.pop(user, None)
-
-    def send(self, data: bytes, users: Sequence[int], rate_bit_s: float) -> Sent:
-        """See `Channel`."""
-        there = [user for user in users if user in self._ears]
-        packets = -(-len(data) // SYMBOL_BYTES)
-        with self._mutex:
-            lost = self._rng.binomial(packets, self._loss, size=len(there)) if self._loss else [0]
-        repair = round(max(map(int, lost), default=0) / (1 - self._loss)) if there else 0
-        for user in there:
-            self._ears[user](data)
-        return Sent(
-            wire_bytes=len(data) + packets * PACKET_OVERHEAD_BYTES + repair * _PACKET_BYTES,
-            repair_bytes=repair * _PACKET_BYTES,
-            missed=tuple(user for user in users if user not in there),
-        )
-
-
-_PACKET_BYTES = SYMBOL_BYTES + PACKET_OVERHEAD_BYTES

@@ -15,10 +15,10 @@ from demo.emulation.log import check_log, read_log
 from demo.emulation.log.events import Broadcast, Delivered, Requested
 from demo.emulation.runtime.base import device_place
 from demo.emulation.world import World
-from demo.jobs.emulate import runtime_of
 from demo.jobs.emulate_config import EmulateConfig
 from demo.jobs.originals import of_store
 from demo.jobs.run import offer_of
+from demo.jobs.runtimes import runtime_of
 from demo.jobs.stage import Stage, about_run
 from demo.zoo.train import seeded
 from pbstore import open_store

@@ -30,11 +30,12 @@ class Lived:
     offer: StoreCatalog
 
 
-@pytest.fixture(scope="module")
-def lived(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Lived:
+@pytest.fixture(scope="module", params=["threads", pytest.param("processes", marks=pytest.mark.slow)])
+def lived(request: pytest.FixtureRequest, family: Path, tmp_path_factory: pytest.TempPathFactory) -> Lived:
     """One live edge, and the same world as `pbcast run` plays it."""
     run, out = small_run(family), tmp_path_factory.mktemp("live")
-    report = emulate(EmulateConfig(run=run, loss=0.05, clients=0), out, progress=False)
+    config = EmulateConfig(run=run, loss=0.05, clients=0, runtime=request.param)
+    report = emulate(config, out, progress=False)
     with open_store(family, read_only=True) as store:
         offer = offer_of(run, store, {name: one.base for name, one in of_store(store).items()})
     world = make_world(run, offer)

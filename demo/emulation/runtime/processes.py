@@ -1,0 +1,98 @@
+"""Each role in a process of its own, forked from one that has imported everything once."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+
+from demo.emulation.runtime.threads import Role
+from pbstore.serve.run import serve
+
+log = logging.getLogger(__name__)
+START_S = 120.0
+"""How long a role may take to answer, s."""
+MakeRole = Callable[[str, bool], Role]
+
+
+class ProcessError(Exception):
+    """A role's process does not start."""
+
+    exit_code = 1
+
+
+class ProcessRuntime:
+    """Runs roles in processes.
+
+    Args:
+        make: Makes a role by its name, in its process; it must be picklable.
+        preload: Modules that are imported once for all.
+    """
+
+    def __init__(self, make: MakeRole, preload: tuple[str, ...]) -> None:
+        self._make = make
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([__name__, *preload])
+        self._running: dict[str, ForkServerProcess] = {}
+
+    def start(self, place: str, *, comes_back: bool = False) -> str:
+        """See `Runtime`.
+
+        Raises:
+            ProcessError: If the role does not start.
+        """
+        here, there = self._context.Pipe(duplex=False)
+        process = self._context.Process(
+            target=live, args=(self._make, place, comes_back, there), name=place, daemon=True
+        )
+        process.start()
+        there.close()
+        with here:
+            ready = wait([here, process.sentinel], START_S)
+            if here not in ready:
+                process.kill()
+                raise ProcessError(f"{place} does not start")
+            url = str(here.recv())
+        self._running[place] = process
+        return url
+
+    def kill(self, place: str) -> None:
+        """See `Runtime`: as `kill -9` does."""
+        process = self._running.pop(place, None)
+        if process is not None:
+            process.kill()
+            process.join()
+            process.close()
+
+    def close(self) -> None:
+        """See `Runtime`."""
+        for process in self._running.values():
+            process.terminate()
+        for place, process in list(self._running.items()):
+            process.join(5.0)
+            self.kill(place)
+
+    def pids(self) -> dict[str, int]:
+        """Process of each role."""
+        return {place: process.pid or 0 for place, process in self._running.items()}
+
+
+def live(make: MakeRole, place: str, comes_back: bool, ready: Connection) -> None:
+    """Be a role until it is ended, or the process that started it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    role = make(place, comes_back)
+    try:
+        serve(role.app, port=0, on_ready=ready.send)
+    finally:
+        role.close()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
