@@ -7,7 +7,7 @@ SIZE ?= small
 OUT ?= out/$(SIZE)
 SEED ?= 0
 
-.PHONY: help setup demo test test-slow test-thorough origin-tools lint format bench serve-peers lock clean
+.PHONY: help setup demo dashboard docs test test-slow test-thorough origin-tools lint format bench serve-peers lock clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -33,6 +33,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: $(STAMP) ## the main job end to end on real weights (SIZE=small|full, OUT=DIR, SEED=0)
 	@$(BIN)/pbcast run --size $(SIZE) --out $(OUT) --seed $(SEED)
+
+dashboard: $(STAMP) ## a live edge on real weights, and a page that shows it (Ctrl-C ends both)
+	@$(BIN)/pbcast dashboard --live
 
 lint: $(STAMP) ## style, types, import rules, spelling
 	$(BIN)/ruff check .

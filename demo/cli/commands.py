@@ -34,6 +34,11 @@ COMMANDS: dict[str, Home] = {
         "Look at models on an object store, remove and restore them, collect what nobody needs.",
         extra="s3",
     ),
+    "dashboard": Home(
+        "demo.cli.dashboard",
+        "Show a run as it happens, or again: who sends what to whom, caches, delays, and why. Until Ctrl-C.",
+        extra="all",
+    ),
     "doctor": Home(
         "demo.cli.doctor",
         "Say what this machine has of what pbcast needs; exit code 1 if it lacks something.",

@@ -1,0 +1,32 @@
+// Settings of a live run: choosing others starts it anew, and the page follows.
+
+import { make } from "./words.js";
+
+export class Live {
+  constructor(panel) {
+    this.panel = panel;
+    this.form = panel.querySelector("form");
+    this.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.send();
+    });
+  }
+
+  offer(about) {
+    this.panel.hidden = !about.live;
+    if (!about.live) return;
+    const scheme = this.form.elements.scheme;
+    if (!scheme.options.length) scheme.append(...about.live.schemes.map((name) => new Option(name, name)));
+    scheme.value = about.live.scheme;
+    this.form.elements.capacity.value = about.live.capacity;
+  }
+
+  async send() {
+    const said = this.panel.querySelector("output");
+    said.textContent = "starting…";
+    const body = JSON.stringify({ scheme: this.form.elements.scheme.value, capacity: this.form.elements.capacity.value });
+    const answer = await fetch("live", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    const found = await answer.json();
+    said.replaceChildren(make("span", { text: answer.ok ? "started" : found.error }));
+  }
+}
