@@ -10,7 +10,9 @@ RAW = "raw"
 CAST = "cast"
 """Codec of an exact cast of a base, plus a coded difference."""
 RECAST = "recast"
-"""Codec of a cast whose base needs blocks itself: the only form that is two steps away from its last base."""
+"""Codec of a cast whose base needs blocks itself."""
+FOLLOWERS = {CAST: 1, RECAST: 1, "derive1": 1, "derive2": 2, "derive3": 3}
+"""Codecs whose bases may need blocks themselves, which then need nothing; and how many bases they have."""
 MAX_BLOCK_BYTES = 1 << 30
 """No block is larger; a claim of more is refused before any memory is taken."""
 PIECE_BYTES = 64 << 20
@@ -104,4 +106,4 @@ class StoredBlock:
 
 
 def _bases(codec: str, needs: tuple[BlockId, ...]) -> tuple[BlockId, ...]:
-    return needs[:1] if codec == RECAST else needs
+    return needs[: FOLLOWERS.get(codec, len(needs))]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from pbstore.blocks import CAST, MAX_BLOCK_BYTES, RAW, RECAST, BlockInfo, StoredBlock
+from pbstore.blocks import CAST, FOLLOWERS, MAX_BLOCK_BYTES, RAW, RECAST, BlockInfo, StoredBlock
 from pbstore.coding import decode_block
 from pbstore.errors import (
     BlockInUseError,
@@ -188,7 +188,8 @@ def raw_block(raw: Buffer, block_id: BlockId | None = None) -> StoredBlock:
 def with_all_needs(store: BlockLookup, stored: StoredBlock) -> StoredBlock:
     """A block whose needs are complete for the forms that they have in a store.
 
-    Only the base of a cast may need blocks itself (it is a `recast` then), and only those that need nothing.
+    Only bases of a cast (it is a `recast` then) and of a derived block may need blocks themselves, and only
+    those that need nothing.
 
     Raises:
         BlockMissingError: If a need is not there.
@@ -199,7 +200,7 @@ def with_all_needs(store: BlockLookup, stored: StoredBlock) -> StoredBlock:
         if not store.has(base):
             raise BlockMissingError(base, f"block {stored.block_id[:12]}")
         info = store.info(base)
-        further = stored.codec in (CAST, RECAST) and info.codec != RECAST
+        further = stored.codec in FOLLOWERS and not any(store.info(one).needs for one in info.bases)
         if base == stored.block_id or (info.needs and not further):
             raise ValueError(
                 f"block {stored.block_id[:12]} needs {base[:12]}, which is not stored on its own"
@@ -237,6 +238,10 @@ def closed_blocks(store: BlockLookup, manifest: Manifest) -> tuple[BlockId, ...]
     """Ids of a manifest's blocks in order, each one behind the blocks that it needs."""
     ordered: dict[BlockId, None] = {}
     for block_id in manifest.block_ids():
-        ordered.update(dict.fromkeys(reversed(store.info(block_id).needs)))
+        needs = store.info(block_id).needs
+        for need in reversed(needs):
+            if len(needs) > 1:
+                ordered.update(dict.fromkeys(reversed(store.info(need).needs)))
+            ordered[need] = None
         ordered[block_id] = None
     return tuple(ordered)

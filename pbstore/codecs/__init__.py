@@ -9,11 +9,13 @@
     rows    the same to rows copied from one or more bases (inserted, moved, fused rows)
     grid    scale * q + offset for each run of 32 weights: floats that were once quantised
     lora    the same to W + scale * (B @ A), a merged adapter
+    derive1 the same to what a small program makes of one stored tensor, or (derive2, derive3) of more:
+            merges, pruned, scaled, quantised, transposed weights; see `derive`
 
 `choose` finds the smallest form by trial on a sample and never expands; `decode` gives back exactly the
 number of bytes that the caller asks for, or raises `CodecError`. `SketchIndex` finds the stored tensors most
-like a new one by content. Whoever calls keeps bases free of bases of their own, but for that of a `recast`,
-and checks the hash of what was decoded.
+like a new one by content. Whoever calls keeps bases free of bases of their own, but for those of a `recast`
+and of derived blocks, and checks the hash of what was decoded.
 """
 
 from pbstore.codecs.choose import Candidate, LoraCandidate, choose

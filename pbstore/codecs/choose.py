@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import TypeAlias
 
 import numpy as np
 
 from pbstore.blocks import CAST
 from pbstore.codecs.casts import cast_number
 from pbstore.codecs.chunk import CHUNK_BYTES, UINT, Mode, Uints, encode_chunk, num_bytes
+from pbstore.codecs.derive.choices import encode_choices
+from pbstore.codecs.derive.draft import Proposal
 from pbstore.codecs.grid import GRID, encode_grid, find_kind, fits_grid, write_grid
 from pbstore.codecs.payload import DELTA, LORA, PLANES, ROWS, write_payload
 from pbstore.codecs.predict import Lora, Prediction, Runs, Straight, dtype_number
@@ -26,6 +29,8 @@ MIN_GAIN = 0.03
 """A form that needs a base, or any form at all, must save this share of the bytes."""
 _SMALL_BYTES = 64
 _CLEAR_COST = 0.05
+_DERIVE_COST = 0.01
+"""A form below this share of the bytes is not compared with derived ones."""
 _NOISY_COST = 0.5
 """A difference that leaves more of the bytes is noise: no step of the coder makes it smaller."""
 _OWN_SHARE = 0.9
@@ -38,6 +43,8 @@ _SIMILAR_COST = 0.8
 _FLOATS = frozenset({"F64", "F32", "BF16", "F16"})
 
 NO_COSTS: Mapping[BlockId, float] = MappingProxyType({})
+Derive: TypeAlias = Callable[[float], Sequence[Proposal]]
+"""Programs that may predict a block, given the share of its bytes that the best other form leaves."""
 Candidate = tuple[BlockId, Buffer, TensorSpec]
 """A stored tensor that might be the base: id, raw bytes, dtype and shape."""
 
@@ -71,6 +78,7 @@ def choose(
     candidates: Sequence[Candidate] = (),
     *,
     loras: Sequence[LoraCandidate] = (),
+    derive: Derive = lambda _: (),
     own_costs: Mapping[BlockId, float] = NO_COSTS,
     thorough: bool = False,
     workers: int = 1,
@@ -84,6 +92,7 @@ def choose(
         candidates: Tensors that may serve as bases, the likeliest first; the caller sees to it that those of
             the same dtype need no base themselves.
         loras: Merged adapters to try.
+        derive: Asked for programs to try where no base fits clearly.
         own_costs: Share of its bytes that a candidate takes in its smallest form without a base, where known.
             What is much like it takes about as much.
         thorough: Try the slow forms, too: `grid`, and elements ordered by their prediction for little gain.
@@ -100,7 +109,7 @@ def choose(
         return Encoded(RAW, bytes(data))
     if spec is None or spec.num_elements * spec.item_bytes != len(data):
         return _choose_opaque(data, candidates, workers, take, thorough=thorough)
-    options = _options(data, spec, candidates, loras, own_costs, thorough=thorough)
+    options = _options(data, spec, candidates, loras, derive, own_costs, thorough=thorough)
     best = min(options, key=lambda option: option.cost)
     return _write(data, best, workers, take)
 
@@ -132,7 +141,7 @@ def _guessed(data: memoryview, candidates: Sequence[Candidate], thorough: bool) 
         if len(data) % item == 0:
             guess = TensorSpec(dtype, (len(data) // item,))
             same = [(i, d, guess) for i, d, s in candidates if s.dtype == dtype and len(d) == len(data)]
-            yield from _options(data, guess, same, (), NO_COSTS, thorough=thorough)
+            yield from _options(data, guess, same, (), lambda _: (), NO_COSTS, thorough=thorough)
 
 
 def _options(
@@ -140,6 +149,7 @@ def _options(
     spec: TensorSpec,
     candidates: Sequence[Candidate],
     loras: Sequence[LoraCandidate],
+    derive: Derive,
     own_costs: Mapping[BlockId, float],
     *,
     thorough: bool,
@@ -151,6 +161,9 @@ def _options(
     if not based or based[0].cost > _CLEAR_COST:
         others = _other_predictions(data, spec, candidates, loras, straight)
         based += [_tuned(other, values, sample, spec, thorough=thorough) for other in others]
+    least = min((option.cost for option in based), default=1.0)
+    if least > _DERIVE_COST:
+        based += [_derived(one, values, sample, spec, thorough=thorough) for one in derive(least)]
     best = min(based, key=lambda option: option.cost, default=None)
     if best is not None and best.cost <= max(_CLEAR_COST, _OWN_SHARE * _own_cost(best, own_costs)):
         return [best]
@@ -215,6 +228,22 @@ def _tuned(option: _Option, values: Uints, sample: Sample, spec: TensorSpec, *, 
         return replace(option, expected=None)
     mode, cost = best_mode(values, expected, spec, option.cost, thorough=thorough)
     return replace(option, mode=mode, cost=cost, expected=None)
+
+
+def _derived(
+    proposal: Proposal, values: Uints, sample: Sample, spec: TensorSpec, *, thorough: bool
+) -> _Option:
+    """A program as an option; what it takes itself counts, and what elements choose of its predictions."""
+    derived = proposal.derived
+    size = len(derived.header()) / spec.num_bytes
+    expected = None
+    if len(derived.kinds) > 1:
+        parts, expected = encode_choices(values, sample.alternatives(derived))
+        size += num_bytes(parts) / values.nbytes
+    mode = Mode(item_bytes=spec.item_bytes)
+    option = _Option(proposal.codec, math.inf, mode, derived, proposal.needs, expected=expected)
+    option = _tuned(option, values, sample, spec, thorough=thorough)
+    return replace(option, cost=option.cost + size)
 
 
 def _other_predictions(

@@ -2,9 +2,9 @@
 
     head       version, element bytes, flags, context shift (255: none), log2 of the chunk's raw bytes
     table      int32 (2^TABLE_BITS,) as a stream, when the flag says so
-    prediction what `Prediction.header` gave
+    prediction what `Prediction.header` gave; of codecs "derive1" to "derive3" a program, see `derive.grammar`
     lengths    4 bytes for each chunk
-    chunks     each as `encode_chunk` made it
+    chunks     each as `encode_chunk` made it, behind what it chooses of several predictions
 
 Everything is little-endian. The number of chunks follows from the raw length, which the caller knows.
 """
@@ -29,6 +29,8 @@ from pbstore.codecs.chunk import (
     num_bytes,
 )
 from pbstore.codecs.chunked import LazyBase, parallel
+from pbstore.codecs.derive.choices import decode_choices, encode_choices
+from pbstore.codecs.derive.evaluate import DERIVED, Derived, read_derived
 from pbstore.codecs.predict import Prediction, read_lora, read_runs, read_straight
 from pbstore.codecs.scratch import TakeMemory, new_pages
 from pbstore.codecs.streams import pack_stream, unpack_stream
@@ -36,7 +38,7 @@ from pbstore.codecs.types import Buffer, CodecError
 
 VERSION = 1
 PLANES, DELTA, ROWS, LORA = "planes", "delta", "rows", "lora"
-NUMERIC = (PLANES, DELTA, CAST, ROWS, LORA)
+NUMERIC = (PLANES, DELTA, CAST, ROWS, LORA, *DERIVED)
 _HEAD = struct.Struct("<5B")
 CHUNK_BITS = range(12, 27)
 _ROTATE, _MASK, _TABLE, _BALANCED = 1, 2, 4, 8
@@ -57,9 +59,7 @@ def write_payload(
     step = CHUNK_BYTES // mode.item_bytes
 
     def code(start: int) -> list[Buffer]:
-        stop = min(start + step, len(values))
-        expected = None if prediction is None else prediction.elements(start, stop)
-        return encode_chunk(values[start:stop], expected, mode)
+        return encode_predicted(values[start : start + step], start, mode, prediction)
 
     flags = mode.rotate * _ROTATE | mode.mask * _MASK | (mode.table is not None) * _TABLE | _BALANCED
     context = _NO_CONTEXT if mode.context_shift is None else mode.context_shift
@@ -70,6 +70,15 @@ def write_payload(
         parts.append(prediction.header())
     starts = range(0, len(values), step)
     return join_chunks(b"".join(parts), starts, code, workers, take(len(raw) + 4 * len(starts)))
+
+
+def encode_predicted(values: Uints, start: int, mode: Mode, prediction: Prediction | None) -> list[Buffer]:
+    """Code a chunk that starts at an element: what it chooses of several predictions, then the rest."""
+    stop = start + len(values)
+    if isinstance(prediction, Derived) and len(prediction.kinds) > 1:
+        chosen, expected = encode_choices(values, prediction.alternatives(start, stop))
+        return [*chosen, *encode_chunk(values, expected, mode)]
+    return encode_chunk(values, None if prediction is None else prediction.elements(start, stop), mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +100,14 @@ class NumericChunks:
     def fill(self, index: int, out: Uints) -> None:
         """See `Chunks`."""
         start = index * self.chunk_elements
-        expected = None if self.prediction is None else self.prediction.elements(start, start + len(out))
-        decode_chunk(self.payload[self.bounds[index] : self.bounds[index + 1]], expected, self.mode, out)
+        body = self.payload[self.bounds[index] : self.bounds[index + 1]]
+        if isinstance(self.prediction, Derived) and len(self.prediction.kinds) > 1:
+            alternatives = self.prediction.alternatives(start, start + len(out))
+            expected, position = decode_choices(body, 0, alternatives)
+            decode_chunk(body[position:], expected, self.mode, out)
+            return
+        predicted = None if self.prediction is None else self.prediction.elements(start, start + len(out))
+        decode_chunk(body, predicted, self.mode, out)
 
 
 def read_payload(
@@ -157,6 +172,8 @@ def _read_prediction(
     if codec in (DELTA, CAST):
         return read_straight(payload, position, mode.item_bytes, bases)
     held = [base for base in bases if isinstance(base, memoryview)]
+    if codec in DERIVED and len(held) == len(bases) == 1 + DERIVED.index(codec):
+        return read_derived(payload, position, mode.item_bytes, held, raw_bytes)
     if codec == ROWS and len(held) == len(bases):
         return read_runs(payload, position, mode.item_bytes, held, raw_bytes)
     if codec == LORA and len(held) == len(bases):

@@ -38,6 +38,8 @@ _CLEAR_BITS = 6.0
 _CLOSE_BITS = 0.5
 _SMALL_ELEMENTS = 1 << 16
 _CAST_VALUES = 128
+PROBES, PROBED_ELEMENTS = 32, 8192
+"""Elements of a probe, and of the least tensor that has one."""
 MOST_SHARE = 0.01
 """Of a tensor's bytes, what an index may keep to find it by."""
 MARK_BYTES = 24
@@ -143,6 +145,14 @@ def glance(raw: Buffer, spec: TensorSpec) -> Sketch | None:
 def _values_of(raw: Buffer, spec: TensorSpec, level: int) -> U16:
     items = np.frombuffer(raw, UINT[spec.item_bytes])
     return _as_bf16(items[_all_positions(level)], spec.dtype).reshape(_LEVELS, _VALUES)
+
+
+def probe(raw: Buffer, spec: TensorSpec) -> bytes | None:
+    """A few exact elements of a tensor, by which merges of it are recognised; None for a small tensor."""
+    if spec.num_elements < PROBED_ELEMENTS or not _has_sketch(spec):
+        return None
+    items = np.frombuffer(raw, UINT[spec.item_bytes])
+    return items[_positions(spec.num_elements.bit_length() - 1)[:PROBES]].tobytes()
 
 
 def cast_keys(raw: Buffer, spec: TensorSpec) -> dict[str, int]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pbstore.codecs.chunk import TABLE_BITS, UINT, Mode, Uints, encode_chunk, num_bytes
+from pbstore.codecs.derive.evaluate import Derived
 from pbstore.codecs.grid import RUN
 from pbstore.codecs.predict import Prediction
 from pbstore.codecs.streams import pack_stream
@@ -114,6 +115,11 @@ class Sample:
     def predicted(self, prediction: Prediction) -> Uints:
         """The prediction of the sampled elements."""
         return np.concatenate([prediction.elements(start, stop) for start, stop in self.ranges])
+
+    def alternatives(self, derived: Derived) -> list[Uints]:
+        """All predictions of the sampled elements."""
+        found = [derived.alternatives(start, stop) for start, stop in self.ranges]
+        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
 def text_cost(data: memoryview) -> float:

@@ -27,6 +27,8 @@ class FreshBlock:
     """The tensor's name, None if it is no tensor."""
     hashed: "Future[None]"
     """Done when the bytes have gone into the hash of their file."""
+    probed: bytes | None = None
+    """A few elements of a tensor whose bytes are no longer at hand."""
 
 
 class UnwantedError(Exception):

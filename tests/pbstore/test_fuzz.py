@@ -133,7 +133,9 @@ def test_anything_as_a_pack(tmp_path: Path, data: bytes) -> None:
 @quick
 @given(
     payload=st.binary(max_size=200),
-    codec=st.sampled_from(["raw", "zstd", "planes", "delta", "cast", "rows", "lora", "?"]),
+    codec=st.sampled_from(
+        ["raw", "zstd", "planes", "delta", "cast", "rows", "lora", "derive1", "derive2", "?"]
+    ),
     claim=st.sampled_from([0, 1, 4, 4096, 1 << 20, 1 << 29, 1 << 40, -1]),
     num_bases=st.integers(0, 3),
 )

@@ -7,8 +7,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from pbstore.blocks import CAST, RAW, RECAST, StoredBlock
-from pbstore.codecs.sketch import Sketch
+from pbstore.blocks import FOLLOWERS, RAW, StoredBlock
+from pbstore.codecs.sketch import Sketch, probe
 from pbstore.disk import revisions
 from pbstore.disk.add import again, undo
 from pbstore.disk.add.encode import Encoder
@@ -161,7 +161,8 @@ def _store_blocks(
     intake = Intake(models, tx)
     with closing(_encoded(models, tx, feed, origin.base, how, intake)) as blocks:
         for block, stored, found in blocks:
-            intake.keep(stored, block.spec, found, tried=how.form == COLD)
+            tried = how.form == COLD
+            intake.keep(stored, block.spec, found, tried=tried, name=block.name, probed=block.probed)
             tally.count(block, stored)
             if tally.open_bytes >= COMMIT_BYTES:
                 intake.flush()
@@ -226,7 +227,7 @@ class _Queue:
         self.jobs: deque[_Job] = deque()
         self._bytes = self._coded = 0
         self._casts = False
-        """Whether the model is a cast of another one, as far as is known."""
+        """Whether the model is a cast of another one, or derived from some, as far as is known."""
 
     @property
     def is_full(self) -> bool:
@@ -236,7 +237,8 @@ class _Queue:
 
     def put(self, block: FreshBlock, newest: int) -> None:
         """Encode a block soon; only bases up to place `newest` are looked at. Its bytes go with the job."""
-        head = FreshBlock(block.block_id, _NOTHING, block.spec, block.name, block.hashed)
+        probed = None if block.spec is None else probe(block.raw, block.spec)
+        head = FreshBlock(block.block_id, _NOTHING, block.spec, block.name, block.hashed, probed)
         if block.spec is not None and block.spec.dtype not in self._dtypes:
             self._dtypes.add(block.spec.dtype)
             key_untried(self._models, self._tx, block.spec.dtype)
@@ -261,7 +263,7 @@ class _Queue:
         self.jobs.popleft()
         self._bytes -= job.num_bytes
         self._coded -= job.guess is not None
-        self._casts |= stored.codec in (CAST, RECAST)
+        self._casts |= stored.codec in FOLLOWERS
         if job.guess is not None:
             self._trail.learn(job.guess, stored)
         return job.block, stored, found
@@ -275,7 +277,13 @@ class _Queue:
     ) -> tuple[StoredBlock, Sketch | CastKeys | None]:
         try:
             return self._encoder.smallest(
-                block.block_id, block.raw, block.spec, block.name, likely=guess.base, newest=newest
+                block.block_id,
+                block.raw,
+                block.spec,
+                block.name,
+                likely=guess.base,
+                near=guess.near,
+                newest=newest,
             )
         finally:
             self._feed.release(block)

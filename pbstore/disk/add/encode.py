@@ -1,15 +1,17 @@
 """In which form to store a block: raw for hot models, the smallest that a trial finds for cold ones."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 
 from pbstore.blocks import CAST, MAX_BLOCK_BYTES, RAW, RECAST, StoredBlock
-from pbstore.codecs.choose import Candidate, LoraCandidate, choose, is_cast
+from pbstore.codecs.choose import Candidate, Derive, LoraCandidate, choose, is_cast
+from pbstore.codecs.derive.evaluate import DERIVED
 from pbstore.codecs.sketch import Sketch, cast_keys, glance, sketch
 from pbstore.codecs.types import TensorSpec
 from pbstore.coding import STEPS, check_decodes, check_hash
+from pbstore.disk.add.relatives import Relatives, Wanted
 from pbstore.disk.blocks.read import BlockReader
 from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.index import locations, lora_pairs, sketches
@@ -22,7 +24,7 @@ SHARED_FROM = 8 << 20
 """Blocks from this size on are coded by two threads."""
 CANDIDATE_BYTES = 32 << 20
 """Raw bytes of candidates held at a time, beyond the first."""
-RECIPES = frozenset({"cast", "rows", "lora", "grid"})
+RECIPES = frozenset({"cast", "rows", "lora", "grid", *DERIVED})
 """Codecs whose result is decoded and hashed when it is written: they rest on more than integer arithmetic."""
 MOST_FURTHER = 64
 """What needs more other blocks is no base of a cast."""
@@ -50,6 +52,7 @@ class Encoder:
         self._spared = set() if spared is None else spared
         self._connection = tx.connection
         self._own_costs: dict[BlockId, float] = {}
+        self._relatives = Relatives(blocks, tx, self._spared)
         self.may_be_casts = sketches.has_casts(tx.connection)
         """Whether a block may be a cast of one that needs others: there is one in the store, or will be.
 
@@ -65,6 +68,7 @@ class Encoder:
         *,
         steps: int = STEPS,
         likely: sketches.Neighbour | None = None,
+        near: int | None = None,
         avoid: Iterable[BlockId] = (),
         newest: int = sketches.NO_LIMIT,
     ) -> tuple[StoredBlock, Sketch | CastKeys | None]:
@@ -77,6 +81,7 @@ class Encoder:
             name: The tensor's name, where known: only to find an adapter that may have been merged into it.
             steps: Most steps to the last base: 0 for forms that need no other block, 1 for bases that do not.
             likely: A block that is tried as a base whatever else is found.
+            near: Where in the store relatives are likely to be.
             avoid: Blocks that must not be bases.
             newest: Place of the last tensor that is looked at: threads find the same whenever they run.
 
@@ -98,12 +103,17 @@ class Encoder:
                 sources = exact[:1]
             else:
                 guessed = None if likely is None else self._guessed(likely)
-                near = guessed is not None and sketches.is_near(raw, spec, guessed[0])
-                found = () if near else self._similar(look(), newest)
+                clear = guessed is not None and sketches.is_near(raw, spec, guessed[0])
+                found = () if clear else self._similar(look(), newest)
                 wanted = dict.fromkeys([*found, *([] if likely is None else [likely.block_id])])
                 bases = self._candidates([i for i in wanted if i not in banned], guessed and guessed[1])
                 loras = self._loras(name, spec, bases)
-        stored = self._encoded(block_id, raw, spec, [*bases, *(source for source, _ in sources)], loras)
+        asked = Wanted(block_id, raw, spec, name, steps, newest, frozenset(avoid))
+        with self._relatives.of(asked, bases, near) as relatives:
+            candidates = [*bases, *(source for source, _ in sources)]
+            stored = self._encoded(asked, candidates, loras, relatives.derive, relatives.held)
+        if stored.codec in DERIVED:
+            stored = replace(stored, needs=relatives.all_needs(stored.needs))
         if stored.codec == CAST:
             needs = {source[0]: further for source, further in sources}.get(stored.needs[0])
             if needs:
@@ -114,20 +124,22 @@ class Encoder:
 
     def _encoded(
         self,
-        block_id: BlockId,
-        raw: Buffer,
-        spec: TensorSpec | None,
+        wanted: Wanted,
         bases: Sequence[Candidate],
         loras: Sequence[LoraCandidate],
+        derive: Derive,
+        more: Mapping[BlockId, Buffer],
     ) -> StoredBlock:
         """The smallest form over some bases, checked where it is a recipe; lets go of the bases' memory."""
+        block_id, raw = wanted.block_id, wanted.raw
         parts = [*bases, *(part for lora in loras for part in (lora.weight, lora.down, lora.up))]
         held = {part_id: part_raw for part_id, part_raw, _ in parts}
         encoded = choose(
             raw,
-            spec,
+            wanted.spec,
             bases,
             loras=loras,
+            derive=derive,
             own_costs=self._own_costs,
             thorough=self._thorough,
             workers=_workers(len(raw)),
@@ -141,7 +153,7 @@ class Encoder:
             block_id=block_id, raw_bytes=len(raw), codec=encoded.codec, payload=encoded.payload, needs=needs
         )
         if stored.codec in RECIPES:
-            check_decodes(stored, [held[need] for need in stored.needs])
+            check_decodes(stored, [held[need] if need in held else more[need] for need in stored.needs])
         self._give_back(held)
         return stored
 
@@ -188,7 +200,9 @@ class Encoder:
             known = locations.find_many(self._connection, [block_id])
             spec = sketches.spec_of(self._connection, block_id)
             info = known[block_id].info if block_id in known else None
-            if spec is None or info is None or info.codec == RECAST or spec.num_bytes != info.raw_bytes:
+            if spec is None or info is None or spec.num_bytes != info.raw_bytes:
+                continue
+            if any(known[base].record.needs for base in info.bases if base in known):
                 continue
             if len(info.needs) > MOST_FURTHER or not banned.isdisjoint((block_id, *info.needs)):
                 continue

@@ -5,7 +5,7 @@ many rows takes a tenth of the time of many statements.
 """
 
 from pbstore.blocks import RAW, StoredBlock
-from pbstore.codecs.sketch import Sketch
+from pbstore.codecs.sketch import Sketch, probe
 from pbstore.codecs.types import TensorSpec
 from pbstore.disk.blocks.read import BlockReader
 from pbstore.disk.blocks.transaction import Transaction
@@ -29,7 +29,14 @@ class Intake:
         """Place of the tensor that came into the index last."""
 
     def keep(
-        self, stored: StoredBlock, spec: TensorSpec | None, found: Sketch | CastKeys | None, *, tried: bool
+        self,
+        stored: StoredBlock,
+        spec: TensorSpec | None,
+        found: Sketch | CastKeys | None,
+        *,
+        tried: bool,
+        name: str | None = None,
+        probed: bytes | None = None,
     ) -> None:
         """Store a block that the store does not have; its payload must not be used any more.
 
@@ -38,6 +45,8 @@ class Intake:
             spec: Its dtype and shape, None if it is no tensor.
             found: By what it is found as a base, see `Noted`; None if it cannot be one.
             tried: Whether it has its sketch if it can have one.
+            name: What its model calls it, where that is known.
+            probed: A few of its elements, see `probe`; those of a raw block need not be given.
 
         Raises:
             CapacityError: If it does not fit.
@@ -45,7 +54,8 @@ class Intake:
         self._tx.spared.update((stored.block_id, *stored.needs))
         self._blocks.append(self._tx.append_record(stored))
         if spec is not None and stored.raw_bytes == spec.num_bytes:
-            self._tensors.append(Noted(stored.block_id, spec, found, tried))
+            probed = probe(stored.payload, spec) if stored.codec == RAW else probed
+            self._tensors.append(Noted(stored.block_id, spec, found, tried, name, probed))
         if stored.codec != RAW:
             self._buffers.give(memoryview(stored.payload))
         if len(self._blocks) >= self._most:

@@ -18,6 +18,8 @@ class Guess:
     turn: int
     serial: int
     """How many were made before."""
+    near: int | None
+    """Where the trail is, whether or not a base was found there."""
 
 
 class Trail:
@@ -52,7 +54,7 @@ class Trail:
             found = sketches.neighbour(self._models.connection, self._number, spec)
         if found is not None:
             self._number = found.number
-        return Guess(found, self._turn, self._serial)
+        return Guess(found, self._turn, self._serial, self._number)
 
     def learn(self, guess: Guess, stored: StoredBlock) -> None:
         """A block was encoded: lead the trail on from its true base, unless a later match is known."""

@@ -1,10 +1,10 @@
 """One transaction: the only way to change what a store has; see FORMAT.md for the order of its writes."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pbstore.blocks import CAST, RECAST, StoredBlock
+from pbstore.blocks import FOLLOWERS, StoredBlock
 from pbstore.disk.blocks import recount
 from pbstore.disk.blocks.read import BlockReader
 from pbstore.disk.blocks.writer import PackWriter
@@ -32,6 +32,8 @@ class Transaction:
         """`make_room` checks that so many payload bytes more fit."""
         self.spared: set[BlockId] = set()
         """Blocks that an open add counts on: a gc that makes room for it leaves them and what they need."""
+        self.looked_at: set[BlockId] = set()
+        """Blocks that an open add is reading, as parents that it may count on."""
         self.depth = 1
         """Calls of `writing` that are open."""
         self._blocks = blocks
@@ -92,21 +94,21 @@ class Transaction:
     def replace_form(self, location: Location, stored: StoredBlock) -> None:
         """Store a block in another form; the caller has checked that it decodes.
 
-        Casts of it come to name what it needs now. What they name is enough at every moment: whatever part of
-        the records reaches the disk, an index can be built from it.
+        Casts of it, and what is derived from it, come to name what it needs now. What they name is enough at
+        every moment: whatever part of the records reaches the disk, an index can be built from it.
         """
         stored = self._with_needs_of_now(stored)
-        casts = locations.casts_of(self.connection, stored.block_id)
+        followers = locations.followers_of(self.connection, stored.block_id)
         if not set(stored.needs) <= set(location.record.needs):
-            self._link(casts, stored.block_id, (*stored.needs, *location.record.needs))
+            self._link(followers, stored.block_id, (*stored.needs, *location.record.needs))
         self._replace(location, stored)
-        self._link(casts, stored.block_id, stored.needs)
+        self._link(followers, stored.block_id, stored.needs)
 
-    def _link(self, casts: Sequence[BlockId], base: BlockId, further: Sequence[BlockId]) -> None:
-        """Let casts of a block name what it needs."""
-        needs = tuple(dict.fromkeys((base, *further)))
-        for block_id in casts:
+    def _link(self, followers: Sequence[BlockId], base: BlockId, further: Sequence[BlockId]) -> None:
+        """Let casts of a block, and what is derived from it, name what it needs."""
+        for block_id in followers:
             location = self._blocks.locate(block_id)
+            needs = self._needs_over(location.info.bases, {base: further})
             if location.record.needs != needs:
                 try:
                     stored = self._export_true(location)
@@ -119,10 +121,18 @@ class Transaction:
         locations.replace(self.connection, location, number, record)
 
     def _with_needs_of_now(self, stored: StoredBlock) -> StoredBlock:
-        """A block whose base, if it is a cast, may have been stored anew since."""
-        if stored.codec not in (CAST, RECAST):
-            return stored
-        return linked(stored, (*stored.bases, *self._blocks.locate(stored.bases[0]).record.needs))
+        """A block whose bases, where they may need blocks, may have been stored anew since."""
+        return linked(stored, self._needs_over(stored.bases, {})) if stored.codec in FOLLOWERS else stored
+
+    def _needs_over(
+        self, bases: Sequence[BlockId], known: Mapping[BlockId, Sequence[BlockId]]
+    ) -> tuple[BlockId, ...]:
+        """Bases, and what each of them needs; of some that is `known` better than from the index."""
+        needs = dict.fromkeys(bases)
+        for base in bases:
+            further = known[base] if base in known else self._blocks.locate(base).record.needs
+            needs.update(dict.fromkeys(further))
+        return tuple(needs)
 
     def move(self, location: Location) -> Record:
         """Copy a block's record to the newest pack, after checking it.
@@ -177,6 +187,7 @@ class Transaction:
         """Nothing more can be written: it is committed or rolled back."""
         self._open_writer = None
         self.spared.clear()
+        self.looked_at.clear()
 
     @property
     def _writer(self) -> PackWriter:

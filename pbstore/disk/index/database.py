@@ -34,8 +34,9 @@ CREATE TABLE IF NOT EXISTS models (
 CREATE INDEX IF NOT EXISTS models_weights ON models (weights);
 CREATE TABLE IF NOT EXISTS tensors (
     number INTEGER PRIMARY KEY, block BLOB NOT NULL UNIQUE, dtype TEXT NOT NULL, shape TEXT NOT NULL,
-    sketch BLOB, tried INTEGER NOT NULL DEFAULT 0);
+    sketch BLOB, tried INTEGER NOT NULL DEFAULT 0, name INTEGER, probe BLOB);
 CREATE INDEX IF NOT EXISTS tensors_untried ON tensors (number) WHERE tried = 0;
+CREATE INDEX IF NOT EXISTS tensors_name ON tensors (name, number) WHERE name IS NOT NULL;
 CREATE TABLE IF NOT EXISTS marks (
     mark INTEGER NOT NULL, tensor INTEGER NOT NULL, PRIMARY KEY (mark, tensor)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS casts (
@@ -127,7 +128,12 @@ def create(connection: sqlite3.Connection) -> None:
 
 def add_missing(connection: sqlite3.Connection) -> None:
     """Add what indexes of earlier versions lack."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'casts_tensor'").fetchone():
+    known = {name for (name,) in connection.execute("SELECT name FROM sqlite_master").fetchall()}
+    if "tensors_name" not in known and "tensors" in known:
+        connection.execute("ALTER TABLE tensors ADD COLUMN name INTEGER")
+        connection.execute("ALTER TABLE tensors ADD COLUMN probe BLOB")
+        create(connection)
+    if "casts_tensor" not in known:
         create(connection)
         connection.execute("UPDATE tensors SET tried = 0 WHERE block IN (SELECT block FROM needs)")
 

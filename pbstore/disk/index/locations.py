@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pbstore.blocks import CAST, MAX_BLOCK_BYTES, RAW, RECAST, BlockInfo
+from pbstore.blocks import CAST, FOLLOWERS, MAX_BLOCK_BYTES, RAW, BlockInfo
 from pbstore.disk.files.pack import MAX_OVERHEAD, Record
 from pbstore.disk.index import database
 from pbstore.errors import IndexCorruptError
@@ -142,18 +142,19 @@ def dependents(connection: sqlite3.Connection, block_id: BlockId) -> tuple[Block
     return tuple(BlockId(block.hex()) for (block,) in rows)
 
 
-_IS_CAST = f"position = 0 AND codec IN ('{CAST}', '{RECAST}')"
+_FOLLOWS = "(" + " OR ".join(f"codec = '{one}' AND position < {n}" for one, n in FOLLOWERS.items()) + ")"
+_MAY_FOLLOW = ", ".join(f"'{codec}'" for codec in FOLLOWERS if codec != CAST)
 
 
-def casts_of(connection: sqlite3.Connection, block_id: BlockId) -> list[BlockId]:
-    """Blocks that are a cast of this one."""
-    query = f"SELECT block FROM needs JOIN blocks ON id = block WHERE base = ? AND {_IS_CAST}"
+def followers_of(connection: sqlite3.Connection, block_id: BlockId) -> list[BlockId]:
+    """Blocks that have this one as a base, which may need blocks itself: casts of it, and derived ones."""
+    query = f"SELECT block FROM needs JOIN blocks ON id = block WHERE base = ? AND {_FOLLOWS}"
     return [BlockId(key.hex()) for (key,) in connection.execute(query, (bytes.fromhex(block_id),)).fetchall()]
 
 
-def only_casts_need(connection: sqlite3.Connection, block_id: BlockId) -> bool:
-    """Whether all blocks that need this one are casts of it."""
-    query = f"SELECT 1 FROM needs JOIN blocks ON id = block WHERE base = ? AND NOT ({_IS_CAST}) LIMIT 1"
+def only_followers_need(connection: sqlite3.Connection, block_id: BlockId) -> bool:
+    """Whether all blocks that need this one may have a base that needs blocks itself."""
+    query = f"SELECT 1 FROM needs JOIN blocks ON id = block WHERE base = ? AND NOT {_FOLLOWS} LIMIT 1"
     return connection.execute(query, (bytes.fromhex(block_id),)).fetchone() is None
 
 
@@ -163,7 +164,7 @@ def unclosed(connection: sqlite3.Connection) -> list[BlockId]:
         "SELECT block FROM needs WHERE base NOT IN (SELECT id FROM blocks)"
         " UNION SELECT one.block FROM needs AS one JOIN needs AS further ON further.block = one.base"
         " WHERE further.base NOT IN (SELECT base FROM needs WHERE block = one.block)"
-        f" OR (SELECT codec FROM blocks WHERE id = one.block) != '{RECAST}'"
+        f" OR (SELECT codec FROM blocks WHERE id = one.block) NOT IN ({_MAY_FOLLOW})"
     )
     return [BlockId(key.hex()) for (key,) in rows.fetchall()]
 

@@ -29,4 +29,4 @@ def note_tensors(connection: sqlite3.Connection, manifest: Manifest, read: ReadB
     """Remember dtype and shape of a filed model's blocks."""
     for tensor in stored_tensors(manifest, read, skip_damaged=True):
         if len(tensor.pieces) == 1:
-            sketches.note_tensor(connection, tensor.pieces[0].block_id, tensor.spec)
+            sketches.note_tensor(connection, tensor.pieces[0].block_id, tensor.spec, name=tensor.name)

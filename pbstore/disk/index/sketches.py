@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pbstore.codecs.sketch import MAX_HITS, Sketch, gap, rank
 from pbstore.codecs.types import CodecError, TensorSpec
-from pbstore.disk.index import database, locations
+from pbstore.disk.index import database, locations, names
 from pbstore.errors import IndexCorruptError
 from pbstore.hashing import BlockId, Buffer
 
@@ -33,13 +33,21 @@ LONGEST_LIST = 64
 
 
 def note_tensor(
-    connection: sqlite3.Connection, block_id: BlockId, spec: TensorSpec, *, tried: bool = False
+    connection: sqlite3.Connection,
+    block_id: BlockId,
+    spec: TensorSpec,
+    *,
+    tried: bool = False,
+    name: str | None = None,
 ) -> None:
-    """Remember a block's dtype and shape, and whether it has its sketch if it can have one."""
+    """Remember a block's dtype, shape and name, and whether it has its sketch if it can have one."""
+    key = bytes.fromhex(block_id)
     connection.execute(
         "INSERT OR IGNORE INTO tensors (block, dtype, shape, tried) VALUES (?, ?, ?, ?)",
-        (bytes.fromhex(block_id), spec.dtype, json.dumps(list(spec.shape)), int(tried)),
+        (key, spec.dtype, json.dumps(list(spec.shape)), int(tried)),
     )
+    if (number := names.name_key(name, spec)) is not None:
+        connection.execute("UPDATE tensors SET name = ? WHERE block = ? AND name IS NULL", (number, key))
 
 
 CastKeys = Mapping[str, int]
@@ -55,6 +63,10 @@ class Noted(NamedTuple):
     """By what it is found: its sketch if it is stored on its own, else its cast keys."""
     tried: bool
     """Whether it has its sketch if it can have one."""
+    name: str | None = None
+    """What its model calls it, where that is known."""
+    probe: bytes | None = None
+    """A few of its elements, see `pbstore.codecs.sketch.probe`."""
 
 
 def note_many(connection: sqlite3.Connection, tensors: Sequence[Noted]) -> int:
@@ -64,22 +76,25 @@ def note_many(connection: sqlite3.Connection, tensors: Sequence[Noted]) -> int:
     rows: list[tuple[object, ...]] = []
     marks: list[tuple[int, int]] = []
     casts: list[tuple[int, int]] = []
-    for block_id, spec, found, tried in tensors:
+    for block_id, spec, found, tried, name, probe in tensors:
         if block_id in known:
             continue
         number += 1
         found = found.within(spec.num_bytes) if isinstance(found, Sketch) else found
         stored = found.to_bytes() if isinstance(found, Sketch) else None
         shape = json.dumps(list(spec.shape))
-        rows.append((number, bytes.fromhex(block_id), spec.dtype, shape, stored, int(tried)))
+        key = names.name_key(name, spec)
+        rows.append((number, bytes.fromhex(block_id), spec.dtype, shape, stored, int(tried), key, probe))
         if isinstance(found, Sketch):
             marks += [(mark, number) for mark in found.marks.tolist()]
         else:
             casts += [(key, number) for key in (found or {}).values()]
-    database.insert_rows(connection, "INSERT INTO tensors (number, block, dtype, shape, sketch, tried)", rows)
+    database.insert_rows(
+        connection, "INSERT INTO tensors (number, block, dtype, shape, sketch, tried, name, probe)", rows
+    )
     database.insert_rows(connection, "INSERT OR IGNORE INTO marks (mark, tensor)", marks)
     database.insert_rows(connection, "INSERT OR IGNORE INTO casts (key, tensor)", casts)
-    for block_id, _, found, _ in tensors:
+    for block_id, _, found, *_ in tensors:
         if block_id in known and found is not None:
             offer(connection, block_id, found)
     return number

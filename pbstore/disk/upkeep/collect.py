@@ -136,7 +136,8 @@ def _free_step_by_step(models: Models, tx: Transaction, doomed: list[ModelRow]) 
 
 
 def _spared(tx: Transaction) -> set[BlockId]:
-    return tx.spared | set(locations.find_many(tx.connection, list(tx.spared)))
+    spared = tx.spared | tx.looked_at
+    return spared | set(locations.find_many(tx.connection, list(spared)))
 
 
 def retire_all(models: Models, tx: Transaction) -> int:

@@ -154,7 +154,7 @@ def _shrink(models: Models, tx: Transaction, encoder: Encoder, block_id: BlockId
     if not locations.dependents(tx.connection, block_id):
         steps = STEPS
     else:
-        steps = 1 if locations.only_casts_need(tx.connection, block_id) else 0
+        steps = 1 if locations.only_followers_need(tx.connection, block_id) else 0
     return recode(models, tx, encoder, location, steps=steps)
 
 

@@ -17,6 +17,9 @@ CAUSE_OF_CODEC = {
     "cast": "recipe",
     "recast": "recipe",
     "lora": "recipe",
+    "derive1": "recipe",
+    "derive2": "recipe",
+    "derive3": "recipe",
 }
 
 

@@ -82,6 +82,8 @@ def in_order_of_needs(
     """Blocks, each behind those of what it needs that are among the keys of `needs`."""
     ordered: dict[BlockId, None] = {}
     for block_id in block_ids:
-        wanted = [one for one in reversed(needs.get(block_id, ())) if one in needs]
-        ordered.update(dict.fromkeys([*wanted, block_id]))
+        for need in reversed(needs.get(block_id, ())):
+            wanted = [*reversed(needs.get(need, ())), need]
+            ordered.update(dict.fromkeys(one for one in wanted if one in needs))
+        ordered[block_id] = None
     return list(ordered)

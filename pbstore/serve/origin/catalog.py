@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from functools import partial
 from itertools import groupby
 
-from pbstore.blocks import CAST, RECAST, StoredBlock
+from pbstore.blocks import FOLLOWERS, StoredBlock
 from pbstore.coding import STEPS
 from pbstore.errors import BlockMissingError, ModelMissingError
 from pbstore.hashing import BlockId
@@ -163,7 +163,7 @@ class Catalog:
         bases = form.info.bases
         if bases and not steps:
             return None
-        further = steps - 1 if form.info.codec in (CAST, RECAST) else 0
+        further = steps - 1 if form.info.codec in FOLLOWERS else 0
         for base in bases:
             needed = self.resolve(base, packs, further)
             if needed is None or form.info.block_id in needed:

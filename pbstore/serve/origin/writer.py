@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
-from pbstore.blocks import CAST, RECAST, StoredBlock
+from pbstore.blocks import FOLLOWERS, StoredBlock
 from pbstore.coding import decode_block
 from pbstore.errors import BlockMissingError, ModelExistsError, ModelMissingError
 from pbstore.hashing import BlockId, Buffer
@@ -181,7 +181,7 @@ class Writer:
         chosen = self._catalog.resolve(base, self._usable)
         if chosen is None:
             raise BlockMissingError(base, f"block {block.block_id[:12]}")
-        if chosen[base].info.needs and block.codec not in (CAST, RECAST):
+        if chosen[base].info.needs and block.codec not in FOLLOWERS:
             self.flush()
             self._append(raw_block(self._decoded(list(chosen.values())), base))
 

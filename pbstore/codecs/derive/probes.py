@@ -1,0 +1,104 @@
+"""Which of many tensors one may be a merge of, by a few exact elements of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from pbstore.codecs.chunk import UINT
+from pbstore.codecs.derive.draft import F64, as_floats
+from pbstore.codecs.derive.narrow import cast
+from pbstore.codecs.types import DTYPE_BITS
+
+T = TypeVar("T")
+_FITS = 1e-3
+"""Part of a difference that other differences may leave unexplained in float32."""
+_LOW_FITS = 0.4
+"""The same where the merge was rounded to 16 bits."""
+_MUCH_BETTER = 0.25
+"""One tensor is enough where a second one leaves more than this part of what it leaves."""
+_SAME = 2e-2
+_LEAST_HITS = 3
+_ROUGH = ("I8", "U8", "F8_E4M3", "F8_E5M2")
+_KINDS = ("F32", "BF16", "F16", "F64")
+
+
+def values_of(probe: bytes, dtype: str) -> F64 | None:
+    """Elements of a probe; None if it is none of floats."""
+    if dtype not in _KINDS or not probe or len(probe) % (DTYPE_BITS[dtype] // 8):
+        return None
+    return as_floats(np.frombuffer(probe, UINT[DTYPE_BITS[dtype] // 8]), dtype)
+
+
+def unlikeness(one: bytes, dtype: str, other: bytes | None, other_dtype: str) -> float:
+    """How far one probe is from a multiple of another: 0 is one, 1 is none; 2 if unknown."""
+    if other is None or {dtype, other_dtype} - {*_KINDS, *_ROUGH}:
+        return 2.0
+    values = [
+        as_floats(np.frombuffer(held, UINT[DTYPE_BITS[kind] // 8]), kind)
+        for held, kind in ((one, dtype), (other, other_dtype))
+    ]
+    if len(values[0]) != len(values[1]):
+        return 2.0
+    with np.errstate(all="ignore"):
+        size = float((values[0] @ values[0]) * (values[1] @ values[1]))
+        if not 0 < size < np.inf:
+            return 2.0
+        return 1 - float(values[0] @ values[1]) ** 2 / size
+
+
+def rounded(values: F64, dtype: str) -> F64:
+    """What is left of elements in a dtype."""
+    if dtype == "F64":
+        return values
+    single = values.astype(np.float32)
+    return single.astype(np.float64) if dtype == "F32" else as_floats(cast(single, "F32", dtype), dtype)
+
+
+def likely(wanted: F64, base: F64, others: Sequence[tuple[T, F64]], dtype: str) -> list[T]:
+    """At most two tensors whose differences to a base explain that of a wanted one; none if none do.
+
+    Args:
+        wanted: Elements of the tensor, (n,).
+        base: The same elements of the base.
+        others: The same of others.
+        dtype: Of the tensor.
+    """
+    known = [(one, values - base) for one, values in others if len(values) == len(base)]
+    known = [(one, step) for one, step in known if np.any(step) and np.all(np.isfinite(step))]
+    moved = wanted - rounded(base, dtype)
+    total = float(moved @ moved)
+    if not known or not total or not np.isfinite(total):
+        return []
+    fits = _FITS if dtype in ("F32", "F64") else _LOW_FITS
+    chosen: list[tuple[T, F64]] = []
+    rest, sizes_left = moved, []
+    for _ in range(min(2, len(known))):
+        steps = np.stack([step for _, step in known])
+        sizes = np.einsum("ij,ij->i", steps, steps)
+        gains = (steps @ rest) ** 2 / np.where(sizes > 0, sizes, 1)
+        chosen.append(known[int(np.argmax(gains))])
+        basis = np.stack([step for _, step in chosen], axis=1)
+        factors, *_ = np.linalg.lstsq(basis, moved, rcond=None)
+        rest = moved - basis @ factors
+        sizes_left.append(float(rest @ rest) / total)
+    for count, left in enumerate(sizes_left, 1):
+        if left <= _FITS or (left <= fits and sizes_left[-1] >= _MUCH_BETTER * left):
+            return [one for one, _ in chosen[:count]]
+    return _masked(wanted, moved, known)
+
+
+def _masked(wanted: F64, moved: F64, known: Sequence[tuple[T, F64]]) -> list[T]:
+    """The tensor whose difference is a multiple of the wanted one's wherever that is not zero."""
+    clear = np.abs(moved) > 2.0**-20 * np.abs(wanted)
+    if np.count_nonzero(clear) < _LEAST_HITS or np.all(clear):
+        return []
+    for one, step in known:
+        with np.errstate(all="ignore"):
+            ratio = moved[clear] / step[clear]
+        middle = np.median(ratio)
+        if np.isfinite(middle) and np.mean(np.abs(ratio / middle - 1) < _SAME) > 0.8:
+            return [one]
+    return []

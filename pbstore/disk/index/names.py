@@ -1,0 +1,95 @@
+"""Tensors by what their models call them: where an edit leaves nothing that a sketch would show.
+
+A name is known by a number: the hash of its end, from the first part that is a number on, or of its last
+three parts. So prefixes of models and of wrappers do not matter. Small tensors have none.
+"""
+
+import json
+import sqlite3
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from pbstore.codecs.types import TensorSpec
+from pbstore.hashing import BlockId
+
+NAMED_BYTES = 4096
+"""Smaller tensors are found by their places only."""
+_LAST_PARTS = 3
+_LONGEST_LIST = 4096
+NEIGHBOURS = 2
+"""How far from its likely place a tensor may lie."""
+
+
+def name_key(name: str | None, spec: TensorSpec) -> int | None:
+    """Number of a tensor's name; None for a small tensor, or one without a name."""
+    return None if name is None or spec.num_bytes < NAMED_BYTES else number_of(name)
+
+
+def number_of(name: str) -> int:
+    """Number of a name."""
+    parts = name.split(".")
+    first = next((place for place, part in enumerate(parts) if part.isdigit()), -_LAST_PARTS)
+    tail = ".".join(parts[first:])
+    return int.from_bytes(blake3(tail.encode()).digest(length=8), "little", signed=True)
+
+
+class Relative(NamedTuple):
+    """A tensor that may be a relative of another."""
+
+    block_id: BlockId
+    dtype: str
+    probe: bytes | None
+    """A few exact elements; None of a small tensor, and of one that an earlier version stored."""
+
+
+def named(
+    connection: sqlite3.Connection, name: str, near: int | None, newest: int, limit: int
+) -> list[Relative]:
+    """Tensors that are called so: those nearest to a place, or the newest ones.
+
+    Args:
+        connection: To the index.
+        name: What a model calls the tensor.
+        near: A place in the order in which tensors came into the store; None if none is likely.
+        newest: None that came into the store after this place.
+        limit: Most tensors to return.
+    """
+    order = "number DESC" if near is None else f"ABS(number - {int(near)}), number DESC"
+    columns = "block, dtype, probe"
+    some = (
+        f"SELECT number, {columns} FROM tensors WHERE name = ? AND number <= ? ORDER BY number DESC LIMIT ?"
+    )
+    query = f"SELECT {columns} FROM ({some}) ORDER BY {order} LIMIT ?"
+    rows = connection.execute(query, (number_of(name), newest, _LONGEST_LIST, limit)).fetchall()
+    return [Relative(BlockId(block.hex()), dtype, probe) for block, dtype, probe in rows]
+
+
+def around(connection: sqlite3.Connection, place: int, spec: TensorSpec, newest: int) -> list[BlockId]:
+    """Tensors of a shape that came into the store at about a place, the nearest first."""
+    rows = connection.execute(
+        "SELECT block FROM tensors WHERE number BETWEEN ? AND ? AND number <= ? AND shape = ?"
+        " ORDER BY ABS(number - ?)",
+        (place - NEIGHBOURS, place + NEIGHBOURS, newest, json.dumps(list(spec.shape)), place),
+    ).fetchall()
+    return [BlockId(block.hex()) for (block,) in rows]
+
+
+def family(
+    connection: sqlite3.Connection, base: BlockId, spec: TensorSpec, name: str | None, newest: int
+) -> list[Relative]:
+    """Tensors that are differences to a base or called the same, the newest first."""
+    rows = connection.execute(
+        "SELECT block, dtype, probe FROM tensors WHERE probe IS NOT NULL AND number <= ? AND shape = ?"
+        " AND block IN (SELECT block FROM needs WHERE base = ? AND position = 0"
+        " UNION SELECT block FROM tensors WHERE name = ?)"
+        " ORDER BY number DESC LIMIT ?",
+        (
+            newest,
+            json.dumps(list(spec.shape)),
+            bytes.fromhex(base),
+            None if name is None else number_of(name),
+            _LONGEST_LIST,
+        ),
+    ).fetchall()
+    return [Relative(BlockId(block.hex()), dtype, probe) for block, dtype, probe in rows]
