@@ -102,15 +102,16 @@ class _Broadcast:
 
     def _take(self, wait_s: float) -> bool:
         """Take in one answer, if there is one."""
-        data = self._outlet.take(wait_s)
-        if data is None:
+        taken = self._outlet.take(wait_s)
+        if taken is None:
             return False
+        data, arrived = taken
         told = read_status(data)
         if told is not None and told.cast == self._sender.cast.cast_id:
             self._count.answered(data)
             if self._sender.ledger.hear(told):
-                elapsed = time.monotonic() - self._pacer.started
-                self._delay_s[told.user] = max(0.0, elapsed - 1e-6 * told.since_last_us)
+                last = arrived - 1e-6 * told.since_last_us
+                self._delay_s[told.user] = max(0.0, last - self._pacer.started)
         return True
 
 
@@ -131,11 +132,10 @@ class _Ear:
     def _run(self) -> None:
         try:
             while not self._over.is_set():
-                batch = self._inlet.take()
-                if batch is not None:
-                    data, segment, source = batch
-                    for answer in self._receiver.hear(data, segment, source):
-                        self._inlet.answer(answer, source)
+                got = self._inlet.take()
+                if got is not None:
+                    for answer in self._receiver.hear(got.data, got.segment, got.source, got.arrived):
+                        self._inlet.answer(answer, got.source)
         finally:
             self._receiver.close()
             self._inlet.close()

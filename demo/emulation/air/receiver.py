@@ -101,22 +101,27 @@ class Receiver:
         self.clock: Callable[[], float] = time.monotonic
         self._on_object, self._wants, self._folder = on_object, wants, folder
         self._limits, self._key = limits or ReceiverLimits(), key_of(seed, user)
+        self._arrived = 0.0
         self._open: OrderedDict[_Key, _Open] = OrderedDict()
         self._over: OrderedDict[_Key, Status] = OrderedDict()
 
-    def hear(self, data: bytes | memoryview, segment: int, source: Hashable = None) -> list[bytes]:
+    def hear(
+        self, data: bytes | memoryview, segment: int, source: Hashable = None, arrived: float | None = None
+    ) -> list[bytes]:
         """Take datagrams of `segment` bytes each (the last may be shorter) from one sender.
 
         Args:
             data: The datagrams one after another, whatever is in them.
             segment: Their length, >= 1.
             source: Who sent them; a broadcast listens to its own sender only.
+            arrived: When, on the receiver's clock; None: now.
 
         Returns:
             Answers for that sender.
         """
         if not data or segment < 1:
             return []
+        self._arrived = self.clock() if arrived is None else arrived
         rows, answers = as_rows(data, segment), list[bytes]()
         if rows.shape[1] < HEADER_BYTES:
             self.losses.damaged += len(rows)
@@ -160,7 +165,7 @@ class Receiver:
             yield from self._answer(key, told)
 
     def _begin(self, key: _Key, told: Announcement) -> None:
-        what, now = told.description, self.clock()
+        what, now = told.description, self._arrived
         if key not in self._open:
             if what.size_bytes > self._limits.object_bytes or not self._wanted(what):
                 self._end(key, State.REFUSED)
@@ -217,7 +222,7 @@ class Receiver:
         if one is None:
             self.losses.unknown += len(rows)
             return []
-        arrived, which = self.clock(), names[:, 1].astype(np.uint32)
+        which = names[:, 1].astype(np.uint32)
         gone = lost(self._key, one.what.users[self.user], names)
         whole = lengths == _lengths(one.what, piece, which)
         self.losses.lost += int(np.count_nonzero(gone))
@@ -225,7 +230,7 @@ class Receiver:
         kept = whole & ~gone
         if not kept.any():
             return []
-        one.last = arrived
+        one.last = self._arrived
         try:
             whole_now = one.reception.add(piece, which[kept], _bodies(rows, kept, one.what.symbol_bytes))
             return self._finish(key, one) if whole_now and one.reception.complete else []

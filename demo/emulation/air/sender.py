@@ -26,7 +26,9 @@ from demo.emulation.air.wire import (
 _CYCLE = 8
 """Numbers of symbols in use, in K: after them the first are sent again, as another copy."""
 _COPIES = 256
-_KEPT_CODERS = 2
+_KEPT_CODERS = 3
+_SURE_NEED = 2.0
+"""Symbols of a piece that the worst user is expected to lose, from which on repair is sent unasked."""
 _SHARES = 2**16
 
 
@@ -94,11 +96,15 @@ class Sender:
         data = self._read(piece)
         for _ in range(1 if self._told else max(2, tries(self._worst))):
             yield self._announce(piece, data, repair=False)
+        yield from self._symbols(piece, data, self._at_first(piece))
+
+    def _at_first(self, piece: int) -> int:
+        """Symbols that go out before anybody asks: where losses are foreseen, what replaces them, too."""
         count = self.what.num_symbols(piece)
-        yield from self._symbols(piece, data, count)
-        if not self.cast.feedback and self._worst:
-            blind = enough(count + SURPLUS, self._worst, self.settings.blind_sigmas)
-            yield from self._symbols(piece, data, blind - count, repair=True)
+        if not self.cast.feedback:
+            return enough(count + SURPLUS, self._worst, self.settings.blind_sigmas) if self._worst else count
+        foreseen = count * self._worst >= _SURE_NEED
+        return max(count, enough(count, self._worst, self.settings.ahead_sigmas)) if foreseen else count
 
     def _repairs(self, *, whole: bool) -> Iterator[Batch]:
         demands = self.ledger.demands(whole=whole)
@@ -108,12 +114,10 @@ class Sender:
             yield self._announce(piece, data, repair=True)
             if demand.whole:
                 self._sent[piece] = -(-self._sent.get(piece, 0) // self._cycle(piece)) * self._cycle(piece)
-            yield from self._symbols(piece, data, count, repair=True)
+            yield from self._symbols(piece, data, count)
             self.ledger.repaired(piece)
 
-    def _symbols(
-        self, piece: int, data: bytes | memoryview, count: int, *, repair: bool = False
-    ) -> Iterator[Batch]:
+    def _symbols(self, piece: int, data: bytes | memoryview, count: int) -> Iterator[Batch]:
         """The next symbols of a piece: sliced out of it up to K, coded beyond, then from the start again."""
         step, source, cycle = self.settings.batch_symbols, self.what.num_symbols(piece), self._cycle(piece)
         begin = self._sent.get(piece, 0)
@@ -127,8 +131,10 @@ class Sender:
                 ahead = min(cycle, number + end - begin)
                 rows = self._rows(self._coder(piece, data).symbols(number, stop, ahead=ahead))
                 length = rows.size
-            yield self._batch(piece, copy, rows, length, repair=repair)
+            yield self._batch(piece, copy, rows, length, repair=begin >= source)
             begin += stop - number
+            if number == 0 and end > source:
+                self._coder(piece, data)  # the dear step, while the air is busy
         self._sent[piece] = end
 
     def _sliced(self, data: bytes | memoryview, start: int, stop: int) -> tuple[Bytes, int]:

@@ -17,6 +17,8 @@ class AirSettings:
     """Bytes that RaptorQ codes as one, at most 4 MiB: larger ones cost more processor time a byte."""
     batch_symbols: int = 44
     """Datagrams handed to the kernel at once: 44 of 1472 bytes are just below the 64 KiB of one sending."""
+    ahead_sigmas: float = 2.0
+    """Standard deviations beyond the mean that are sent unasked where losses are foreseen."""
     sigmas: float = 2.0
     """Standard deviations of the binomial sent beyond the mean when symbols are asked for."""
     blind_sigmas: float = 5.0

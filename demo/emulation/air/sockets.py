@@ -18,6 +18,11 @@ _WAKE_S = 0.1
 _BUSY_S = 0.001
 _MOST_BYTES = 1 << 16
 _Address = tuple[str, int]
+_Notes = list[tuple[int, int, bytes]]
+_TIMESTAMP = 35
+"""SO_TIMESTAMPNS: when the kernel received a datagram, whenever the program gets to it."""
+_TIMESPEC = struct.Struct("@qq")
+_NOTES_BYTES = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(_TIMESPEC.size)
 
 
 def is_group(address: str) -> bool:
@@ -57,6 +62,7 @@ class Outlet:
                 self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
             _grow(self._socket, socket.SO_SNDBUF, settings.credit_bytes)
             width = settings.datagram_bytes
+            self._socket.setsockopt(socket.SOL_SOCKET, _TIMESTAMP, 1)
             self._cuts = settings.offload and _try_option(self._socket, UDP_SEGMENT, width)
         except OSError:
             self._socket.close()
@@ -72,13 +78,14 @@ class Outlet:
         for data in [batch.data] if whole else split(batch.data, batch.segment):
             self._send(data)
 
-    def take(self, wait_s: float = 0.0) -> bytes | None:
-        """An answer, if one comes in time."""
+    def take(self, wait_s: float = 0.0) -> tuple[bytes, float] | None:
+        """An answer and when it arrived (on the monotonic clock), if one comes in time."""
         self._socket.settimeout(wait_s)
         try:
-            return self._socket.recv(_MOST_BYTES)
+            data, notes, _, _ = self._socket.recvmsg(_MOST_BYTES, _NOTES_BYTES)
         except (TimeoutError, BlockingIOError):
             return None
+        return data, _arrival(notes)
 
     def close(self) -> None:
         """Close the socket."""
@@ -103,6 +110,19 @@ class _Got:
     size: int
     segment: int
     source: _Address
+    arrived: float
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Datagrams of one sender."""
+
+    data: memoryview
+    segment: int
+    """Length of each but perhaps the last."""
+    source: _Address
+    arrived: float
+    """When the kernel had the first of them, on the monotonic clock, s."""
 
 
 class Inlet:
@@ -125,6 +145,7 @@ class Inlet:
                 self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, joined)
                 self._socket.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_MULTICAST_ALL", 49), 0)
             _grow(self._socket, socket.SO_RCVBUF, settings.receive_buffer_bytes)
+            self._socket.setsockopt(socket.SOL_SOCKET, _TIMESTAMP, 1)
             if settings.offload:
                 _try_option(self._socket, UDP_GRO, 1)
             wake = struct.pack("ll", 0, int(_WAKE_S * 1e6))
@@ -133,8 +154,8 @@ class Inlet:
             self._socket.close()
             raise
 
-    def take(self) -> tuple[memoryview, int, _Address] | None:
-        """Datagrams (valid until the next call), the length of each, and their sender.
+    def take(self) -> Taken | None:
+        """What has come from one sender, valid until the next call.
 
         Returns:
             None if nothing came for 0.1 s.
@@ -147,7 +168,7 @@ class Inlet:
         if got is None:
             return None
         size = got.size if got.size != got.segment else self._gather(got)
-        return self._buffer[:size], max(1, got.segment), got.source
+        return Taken(self._buffer[:size], max(1, got.segment), got.source, got.arrived)
 
     def _gather(self, first: _Got) -> int:
         """What else of one datagram's length and sender has come already, put behind it; bytes in all."""
@@ -166,13 +187,13 @@ class Inlet:
     def _receive(self, at: int, flags: int) -> _Got | None:
         try:
             room = [self._buffer[at : at + _MOST_BYTES]]
-            size, notes, _, source = self._socket.recvmsg_into(room, socket.CMSG_SPACE(4), flags)
+            size, notes, _, source = self._socket.recvmsg_into(room, _NOTES_BYTES, flags)
         except (BlockingIOError, InterruptedError):
             return None
         for level, kind, value in notes:
             if level == socket.IPPROTO_UDP and kind == UDP_GRO:
-                return _Got(size, int.from_bytes(value[:4], sys.byteorder), source)
-        return _Got(size, size, source)
+                return _Got(size, int.from_bytes(value[:4], sys.byteorder), source, _arrival(notes))
+        return _Got(size, size, source, _arrival(notes))
 
     def answer(self, data: bytes, source: _Address) -> None:
         """Send an answer to a sender; that it may be gone is its loss."""
@@ -184,6 +205,15 @@ class Inlet:
     def close(self) -> None:
         """Leave the group."""
         self._socket.close()
+
+
+def _arrival(notes: _Notes) -> float:
+    """When the kernel received what these notes came with, on the monotonic clock."""
+    for level, kind, value in notes:
+        if level == socket.SOL_SOCKET and kind == _TIMESTAMP and len(value) >= _TIMESPEC.size:
+            seconds, nanoseconds = map(int, _TIMESPEC.unpack_from(value))
+            return time.monotonic() - max(0.0, time.time() - seconds - 1e-9 * nanoseconds)
+    return time.monotonic()
 
 
 def _try_option(one: socket.socket, option: int, value: int) -> bool:

@@ -51,8 +51,8 @@ def test_a_hundred_spoiled_rounds_deliver_nothing_wrong_and_leave_nobody_out(see
 
 
 def test_the_same_seed_gives_the_same_bytes_on_the_air_and_another_seed_others() -> None:
-    cast = cast_of(some_bytes(50_000), 3, 0.2)
-    first, again, other = (deliver(cast, seed=seed)[0] for seed in (1, 1, 2))
+    cast, scarce = cast_of(some_bytes(50_000), 3, 0.2), replace(SMALL, ahead_sigmas=-3.0)
+    first, again, other = (deliver(cast, seed=seed, settings=scarce)[0] for seed in (1, 1, 2))
 
     assert first == again
     assert first.wire != other.wire
