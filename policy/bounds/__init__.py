@@ -4,8 +4,8 @@ from policy.bounds.causal import CausalBound, causal_bound, sampled_futures
 from policy.bounds.horizon import HorizonBracket, hindsight_bracket
 from policy.bounds.one_slot import OneSlotBound, lp_bound, milp_optimum
 from policy.bounds.oracles import clairvoyant_costs, planner_costs, unforeseen_bound
-from policy.bounds.serving import slot_lower_bound
 from policy.bounds.unlimited import unlimited_costs
+from policy.slot.lower_bounds import slot_lower_bound
 
 __all__ = [
     "CausalBound",

@@ -7,11 +7,12 @@ Told all H_t at once, the best placements cost at least
 
     E  min over x_1, x_2, ...  of  sum over t of  E[ lower(x_t, w) | H_t ] + updates(x_t-1, x_t),
 
-where lower <= g is a bound on serving (`policy.bounds.serving`) and `updates` is what the scenario charges.
-So no policy does better, however it serves, and even if it knows the request process, its hidden state and
-how users will move. Sampled means only lower the bound (the minimum of a mean of samples is too low in the
-mean); so does dropping that links limit updates. Where work is carried over, users wait for the least that
-any policy leaves of the band (`policy.bounds.unlimited.least_backlog_s`): it hangs on the past alone.
+where lower <= g is a bound on serving (`policy.slot.lower_bounds`) and `updates` is what the scenario
+charges. So no policy does better, however it serves, and even if it knows the request process, its hidden
+state and how users will move. Sampled means only lower the bound (the minimum of a mean of samples is too
+low in the mean); so does dropping that links limit updates. Where work is carried over, users wait for the
+least that any policy leaves of the band (`policy.bounds.unlimited.least_backlog_s`): it hangs on the past
+alone.
 
 Each sample may use the table of placements that bounds it best near a placement that is good in the mean, or
 the bound of the band, which holds for any placement: all are below g everywhere, so the choice is free.
@@ -30,12 +31,12 @@ import torch
 from policy.batched.tables import update_table
 from policy.batched.worlds import WorldBatch, radio_of
 from policy.bounds.horizon import hindsight_bracket
-from policy.bounds.serving import SHARES, SlotNeeds, bound_tables, user_seconds_per_bit
 from policy.bounds.unlimited import least_backlog_s
 from policy.errors import PolicyError
 from policy.interfaces import Float, Int
 from policy.place.greedy import greedy_masks
 from policy.scenario import Scenario, World
+from policy.slot.lower_bounds import SHARES, SlotNeeds, bound_tables, user_seconds_per_bit
 from policy.slot.tables import MAX_TABLE_NODES, mask_bits
 from policy.world.processes import step_requests
 

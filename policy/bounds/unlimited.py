@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from policy.bounds.serving import SlotNeeds, band_bound, user_seconds_per_bit
 from policy.interfaces import Float, checked_rates
 from policy.scenario import World
+from policy.slot.lower_bounds import SlotNeeds, band_bound, user_seconds_per_bit
 from policy.slot.tables import mask_bits
 
 
 def unlimited_costs(world: World, backlog: bool | None = None) -> Float:
     """Lower bound on each slot's cost: every block is everywhere, its fastest set sends, nothing moves.
 
-    Users of a block may be split into groups, near ones first: see `policy.bounds.serving.band_bound`. Where
+    Users of a block may be split into groups, near ones first: see `policy.slot.lower_bounds`. Where
     backlog is carried, users also wait for the least work that earlier slots can have left, see
     `least_backlog_s`. Where blocks have several forms each weighs its smaller one and no base is sent.
 

@@ -12,7 +12,9 @@ from policy.scenario import World
 from policy.serving import serve_planned
 from policy.slot.backlog import Carried
 from policy.slot.dynamics import SlotOutcome, serve_slot
+from policy.slot.lower_bounds import asked_seconds_per_bit, slot_lower_bound
 from policy.slot.problem import SlotProblem
+from policy.slot.rates import AirTimes
 from policy.slot.tables import MAX_TABLE_NODES, ServiceRules, from_masks, to_masks
 
 
@@ -24,17 +26,27 @@ def serve_best(
     Additive costs: exact migration for few nodes, in the forms with the fewest bytes. When copies overlap
     with broadcasts, all choices hang on one another: they are searched together, see `policy.serving`, for
     each of `World.deliveries`; the one with the smallest mean delay is taken, so that no form throughout
-    would have been faster.
+    would have been faster. Of what cannot be faster than what is known, by a lower bound, no plan is made.
     """
     if not _overlaps(world.scenario.config):
         problem = world.problem(slot, placement, rules, carried)
         outcome = _serve(world, problem, separable_holders(world, problem))
         return replace(outcome, alone=world.alone(slot))
-    air, served = world.air_times(slot), []
-    for way in world.deliveries(slot, placement):
-        problem = world.problem(slot, placement, rules, carried, way)
-        served.append(replace(serve_planned(problem, air), alone=way.alone))
+    air, ways = world.air_times(slot), world.deliveries(slot, placement)
+    problems = [world.problem(slot, placement, rules, carried, way) for way in ways]
+    least = [_least_delay_s(problem, air) if len(ways) > 1 else 0.0 for problem in problems]
+    served: list[SlotOutcome] = []
+    for at in np.argsort(least, kind="stable").tolist():
+        if not served or least[at] < min(outcome.mean_delay_s for outcome in served):
+            served.append(replace(serve_planned(problems[at], air), alone=ways[at].alone))
     return min(served, key=lambda outcome: outcome.mean_delay_s)
+
+
+def _least_delay_s(problem: SlotProblem, air: AirTimes) -> float:
+    """A bound on how fast a slot can be served, s; 0 where there are too many nodes for one."""
+    if problem.num_nodes > MAX_TABLE_NODES:
+        return 0.0
+    return slot_lower_bound(problem, asked_seconds_per_bit(problem, air))
 
 
 def separable_holders(world: World, problem: SlotProblem) -> Bool:

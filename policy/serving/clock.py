@@ -89,32 +89,30 @@ def ready_times(freight: Freight, option: Int, moves: Int, lines: Lines) -> Floa
         moves: See `Plans`.
         lines: The links.
     """
-    plans, parcels = option.shape
-    options = freight.holders.shape[1]
-    loads, rows = freight.loads, np.arange(plans)
-    busy = _moves_needed(freight, option)
-    steps = int(busy.sum(axis=1).max(initial=0))
+    (plans, parcels), options = option.shape, freight.holders.shape[1]
+    rates, line = np.unique(lines.backhaul_bit_s + 1j * lines.cloud_bit_s, return_inverse=True)
+    spent, at = freight.spent_s(rates.real, rates.imag), np.arange(parcels)
+    copied = freight.copies[at, option] > 0
+    steps = int((~freight.held).sum() + copied.sum(axis=1).max(initial=0))
     turn = np.ascontiguousarray(moves[:, :steps].T)
-    parcel = turn % parcels
-    code = parcel * options + option.T[parcel, rows]
-    relayed = turn >= parcels
-    hop, cloud = 1.0 / lines.backhaul_bit_s, 1.0 / lines.cloud_bit_s
-    seconds = np.where(
-        relayed,
-        loads.relay.take(code, axis=1) * hop,
-        loads.hop.take(code, axis=1) * hop + loads.cloud.take(code, axis=1) * cloud,
-    )
-    seconds = np.ascontiguousarray(seconds.transpose(1, 0, 2))
-    goes, places = seconds > 0, parcel * plans + rows
+    relayed, parcel = np.divmod(turn, parcels)
+    place, rows = parcel * plans, np.arange(plans)
+    place += rows
+    code = relayed + 2 * line
+    code *= parcels
+    code += parcel
+    code *= options
+    code += option.T.take(place)
+    taken = spent.take(code, axis=1)
     ready = np.zeros(parcels * plans)
     free = np.repeat(lines.links_free[:, None], plans, axis=1)
-    for link, place, taken in zip(goes, places, seconds, strict=True):
-        came = ready.take(place)
-        end = np.maximum(free, came)
-        end += taken
-        np.copyto(free, end, where=link)
-        end *= link
-        ready[place] = np.maximum(end.max(axis=0), came)
+    end = np.empty_like(free)
+    for step, to in enumerate(place):
+        came = ready.take(to)
+        np.maximum(free, came, out=end)
+        np.add(end, taken[:, step], out=end)
+        np.maximum(free, end, out=free)
+        ready[to] = np.maximum(np.maximum.reduce(end, axis=0), came)
     ready = ready.reshape(parcels, plans)
     if lines.timing == "sequential":
         ready[:] = ready.max(axis=0)
@@ -152,19 +150,22 @@ def end_times(freight: Freight, plans: Plans, ready: Float, air_s: Float, lines:
 
     The end of the k-th is A_k + max over j <= k of (ready_j - A_(j-1)), with A the running sum of air times.
     """
-    rows = np.arange(plans.option.shape[0])[:, None]
-    order, active = plans.sends, np.take_along_axis(plans.active, plans.sends, axis=1)
-    air = np.where(active, np.take_along_axis(air_s, order, axis=1), 0.0)
+    count, items = plans.sends.shape
+    to = plans.sends + items * np.arange(count)[:, None]
+    active = plans.active.take(to)
+    air = air_s.take(to) * active
     sent = np.cumsum(air, axis=1)
-    at = np.where(active, np.take_along_axis(ready, freight.item_parcel[order], axis=1), 0.0)
-    wait = np.maximum.accumulate(np.maximum(at, lines.band_free) - (sent - air), axis=1)
+    at = ready.take(freight.item_parcel[plans.sends] + freight.num_parcels * np.arange(count)[:, None])
+    wait = np.maximum(at * active, lines.band_free)
+    wait -= sent
+    wait += air
+    np.maximum.accumulate(wait, axis=1, out=wait)
     ends = np.empty_like(sent)
-    ends[rows, order] = np.where(active, sent + wait, -np.inf)
+    ends.reshape(-1)[to] = np.where(active, sent + wait, -np.inf)
     return ends
 
 
 def user_delays(freight: Freight, ends: Float) -> Float:
     """When each user who misses something has it all, (plans, such users), s; by number of user."""
-    item, user, by_user = freight.receives
-    starts = np.flatnonzero(np.diff(user[by_user], prepend=-1))
-    return np.maximum.reduceat(ends[:, item[by_user]], starts, axis=1)
+    item, starts = freight.received
+    return np.maximum.reduceat(ends.take(item, axis=1), starts, axis=1)

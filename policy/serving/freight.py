@@ -1,6 +1,6 @@
 """A slot as the search sees it: parcels of blocks, who may hold each, and the broadcasts each may need."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -57,6 +57,8 @@ class Freight:
     """First item of each parcel, (parcels,)."""
     air_s: Float
     """Time on the air, (2, items, options), s: with CoMP, and with one node sending."""
+    spent_tables: dict[bytes, Float] = field(default_factory=dict, repr=False)
+    """What `spent_s` has said."""
 
     @property
     def num_parcels(self) -> int:
@@ -74,41 +76,46 @@ class Freight:
         return np.asarray(self.fetching | (self.first[:, :, None] == np.arange(self.holders.shape[2])))
 
     @cached_property
-    def by_parcel(self) -> tuple[Bool, Bool]:
-        """Who fetches from a node, and who from the cloud, both (nodes, options, parcels)."""
-        cloud = np.arange(self.holders.shape[2])[:, None, None] == self.first.T
-        return np.ascontiguousarray(self.fetching.T), np.ascontiguousarray(cloud)
+    def waits(self) -> Float:
+        """0 for links that an option's copies from nodes wait for, else -inf, (nodes, parcels, options)."""
+        return np.ascontiguousarray(np.where(self.fetching, 0.0, -np.inf).transpose(2, 0, 1))
 
-    @cached_property
-    def loads(self) -> "Loads":
-        """What each option puts on the links."""
-        bits = self.wire_bits[:, None, None]
+    def spent_s(self, backhaul_bit_s: Float, cloud_bit_s: Float) -> Float:
+        """What moves put on each incoming link, s, (nodes, rates x 2 x parcels x options); -inf: nothing.
+
+        The first of two moves of a parcel brings it from a caching node or the cloud, the second is a copy
+        of what came from the cloud.
+
+        Args:
+            backhaul_bit_s: (rates,).
+            cloud_bit_s: (rates,).
+        """
+        asked = backhaul_bit_s.tobytes() + cloud_bit_s.tobytes()
+        if asked not in self.spent_tables:
+            self.spent_tables[asked] = self._spent_s(backhaul_bit_s, cloud_bit_s)
+        return self.spent_tables[asked]
+
+    def _spent_s(self, backhaul_bit_s: Float, cloud_bit_s: Float) -> Float:
         nodes = self.holders.shape[2]
-        parts = (
-            np.where(self.held[:, None, None] & self.fetching, bits, 0.0),
-            np.where(self.first[:, :, None] == np.arange(nodes), bits, 0.0),
-            np.where(~self.held[:, None, None] & self.fetching, bits, 0.0),
-        )
-        hop, cloud, relay = (np.ascontiguousarray(part.reshape(-1, nodes).T) for part in parts)
-        return Loads(hop=hop, cloud=cloud, relay=relay)
+        bits, to = self.wire_bits[:, None, None], np.arange(nodes)
+        hop, held = bits * (1.0 / backhaul_bit_s)[:, None, None, None], self.held[:, None, None]
+        cloud = bits * (1.0 / cloud_bit_s)[:, None, None, None]
+        relayed = np.where(self.fetching & ~held, hop, -np.inf)
+        direct = np.where(self.fetching & held, hop, np.where(self.first[:, :, None] == to, cloud, -np.inf))
+        table = np.stack([direct, relayed], axis=1)
+        return np.ascontiguousarray(table.reshape(-1, nodes).T)
 
     @cached_property
-    def receives(self) -> tuple[Int, Int, Int]:
-        """Pairs of item and user by item, where each item starts, and the pairs' order by user."""
+    def receives(self) -> tuple[Int, Int]:
+        """Users of each item, one item after another, and where each starts."""
         item, user = np.nonzero(self.sets.members[self.item_group])
-        return item, user, np.argsort(user, kind="stable")
+        return user, np.flatnonzero(np.diff(item, prepend=-1))
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Loads:
-    """Bits on each incoming link, (nodes, parcels x options)."""
-
-    hop: Float
-    """From a caching node."""
-    cloud: Float
-    """From the cloud."""
-    relay: Float
-    """From the node that fetches from the cloud."""
+    @cached_property
+    def received(self) -> tuple[Int, Int]:
+        """Items of each user who misses something, one user after another, and where each starts."""
+        user, item = np.nonzero(self.sets.members[self.item_group].T)
+        return item, np.flatnonzero(np.diff(user, prepend=-1))
 
 
 def freight_of(problem: SlotProblem, air: AirTimes) -> Freight:

@@ -61,7 +61,8 @@ def planned(freight: Freight, genes: Genes, comp: Int, lines: Lines) -> tuple[Pl
     active = freight.in_way[np.arange(freight.item_parcel.size), chosen]
     key = _keys(freight, genes, active, air, lines)
     first = np.minimum.reduceat(key, freight.first_item, axis=1)
-    place = np.argsort(np.argsort(first, axis=1, kind="stable"), axis=1)
+    place, at = np.empty(first.shape, dtype=np.int64), np.arange(first.shape[1])
+    np.put_along_axis(place, np.argsort(first, axis=1, kind="stable"), at[None], axis=1)
     moves = move_order(freight, genes.option, place, genes.lag)
     ready = ready_times(freight, genes.option, moves, lines)
     sends = np.argsort(key, axis=1, kind="stable")
@@ -74,9 +75,8 @@ def planned(freight: Freight, genes: Genes, comp: Int, lines: Lines) -> tuple[Pl
 
 def _keys(freight: Freight, genes: Genes, active: Bool, air: Float, lines: Lines) -> Float:
     """What items are sorted by, (plans, items); inf for those not sent."""
-    item, user, _ = freight.receives
-    starts = np.flatnonzero(np.diff(item, prepend=-1))
-    turn = np.minimum.reduceat(genes.turn[:, user], starts, axis=1)
+    user, starts = freight.receives
+    turn = np.minimum.reduceat(genes.turn.take(user, axis=1), starts, axis=1)
     parcel, bits = freight.item_parcel, freight.wire_bits
     hops = freight.copies[np.arange(freight.num_parcels), genes.option] > 0
     fetch = np.where(hops, bits / lines.backhaul_bit_s[:, None], 0.0)
@@ -92,9 +92,12 @@ def _passed_over(
     freight: Freight, sends: Int, active: Bool, ready: Float, air: Float, band_free: float
 ) -> Int:
     """Send order in which what is not ready at its turn waits until it is."""
-    sent = np.take_along_axis(active, sends, axis=1)
-    spent = np.where(sent, np.take_along_axis(air, sends, axis=1), 0.0)
+    count, items = sends.shape
+    row = np.arange(count)[:, None]
+    to = sends + items * row
+    sent = active.take(to)
+    spent = air.take(to) * sent
     turn = band_free + np.cumsum(spent, axis=1) - spent
-    at = np.maximum(turn, np.take_along_axis(ready, freight.item_parcel[sends], axis=1))
+    at = np.maximum(turn, ready.take(freight.item_parcel[sends] + freight.num_parcels * row))
     again = np.argsort(np.where(sent, at, np.inf), axis=1, kind="stable")
-    return np.take_along_axis(sends, again, axis=1)
+    return np.asarray(sends.take(again + items * row))

@@ -37,64 +37,72 @@ def serve_planned(problem: SlotProblem, air: AirTimes, effort: Effort | None = N
 
 def plan_in_full(problem: SlotProblem, freight: Freight, plans: Plans, air: AirTimes) -> Plan:
     """The first of some plans with every transfer and broadcast."""
-    option = plans.option[0].tolist()
+    moves, places = _moves(problem, freight, plans)
+    return Plan(moves=moves, casts=_casts(problem, freight, plans, places, air))
+
+
+def _moves(
+    problem: SlotProblem, freight: Freight, plans: Plans
+) -> tuple[tuple[Move, ...], dict[int, list[int]]]:
+    """Transfers in their order, and the places of those of each parcel.
+
+    A parcel has up to two turns: it comes from a cache or the cloud, and what came from the cloud is relayed.
+    """
+    at, option, links = np.arange(freight.num_parcels), plans.option[0], problem.links
+    first = freight.first[at, option].tolist()
+    to, bits = _members(freight.fetching[at, option]), problem.wire_bits(np.arange(problem.num_blocks))
+    source = problem.cached[:, [part[0] for part in freight.blocks]].argmax(0)
     moves: list[Move] = []
     places: dict[int, list[int]] = {}
     for turn in plans.moves[0].tolist():
         relayed, parcel = divmod(turn, freight.num_parcels)
-        for move in _moves(problem, freight, parcel, option[parcel], bool(relayed), places.get(parcel, [])):
-            places.setdefault(parcel, []).append(len(moves))
-            moves.append(move)
-    casts = [
-        _cast(problem, freight, item, option[freight.item_parcel[item]], places, air)
-        for item in plans.sends[0].tolist()
-        if plans.active[0, item]
-    ]
-    return Plan(moves=tuple(moves), casts=tuple(casts))
+        node = first[parcel]
+        if relayed and node < 0:
+            continue
+        from_cloud = not relayed and node >= 0
+        targets = (node,) if from_cloud else to[parcel]
+        if not targets:
+            continue
+        blocks, rate = freight.blocks[parcel], links.cloud_bit_s if from_cloud else links.backhaul_bit_s
+        names, seconds = tuple(blocks.tolist()), tuple((bits[blocks] / rate).tolist())
+        came_from = CLOUD if from_cloud else node if relayed else int(source[parcel])
+        after = places[parcel][0] if relayed else None
+        places.setdefault(parcel, []).extend(range(len(moves), len(moves) + len(targets)))
+        moves += [
+            Move(blocks=names, seconds=seconds, source=came_from, target=target, after=after)
+            for target in targets
+        ]
+    return tuple(moves), places
 
 
-def _moves(
-    problem: SlotProblem, freight: Freight, parcel: int, option: int, relayed: bool, before: list[int]
-) -> list[Move]:
-    """Transfers of one turn of a parcel: from a cache or the cloud, or what came from the cloud relayed."""
-    blocks = freight.blocks[parcel]
-    first, bits = int(freight.first[parcel, option]), problem.wire_bits(blocks)
-    from_cloud = not relayed and first >= 0
-    if relayed and first < 0:
-        return []
-    links = problem.links
-    seconds = bits / (links.cloud_bit_s if from_cloud else links.backhaul_bit_s)
-    if from_cloud:
-        source, targets = CLOUD, [first]
-    else:
-        targets = np.flatnonzero(freight.fetching[parcel, option]).tolist()
-        source = first if relayed else int(problem.cached[:, blocks[0]].argmax())
-    after = before[0] if relayed else None
-    names, times = tuple(blocks.tolist()), tuple(seconds.tolist())
-    return [Move(blocks=names, seconds=times, source=source, target=t, after=after) for t in targets]
-
-
-def _cast(
-    problem: SlotProblem,
-    freight: Freight,
-    item: int,
-    option: int,
-    places: dict[int, list[int]],
-    air: AirTimes,
-) -> Cast:
-    """Broadcast of one item."""
-    parcel, row = int(freight.item_parcel[item]), COMP if problem.rules.comp else SINGLE
-    holders: Bool = freight.holders[parcel, option][None]
-    users: Bool = freight.sets.members[freight.item_group[item]][None]
-    blocks = freight.blocks[parcel]
-    per_bit = air.per_bit(holders, users)[row, 0]
-    return Cast(
-        blocks=tuple(blocks.tolist()),
-        seconds=tuple((problem.air_bits(blocks) * per_bit).tolist()),
-        holders=tuple(np.flatnonzero(air.senders(holders, users, row)[0]).tolist()),
-        users=tuple(np.flatnonzero(users[0]).tolist()),
-        after=tuple(places.get(parcel, ())),
+def _casts(
+    problem: SlotProblem, freight: Freight, plans: Plans, places: dict[int, list[int]], air: AirTimes
+) -> tuple[Cast, ...]:
+    """Broadcasts in the order of the band."""
+    row = COMP if problem.rules.comp else SINGLE
+    items = plans.sends[0][plans.active[0, plans.sends[0]]]
+    parcels = freight.item_parcel[items]
+    holders: Bool = freight.holders[parcels, plans.option[0][parcels]]
+    users: Bool = freight.sets.members[freight.item_group[items]]
+    per_bit, senders = air.per_bit(holders, users)[row], air.senders(holders, users, row)
+    bits = problem.air_bits(np.arange(problem.num_blocks))
+    return tuple(
+        Cast(
+            blocks=tuple(freight.blocks[parcel].tolist()),
+            seconds=tuple((bits[freight.blocks[parcel]] * seconds).tolist()),
+            holders=sends,
+            users=hears,
+            after=tuple(places.get(parcel, ())),
+        )
+        for parcel, seconds, sends, hears in zip(
+            parcels.tolist(), per_bit, _members(senders), _members(users), strict=True
+        )
     )
+
+
+def _members(table: Bool) -> list[tuple[int, ...]]:
+    """Columns that are set in each row."""
+    return [tuple(at for at, there in enumerate(row) if there) for row in table.tolist()]
 
 
 def _block_seconds(problem: SlotProblem, moves: tuple[Move, ...], casts: tuple[Cast, ...]) -> Float:

@@ -54,24 +54,32 @@ def spread(freight: Freight, genes: Genes, comp: Int, lines: Lines, price: Float
         Options, (plans, parcels).
     """
     plans, _, _ = planned(freight, genes, comp, lines)
-    turn = _turn_of_parcels(freight, plans.sends, plans.active)
-    rows = np.arange(genes.count)
-    air = _air_of_parcels(freight, plans.active, comp)
-    some = freight.valid.sum(axis=1)
-    free, band = np.tile(lines.links_free[:, None], genes.count), np.full(genes.count, lines.band_free)
+    turn = np.ascontiguousarray(_turn_of_parcels(freight, plans.sends, plans.active).T)
+    rows, option = np.arange(genes.count), np.empty_like(turn)
+    hop = freight.wire_bits[turn] / lines.backhaul_bit_s
+    cloud = np.where(freight.held[turn], 0.0, freight.wire_bits[turn] / lines.cloud_bit_s)
+    air = _air_of_parcels(freight, plans.active, comp)[rows, turn]
+    cost = air + (price * hop)[:, :, None] * freight.copies[turn]
+    cost[~allowed[rows, turn]] = np.inf
+    fetched, still = ~freight.held[turn], freight.copies[turn] == 0
+    first = np.maximum(freight.first[turn], 0) + lines.links_free.size * rows[:, None]
+    free, band = np.tile(lines.links_free, (genes.count, 1)), np.full(genes.count, lines.band_free)
+    for at, parcel in enumerate(turn):
+        copy = hop[at, :, None]
+        came = (free.take(first[at]) + cloud[at, :, None]) * fetched[at, :, None]
+        ready = freight.waits.take(parcel, axis=1)
+        ready += free.T[:, :, None]
+        ready = np.maximum(np.maximum.reduce(ready, axis=0), came) + copy
+        np.copyto(ready, came, where=still[at])
+        starts = np.maximum(ready, band[:, None] if lines.timing == "pipelined" else lines.band_free)
+        option[at] = best = (starts + cost[at]).argmin(axis=1)
+        band = np.maximum(band, ready[rows, best]) + air[at, rows, best]
+        came = came[rows, best, None]
+        free = np.where(freight.fetching[parcel, best], np.maximum(free, came) + copy, free)
+        gone = fetched[at]
+        free[rows[gone], freight.first[parcel, best][gone]] = came[gone, 0]
     chosen = genes.option.copy()
-    for parcel in turn.T:
-        few = int(some[parcel].max())
-        hop = freight.wire_bits[parcel] / lines.backhaul_bit_s
-        cloud = freight.wire_bits[parcel] / lines.cloud_bit_s
-        ready, after = _arrival(freight, parcel, few, free, hop, cloud)
-        sent = air[rows, parcel, :few].T
-        starts = np.maximum(band if lines.timing == "pipelined" else lines.band_free, ready)
-        value = starts + sent + (price * hop) * freight.copies[parcel, :few].T
-        best = np.where(allowed[rows, parcel, :few].T, value, np.inf).argmin(axis=0)
-        chosen[rows, parcel] = best
-        free = after[:, best, rows]
-        band = np.maximum(band, ready[best, rows]) + sent[best, rows]
+    chosen[rows, turn] = option
     return chosen
 
 
@@ -86,20 +94,3 @@ def _air_of_parcels(freight: Freight, active: Bool, comp: Int) -> Float:
     """Time on the air of each parcel under each option, (plans, parcels, options), s."""
     air = np.where(active[:, :, None], freight.air_s[comp], 0.0)
     return np.asarray(np.add.reduceat(air, freight.first_item, axis=1))
-
-
-def _arrival(
-    freight: Freight, parcel: Int, few: int, free: Float, hop: Float, cloud: Float
-) -> tuple[Float, Float]:
-    """When all holders would have a parcel under the first few options, and links be free.
-
-    Returns:
-        (options, plans) and (nodes, options, plans), s.
-    """
-    fetching, fetched = (table[:, :few].take(parcel, axis=2) for table in freight.by_parcel)
-    first, held = freight.first[:, :few].T.take(parcel, axis=1), freight.held[parcel]
-    came = np.where(held, 0.0, free[np.maximum(first, 0), np.arange(parcel.size)] + cloud)
-    after = np.where(fetching, np.maximum(free[:, None], came) + hop, free[:, None])
-    ready = np.maximum(np.where(fetching, after, 0.0).max(axis=0), came)
-    np.copyto(after, came, where=fetched)
-    return ready, after

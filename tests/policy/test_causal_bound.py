@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy.bounds.causal import causal_bound, room_dual, sampled_futures
-from policy.bounds.serving import band_bound, slot_lower_bound
 from policy.config import PRESETS, LinkConfig, ScenarioConfig, Timing
 from policy.errors import PolicyError
 from policy.interfaces import Float, Int
@@ -18,6 +17,7 @@ from policy.play.migration import serve_best
 from policy.play.rollout import rollout
 from policy.scenario import Scenario, World
 from policy.schemes import find_scheme
+from policy.slot.lower_bounds import band_bound, slot_lower_bound
 from policy.slot.tables import ServiceRules, from_masks
 from policy.slot.updates import update_seconds
 from policy.world.synthetic import synthetic_catalog
@@ -188,7 +188,7 @@ def test_one_user_with_everything_cached_meets_its_bound() -> None:
 @given(seed=st.integers(0, 10_000), users=st.integers(1, 6), blocks=st.integers(1, 5))
 @settings(max_examples=40, deadline=None)
 def test_the_band_bound_is_the_least_over_all_orders(seed: int, users: int, blocks: int) -> None:
-    from policy.bounds.serving import SlotNeeds
+    from policy.slot.lower_bounds import SlotNeeds
 
     rng = np.random.default_rng(seed)
     needs, fastest = rng.random((users, blocks)) < 0.5, rng.random(users)

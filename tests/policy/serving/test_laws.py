@@ -16,6 +16,7 @@ from policy.serving.freight import freight_of
 from policy.serving.genes import Genes, planned
 from policy.serving.search import best_plan
 from policy.slot.dynamics import SlotOutcome
+from policy.slot.lower_bounds import asked_seconds_per_bit, slot_lower_bound
 from policy.slot.problem import SlotProblem
 from policy.slot.rates import AirTimes
 from policy.slot.tables import ServiceRules
@@ -96,6 +97,19 @@ def test_what_comes_before_the_band_is_free_is_sent_in_turn(seed: int, links_fre
     plans, _, _ = planned(freight, genes, np.zeros(rows, dtype=np.int64), Lines.real(problem, rows))
 
     assert plans.sends[1, : plans.active[1].sum()] == pytest.approx(plans.sends[0, : plans.active[0].sum()])
+
+
+@settings(max_examples=15)
+@given(seed=SEEDS, timing=TIMINGS, rules=RULES, cached=st.sampled_from([0.0, 0.3]))
+def test_no_slot_is_served_faster_than_its_bound(
+    seed: int, timing: Timing, rules: ServiceRules, cached: float
+) -> None:
+    problem = random_problem(seed, timing=timing, rules=rules, cached=cached)
+    known = asked_seconds_per_bit(problem, AirTimes(delay=problem.delay, slot=0))
+    bound = slot_lower_bound(problem, known)
+
+    assert bound * problem.asked.sum() <= _delay(problem) * (1 + 1e-9)
+    assert bound >= slot_lower_bound(problem) * (1 - 1e-9)
 
 
 @settings(max_examples=15)

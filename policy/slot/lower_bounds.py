@@ -5,6 +5,8 @@ For user k that misses the blocks D_k, with t_k(B) the air time of one bit to k 
     band    users are done one after another. When all of a set S are, every block that some k of S misses has
             been sent to the slowest of them: T(S) = sum_j bits_j max over k in S that miss j of t_k.
             So the delays add up to at least the least sum of T over the prefixes of an order of users.
+    cloud   meanwhile the links carry a first copy of all that some k of S misses and nobody caches: T(S) is
+            also at least the level to which that work fills the links, from when each is free.
     own     the band carries all of D_k before k is done: delay_k >= sum_{j in D_k} bits_j t_k(B_j).
     links   the nodes' N incoming links carry the copies of D_k before k is done:
             N delay_k >= sum_{j in D_k} (|B_j| - |C_j|) S_j/R_bh, the first copy of what nobody caches from
@@ -22,7 +24,8 @@ import numpy as np
 from policy.config import LinkConfig, ScenarioConfig, Timing
 from policy.interfaces import Bool, DelayModel, Float, Int
 from policy.slot.problem import SlotProblem
-from policy.slot.tables import ServiceRules, air_table, migration_table, to_masks
+from policy.slot.rates import COMP, SINGLE, AirTimes
+from policy.slot.tables import ServiceRules, air_table, mask_bits, migration_table, to_masks
 
 SHARES = (0.02, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Shares of `own` against `links` that are tried."""
@@ -37,6 +40,17 @@ def user_seconds_per_bit(
     one = np.eye(users, dtype=bool)
     seconds = air_table(delay, slot, one, np.ones(users, dtype=np.int64), nodes, rules or ServiceRules())
     return np.asarray(seconds / 8.0)
+
+
+def asked_seconds_per_bit(problem: SlotProblem, air: AirTimes) -> Float:
+    """The same by what the radio has said of a slot; inf for who misses nothing, (users, 2^nodes), s."""
+    (count, _), nodes = problem.needs.shape, problem.num_nodes
+    asked, sets = np.flatnonzero(problem.needs.any(axis=1)), mask_bits(nodes)[1:]
+    alone = np.arange(count) == np.repeat(asked, len(sets))[:, None]
+    seconds = air.per_bit(np.tile(sets, (asked.size, 1)), alone)[COMP if problem.rules.comp else SINGLE]
+    table = np.full((count, 2**nodes), np.inf)
+    table[asked, 1:] = seconds.reshape(asked.size, -1)
+    return table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,18 +69,24 @@ class SlotNeeds:
     """Of each block on the wires, (blocks,)."""
 
 
-def slot_lower_bound(problem: SlotProblem) -> float:
+def slot_lower_bound(problem: SlotProblem, per_bit: Float | None = None) -> float:
     """No way to serve a slot from its placement has a smaller mean user delay, s.
+
+    Args:
+        problem: The slot.
+        per_bit: See `user_seconds_per_bit`, if known already.
 
     Raises:
         ValueError: If there are too many nodes for tables of all sets.
     """
     nodes, every = problem.num_nodes, np.arange(problem.num_blocks)
-    users = problem.needs.shape[0]
+    if per_bit is None:
+        users = problem.needs.shape[0]
+        per_bit = user_seconds_per_bit(problem.delay, problem.slot, users, nodes, problem.rules)
     demand = SlotNeeds(
         needs=problem.needs,
         asked=int(problem.asked.sum()),
-        per_bit=user_seconds_per_bit(problem.delay, problem.slot, users, nodes, problem.rules),
+        per_bit=per_bit,
         air_bits=problem.air_bits(every),
         wire_bits=problem.wire_bits(every),
     )
@@ -75,30 +95,76 @@ def slot_lower_bound(problem: SlotProblem) -> float:
     held = to_masks(problem.cached)
     tables = placement_tables(demand, problem.links, problem.timing, problem.rules)
     by_table = float(tables[:, every, held].sum(axis=1).max())
-    waits = problem.band_free_s * int(problem.needs.any(axis=1).sum()) / demand.asked
-    return max(by_table, band_bound(demand) + waits)
+    return max(by_table, band_bound(demand, _Wires.of(problem)))
 
 
-def band_bound(demand: SlotNeeds) -> float:
-    """Bound on mean user delay whatever is cached, s: the band alone, every user at its fastest."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Wires:
+    """What the links must carry at least, and when links and band are free."""
+
+    fetch_s: Float
+    """Time of the first copy of what nobody caches, (blocks,), s; 0 for the others."""
+    queued_s: Float
+    """When the first 1, 2, ... of the links that are free first are so, added up, (nodes,), s."""
+    band_free_s: float
+
+    @classmethod
+    def of(cls, problem: SlotProblem) -> "_Wires":
+        lost = ~problem.cached.any(axis=0)
+        bits = np.where(lost, problem.wire_bits(np.arange(problem.num_blocks)), 0.0)
+        return cls(
+            fetch_s=bits / problem.links.cloud_bit_s,
+            queued_s=np.cumsum(np.sort(problem.links_free)),
+            band_free_s=problem.band_free_s,
+        )
+
+    def filled_s(self, work: Float) -> Float:
+        """When the links can have done so much work at the earliest, s."""
+        level = (work[:, None] + self.queued_s) / np.arange(1, self.queued_s.size + 1)
+        return np.where(work > 0, level.min(axis=1), 0.0)
+
+
+def band_bound(demand: SlotNeeds, wires: _Wires | None = None) -> float:
+    """Bound on mean user delay, s: users done one after another on the band, every one at its fastest.
+
+    Args:
+        demand: The slot.
+        wires: What the links have to bring meanwhile; None: whatever is cached, and all lines free at once.
+    """
     fastest = demand.per_bit[:, 1:].min(axis=1)
     users = np.flatnonzero(demand.needs.any(axis=1))
     users = users[np.argsort(fastest[users], kind="stable")]
     parts = -(-users.size // MAX_USERS)
-    total = sum(_least_sum(demand, fastest, users[part::parts]) for part in range(parts))
+    total = sum(_least_sum(demand, fastest, users[part::parts], wires) for part in range(parts))
     return total / demand.asked if demand.asked else 0.0
 
 
-def _least_sum(demand: SlotNeeds, fastest: Float, users: Int) -> float:
+def _least_sum(demand: SlotNeeds, fastest: Float, users: Int, wires: _Wires | None) -> float:
     """Least sum of completion times over all orders of some users, s: dynamic programming over subsets."""
-    needed, bits = _patterns(demand.needs[users], demand.air_bits)
-    done = np.zeros((1, bits.size))  # slowest user served of each kind of block, for each subset of users
-    for user, seconds in zip(needed, fastest[users], strict=True):
-        done = np.concatenate([done, np.maximum(done, np.where(user, seconds, 0.0))])
-    busy, best = done @ bits, np.zeros(2**users.size)
+    needs = demand.needs[users]
+    busy = _worst_of_all(needs, demand.air_bits, fastest[users])
+    if wires is not None:
+        fetched = _worst_of_all(needs, wires.fetch_s, np.ones(users.size))
+        busy = np.maximum(busy + wires.band_free_s, wires.filled_s(fetched))
+    best = np.zeros(2**users.size)
     for subsets, rests in _levels(users.size):
         best[subsets] = busy[subsets] + best[rests].min(axis=1)
     return float(best[-1])
+
+
+def _worst_of_all(needs: Bool, amount: Float, price: Float) -> Float:
+    """For each subset of users the amounts that any of them needs, at the highest price of those, (subsets,).
+
+    Args:
+        needs: Which user needs what, (users, blocks).
+        amount: (blocks,).
+        price: Of one unit for each user, (users,).
+    """
+    needed, amounts = _patterns(needs, amount)
+    worst = np.zeros((1, amounts.size))
+    for user, each in zip(needed, price, strict=True):
+        worst = np.concatenate([worst, np.maximum(worst, np.where(user, each, 0.0))])
+    return np.asarray(worst @ amounts)
 
 
 @lru_cache(maxsize=MAX_USERS + 1)
