@@ -14,6 +14,7 @@
     ├── BlockInUseError           a manifest or another block needs the block
     ├── CapacityError             the store has no room for it
     │   └── EvictGoalError        so much cannot be freed
+    ├── HubError                  a Hub did not give a model
     ├── ServerStartError          the server did not come up
     ├── CheckpointError           a file of a checkpoint is damaged, of an unknown form, or refused
     │   └── NotWeightsError       a pickle holds something else than weights
@@ -193,6 +194,17 @@ class PlanOutdatedError(PBStoreError):
 
     def __str__(self) -> str:
         return f"store {self.path} has changed since the plan was made: nothing was done, plan again"
+
+
+class HubError(PBStoreError):
+    """A Hub did not give a model."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(name, why)
+        self.name, self.why = name, why
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.why}"
 
 
 class ServerStartError(PBStoreError):

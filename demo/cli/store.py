@@ -7,32 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from demo.cli.app import EXIT_CODES
-from demo.cli.store_convert import source_folder
+from demo.cli.store_add import adding
+from demo.cli.store_hfcache import hfcache
 from demo.cli.store_history import history
 from demo.cli.store_remote import remote
 from demo.cli.store_shared import (
     DEFAULT_STORE,
     MODELS_PANEL,
     TRUST_PANEL,
-    ConvertOption,
-    DequantiseOption,
     JsonOption,
-    KeepDamagedOption,
     NameArgument,
-    SizeOption,
     StoreOption,
-    ThoroughOption,
     YesOption,
     agree,
     existing,
     human,
-    parse_size,
     print_json,
     progress,
     some_of,
-    source_bytes,
-    tell_exceptions,
-    told,
 )
 from demo.cli.store_shared import show as print_result
 from demo.cli.store_tools import tools
@@ -40,7 +32,6 @@ from demo.cli.store_upkeep import upkeep
 from demo.console import Sheet, say, visible, warn
 from demo.show.figure import check_figure
 from demo.show.savings_picture import CAUSES, draw_savings
-from pbstore import open_store
 
 if TYPE_CHECKING:
     from pbstore import DiskBlockStore, Savings
@@ -52,48 +43,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
+app.add_typer(adding)
 app.add_typer(history)
 app.add_typer(upkeep)
 app.add_typer(tools)
+app.add_typer(hfcache)
 app.add_typer(remote)
-
-
-@app.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
-def add(
-    folder: Annotated[Path, typer.Argument(help="Local folder of the model.")],
-    name: Annotated[str, typer.Option("--name", help="Name to file it under, ORG/MODEL.")],
-    base: Annotated[str | None, typer.Option("--base", help="Stored model that it was made from.")] = None,
-    hot: Annotated[bool, typer.Option("--hot", help="Store all blocks raw, to be mapped.")] = False,
-    thorough: ThoroughOption = False,
-    convert: ConvertOption = False,
-    dequantise: DequantiseOption = None,
-    keep_damaged: KeepDamagedOption = False,
-    capacity: SizeOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
-) -> None:
-    """Split a model into blocks and store those that are new.
-
-    Under a name that is taken other content becomes the newest revision; what was there stays, see `log`.
-    """
-    form = "hot" if hot else "cold"
-    with (
-        source_folder(folder, convert, dequantise, store) as source,
-        progress(source_bytes(source.folder, store)) as advance,
-        open_store(store, parse_size(capacity)) as opened,
-    ):
-        report = opened.add(
-            source.folder,
-            name,
-            base,
-            form=form,
-            thorough=thorough or dequantise is not None,
-            keep_damaged=keep_damaged,
-            check=source.check,
-            progress=lambda _, size: advance(size),
-        )
-    print_result(asdict(report), as_json, told(report))
-    tell_exceptions(report)
 
 
 @app.command("ls", epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)

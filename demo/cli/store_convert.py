@@ -41,7 +41,7 @@ def source_folder(
         FileNotFoundError: If there is no such folder or file.
         ValueError: If the folder does not hold exactly one GGUF file to de-quantise.
     """
-    if not path.is_dir() and not (dequantise and path.is_file()):
+    if not path.exists() or (path.is_file() and convert):
         raise FileNotFoundError(f"expected the folder of a model, there is none at {path}")
     if not convert and dequantise is None:
         yield ToAdd(path)

@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from demo.console import PlainConsole, answers_yes, say, warn
 from demo.console import print_json as print_json  # commands take it from here
 from pbstore import AddReport, DiskBlockStore, ModelMissingError, PBStoreError, open_store
 from pbstore.disk.blocks.space import DiskUse
 from pbstore.folders.nesting import OwnStore, is_store
+from pbstore.folders.select import ALL, LEFT_OUT, Selection
 from pbstore.folders.source import list_source, steadily
 
 out = PlainConsole()
@@ -37,6 +45,14 @@ ConvertOption = Annotated[
 DequantiseOption = Annotated[
     str | None,
     typer.Option("--dequantise", help="Turn a GGUF file into float32, float16 or bfloat16 tensors."),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", help="Leave out files and folders: '*.pt', `optimizer`. Repeatable."),
+]
+IncludeOption = Annotated[
+    list[str] | None,
+    typer.Option("--include", help="Take what is left out by itself: .git, caches. Repeatable."),
 ]
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="PBCAST_STORE", help="Folder of the store; made if missing.")
@@ -110,10 +126,23 @@ def human(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def source_bytes(folder: Path, store: Path) -> int:
-    """Bytes of all files under a folder; refuses one that cannot be stored before a store is made for it."""
+def selection(exclude: Sequence[str] | None, include: Sequence[str] | None) -> Selection:
+    """What of a folder is stored: all but what is wished away, version control and caches."""
+    return Selection(exclude=(*LEFT_OUT, *(exclude or ())), include=tuple(include or ()))
+
+
+def source_bytes(folder: Path, store: Path, select: Selection = ALL, missing: int | None = None) -> int:
+    """Bytes of all files under a folder; refuses one that cannot be stored before a store is made for it.
+
+    With `missing` it refuses none: so many bytes are told of one that cannot be stored.
+    """
     own = OwnStore.at(store) if is_store(store) else None
-    return steadily(lambda: list_source(folder, own)).total_bytes
+    try:
+        return steadily(lambda: list_source(folder, own, select)).total_bytes
+    except (PBStoreError, OSError):
+        if missing is None:
+            raise
+        return missing
 
 
 def told(report: AddReport) -> str:
@@ -126,12 +155,16 @@ def told(report: AddReport) -> str:
     return f"added {report.name}: {what}"
 
 
-def tell_exceptions(report: AddReport) -> None:
+def tell_exceptions(report: AddReport, *, with_name: bool = False) -> None:
     """Name on stderr what of a folder was left out, and which files were kept though they are damaged."""
+    start = f"pbcast: {report.name}:" if with_name else "pbcast:"
     for path in report.skipped:
-        warn(f"pbcast: left out {path!r}: it is this store itself")
+        warn(f"{start} left out {path!r}: it is this store itself")
+    if report.left_out:
+        names = ", ".join(some_of([repr(path) for path in report.left_out]))
+        warn(f"{start} left out {names} (--include PATTERN takes it)")
     for path in report.damaged:
-        warn(f"pbcast: kept {path!r} as it is: it is not what its name says")
+        warn(f"{start} kept {path!r} as it is: it is not what its name says")
 
 
 @contextmanager
@@ -152,7 +185,13 @@ def existing(store: Path) -> Iterator[DiskBlockStore]:
 @contextmanager
 def progress(total: int | None) -> Iterator[Callable[[int], None]]:
     """A progress bar on stderr, if that is a terminal; gives a function that takes the bytes just done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("", total=total)
         yield lambda size: bar.update(task, advance=size)

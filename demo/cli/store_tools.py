@@ -9,13 +9,14 @@ import typer
 from demo.cli.app import EXIT_CODES
 from demo.cli.store_convert import source_folder
 from demo.cli.store_shared import (
-    COPIES_PANEL,
     DEFAULT_STORE,
     MODELS_PANEL,
     ROOM_PANEL,
     TRUST_PANEL,
     ConvertOption,
     DequantiseOption,
+    ExcludeOption,
+    IncludeOption,
     JsonOption,
     KeepDamagedOption,
     NameArgument,
@@ -25,15 +26,15 @@ from demo.cli.store_shared import (
     human,
     print_json,
     progress,
+    selection,
     show,
     source_bytes,
     tell_exceptions,
 )
-from demo.console import Sheet, say, visible, warn
-from pbstore import open_store
+from demo.console import Sheet, say, visible
 
 if TYPE_CHECKING:
-    from pbstore.hfcache import ImportReport
+    pass
 
 tools = typer.Typer(epilog=EXIT_CODES)
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")]
@@ -48,14 +49,17 @@ def plan(
     convert: ConvertOption = False,
     dequantise: DequantiseOption = None,
     keep_damaged: KeepDamagedOption = False,
+    exclude: ExcludeOption = None,
+    include: IncludeOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Show what adding a folder would cost; nothing is kept."""
+    select = selection(exclude, include)
     with (
         existing(store) as opened,
         source_folder(folder, convert, dequantise, store) as source,
-        progress(source_bytes(source.folder, store)) as advance,
+        progress(source_bytes(source.folder, store, select)) as advance,
     ):
         report = opened.plan.add(
             source.folder,
@@ -63,6 +67,7 @@ def plan(
             form="hot" if hot else "cold",
             thorough=thorough or dequantise is not None,
             keep_damaged=keep_damaged,
+            select=select,
             progress=lambda _, size: advance(size),
         ).report
         room = None if opened.capacity_bytes is None else opened.capacity_bytes - opened.used_bytes
@@ -139,42 +144,3 @@ def repair(
     if not as_json:
         say(*(f"  {problem}" for problem in report.left[:MOST_SHOWN]))
     return 3 if report.left else 0
-
-
-@tools.command("import-hf-cache", epilog=EXIT_CODES, rich_help_panel=COPIES_PANEL)
-def import_hf_cache(
-    cache: Annotated[
-        Path | None, typer.Argument(help="The cache's hub folder; default as HF_HOME says.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Do it in a copy of the store, and show what would come.")
-    ] = False,
-    keep_damaged: KeepDamagedOption = False,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
-) -> int:
-    """Add every model of the Hugging Face cache, and report what that saves; exit code 1 if one is left."""
-    from pbstore.disk.trial import trial
-    from pbstore.hfcache import default_cache, import_cache, look_into
-
-    content = look_into(cache or default_cache())
-    place = trial(store) if dry_run else open_store(store)
-    with place as opened, progress(None) as advance:
-        report = import_cache(opened, content, keep_damaged=keep_damaged, progress=advance)
-    if as_json:
-        print_json({"dry_run": dry_run, **asdict(report)})
-    else:
-        _print_import(report, dry_run)
-    for item in report.failed:
-        warn(f"pbcast: {item}")
-    return max((item.exit_code for item in report.failed), default=0)
-
-
-def _print_import(report: "ImportReport", dry_run: bool) -> None:
-    for item in report.models:
-        sizes = f"{human(item.raw_bytes)} -> {human(item.stored_bytes)} new"
-        say(f"{item.name}: {sizes}")
-    files, disk = human(report.savings.file_dedup_bytes), human(report.savings.disk_bytes)
-    left = f", {len(report.failed)} not" if report.failed else ""
-    line = f"{len(report.models)} models {'would be added' if dry_run else 'added'}{left}"
-    say(f"{line}: {files} as files, {disk} in the store")

@@ -25,6 +25,7 @@ from pbstore.disk.verbs import Forms, History, Plans, Trash
 from pbstore.errors import PBStoreError
 from pbstore.folders.ingest import AddReport, Origin, Progress
 from pbstore.folders.restore import CheckoutReport, write_folder
+from pbstore.folders.select import ALL, Selection
 from pbstore.folders.source import steadily
 from pbstore.hashing import BlockId, Buffer
 from pbstore.manifest import Manifest, check_name
@@ -170,6 +171,8 @@ class DiskBlockStore:
         form: str = COLD,
         thorough: bool = False,
         keep_damaged: bool = False,
+        select: Selection = ALL,
+        unread: bool = False,
         check: Callable[[Manifest], None] | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
@@ -179,10 +182,11 @@ class DiskBlockStore:
         kept as an earlier one (`history`); the same content is there already.
 
         Links are followed. The store itself, where it lies in the folder, is left out and named in the
-        report; anything else that cannot be stored is refused by name before anything is read.
+        report, as is what `select` leaves out; anything else that cannot be stored is refused by name before
+        anything is read.
 
         Args:
-            folder: A local folder in the form of a Hugging Face checkpoint, or any folder of files.
+            folder: A local folder in the form of a Hugging Face checkpoint, any folder of files, or a file.
             name: Name of the model, `ORG/MODEL`.
             base: Name of the stored model that this one was made from; bases of blocks are found without it.
                 An adapter whose configuration names a stored model is bound to that one by itself.
@@ -190,6 +194,9 @@ class DiskBlockStore:
             thorough: Try also slow forms, which make few models much smaller: those that were once quantised,
                 which then take about twice as long. `cool` does so for a model that is stored.
             keep_damaged: Keep damaged files as they are, and name them in the report.
+            select: What of the folder is the model's; what is left out is named in the report.
+            unread: Take a model for "already there" without reading anything if it was made of this folder
+                and no file has another size, time of change or inode since.
             check: Called when all is read and nothing is filed yet; what it raises refuses the model.
             progress: Called with a path and bytes just read; below 0 if they will be read again.
 
@@ -199,11 +206,12 @@ class DiskBlockStore:
             BadFileError, CheckpointError: If something cannot be stored, or is not what its name says.
             SourceChangedError: If the folder changes each time that it is read.
         """
-        how = HowStored(form=form, thorough=thorough)
+        how = HowStored(form=form, thorough=thorough, unread=unread)
         named = lora_pairs.named_base(Path(folder)) if base is None else None
         base = named if named is not None and self.disk.has_model(named) else base
         link = None if base is None else identity.base_link(self.disk, base)
-        origin = Origin(Path(folder), check_name(name), link, self.disk.own, keep_damaged, progress, check)
+        own = self.disk.own
+        origin = Origin(Path(folder), check_name(name), link, own, keep_damaged, progress, select, check)
         return steadily(lambda: adding.add_model(self.disk, origin, how))
 
     def checkout(

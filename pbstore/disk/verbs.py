@@ -22,6 +22,7 @@ from pbstore.disk.upkeep.history import ForgetReport, Keep, Revision
 from pbstore.disk.upkeep.plans import Plan
 from pbstore.disk.upkeep.trash import TrashedModel
 from pbstore.folders.ingest import Origin, Progress
+from pbstore.folders.select import ALL, Selection
 from pbstore.folders.source import steadily
 from pbstore.manifest import Manifest
 
@@ -184,13 +185,14 @@ class Plans:
         form: str = COLD,
         thorough: bool = False,
         keep_damaged: bool = False,
+        select: Selection = ALL,
         progress: Progress | None = None,
     ) -> AddPlan:
         """What adding a folder would cost; encodes everything and keeps nothing."""
         models = self._models
         how = HowStored(form=form, thorough=thorough)
         link = None if base is None else identity.base_link(models, base)
-        origin = Origin(Path(folder), "plan", link, models.own, keep_damaged, progress)
+        origin = Origin(Path(folder), "plan", link, models.own, keep_damaged, progress, select)
         return steadily(lambda: plan.plan_add(models, origin, how))
 
     def heat(self, name: str) -> Plan[FormReport]:

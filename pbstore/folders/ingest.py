@@ -14,6 +14,7 @@ from pbstore.codecs.types import TensorSpec
 from pbstore.errors import CheckpointError, SourceChangedError
 from pbstore.folders.feed import FreshBlock, Sink, UnwantedError
 from pbstore.folders.nesting import OwnStore
+from pbstore.folders.select import ALL, Selection
 from pbstore.folders.source import Source, SourceFile, check_unchanged, list_source, opened, step
 from pbstore.formats.split import Piece as FilePiece
 from pbstore.formats.split import split_stream
@@ -61,9 +62,28 @@ class AddReport:
     already_there: bool = False
     """The same model was filed under this name before."""
     skipped: tuple[str, ...] = ()
-    """Where the store itself lies in the folder: that alone was left out."""
+    """Where the store itself lies in the folder: that was left out."""
+    left_out: tuple[str, ...] = ()
+    """What was left out as the caller wished; folders end with a slash."""
     damaged: tuple[str, ...] = ()
     """Files that are not what their names say, and were kept as they are."""
+
+    @classmethod
+    def known(cls, name: str, files: int, blocks: int, raw_bytes: int, form: str, commit: str) -> "AddReport":
+        """What is said of a model that is there, and whose folder was not read."""
+        return cls(
+            name=name,
+            files=files,
+            blocks=blocks,
+            new_blocks=0,
+            raw_bytes=raw_bytes,
+            new_bytes=0,
+            shared_bytes=raw_bytes,
+            stored_bytes=0,
+            form=form,
+            commit=commit,
+            already_there=True,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +99,8 @@ class Origin:
     """Keep files that are not what their names say as they are, instead of refusing them."""
     progress: Progress | None = None
     """Gets negative numbers of bytes, too, where a folder has changed and is read again."""
+    select: Selection = ALL
+    """What of the folder is the model's."""
     check: Callable[[Manifest], None] | None = None
     """Called when all is read, and nothing is filed yet; what it raises refuses the model."""
 
@@ -91,6 +113,10 @@ class Reading(NamedTuple):
     """Where the store itself lies in the folder: that was left out."""
     damaged: tuple[str, ...]
     """Files that are not what their names say, and were kept as they are."""
+    left_out: tuple[str, ...] = ()
+    """What the selection leaves out."""
+    fingerprint: str = ""
+    """Of the folder as it was read."""
 
 
 @dataclass(slots=True)
@@ -128,13 +154,13 @@ def scan_folder(origin: Origin, sink: Sink) -> Reading:
         CheckpointError: If a file is not what its name says, unless such files are kept.
         SourceChangedError: If anything in the folder changes meanwhile.
     """
-    source = list_source(origin.folder, origin.own)
+    source = list_source(origin.folder, origin.own, origin.select)
     plans, damaged = _plan(source, origin.keep_damaged)
     scan = _Scan(sink, origin.progress)
     try:
         with Pool(1, "pbstore-hash") as pool:
             entries = tuple(_scan_file(scan, file, plan, pool) for file, plan in plans)
-        check_unchanged(origin.folder, origin.own, source)
+        check_unchanged(origin.folder, origin.own, source, origin.select)
     except (SourceChangedError, UnwantedError):
         scan.take_back()
         raise
@@ -147,7 +173,7 @@ def scan_folder(origin: Origin, sink: Sink) -> Reading:
     )
     if origin.check is not None:
         origin.check(manifest)
-    return Reading(manifest, source.skipped, damaged)
+    return Reading(manifest, source.skipped, damaged, source.left_out, source.fingerprint())
 
 
 def _plan(

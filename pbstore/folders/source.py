@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from blake3 import blake3
+
 from pbstore.errors import BadFileError, ManifestError, SourceChangedError
 from pbstore.folders.nesting import SETTINGS_FILE, Identity, OwnStore, is_store
+from pbstore.folders.select import ALL, Selection
 from pbstore.manifest import check_path
 from pbstore.steps import Steps
 
@@ -81,35 +84,45 @@ class Source:
     """Those without anything to be stored in them."""
     skipped: tuple[str, ...]
     """Where the store that the source is read for was found, and left out."""
+    left_out: tuple[str, ...] = ()
+    """What the selection leaves out; folders end with a slash."""
 
     @property
     def total_bytes(self) -> int:
         """Bytes of all files."""
         return sum(file.stamp.size for file in self.files)
 
+    def fingerprint(self) -> str:
+        """A hash of all names and stamps: as long as it is the same, the bytes are."""
+        seen = (self.files, self.empty_folders, self.skipped, self.left_out)
+        return blake3(repr(seen).encode("utf-8", "surrogatepass")).hexdigest()
 
-def list_source(folder: Path, own: OwnStore | None = None) -> Source:
-    """All files and folders under a folder, with links followed.
+
+def list_source(folder: Path, own: OwnStore | None = None, select: Selection = ALL) -> Source:
+    """All files and folders under a folder, with links followed; or one file.
 
     Args:
-        folder: The model's folder.
+        folder: The model's folder, or a file that is all of it.
         own: The store that it is read for, which is left out where it lies in the folder.
+        select: What is the model's.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: If the folder is missing or no folder.
+        FileNotFoundError: If it is missing.
         BadFileError: If there is no file, or something that cannot be stored: a dangling link, a link in a
             loop, a socket, pipe or device, a name that no manifest takes, a folder that cannot be read,
             another block store. All are found before anything is read.
         SourceChangedError: If something goes away meanwhile.
     """
     if not folder.exists():
-        raise FileNotFoundError(f"no folder {folder}")
-    if not folder.is_dir():
-        raise NotADirectoryError(f"expected a folder, got a file: {folder}")
+        raise FileNotFoundError(f"no file or folder {folder}")
     if own is not None and own.holds(folder):
         raise BadFileError(str(folder), f"it is, or lies in, the store {own.root}: choose another folder")
-    walk = _Walk(folder, own)
-    walk.run()
+    if not folder.is_dir():
+        walk = _Walk(folder.parent, own, select)
+        walk.take_files((folder.name,))
+    else:
+        walk = _Walk(folder, own, select)
+        walk.run() if select.files is None else walk.take_files(select.files)
     if walk.problems:
         raise _refusal(sorted(walk.problems))
     if not walk.files:
@@ -120,17 +133,18 @@ def list_source(folder: Path, own: OwnStore | None = None) -> Source:
         folders=walk.folders,
         empty_folders=tuple(sorted(walk.folders.keys() - walk.filled - {"."})),
         skipped=tuple(sorted(walk.skipped)),
+        left_out=tuple(sorted(walk.left_out)),
     )
 
 
-def check_unchanged(folder: Path, own: OwnStore | None, before: Source) -> None:
+def check_unchanged(folder: Path, own: OwnStore | None, before: Source, select: Selection = ALL) -> None:
     """Refuse what was read if a folder is not as it was listed before.
 
     Raises:
         SourceChangedError: With a path that was changed, came or went.
     """
     try:
-        after = list_source(folder, own)
+        after = list_source(folder, own, select)
     except (BadFileError, OSError) as error:
         raise SourceChangedError(str(folder), str(error)) from error
     if after == before:
@@ -191,11 +205,13 @@ class _Walk:
 
     root: Path
     own: OwnStore | None
+    select: Selection = ALL
     files: list[SourceFile] = field(default_factory=list)
     folders: dict[str, Stamp] = field(default_factory=dict)
     filled: set[str] = field(default_factory=set)
     """Folders with something to be stored."""
     skipped: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
     left: list[tuple[str, tuple[Identity, ...]]] = field(default_factory=lambda: [(".", ())])
     """Folders to be listed, each with those that it lies in."""
@@ -207,6 +223,13 @@ class _Walk:
             self.enter(self.root / path, path, above)
             if len(self.folders) + len(self.files) > MOST_ENTRIES:
                 raise BadFileError(str(self.root), f"more than {MOST_ENTRIES} files and folders")
+
+    def take_files(self, names: tuple[str, ...]) -> None:
+        """List some files alone: what else is in their folder does not matter."""
+        for name in names:
+            self.take(self.root / name, name, ".", ())
+        for path, _ in self.left[1:]:
+            self.problems.append((self.root / path, "expected a file, got a folder"))
 
     def enter(self, folder: Path, path: str, above: tuple[Identity, ...]) -> None:
         """List one folder."""
@@ -231,6 +254,11 @@ class _Walk:
 
     def take(self, place: Path, path: str, parent: str, above: tuple[Identity, ...]) -> None:
         """List what has a name in a folder."""
+        if path in self.select.apart:
+            return
+        if self.select.leaves_out(path):
+            self.left_out.append(f"{path}/" if place.is_dir() else path)
+            return
         try:
             check_path(path)
             found = place.stat()

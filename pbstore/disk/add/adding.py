@@ -67,6 +67,8 @@ class HowStored:
     Attributes:
         form: `cold` or `hot`.
         thorough: Whether cold blocks are also tried in slow forms.
+        unread: Whether a folder whose files have the stamps that they had when the model was made of it
+            is taken for unchanged.
 
     Raises:
         ValueError: If the form is another one.
@@ -74,6 +76,7 @@ class HowStored:
 
     form: str = COLD
     thorough: bool = False
+    unread: bool = False
 
     def __post_init__(self) -> None:
         if self.form not in (HOT, COLD):
@@ -96,6 +99,8 @@ def add_model(
     """Store a model; see `DiskBlockStore.add`. `check` is called before anything is changed."""
     if models.has_model(origin.name):
         check()
+        if how.unread and (commit := again.is_seen(models, origin)):
+            return _unread(models, origin, commit)
         same = again.add_again(models, origin)
         if same is not None:
             return _already_there(models, same)
@@ -109,6 +114,12 @@ def add_model(
         return _already_there(models, same)
     report = _report(reading, how.form, tally)
     return replace(report, commit=models.model_row(origin.name).commit, follows=before)
+
+
+def _unread(models: Models, origin: Origin, commit: str) -> AddReport:
+    """What is said of a model that is there, and whose folder was not read."""
+    row = models.model_row(origin.name)
+    return AddReport.known(row.name, row.num_files, row.num_blocks, row.raw_bytes, row.form, commit)
 
 
 def _already_there(models: Models, reading: Reading) -> AddReport:
@@ -127,7 +138,10 @@ def _add(
             if how.form == HOT:
                 raw.make_raw(models, tx, reading.manifest.block_ids())
             again.refuse_same(models, tx, reading.manifest)
-            return reading, revisions.file(models, tx, reading.manifest, how.form, own=True)
+            before = revisions.file(models, tx, reading.manifest, how.form, own=True)
+            commit = models.model_row(origin.name).commit
+            again.note_seen(tx.connection, origin, reading.fingerprint, commit)
+            return reading, before
         except (PBStoreError, OSError, again.SameContentError):
             with suppress(OSError):  # the first error tells it better
                 undo.drop_unused(models, tx, tally.new_ids)
@@ -309,4 +323,5 @@ def _report(reading: Reading, form: str, tally: _Tally) -> AddReport:
         codecs=tally.codecs,
         skipped=reading.skipped,
         damaged=reading.damaged,
+        left_out=reading.left_out,
     )

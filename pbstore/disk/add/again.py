@@ -1,11 +1,12 @@
 """Adding under a name that is taken: the same content is no error, other content becomes a revision."""
 
+import sqlite3
 from dataclasses import replace
 
 from blake3 import blake3
 
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import model_rows
+from pbstore.disk.index import database, model_rows
 from pbstore.disk.models import Models
 from pbstore.errors import IntegrityError, ModelExistsError, ModelMissingError
 from pbstore.folders.feed import DryRun, FreshBlock, UnwantedError
@@ -17,6 +18,30 @@ from pbstore.manifest import Manifest
 
 class SameContentError(Exception):
     """What was read under the writer's lock is what is stored: its files were cut otherwise before."""
+
+
+def is_seen(models: Models, origin: Origin) -> str:
+    """The commit of the model if it was made from this folder as it is, by its files' stamps; else empty.
+
+    Nothing is read: a file whose size, times and inode are as they were has the bytes that it had.
+    """
+    row = model_rows.find_model(models.connection, origin.name)
+    noted = database.get_meta(models.connection, f"seen/{origin.name}")
+    if row is None or noted is None:
+        return ""
+    now = list_source(origin.folder, origin.own, origin.select).fingerprint()
+    return row.commit if noted == _seen(now, row.commit, origin) else ""
+
+
+def note_seen(connection: sqlite3.Connection, origin: Origin, fingerprint: str, commit: str) -> None:
+    """Note in the open transaction what a model was made from."""
+    database.set_meta(connection, f"seen/{origin.name}", _seen(fingerprint, commit, origin))
+
+
+def _seen(fingerprint: str, commit: str, origin: Origin) -> str:
+    return blake3(
+        f"{fingerprint}\0{commit}\0{origin.folder.absolute()}".encode("utf-8", "replace")
+    ).hexdigest()
 
 
 class _OnlyKnown(DryRun):
@@ -48,14 +73,28 @@ def add_again(models: Models, origin: Origin, *, whole: bool = False) -> Reading
         return None
     except IntegrityError:
         return _mended(models, origin)
-    listed = {file.path: file.stamp.size for file in list_source(origin.folder, origin.own).files}
+    listed = {
+        file.path: file.stamp.size for file in list_source(origin.folder, origin.own, origin.select).files
+    }
     if listed != {entry.path: entry.size_bytes for entry in old.files}:
         return None
     try:
         reading = scan_folder(origin, DryRun() if whole else _OnlyKnown(old))
     except UnwantedError:
         return None
-    return reading if _renew(models, reading.manifest) else None
+    if not _renew(models, reading.manifest):
+        return None
+    _note_again(models, origin, reading.fingerprint)
+    return reading
+
+
+def _note_again(models: Models, origin: Origin, fingerprint: str) -> None:
+    """Note that a model is what a folder holds, where that is not noted; a store may be for reading only."""
+    row = models.model_row(origin.name)
+    seen = _seen(fingerprint, row.commit, origin)
+    if not models.read_only and database.get_meta(models.connection, f"seen/{origin.name}") != seen:
+        with models.writing() as tx:
+            note_seen(tx.connection, origin, fingerprint, row.commit)
 
 
 def refuse_same(models: Models, tx: Transaction, manifest: Manifest) -> None:

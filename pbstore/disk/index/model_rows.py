@@ -227,7 +227,7 @@ def drop_model(
     if row.removed_ms is None:
         discount_files(connection, manifest)
     connection.execute("DELETE FROM models WHERE name = ?", (row.name,))
-    database.set_meta(connection, f"own/{row.name}", None)
+    _forget_notes(connection, row.name)
 
 
 def note_uncounted(connection: sqlite3.Connection, waiting: bool) -> None:
@@ -256,9 +256,15 @@ def rename_model(connection: sqlite3.Connection, row: ModelRow, name: str, path:
         "UPDATE models SET name = ?, file = ?, manifest_hash = ? WHERE name = ?",
         (name, path.name, manifest_hash, row.name),
     )
-    database.set_meta(connection, f"own/{row.name}", None)
+    _forget_notes(connection, row.name)
     if own:
         database.set_meta(connection, f"own/{name}", manifest_hash[:_TELLING])
+
+
+def _forget_notes(connection: sqlite3.Connection, name: str) -> None:
+    """Forget what was noted of a row's files and of the folder that they came from."""
+    for kind in ("own", "seen"):
+        database.set_meta(connection, f"{kind}/{name}", None)
 
 
 def set_form(connection: sqlite3.Connection, manifest: Manifest, form: str) -> None:
