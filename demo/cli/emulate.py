@@ -41,21 +41,29 @@ def emulate(
     slots: Annotated[int, typer.Option(min=1, help="Slots that are lived.", rich_help_panel=PLAY)] = 3,
     scheme: Annotated[str, typer.Option(help="What nodes decide by.", rich_help_panel=PLAY)] = "learned",
     runtime: Annotated[
-        Literal["threads", "processes", "ray"], typer.Option(help="Where roles run.", rich_help_panel=LIFE)
-    ] = "threads",
+        Literal["threads", "processes", "ray"] | None,
+        typer.Option(
+            help="Where roles run: threads, or processes where links are shaped.", rich_help_panel=LIFE
+        ),
+    ] = None,
     links: Annotated[
         Literal["plain", "shaped"],
-        typer.Option(help="Sockets as they are, or shaped ones.", rich_help_panel=LIFE),
+        typer.Option(
+            help="Sockets of this machine, or roles in namespaces at the scenario's rates.",
+            rich_help_panel=LIFE,
+        ),
     ] = "plain",
     loss: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share of packets lost on the air.", rich_help_panel=LIFE)
     ] = 0.0,
     pace: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0, help="Speed of links and air: 1 real time, 0 as fast as it goes.", rich_help_panel=LIFE
+            min=0,
+            help="Speed of links and air: 1 real time (shaped links), 0 as fast as it goes (plain ones).",
+            rich_help_panel=LIFE,
         ),
-    ] = 0.0,
+    ] = None,
     faults: Annotated[
         Path | None,
         typer.Option(help="A script of faults (TOML or JSON).", exists=True, rich_help_panel=LIFE),
@@ -111,10 +119,10 @@ def emulate(
     )
     config = EmulateConfig(
         run=run,
-        runtime=runtime,
+        runtime=runtime or ("processes" if links == "shaped" else "threads"),
         links=links,
         loss=loss,
-        pace=pace,
+        pace=(1.0 if links == "shaped" else 0.0) if pace is None else pace,
         faults=faults,
         requests=requests,
         minutes=minutes,

@@ -85,7 +85,7 @@ class World:
     def __enter__(self) -> "World":
         self.log.write(self._about)
         verbs: dict[str, Verb] = {"events": self._take, "client": self.walk_ins.ask}
-        self._collector = self._stack.enter_context(serving(control_app(verbs)))
+        self._collector = self._stack.enter_context(serving(control_app(verbs), self._runtime.host))
         self._stack.callback(self._runtime.close)
         for place in self.places():
             self.urls[place] = self._runtime.start(place)

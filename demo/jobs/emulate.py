@@ -110,7 +110,10 @@ def _play(
         if listener is not None:
             listener(event)
 
-    with World(runtime_of(stage, cloud), started, path, heard, config.patience_s) as world:
+    with (
+        runtime_of(stage, cloud) as runtime,
+        World(runtime, started, path, heard, config.patience_s) as world,
+    ):
         if config.requests == "clients":
             _wait_on_clients(stage, world)
         else:

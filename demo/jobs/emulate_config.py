@@ -39,6 +39,9 @@ class EmulateConfig:
             raise ValueError(f"runtime must be threads, processes or ray, got {self.runtime!r}")
         if self.links not in ("plain", "shaped"):
             raise ValueError(f"links must be plain or shaped, got {self.links!r}")
+        if self.links == "shaped" and (self.runtime != "processes" or not self.pace > 0):
+            got = f"{self.runtime!r} and {self.pace}"
+            raise ValueError(f"shaped links need runtime 'processes' and a pace > 0, got {got}")
         if self.requests not in ("trace", "clients"):
             raise ValueError(f"requests must be trace or clients, got {self.requests!r}")
         if not 0 <= self.loss < 1:

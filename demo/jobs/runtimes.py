@@ -1,10 +1,14 @@
 """The runtime that a live edge is to run in, with what makes its roles."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
-from demo.emulation.runtime.base import ORIGIN, Runtime
+from demo.emulation.links import AIR, ShapedLinks, Wire, edge_wires
+from demo.emulation.runtime.base import ORIGIN, Runtime, device_place, node_place
 from demo.emulation.runtime.processes import ProcessRuntime
+from demo.emulation.runtime.shaped import ShapedRuntime, role_of
 from demo.emulation.runtime.threads import ThreadRuntime
 from demo.jobs.stage import ProcessRoles, Stage, ThreadRoles
 from pbstore import DiskBlockStore
@@ -18,30 +22,62 @@ PRELOAD = (
     "scipy.optimize",
 )
 """What every process needs: imported once."""
+AIR_BIT_S = 1e10
+"""Of a node's link to the air before its first broadcast."""
 
 
 class _Roles(Protocol):
     origin_url: str
 
 
-def runtime_of(stage: Stage, store: DiskBlockStore) -> Runtime:
-    """What starts the roles of a run.
+@contextmanager
+def runtime_of(stage: Stage, store: DiskBlockStore) -> Iterator[Runtime]:
+    """What starts the roles of a run, with the links that it has them on.
 
     Args:
         stage: What they are made of.
         store: The origin's store; in other processes it is opened again, to read.
+
+    Raises:
+        OSError: If links are to be shaped and this process may not make namespaces.
     """
     if stage.config.runtime == "threads":
         roles = ThreadRoles(stage, store)
-        return OriginFirst(ThreadRuntime(roles), roles)
+        yield OriginFirst(ThreadRuntime(roles), roles)
+        return
     spread = ProcessRoles(stage, store.path, _free_port())
-    return OriginFirst(ProcessRuntime(spread, PRELOAD), spread)
+    if stage.config.links == "plain":
+        yield OriginFirst(ProcessRuntime(spread, PRELOAD), spread)
+        return
+    with ShapedLinks(wires_of(stage)) as links:
+        spread.air_of = {place: links.address(role_of(place), AIR) for place in _on_air(stage)}
+        runtime = ShapedRuntime(spread, PRELOAD, links)
+        with runtime.in_control():
+            yield OriginFirst(runtime, spread)
+
+
+def wires_of(stage: Stage) -> list[Wire]:
+    """The scenario's network, at the run's pace."""
+    config, pace = stage.scenario.config, stage.config.pace
+    return edge_wires(
+        config.num_nodes,
+        config.num_users,
+        backhaul_bit_s=pace * config.links.backhaul_bit_s,
+        cloud_bit_s=pace * config.links.cloud_bit_s,
+        air_bit_s=AIR_BIT_S,
+    )
+
+
+def _on_air(stage: Stage) -> list[str]:
+    config = stage.scenario.config
+    return [*map(node_place, range(config.num_nodes)), *map(device_place, range(config.num_users))]
 
 
 class OriginFirst:
     """Tells those that make roles where the origin is, as soon as that is known."""
 
     def __init__(self, inner: Runtime, roles: _Roles) -> None:
+        self.host = inner.host
         self._inner, self._roles = inner, roles
 
     def start(self, place: str, *, comes_back: bool = False) -> str:

@@ -1,7 +1,7 @@
 """What a live edge is made of before it starts: models, their units, and what decides."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from demo.emulation.roles.origin import OriginRole
 from demo.emulation.roles.settings import EdgeSettings
 from demo.emulation.runtime.base import ORIGIN
 from demo.emulation.runtime.threads import Role
-from demo.emulation.wire.band import MemoryBand, MulticastBand
+from demo.emulation.wire.band import Band, MemoryBand, MulticastBand
+from demo.emulation.wire.shaped_band import ShapedBand
 from demo.jobs.config import RunConfig
 from demo.jobs.emulate_config import EmulateConfig
 from demo.jobs.originals import Original
@@ -103,6 +104,14 @@ class ProcessRoles:
     """UDP port of the air."""
     origin_url: str = ""
     """Set when the origin has started."""
+    air_of: Mapping[str, str] = field(default_factory=dict)
+    """Address of each place on the air; empty: the loopback."""
+
+    def _band(self, place: str) -> Band:
+        config = self.stage.config
+        if not self.air_of:
+            return MulticastBand(self.port, loss=config.loss, seed=config.run.seed)
+        return ShapedBand(self.port, self.air_of[place], loss=config.loss, seed=config.run.seed)
 
     def __call__(self, place: str, comes_back: bool) -> Role:
         """See `ProcessRuntime`."""
@@ -110,7 +119,7 @@ class ProcessRoles:
         if place == ORIGIN:
             return OriginRole(open_store(self.store, read_only=True))
         config = self.stage.config
-        band = MulticastBand(self.port, loss=config.loss, seed=config.run.seed)
+        band = self._band(place)
         if kind == "node":
             scenario = self.stage.scenario
             minds = Minds(lambda: make_decider(config.run, scenario))

@@ -90,6 +90,8 @@ class Heard:
     """Its bytes if they were few enough for memory, else None."""
     seconds: float
     """From the first datagram heard to the last one needed, s, on the receiver's clock."""
+    last_bit_at: float
+    """When that last one arrived, on the receiver's clock: monotonic, and the kernel's on a network."""
 
     def read(self) -> bytes:
         """All its bytes."""

@@ -255,6 +255,7 @@ class Receiver:
             path=path,
             data=data,
             seconds=one.last - one.since,
+            last_bit_at=one.last,
         )
         try:
             self._on_object(heard)

@@ -2,7 +2,7 @@
 
 from demo.emulation.links.abilities import Ability, abilities
 from demo.emulation.links.namespaces import enter
-from demo.emulation.links.network import ShapedLinks, Traffic
+from demo.emulation.links.network import ShapedLinks, Traffic, shape_own
 from demo.emulation.links.plan import AIR, BACKHAUL, CONTROL, ORIGIN, Wire, device, edge_wires, node
 from demo.emulation.links.rootless import command as rootless_command
 
@@ -21,4 +21,5 @@ __all__ = [
     "enter",
     "node",
     "rootless_command",
+    "shape_own",
 ]

@@ -158,6 +158,8 @@ class ShapedLinks:
                 at = _index(route, wire.network)
                 route.addr("add", index=at, address=wire.address, prefixlen=PREFIX)
                 route.link("set", index=at, state="up", **self._cut_whole())
+                for address, gateway in wire.reaches.items():
+                    route.route("add", dst=f"{address}/32", gateway=gateway)
                 if wire.up_bit_s is not None:
                     shape_up(route, at, wire.up_bit_s)
 
@@ -170,6 +172,18 @@ class ShapedLinks:
             for role, rate in wire.slower_from.items()
         }
         shape_down(route, port, wire.down_bit_s or 0.0, slow, change=change)
+
+
+def shape_own(network: str, up_bit_s: float) -> None:
+    """Change the rate at which a role sends, from inside: of an interface that was built with a rate.
+
+    Raises:
+        OSError: If this thread's namespace has no such interface.
+    """
+    try:
+        _with(network, lambda route, at: shape_up(route, at, up_bit_s, change=True))
+    except StopIteration:
+        raise OSError(f"no interface {network} here") from None
 
 
 def _index(route: IPRoute, name: str) -> int:

@@ -1,7 +1,7 @@
 """Which role hangs on which network, at what rates and under what address: nothing is built yet."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 BACKHAUL, AIR = "backhaul", "air"
@@ -26,6 +26,8 @@ class Wire:
     """Rate away from it."""
     slower_from: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """Rate towards the role of what comes from these roles, within `down_bit_s`."""
+    reaches: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Addresses of other networks, and by which of this network they are reached."""
 
     def __post_init__(self) -> None:
         rates = (self.down_bit_s, self.up_bit_s, *self.slower_from.values())
@@ -48,7 +50,9 @@ def device(number: int) -> str:
 def edge_wires(
     num_nodes: int, num_devices: int, *, backhaul_bit_s: float, cloud_bit_s: float, air_bit_s: float
 ) -> list[Wire]:
-    """The wires of an edge: origin and nodes on the backhaul, nodes and devices on the air, control beside.
+    """The wires of an edge: origin and nodes on the backhaul, nodes and devices on the air, control on both.
+
+    Devices reach nodes and control by their addresses on the backhaul, too, over the air.
 
     Args:
         num_nodes: Edge nodes, 1 .. 250.
@@ -59,13 +63,20 @@ def edge_wires(
     """
     if not (1 <= num_nodes <= _MOST and 0 <= num_devices <= _MOST):
         raise ValueError(f"need 1 .. {_MOST} nodes and up to {_MOST} devices, got {num_nodes}, {num_devices}")
-    wires = [_wire(ORIGIN, BACKHAUL, 0, 1), _wire(CONTROL, BACKHAUL, 0, 2)]
+    wires = [_wire(ORIGIN, BACKHAUL, 0, 1), *(_wire(CONTROL, network, 0, 2) for network in (BACKHAUL, AIR))]
     slow = {ORIGIN: min(cloud_bit_s, backhaul_bit_s)}
     for number in range(num_nodes):
         role = node(number)
         wires.append(_wire(role, BACKHAUL, 1, number + 1, down=backhaul_bit_s, slower_from=slow))
         wires.append(_wire(role, AIR, 1, number + 1, up=air_bit_s))
-    return wires + [_wire(device(number), AIR, 2, number + 1) for number in range(num_devices)]
+    feet = [(0, 2), *((1, number + 1) for number in range(num_nodes))]
+    reaches = {_address(BACKHAUL, *foot): _address(AIR, *foot) for foot in feet}
+    devices = [_wire(device(number), AIR, 2, number + 1) for number in range(num_devices)]
+    return wires + [replace(one, reaches=reaches) for one in devices]
+
+
+def _address(network: str, kind: int, number: int) -> str:
+    return f"{_NET[network]}.{kind}.{number}"
 
 
 def _wire(
@@ -81,7 +92,7 @@ def _wire(
     return Wire(
         role=role,
         network=network,
-        address=f"{_NET[network]}.{kind}.{number}",
+        address=_address(network, kind, number),
         down_bit_s=down,
         up_bit_s=up,
         slower_from=slower_from or {},

@@ -18,6 +18,9 @@ def device_place(user: int) -> str:
 class Runtime(Protocol):
     """Roles by name: `origin`, `node N`, `device K`."""
 
+    host: str
+    """Address at which all roles reach whoever starts them."""
+
     def start(self, place: str, *, comes_back: bool = False) -> str:
         """Start a role; its URL.
 

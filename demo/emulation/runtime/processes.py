@@ -6,16 +6,29 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 
+from demo.emulation.links import enter
 from demo.emulation.runtime.threads import Role
 from pbstore.serve.run import serve
+from pbstore.serve.sockets import LOOPBACK
 
 log = logging.getLogger(__name__)
 START_S = 120.0
 """How long a role may take to answer, s."""
 MakeRole = Callable[[str, bool], Role]
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a role sits."""
+
+    host: str = LOOPBACK
+    """Address that it serves at."""
+    namespace: str = ""
+    """Path of the network namespace that its process enters; empty: the one it starts in."""
 
 
 class ProcessError(Exception):
@@ -30,10 +43,14 @@ class ProcessRuntime:
     Args:
         make: Makes a role by its name, in its process; it must be picklable.
         preload: Modules that are imported once for all.
+        seat_of: Says where each role sits.
     """
 
-    def __init__(self, make: MakeRole, preload: tuple[str, ...]) -> None:
-        self._make = make
+    def __init__(
+        self, make: MakeRole, preload: tuple[str, ...], seat_of: Callable[[str], Seat] = lambda place: Seat()
+    ) -> None:
+        self.host = LOOPBACK
+        self._make, self._seat_of = make, seat_of
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__, *preload])
         self._running: dict[str, ForkServerProcess] = {}
@@ -46,7 +63,10 @@ class ProcessRuntime:
         """
         here, there = self._context.Pipe(duplex=False)
         process = self._context.Process(
-            target=live, args=(self._make, place, comes_back, there), name=place, daemon=True
+            target=live,
+            args=(self._make, place, comes_back, there, self._seat_of(place)),
+            name=place,
+            daemon=True,
         )
         process.start()
         there.close()
@@ -80,13 +100,15 @@ class ProcessRuntime:
         return {place: process.pid or 0 for place, process in self._running.items()}
 
 
-def live(make: MakeRole, place: str, comes_back: bool, ready: Connection) -> None:
+def live(make: MakeRole, place: str, comes_back: bool, ready: Connection, seat: Seat) -> None:
     """Be a role until it is ended, or the process that started it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if seat.namespace:
+        enter(seat.namespace)
     role = make(place, comes_back)
     try:
-        serve(role.app, port=0, on_ready=ready.send)
+        serve(role.app, seat.host, port=0, on_ready=ready.send)
     finally:
         role.close()
 

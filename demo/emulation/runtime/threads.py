@@ -8,6 +8,7 @@ from typing import Protocol
 from demo.emulation.wire.ask import Wire
 from pbstore.serve.http.guard_settings import GuardSettings
 from pbstore.serve.run import App, serving
+from pbstore.serve.sockets import LOOPBACK
 
 
 class Role(Protocol):
@@ -33,6 +34,7 @@ class ThreadRuntime:
     """
 
     def __init__(self, make: Callable[[str, bool], Role]) -> None:
+        self.host = LOOPBACK
         self._make = make
         self._running: dict[str, _Running] = {}
 

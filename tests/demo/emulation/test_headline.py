@@ -71,7 +71,8 @@ def test_from_pretrained_on_each_device_needs_no_unicast(llamas: Path, tmp_path:
         )
         log = tmp_path / "events.jsonl"
         over = threading.Event()
-        with World(runtime_of(stage, store), about_run(stage, originals, 1), log) as world:
+        about = about_run(stage, originals, 1)
+        with runtime_of(stage, store) as runtime, World(runtime, about, log) as world:
             life = threading.Thread(target=world.serve_clients, args=(np.full((3, 2), 250.0), over.is_set))
             life.start()
             try:
