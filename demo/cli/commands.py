@@ -39,6 +39,11 @@ COMMANDS: dict[str, Home] = {
         "Show a run as it happens, or again: who sends what to whom, caches, delays, and why. Until Ctrl-C.",
         extra="all",
     ),
+    "report": Home(
+        "demo.cli.report",
+        "Write one page about a run: figures, pictures, tables, the timeline of a slot, settings, versions.",
+        extra="all",
+    ),
     "doctor": Home(
         "demo.cli.doctor",
         "Say what this machine has of what pbcast needs; exit code 1 if it lacks something.",

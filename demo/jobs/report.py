@@ -2,6 +2,7 @@
 
 import json
 import platform
+import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -140,6 +141,17 @@ class RunReport:
             )
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is no report of a run: {error!r}") from error
+
+
+def commit() -> str:
+    """Commit of the code that runs, with `+` if files of it were changed since; `unknown` outside a clone."""
+    root = Path(__file__).parents[2]
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown" if (root / ".git").exists() else "unknown"
 
 
 def versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ from demo.bridge.store_catalog import StoreCatalog, catalog_from_store
 from demo.jobs.config import RunConfig, row_names
 from demo.jobs.deliver import deliver
 from demo.jobs.originals import of_store, of_zoo
-from demo.jobs.report import CatalogReport, RunReport
+from demo.jobs.report import CatalogReport, RunReport, commit
 from demo.jobs.simulate import make_world, simulate
 from demo.zoo import ZooModel, build_zoo
 from demo.zoo.progress import Bars
@@ -120,6 +120,7 @@ def _settings(config: RunConfig, world: World) -> dict[str, Any]:
         "capacity_share": float(scenario.capacity_bytes.mean() / scenario.catalog.dedup_bytes),
         "units": scenario.catalog.num_blocks,
         "trace": world.trace.digest,
+        "commit": commit(),
         "run": config.to_dict(),
         "scenario": scenario.config.to_dict(),
     }

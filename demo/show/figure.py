@@ -12,6 +12,25 @@ COLUMN_IN, PAGE_IN = 3.5, 7.16
 """Widths of one column and of two in a paper (IEEE), inch: a PDF is as wide as it will be printed."""
 SCREEN_IN = 9.0
 """Width of a picture for the screen, inch."""
+BLUE, SKY, ORANGE, GREEN, RED, PURPLE = "#0072b2", "#56b4e9", "#e69f00", "#009e73", "#d55e00", "#cc79a7"
+"""Okabe and Ito's colours: told apart with any colour vision. Ours is blue, bounds are red."""
+GREY, FAINT, LINE = "#6f6f6f", "#b9b9b9", "#e5e5e5"
+"""Others, what is switched off or beside the point, and grids."""
+STYLE: Mapping[str, Any] = {
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "pbcast",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+}
+"""The one style sheet of all pictures, for matplotlib."""
 
 
 def check_figure(path: Path) -> None:
@@ -37,7 +56,7 @@ def pyplot() -> Any:  # noqa: ANN401 - matplotlib is untyped here
         import matplotlib
 
         matplotlib.use("Agg")
-        matplotlib.rcParams.update({"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none"})
+        matplotlib.rcParams.update(STYLE)
         from matplotlib import pyplot as plt
     finally:
         if before is None:
@@ -48,8 +67,14 @@ def pyplot() -> Any:  # noqa: ANN401 - matplotlib is untyped here
 
 
 def width_in(path: Path, columns: int = 1) -> float:
-    """How wide a picture is drawn, inch: for a paper if it is a PDF, else for the screen."""
-    return (COLUMN_IN if columns == 1 else PAGE_IN) if path.suffix.lower() == ".pdf" else SCREEN_IN
+    """How wide a picture is drawn, inch: for a paper if it is a PDF, else for the screen.
+
+    A PDF whose name ends in `-page` is for both columns whatever it shows, one in `-column` for one.
+    """
+    if path.suffix.lower() != ".pdf":
+        return SCREEN_IN
+    wide = path.stem.endswith("-page") or (columns == 2 and not path.stem.endswith("-column"))
+    return PAGE_IN if wide else COLUMN_IN
 
 
 def font_pt(path: Path) -> float:
@@ -60,7 +85,8 @@ def font_pt(path: Path) -> float:
 def save_figure(figure: Any, path: Path, rows: Sequence[Mapping[str, object]]) -> None:  # noqa: ANN401
     """Write a picture and, beside it with the ending `.csv`, the numbers that it shows."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"CreationDate": None} if path.suffix.lower() == ".pdf" else None)
+    dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}  # the same numbers give the same file
+    figure.savefig(path, dpi=150, metadata=dated.get(path.suffix.lower()))
     pyplot().close(figure)
     with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")

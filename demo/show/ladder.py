@@ -5,7 +5,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from demo.show.figure import clean_axes, font_pt, pyplot, save_figure, width_in
+from demo.show.figure import BLUE, GREY, RED, SKY, clean_axes, font_pt, pyplot, save_figure, width_in
 from policy.evaluation import Evaluation
 
 BOUND_LABELS = {
@@ -17,7 +17,7 @@ BOUND_LABELS = {
 }
 BOUND_STYLES = ("-", "--", "-.", (0, (1, 1)), ":")
 OURS = ("ewma-greedy", "ewma-local", "pooled", "price", "planner", "planner-fair", "learned")
-COLOURS = {"ours": "#1b6ca8", "ours, with something switched off": "#7fb2d9", "others": "#777777"}
+COLOURS = {"ours": BLUE, "ours, with something switched off": SKY, "others": GREY}
 MARKERS = "osD^vPX"
 
 
@@ -68,8 +68,8 @@ def draw_ladder(result: Evaluation, path: Path) -> None:
         if apart:
             _draw_bound_worlds(right, result, names, size)
         for (label, value), style in zip(bounds.items(), BOUND_STYLES, strict=False):
-            right.axvline(value, color="#c8553d", ls=style, lw=1, label=f"{label}: {value:.2f}")
-        fig.legend(loc="outside lower center", ncols=2 if apart else 1, frameon=False, fontsize=size - 0.5)
+            right.axvline(value, color=RED, ls=style, lw=1, label=f"{label}: {value:.2f}")
+        fig.legend(loc="outside lower center", ncols=2 if apart else 1, fontsize=size - 0.5)
         save_figure(fig, path, ladder_rows(result))
 
 
@@ -152,5 +152,5 @@ def draw_capacities(sweep: Mapping[float, Evaluation], path: Path) -> None:
         ax.set_title(text, fontsize=size)
         clean_axes(ax, "y")
         where = "outside lower center" if path.suffix == ".pdf" else "outside right center"
-        fig.legend(loc=where, frameon=False, fontsize=size, ncols=2 if path.suffix == ".pdf" else 1)
+        fig.legend(loc=where, fontsize=size, ncols=2 if path.suffix == ".pdf" else 1)
         save_figure(fig, path, capacity_rows(sweep))

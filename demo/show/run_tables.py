@@ -24,7 +24,16 @@ def print_report(report: RunReport, folder: Path) -> None:
     run_load_table(report).print()
     say(*run_load_lines(report), *delivery_lines(report), "")
     say(*figure_lines(report), "")
-    say(f"{folder / REPORT_NAME}, delay_by_scheme.png, savings.png")
+    say(*where_lines(folder))
+
+
+def where_lines(folder: Path) -> list[str]:
+    """Where to look further."""
+    return [
+        f"All numbers: {folder / REPORT_NAME}. Pictures: delay_by_scheme.png, savings.png.",
+        f"One page with all of it: pbcast report {folder}",
+        "An edge that lives, on a page that shows it: pbcast dashboard --live",
+    ]
 
 
 def models_table(report: RunReport) -> Sheet:
@@ -55,14 +64,12 @@ def schemes_table(report: RunReport) -> Sheet:
     table = Sheet("placement", "without", *(f"#{column}" for column in columns), box=None)
     for name, row in report.schemes.items():
         placement, _, switch = name.partition("+")
-        more, half = excess(row, report.schemes[REFERENCE])
         moved = (row.migrated_bytes, row.cloud_bytes, row.cache_update_bytes)
         table.row(
             placement,
             _WITHOUT.get(switch, switch),
             f"{row.mean_delay_s:.3f}",
-            "" if name == REFERENCE else f"{more:+.1%}",
-            "" if name == REFERENCE or half is None else f"{half:.1%}",
+            *excess_cells(name, row, report),
             f"{row.p95_delay_s:.2f}",
             f"{row.airtime_s:.1f}",
             f"{row.hit_ratio:.0%}",
@@ -95,6 +102,14 @@ def excess(row: SchemeReport, reference: SchemeReport) -> tuple[float, float | N
         return float(differences.mean()), None
     spread = float(differences.std(ddof=1)) / differences.size**0.5
     return float(differences.mean()), float(student.ppf(0.975, differences.size - 1)) * spread
+
+
+def excess_cells(name: str, row: SchemeReport, report: RunReport) -> tuple[str, str]:
+    """How much more delay than the reference, and half its interval, for a table; empty for the reference."""
+    if name == REFERENCE:
+        return "", ""
+    more, half = excess(row, report.schemes[REFERENCE])
+    return f"{more:+.1%}", "" if half is None else f"{half:.1%}"
 
 
 def run_load_table(report: RunReport) -> Sheet:

@@ -4,19 +4,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demo.show.figure import pyplot, save_figure
+from demo.show.figure import BLUE, FAINT, GREEN, ORANGE, RED, SKY, clean_axes, pyplot, save_figure
 
 if TYPE_CHECKING:
     from pbstore.disk.upkeep.savings_by_cause import Causes
 
 CAUSES = {
-    "stored_bytes": ("stored", "#355070"),
-    "compression": ("compression", "#8fb8de"),
-    "delta": ("delta to a base", "#e9c46a"),
-    "recipe": ("cast or merged adapter", "#f4a261"),
-    "same_rows": ("same rows", "#b5c99a"),
-    "same_tensor": ("same tensor", "#84a98c"),
-    "same_file": ("same file", "#cad2c5"),
+    "stored_bytes": ("stored", BLUE),
+    "compression": ("compression", SKY),
+    "delta": ("delta to a base", ORANGE),
+    "recipe": ("cast or merged adapter", RED),
+    "same_rows": ("same rows", "#7fd1b9"),
+    "same_tensor": ("same tensor", GREEN),
+    "same_file": ("same file", FAINT),
 }
 """Field of `Causes` -> its label and colour, in the order of drawing."""
 
@@ -40,6 +40,6 @@ def draw_savings(rows: "dict[str, Causes]", path: Path, title: str) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("MB as plain copies")
     axes.set_title(title, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    clean_axes(axes, "x")
+    figure.legend(loc="outside lower center", ncols=4)
     save_figure(figure, path, [{"label": name, **asdict(causes)} for name, causes in rows.items()])
