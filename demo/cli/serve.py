@@ -15,7 +15,7 @@ from demo.cli.store_shared import (
     existing,
     parse_size,
 )
-from demo.console import say
+from demo.console import say, warn
 from pbstore import open_store
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def serve(
     from pbstore.serve.http.blocks import put_routes
 
     node = NodeOptions(tuple(peer or ()), upstream, token)
+    node.check(capacity, key)
     with open_store(store, parse_size(capacity)) if node.has_others else existing(store) as opened:
         count = len(opened.models())
         guards = guards_of(opened, host, tokens, access_log, key)
@@ -88,6 +89,17 @@ class NodeOptions:
     def has_others(self) -> bool:
         """Whether there are any."""
         return bool(self.peers) or self.upstream is not None
+
+    def check(self, capacity: str | None, key: Path | None) -> None:
+        """Say which options do nothing without others.
+
+        Raises:
+            ValueError: If there is a key, but nobody to share it with.
+        """
+        if key is not None and not self.peers:
+            raise ValueError("--key is for nodes that share it: name them, too, by --peer URL")
+        if capacity is not None and not self.has_others:
+            warn("pbcast: --capacity bounds what is fetched, and nothing is without --peer or --upstream")
 
 
 def library_of(store: "DiskBlockStore", node: NodeOptions, guards: "Guards") -> "Library":

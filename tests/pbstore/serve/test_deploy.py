@@ -72,6 +72,21 @@ def test_three_nodes_stand_before_one_origin() -> None:
         assert {urlsplit(url).hostname for url in commands[name]["peer"]} == edge - {name}
 
 
+def test_over_it_the_nodes_share_a_key_and_are_the_same_otherwise() -> None:
+    over = yaml.safe_load((FOLDER / "compose.key.yaml").read_text())["services"]
+    client = over.pop("client")
+    assert over.keys() == NODES.keys() - {"origin"}
+    for name, one in over.items():
+        assert one["command"] == [*NODES[name]["command"], "--key", "/key"]
+        assert command_of(one["command"])["key"] == Path("/key")
+        store, key = one["volumes"]
+        assert [store] == NODES[name]["volumes"]
+        assert re.fullmatch(r"\$\{PBCAST_KEY:\?[^}]+\}:/key:ro", key)
+    asked = urlsplit(client["environment"]["HF_ENDPOINT"])
+    assert f"http://{asked.hostname}:{asked.port}" in over["node-2"]["command"]
+    assert client["depends_on"] == sorted(over)
+
+
 def test_volumes_files_and_scraped_nodes_are_there() -> None:
     mounts = [text.split(":")[0] for one in COMPOSE["services"].values() for text in one["volumes"]]
     assert {mount for mount in mounts if "/" not in mount} == COMPOSE["volumes"].keys()

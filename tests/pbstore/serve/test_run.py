@@ -93,6 +93,15 @@ def test_a_folder_that_is_no_store_is_one_line(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().err == line
 
 
+def test_a_key_that_nobody_shares_is_one_line(
+    store: DiskBlockStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["serve", "--store", str(store.path), "--port", "0", "--key", str(tmp_path / "key")]
+    assert main([*words, "--upstream", "http://127.0.0.1:9"]) == 1
+    told = capsys.readouterr().err
+    assert told == "pbcast: --key is for nodes that share it: name them, too, by --peer URL\n"
+
+
 def test_the_command_guards_and_counts(store: DiskBlockStore, tmp_path: Path) -> None:
     (token, line), log = new_token("read", "me"), tmp_path / "access.jsonl"
     (tmp_path / "tokens").write_text(line)
