@@ -73,6 +73,7 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(library.close)
+            stack.callback(guards.metrics.close)
             await stack.enter_async_context(_task(library.hash_ahead()))
             for enter in beside:
                 await stack.enter_async_context(enter(context))

@@ -1,5 +1,6 @@
 """`GET /metrics`: counters of one server, by the official Prometheus client, with bounded sets of labels."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -13,13 +14,13 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from pbstore.blocks import RAW
 from pbstore.disk.index import locations, model_rows
 from pbstore.disk.store import DiskBlockStore
+from pbstore.pool import Pool
 from pbstore.serve.http.answers import Answers
 from pbstore.serve.http.context import name_route
 
@@ -66,6 +67,7 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self._figures, self._read_at = figures, float("-inf")
         self._mutex = threading.Lock()
+        self._pool: Pool | None = None
         self._labels: dict[str, set[str]] = {"peer": set()}
         self._answers = Answers(MOST_LABELS, OTHER)
         registry.register(self._answers)
@@ -126,7 +128,18 @@ class Metrics:
     async def endpoint(self, request: Request) -> Response:
         """`GET /metrics`."""
         name_route(request, "metrics")
-        return Response(await run_in_threadpool(self.page), media_type=CONTENT_TYPE_LATEST)
+        if self._pool is None:
+            self._pool = Pool(
+                1, "serve-metrics"
+            )  # one: each thread that reads the index keeps files of it open
+        page = await asyncio.get_running_loop().run_in_executor(self._pool, self.page)
+        return Response(page, media_type=CONTENT_TYPE_LATEST)
+
+    def close(self) -> None:
+        """Let go of the thread that makes pages; the next one that is asked for starts another."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+            self._pool = None
 
     def _show_zeros(self) -> None:
         """What never happened is shown as 0, so that a rate over it is one."""

@@ -1,20 +1,22 @@
 """Pushing with the Hub's client: a repository, a question which files are large, chunks by Xet, a commit."""
 
+import asyncio
 import base64
 import binascii
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from pbstore.errors import CapacityError, ModelMissingError
+from pbstore.pool import Pool
 from pbstore.serve.http.context import Context, RouteGroup, context_of, name_route
 from pbstore.serve.http.errors import refusal
 from pbstore.serve.http.guard_access import Access, Rule
@@ -46,7 +48,7 @@ class _Push:
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
-        self._working = anyio.CapacityLimiter(_AT_A_TIME)
+        self._pool = Pool(_AT_A_TIME, "serve-push")
 
     def routes(self, context: Context) -> Sequence[BaseRoute]:
         """Routes of their own, and answers to questions about a model."""
@@ -140,7 +142,9 @@ class _Push:
     async def _work(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the intake in a thread; what it refuses is the client's to put right."""
         try:
-            return await anyio.to_thread.run_sync(lambda: function(*args, **kwargs), limiter=self._working)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._pool, partial(function, *args, **kwargs)
+            )
         except CapacityError as error:
             raise refusal(507, str(error)) from None
         except (Refused, UploadError, ValueError) as error:
