@@ -109,7 +109,7 @@ class RequestConfig:
 
     process: ProcessName = "ranks"
     """Which process draws the requests, see `policy.world.processes`; most of what follows is for `ranks`."""
-    request_prob: float = 0.7
+    request_prob: float = 0.5
     """Chance that a user asks for a model in a slot."""
     zipf_exponent: float = 0.8
     """Skew of popularity over ranks (Breslau et al., 1999)."""
@@ -169,7 +169,8 @@ and 80 % of its blocks fitting on a node, four pairs of link speeds, with and wi
 class ScenarioConfig:
     """One problem: geometry, users, links, caches, requests and what is minimised.
 
-    What is played by name stands in the files of `SCENARIOS`; fields that a file leaves out are as here.
+    What is played by name stands in the files of `SCENARIOS`; fields that a file leaves out are as here, and
+    as in `default`.
     """
 
     name: str = "default"
@@ -188,9 +189,9 @@ class ScenarioConfig:
     """Side of the square, m."""
     capacity_bytes: tuple[float, ...] = ()
     """Room of each node, bytes: one value for all, or one each; empty: `capacity_share` rules."""
-    capacity_share: float = 0.22
+    capacity_share: float = 0.15
     """Room of each node as a share of the catalog's deduplicated bytes."""
-    update_weight: float = 0.1
+    update_weight: float = 0.02
     """Seconds of delay that one second of cache-update transfer counts for. Charged with additive timing;
     with others updates ride on idle links, see `policy.slot.updates`, and delay nobody: there it is only what
     planners think that a change must be worth."""

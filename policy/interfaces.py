@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,6 +227,20 @@ class DelayModel(Protocol):
         Returns:
             Rate of the slowest user, bit/s, (broadcasts,): 0 without a holder, inf without a user.
         """
+        ...
+
+
+@runtime_checkable
+class LossyDelay(Protocol):
+    """What a delay model adds where channels are known only up to an error."""
+
+    @property
+    def may_lose(self) -> bool:
+        """Whether a broadcast may be lost at first."""
+        ...
+
+    def lost(self, slot: int, holders: Sequence[int], users: Sequence[int]) -> bool:
+        """Whether one was: coded for more than the true channel carries, and so sent again."""
         ...
 
 

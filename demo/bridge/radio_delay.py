@@ -44,6 +44,11 @@ class RadioDelay:
         """See `policy.interfaces.DelayModel`."""
         return np.array([rate for rate, _, _ in self._ask(slot, holders, users)])
 
+    @property
+    def may_lose(self) -> bool:
+        """Whether channels are known only up to an error."""
+        return self._csi is not None
+
     def lost(self, slot: int, holders: Sequence[int], users: Sequence[int]) -> bool:
         """Whether a broadcast is lost at first: it is coded for more than the true channel carries."""
         return self._ask_one(slot, holders, users)[1]

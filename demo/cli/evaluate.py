@@ -46,7 +46,7 @@ def evaluate(
     schemes: Annotated[
         str,
         typer.Option(
-            help="Names, comma-separated, or `all`. `lru+no-comp` is an ablation, "
+            help="Names, comma-separated, or `all` that can run. `lru+no-comp` is an ablation, "
             "`ewma-greedy:weight=0.2` a setting (several: `a=1;b=2`), `./mine.py:ENTRY` one of your own."
         ),
     ] = DEFAULT_SCHEMES,
@@ -170,9 +170,7 @@ def evaluate(
         print_evaluation(result)
 
 
-def _names(schemes: str) -> list[str]:
-    from policy.schemes import scheme_names
-
+def _names(schemes: str) -> list[str] | None:
     if schemes.strip() == "all":
-        return list(scheme_names())
+        return None
     return [name.strip() for name in schemes.split(",") if name.strip()]

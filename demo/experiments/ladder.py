@@ -14,8 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-
 from demo.bridge.beamformed import beamformed_world
 from demo.experiments.options import experiment_parser
 from demo.jobs.catalogs import CATALOGS
@@ -23,12 +21,11 @@ from demo.show.evaluation import markdown_capacities, markdown_rungs, markdown_t
 from demo.show.ladder import draw_capacities, draw_ladder
 from demo.zoo.cache import cache_root
 from policy.config import FINDINGS
-from policy.errors import SchemeError
-from policy.evaluation import Evaluation, draw_world, evaluate
+from policy.evaluation import Evaluation, draw_world, evaluate, playable
 from policy.interfaces import BlockCatalog
 from policy.kept import write_json
 from policy.scenario import Scenario
-from policy.schemes import HOMES, find_scheme
+from policy.schemes import HOMES
 from policy.world.splits import Split
 
 RESULTS = Path(__file__).parent / "results"
@@ -94,19 +91,10 @@ def schemes_of(scenario: Scenario) -> list[str]:
     """All schemes that run on a scenario, and EWMA-greedy's ablations; says what is left out and why."""
     names = [*HOMES, *(f"ewma-greedy+{switch}" for switch in ABLATIONS)]
     large = scenario.catalog.num_blocks > SLOW_BLOCKS
-    return [name for name in names if not (large and name in SLOW) and _runs(scenario, name)]
-
-
-def _runs(scenario: Scenario, name: str) -> bool:
-    entry = find_scheme(name)
-    try:
-        entry.start(
-            scenario.whole_models() if entry.rules.whole_models else scenario, np.random.default_rng(0)
-        )
-    except SchemeError as error:
-        print(f"{scenario.config.name}: without {name}: {error}", file=sys.stderr)
-        return False
-    return True
+    names, reasons = playable(scenario, [name for name in names if not (large and name in SLOW)])
+    for name, reason in reasons.items():
+        print(f"{scenario.config.name}: without {name}: {reason}", file=sys.stderr)
+    return names
 
 
 def climb(name: str, options: argparse.Namespace) -> None:

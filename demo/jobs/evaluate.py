@@ -17,10 +17,11 @@ from demo.zoo.cache import usable_root
 from demo.zoo.errors import ZooError
 from pbstore import open_store
 from policy.config import load_config
-from policy.evaluation import Evaluation, WorldMaker, draw_world, evaluate
+from policy.evaluation import Evaluation, WorldMaker, draw_world, evaluate, playable
 from policy.evaluation.traces import TraceSource, account, replayed, trace_world
 from policy.interfaces import BlockCatalog
 from policy.scenario import Scenario, World
+from policy.schemes import scheme_names
 from policy.world.public_traces import PublicName
 from policy.world.ranges import in_ranges
 from policy.world.replay import Objects
@@ -99,7 +100,7 @@ def scenario_of(worlds: Worlds) -> Scenario:
 
 def run_evaluation(
     worlds: Worlds,
-    schemes: list[str],
+    schemes: list[str] | None,
     *,
     seeds: int,
     bound_worlds: int,
@@ -109,8 +110,15 @@ def run_evaluation(
     boot_seed: int,
     seen: bool = False,
 ) -> Evaluation:
-    """Play and compare, telling progress on stderr; the settings say what became of a trace's requests."""
+    """Play and compare, telling progress on stderr; the settings say what became of a trace's requests.
+
+    Schemes None: all that can run on the scenario; why others cannot is logged.
+    """
     scenario = scenario_of(worlds)
+    if schemes is None:
+        schemes, reasons = playable(scenario, scheme_names())
+        for name, reason in reasons.items():
+            log.warning("without %s: %s", name, reason)
     beams: Callable[..., World] = beamformed_world
     if worlds.csi.size > 0 or worlds.antennas != 8:
         beams = partial(beamformed_world, csi=worlds.csi, num_antennas=worlds.antennas)

@@ -14,6 +14,8 @@ DEFINITIONS = (
     "brought into caches, and wanted there but not brought",
 )
 """What the columns mean, in lines."""
+LOST = "lost: broadcasts that the true channel did not carry (outage), sent again"
+"""The same of a column that is there where channels are known only up to an error."""
 LEVERS = {
     "no-comp": "CoMP",
     "no-air-sharing": "sharing on the air",
@@ -28,8 +30,10 @@ UNSEEN = 0.005
 def load_table(result: Evaluation, names: list[str]) -> Sheet:
     """Utilisation, backlog and update traffic of each scheme, after what the columns mean."""
     deadline = result.settings["scenario"].get("deadline_s", 1.0)
-    numbers = (*LOAD_COLUMNS, "max s", f"in {deadline:g} s")
-    title, style = "\n".join(DEFINITIONS), {"box": SIMPLE, "pad_edge": False, "padding": (0, 1, 0, 0)}
+    lossy = any(row.lost_ratio is not None for row in result.schemes.values())
+    numbers = (*LOAD_COLUMNS, "max s", f"in {deadline:g} s", *(("lost",) if lossy else ()))
+    title = "\n".join((*DEFINITIONS, LOST) if lossy else DEFINITIONS)
+    style = {"box": SIMPLE, "pad_edge": False, "padding": (0, 1, 0, 0)}
     table = Sheet("scheme", *(f"#{n}" for n in numbers), title=title, **style)
     for name in names:
         row = result.schemes[name]
@@ -37,7 +41,8 @@ def load_table(result: Evaluation, names: list[str]) -> Sheet:
         if load is None or row.max_delay_s is None or row.in_time is None:
             continue
         cells = load_cells(load, row.cache_update_bytes)
-        table.row(name, *cells, f"{row.max_delay_s:.1f}", f"{row.in_time:.0%}")
+        lost = [] if row.lost_ratio is None else [f"{row.lost_ratio:.1%}"]
+        table.row(name, *cells, f"{row.max_delay_s:.1f}", f"{row.in_time:.0%}", *lost)
     return table
 
 

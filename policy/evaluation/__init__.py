@@ -3,6 +3,7 @@
 from policy.evaluation.episodes import EpisodeResult, WorldMaker, draw_world
 from policy.evaluation.harness import Evaluation, SchemeSummary, evaluate
 from policy.evaluation.load import Load, load_of_episode
+from policy.evaluation.playable import playable
 
 __all__ = [
     "EpisodeResult",
@@ -13,4 +14,5 @@ __all__ = [
     "draw_world",
     "evaluate",
     "load_of_episode",
+    "playable",
 ]

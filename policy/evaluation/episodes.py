@@ -1,7 +1,7 @@
 """One world: every scheme and bound that is asked for, boiled down to what the report needs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 from zlib import crc32
 
@@ -10,6 +10,7 @@ import numpy as np
 from policy.config import ScenarioConfig
 from policy.evaluation.load import Load, load_of_episode
 from policy.evaluation.oracles import BOUNDS, bound_cost_s
+from policy.interfaces import DelayModel, LossyDelay
 from policy.play.rollout import Episode, rollout
 from policy.play.scheme import SchemeEntry
 from policy.scenario import Scenario, World
@@ -60,6 +61,8 @@ class EpisodeResult:
     """Requests served within the scenario's deadline."""
     load: Load | None = None
     """How busy band and links were; None for bounds."""
+    lost_ratio: float | None = None
+    """Share of broadcasts that were lost at first; None where the radio loses none."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for strict JSON: a cost that is not known is None."""
@@ -102,7 +105,18 @@ def _run_one(
     if name in BOUNDS:
         return EpisodeResult(scheme=name, world=world_seed, seed=seed, cost_s=bound_cost_s(world, name, rng))
     entry = entries.get(name) or find_scheme(name)
-    return summarise(rollout(world, entry, rng), name, world_seed, seed, world.scenario.config)
+    episode = rollout(world, entry, rng)
+    result = summarise(episode, name, world_seed, seed, world.scenario.config)
+    return replace(result, lost_ratio=lost_ratio(episode, world.delay))
+
+
+def lost_ratio(episode: Episode, radio: DelayModel) -> float | None:
+    """Share of an episode's broadcasts that were lost at first; None where the radio loses none."""
+    if not isinstance(radio, LossyDelay) or not radio.may_lose:
+        return None
+    casts = [(outcome.slot, cast) for outcome in episode.outcomes for cast in outcome.broadcasts]
+    lost = [radio.lost(slot, cast.holders, cast.users) for slot, cast in casts]
+    return float(np.mean(lost)) if lost else 0.0
 
 
 def summarise(episode: Episode, name: str, world: int, seed: int, config: ScenarioConfig) -> EpisodeResult:

@@ -14,6 +14,7 @@ from policy.evaluation.closure import function_digest
 from policy.evaluation.episodes import EpisodeResult, Job, WorldMaker, draw_world, run_job
 from policy.evaluation.load import Load, mean_load
 from policy.evaluation.oracles import BOUNDS, HINDSIGHT_UPPER, bounds_for
+from policy.evaluation.playable import check_playable
 from policy.evaluation.results import ResultFolder, scenario_digest
 from policy.evaluation.sources import code_version
 from policy.evaluation.statistics import Draws, Paired, bootstrap, iqm, iqm_interval, mean_interval, paired
@@ -71,6 +72,8 @@ class SchemeSummary:
     """Share of requests served within the scenario's deadline; None as above."""
     load: Load | None = None
     """How busy band and links were, mean over episodes; None as above."""
+    lost_ratio: float | None = None
+    """Share of broadcasts lost at first, mean over episodes; None where the radio loses none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +300,7 @@ def _summary(rows: Sequence[Sequence[EpisodeResult]], costs: Float, draws: Draws
     flat = [result for row in rows for result in row]
     delays = np.concatenate([result.user_delay_s for result in flat])
     slots = sum(result.slots for result in flat)
+    lost = [result.lost_ratio for result in flat if result.lost_ratio is not None]
 
     def a_slot(field: str) -> float:
         return float(sum(getattr(result, field) for result in flat)) / slots
@@ -319,6 +323,7 @@ def _summary(rows: Sequence[Sequence[EpisodeResult]], costs: Float, draws: Draws
         max_delay_s=float(delays.max(initial=0.0)),
         in_time=sum(result.in_time for result in flat) / max(delays.size, 1),
         load=mean_load([result.load for result in flat if result.load is not None]),
+        lost_ratio=float(np.mean(lost)) if lost else None,
     )
 
 
@@ -350,6 +355,4 @@ def _check(
     if not entries:
         raise ValueError("name at least one scheme")
     for entry in entries.values():
-        entry.start(
-            scenario.whole_models() if entry.rules.whole_models else scenario, np.random.default_rng(0)
-        )
+        check_playable(scenario, entry)

@@ -1,12 +1,19 @@
 """Channels known up to an error: the true one decides, and only a robust design keeps its word."""
 
+from dataclasses import replace
+from functools import partial
+from io import StringIO
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from demo.bridge.beamformed import beamformed_world
 from demo.bridge.csi import CsiError, delivered
 from demo.bridge.radio_delay import RadioDelay
-from policy.scenario import load_scenario
+from demo.show.load import load_table
+from policy.evaluation import evaluate
+from policy.scenario import Scenario, load_scenario
 
 
 def asked(csi: CsiError | None) -> tuple[np.ndarray, np.ndarray]:
@@ -45,6 +52,26 @@ def test_no_error_is_no_error() -> None:
         rates, lost = asked(csi)
         assert (rates == exact).all()
         assert not lost.any()
+
+
+def test_an_evaluation_tells_outage_where_channels_are_known_up_to_an_error() -> None:
+    named = load_scenario("findings")
+    scenario = Scenario(replace(named.config, num_slots=1), named.catalog)
+    told = {}
+    for design in ("robust", "nominal"):
+        csi = CsiError(size=0.1, design=design)  # type: ignore[arg-type]
+        make = partial(beamformed_world, csi=csi)
+        result = evaluate(scenario, ["random"], worlds=1, bound_worlds=0, make_world=make)
+        told[design] = result.schemes["random"].lost_ratio
+        shown = Console(width=200, file=StringIO())
+        load_table(result, ["random"]).print(shown)
+        assert "(outage)" in shown.file.getvalue()  # type: ignore[attr-defined]
+    exact = evaluate(scenario, ["random"], worlds=1, bound_worlds=0, make_world=beamformed_world)
+
+    assert told["robust"] == 0
+    assert told["nominal"] is not None
+    assert told["nominal"] > 0.5
+    assert exact.schemes["random"].lost_ratio is None
 
 
 @pytest.mark.parametrize("kind", ["relative", "absolute"])

@@ -17,6 +17,10 @@ def test_presets_load_by_name_and_survive_a_dict() -> None:
         assert config_from_dict(json.loads(json.dumps(preset.to_dict()))) == preset
 
 
+def test_what_a_program_leaves_out_is_as_in_the_default_scenario() -> None:
+    assert ScenarioConfig() == PRESETS["default"]
+
+
 def test_every_scenario_that_comes_with_the_package_can_be_played() -> None:
     assert set(PRESETS) == {"default", "findings", "p1", "p2", "v30"}
     for name, preset in PRESETS.items():

@@ -10,7 +10,7 @@ import pytest
 import policy.evaluation.harness as harness
 from policy.config import FINDINGS
 from policy.errors import SchemeError
-from policy.evaluation import evaluate
+from policy.evaluation import evaluate, playable
 from policy.evaluation.closure import closure_of, function_digest
 from policy.evaluation.episodes import EpisodeResult, Job, WorldMaker, run_job
 from policy.evaluation.oracles import BOUNDS, bounds_for, is_additive
@@ -35,6 +35,17 @@ def tiny() -> Scenario:
 
 def no_play(*args: object) -> list[EpisodeResult]:
     raise RuntimeError("played again")
+
+
+def test_of_all_schemes_those_that_can_run_are_played_and_the_others_give_their_reason() -> None:
+    catalog = synthetic_catalog(
+        np.random.default_rng(0), models=40, blocks_per_model=3, families=20, shared=0.5, mean_block_bytes=1e6
+    )
+    names, reasons = playable(Scenario(tiny().config, catalog), ["lru", "trimcaching-spec", "random"])
+
+    assert names == ["lru", "random"]
+    assert list(reasons) == ["trimcaching-spec"]
+    assert "needs at most" in reasons["trimcaching-spec"]
 
 
 def test_the_report_is_what_the_episodes_say() -> None:
