@@ -92,6 +92,7 @@ def emulate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON document.")] = False,
 ) -> int:
     """A live edge: nodes that decide, blocks that are broadcast once, models that run at the other end."""
+    from demo.emulation.faults.script import read_script
     from demo.jobs.config import RunConfig
     from demo.jobs.emulate import emulate as live
     from demo.jobs.emulate_config import EmulateConfig
@@ -123,7 +124,7 @@ def emulate(
         links=links,
         loss=loss,
         pace=(1.0 if links == "shaped" else 0.0) if pace is None else pace,
-        faults=faults,
+        script=() if faults is None else read_script(faults),
         requests=requests,
         minutes=minutes,
         clients=clients,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.parts import CodedPart, Part, cut, join
-from pbstore import BlockId, BlockInfo, BlockMissingError, Manifest, StoredBlock, open_store
+from pbstore import BlockId, BlockInfo, BlockMissingError, IntegrityError, Manifest, StoredBlock, open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,23 @@ class Device:
         for info in sorted(surplus, key=lambda info: -len(info.needs)):  # each before all that it needs
             self.store.delete_block(info.block_id)
         self.discard_folders()
+
+    def forget_damaged(self) -> None:
+        """Forget every model, and all blocks that cannot be read or are made of such."""
+        for name in self.store.models():
+            self.store.remove(name, trash=False)
+        held = {block_id: self.store.info(block_id) for block_id in self.store.block_ids()}
+        bad = {block_id for block_id in held if not self._can_read(block_id)}
+        bad |= {block_id for block_id, info in held.items() if bad.intersection(info.needs)}
+        for block_id in sorted(bad, key=lambda one: -len(held[one].needs)):
+            self.store.delete_block(block_id)
+
+    def _can_read(self, block_id: BlockId) -> bool:
+        try:
+            self.store.get(block_id)
+        except IntegrityError:
+            return False
+        return True
 
     def _part(self, part: Part) -> CodedPart:
         """One part of a block of which not all is kept."""

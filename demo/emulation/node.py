@@ -3,12 +3,21 @@
 import json
 import shutil
 import threading
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from demo.parts import CodedPart, Part, cut, decode_alone, join
-from pbstore import BlockId, BlockInfo, BlockMissingError, DiskBlockStore, StoredBlock, open_store
+from pbstore import (
+    BlockId,
+    BlockInfo,
+    BlockMissingError,
+    DiskBlockStore,
+    IntegrityError,
+    PBStoreError,
+    StoredBlock,
+    open_store,
+)
 
 JOURNAL = "parts.jsonl"
 """File in a shelf's folder that says which part is filed under which hash."""
@@ -180,11 +189,21 @@ class PartShelf:
         with self._mutex:
             payload_id, _ = self._held.pop(part)
             self._by_block[part.block_id].discard(part)
+            self._note(part)
             if all(
                 payload_id != other for other, _ in self._held.values()
             ):  # two parts may be the same bytes
                 self._store.delete_block(payload_id)
-            self._note(part)
+
+    def drop_if_damaged(self, part: Part) -> None:
+        """Evict a part that is here and cannot be read; nothing happens to others."""
+        if not self.has(part):
+            return
+        try:
+            self.read(part)
+        except IntegrityError:
+            with suppress(PBStoreError):  # what is damaged so that it cannot be deleted is not counted on
+                self.drop(part)
 
     def clear(self) -> None:
         """Evict everything."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from starlette.applications import Starlette
 
-from demo.emulation.log.events import Ended, Event, Faulted, Recovered, SlotBegan, Started, from_dict
+from demo.emulation.log.events import Ended, Event, Faulted, Planned, Recovered, SlotBegan, Started, from_dict
 from demo.emulation.log.fold import Snapshot
 from demo.emulation.log.writer import LogWriter
 from demo.emulation.runtime.base import ORIGIN, Runtime, device_place, node_place
@@ -23,9 +23,15 @@ from pbstore.serve.run import App, serving
 from policy.interfaces import Float, Int
 
 log = logging.getLogger(__name__)
+KEPT_PLANS = 256
+"""Slots whose computed delays are remembered for who is still to be served."""
+LEADER_S = 60.0
+"""How long a node that leads is looked for, s."""
 DECIDE_S = 600.0
 """How long a node may take to decide and to fill its cache, s."""
 
+RETRY_S = 0.2
+"""How long is waited before who did not answer is asked again, s."""
 MEND_S = 120.0
 """How long users who are not served are waited for, s."""
 
@@ -74,8 +80,9 @@ class World:
         self.log = LogWriter(path, self._heard)
         self.urls: dict[str, str] = {}
         """Address of each role that runs."""
-        self.waiting: set[int] = set()
-        """Users who are not served yet."""
+        self.on_phase: Callable[[int, str], None] = lambda slot, phase: None
+        """Called when a phase of a slot begins: `decide`, `ask`, `serve`."""
+        self._computed: dict[int, tuple[float, ...]] = {}
         self.slot = 0
         models = {about.name: number for number, about in enumerate(started.models)}
         self.walk_ins = WalkIns(models, started.num_users)
@@ -115,7 +122,7 @@ class World:
         told: dict[str, Any] = {
             kind: {at: url for at, url in table.items() if url} for kind, table in known.items()
         }
-        for place in self.urls if places is None else places:
+        for place in list(self.urls) if places is None else places:
             if place in self.urls:
                 now_s = self.log.now_s()
                 self.ask(place, "hello", collector=self._collector, now_s=now_s, slot=self.slot, **told)
@@ -132,13 +139,23 @@ class World:
     def step(self, wanted: Wanted) -> None:
         """One slot: nodes decide, users move and ask, nodes report, the first of them leads the service."""
         slot = self.slot
+        self.on_phase(slot, "decide")
         self._all_nodes("decide", DECIDE_S, slot=slot)
         places = tuple(tuple(map(float, xy)) for xy in wanted.user_xy)
         self.log.write(SlotBegan(slot=slot, user_xy=places))
+        self.on_phase(slot, "ask")
         self._ask_for(wanted)
         self._all_nodes("close", 3 * self._patience_s, slot=slot, wait_s=self._patience_s)
+        self.on_phase(slot, "serve")
         self._lead("serve", slot=slot)
         self.slot += 1
+
+    @property
+    def waiting(self) -> list[tuple[int, int, str]]:
+        """Slot, user and model of each request that is not delivered."""
+        with self.log.paused():
+            devices = dict(self.state.devices)
+            return [(slot, user, model) for user, device in devices.items() for slot, model in device.waiting]
 
     def serve_clients(self, user_xy: Float, is_over: Callable[[], bool]) -> None:
         """Live by the requests of clients at the devices' endpoints: a slot whenever somebody asks.
@@ -159,10 +176,12 @@ class World:
             StalledError: If some are not in time.
         """
         end = time.monotonic() + patience_s
-        while self.waiting:
+        while waiting := self.waiting:
             self._lead("mend")
+            if waiting == self.waiting:  # somebody is gone, and nothing can be done until it is back
+                time.sleep(RETRY_S)
             if self.waiting and time.monotonic() > end:
-                raise StalledError(f"users {sorted(self.waiting)} are not served after {patience_s:.0f} s")
+                raise StalledError(f"not served after {patience_s:.0f} s (slot, user, model): {self.waiting}")
 
     def end(self) -> Ended:
         """Write the last line."""
@@ -189,6 +208,11 @@ class World:
         """Start a role again and let all know."""
         self.urls[place] = self._runtime.start(place, comes_back=comes_back)
         self.introduce()
+
+    def break_inside(self, place: str, fault: str, seed: int, seconds: float) -> str:
+        """Have a role break itself; what it did, empty if it does not answer."""
+        answer = self.ask(place, "fault", fault=fault, seed=seed, seconds=seconds)
+        return "" if answer is None else str(answer["about"])
 
     def _ask_for(self, wanted: Wanted) -> None:
         """Every device says where it is; who asks for something tells the nearest node that answers."""
@@ -220,14 +244,27 @@ class World:
         Raises:
             StalledError: If no node does.
         """
-        again = False
-        for about in self._about.nodes:
-            answer = self.ask(node_place(about.node), verb, DECIDE_S, again=again, **question)
-            if answer is not None:
-                self.waiting = set(answer["waiting"])
-                return
-            again = True
+        again, end = False, time.monotonic() + LEADER_S
+        while time.monotonic() < end:
+            for about in self._about.nodes:
+                told = {"again": again, "open": self._open(), **question}
+                if self.ask(node_place(about.node), verb, DECIDE_S, **told) is not None:
+                    return
+                again = True
+            time.sleep(RETRY_S)
         raise StalledError(f"no node leads slot {self.slot}")
+
+    def _open(self) -> list[dict[str, Any]]:
+        """Requests that are not delivered, each with the delay that was planned for it."""
+        return [
+            {
+                "slot": slot,
+                "user": user,
+                "model": model,
+                "computed_s": self._computed[slot][user] if slot in self._computed else 0.0,
+            }
+            for slot, user, model in self.waiting
+        ]
 
     def _take(self, question: Mapping[str, Any]) -> Answer:
         """Take events of a role."""
@@ -237,6 +274,9 @@ class World:
 
     def _heard(self, line: Any) -> None:  # noqa: ANN401
         self.state.take(line)
+        if isinstance(line.event, Planned):
+            self._computed[line.event.slot] = line.event.computed_delay_s
+            self._computed.pop(line.event.slot - KEPT_PLANS, None)
         self.walk_ins.heard(line.event)
         if self._listener is not None:
             self._listener(line.event)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from demo.console import warn
+from demo.emulation.faults.play import FaultPlayer
 from demo.emulation.log.check import check_log
 from demo.emulation.log.events import Event
 from demo.emulation.log.reader import read_log
@@ -114,6 +115,8 @@ def _play(
         runtime_of(stage, cloud) as runtime,
         World(runtime, started, path, heard, config.patience_s) as world,
     ):
+        faults = FaultPlayer(config.script, world)
+        world.on_phase = faults.begin
         if config.requests == "clients":
             _wait_on_clients(stage, world)
         else:
@@ -122,6 +125,7 @@ def _play(
                 clients.ask(world)
                 progress(world.slot, slots)
         world.mend(MEND_S)
+        faults.join()
         clients.ask(world)
         world.end()
 

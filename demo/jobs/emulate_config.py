@@ -1,9 +1,9 @@
 """Settings of a live edge."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from demo.emulation.faults.script import Fault
 from demo.jobs.config import RunConfig
 
 RuntimeName = Literal["threads", "processes", "ray"]
@@ -23,8 +23,8 @@ class EmulateConfig:
     """Share of packets that each device loses on the air."""
     pace: float = 0.0
     """Speed of the emulated clock beside the wall's; 0: nothing is slowed down, delays are what they are."""
-    faults: Path | None = None
-    """A script of faults."""
+    script: tuple[Fault, ...] = ()
+    """Faults, see `demo.emulation.faults`."""
     requests: RequestsName = "trace"
     """Who asks: users of the scenario, or clients at the devices' endpoints and nobody else."""
     minutes: float = 0.0
@@ -52,8 +52,5 @@ class EmulateConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        own = {
-            name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("run", "faults")
-        }
-        faults = None if self.faults is None else str(self.faults)
-        return {**own, "faults": faults, "run": self.run.to_dict()}
+        own = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**own, "script": [asdict(one) for one in self.script], "run": self.run.to_dict()}

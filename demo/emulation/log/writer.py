@@ -3,7 +3,8 @@
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -52,6 +53,12 @@ class LogWriter:
             if self._listener is not None:
                 self._listener(line)
         return line
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is written meanwhile; for a look at what a listener gathers."""
+        with self._mutex:
+            yield
 
     def close(self) -> None:
         """Close the file."""

@@ -2,26 +2,25 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from demo.emulation.log.events import Broadcast, Delivered, Planned, Rejected
+from demo.emulation.roles.casts import CastPlan, alone_of, casts_of, repairs
 from demo.emulation.roles.mind import Minds, Row, Service
 from demo.emulation.roles.settings import EdgeSettings
 from demo.emulation.roles.teller import Teller
 from demo.emulation.wire.air import part_row
 from demo.emulation.wire.ask import NotReachedError, Wire
-from pbstore import BlockId, Manifest
-from policy.slot.timeline import Broadcast as PlannedCast
-from policy.slot.timeline import Transfer
+from pbstore import BlockId, Manifest, ModelMissingError
 
 log = logging.getLogger(__name__)
-CAST_BYTES = 4 << 20
-"""Units that go to the same users from the same holders are sent as one object of up to so many bytes."""
+Open: TypeAlias = Mapping[str, Any]
+"""A request that is not delivered: `slot`, `user`, `model`, and the delay that was planned for it."""
 REPAIRS = 4
 """Rounds in which what devices miss is sent again, before the next slot goes on with it."""
 
@@ -43,19 +42,6 @@ class Neighbours:
         return {node: url for node, url in self.nodes.items() if node != me}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CastPlan:
-    """Units that go out as one object."""
-
-    units: tuple[int, ...]
-    alone: bool
-    holders: tuple[int, ...]
-    users: tuple[int, ...]
-    seconds: float
-    """Time on the air, s; 0: not planned, to be found."""
-    is_repair: bool = False
-
-
 class Conductor:
     """Conducts slots.
 
@@ -74,12 +60,16 @@ class Conductor:
         self._wire, self._teller = wire, teller
         self._manifests: dict[str, Manifest] = {}
         self._computed: dict[tuple[int, int], float] = {}
+        self._began: dict[int, float] = {}
+        self._gone: set[int] = set()
+        """Users whose devices do not answer."""
 
-    def serve(self, rows: Sequence[Row], *, again: bool) -> dict[str, Any]:
+    def serve(self, rows: Sequence[Row], waiting: Sequence[Open], *, again: bool) -> dict[str, Any]:
         """Serve the last slot: prepare devices, have nodes fetch, send, repair, check.
 
         Args:
             rows: History, the slot to be served last.
+            waiting: Requests that are not delivered, those of earlier slots too.
             again: The node that led before is gone: only what devices still lack is sent.
         """
         slot, service = len(rows) - 1, self._minds.service(rows)
@@ -94,41 +84,80 @@ class Conductor:
                 computed_delay_s=tuple(outcome.user_delay_s.tolist()),
             )
         )
-        self._prepare(rows, service)
+        self._gone = self._prepare(rows, service)
         began = self._teller.now_s()
         if not again:
+            self._began[slot] = began
             self._move(service)
-            for cast in self._casts(service):
+            for cast in casts_of(service.outcome, self._settings.unit_bytes):
                 self._send(rows, cast)
-        return self._finish(rows, began)
+        return self._finish(rows, waiting, began)
 
-    def mend(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def mend(self, rows: Sequence[Row], waiting: Sequence[Open]) -> dict[str, Any]:
         """Go on with what devices still wait for, between slots or after the last."""
-        return self._finish(rows, self._teller.now_s())
+        self._gone = set()
+        return self._finish(rows, waiting, self._teller.now_s())
 
-    def _prepare(self, rows: Sequence[Row], service: Service) -> None:
-        """Tell every device that asked what it is about to get, and what the plan counts on it to have."""
-        slot, requests, delays = len(rows) - 1, rows[-1].requests, service.outcome.user_delay_s
+    def _prepare(self, rows: Sequence[Row], service: Service) -> set[int]:
+        """Tell every device that asked what it is about to get, and what the plan counts on it to have.
+
+        Returns:
+            Users whose devices do not answer.
+        """
+        slot, requests = len(rows) - 1, rows[-1].requests
+        gone = set()
         for user in np.flatnonzero(requests >= 0).tolist():
             name = self._settings.model_names[requests[user]]
-            self._computed[slot, user] = float(delays[user])
             kept = [] if service.kept is None else np.flatnonzero(service.kept[user]).tolist()
             parts = [part_row(part) for unit in kept for part in self._settings.units[unit]]
-            self._ask_device(
-                user, "prepare", slot=slot, model=name, manifests=self._manifests_of(name), keep=parts
-            )
+            if not self._prepare_one(user, slot, name, parts):
+                gone.add(user)
+        return gone
+
+    def _prepare_one(self, user: int, slot: int, name: str, keep: Sequence[Mapping[str, Any]] | None) -> bool:
+        """Tell one device; whether it answers. A device that knows already is not disturbed."""
+        manifests = self._manifests_of(name)
+        if not manifests:
+            return False
+        told = self._ask_device(user, "prepare", slot=slot, model=name, manifests=manifests, keep=keep)
+        return told is not None
 
     def _manifests_of(self, name: str) -> list[str]:
-        """Manifests of a model and of the base that it cannot run without, as JSON."""
+        """Manifests of a model and of the base that it needs to run, as JSON; empty if nobody has one."""
         wanted = [name, *filter(None, [self._settings.bases.get(name)])]
-        for one in wanted:
-            if one not in self._manifests:
-                self._manifests[one] = self._wire.manifest(self._settings.origin_url, one)
+        try:
+            for one in wanted:
+                if one not in self._manifests:
+                    self._manifests[one] = self._find_manifest(one)
+        except NotReachedError as error:
+            log.info("%s", error)
+            return []
         return [self._manifests[one].to_json() for one in wanted]
+
+    def _find_manifest(self, name: str) -> Manifest:
+        """A manifest from the origin, else from a node that has seen it."""
+        try:
+            return self._wire.manifest(self._settings.origin_url, name)
+        except NotReachedError:
+            for node in self._neighbours.others(self._settings.node):
+                answer = self._ask_node(node, "manifest", name=name)
+                if answer is not None:
+                    return Manifest.from_json(answer["manifest"])
+            raise
+
+    def manifest(self, name: str) -> Manifest:
+        """A manifest that was seen.
+
+        Raises:
+            ModelMissingError: If it was not.
+        """
+        if name not in self._manifests:
+            raise ModelMissingError(name)
+        return self._manifests[name]
 
     def _move(self, service: Service) -> None:
         """Have every node fetch what the plan gives it, in its order."""
-        alone, pace = self._alone(service), self._settings.pace
+        alone, pace = alone_of(service.outcome, len(self._settings.units)), self._settings.pace
         lists: dict[int, list[list[float | bool]]] = {}
         for move in sorted(service.outcome.transfers, key=lambda one: (one.start_s, one.end_s)):
             seconds = (move.end_s - move.start_s) / pace if pace else 0.0
@@ -138,43 +167,10 @@ class Conductor:
         for node, moves in lists.items():
             self._ask_node(node, "move", moves=moves)
 
-    def _alone(self, service: Service) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        outcome = service.outcome
-        return np.zeros(len(self._settings.units), dtype=bool) if outcome.alone is None else outcome.alone
-
-    def _casts(self, service: Service) -> Iterator[CastPlan]:
-        """The plan's broadcasts in order, those put together that go alike and are ready at one time."""
-        alone, outcome = self._alone(service), service.outcome
-        ready = _ready(outcome.transfers)
-        group: list[PlannedCast] = []
-        for cast in outcome.broadcasts:
-            if group and not self._joins(group, cast, alone, ready):
-                yield _together(group, alone)
-                group = []
-            group.append(cast)
-        if group:
-            yield _together(group, alone)
-
-    def _joins(
-        self,
-        group: Sequence[PlannedCast],
-        cast: PlannedCast,
-        alone: np.ndarray[Any, np.dtype[np.bool_]],
-        ready: Mapping[tuple[int, int], float],
-    ) -> bool:
-        first = group[0]
-        alike = (cast.holders, cast.users, bool(alone[cast.block])) == (
-            first.holders,
-            first.users,
-            bool(alone[first.block]),
-        )
-        in_time = all(ready.get((node, cast.block), 0.0) <= first.start_s for node in cast.holders)
-        size = sum(self._settings.unit_bytes[one.block] for one in (*group, cast))
-        return alike and in_time and size <= CAST_BYTES
-
     def _send(self, rows: Sequence[Row], cast: CastPlan) -> None:
         """Send one object from all of its holders that have it."""
-        began, told = self._teller.now_s(), self._ready_holders(cast)
+        cast = replace(cast, users=tuple(user for user in cast.users if user not in self._gone))
+        began, told = self._teller.now_s(), self._ready_holders(cast) if cast.users else {}
         if not told:
             return
         holders = tuple(sorted(told))
@@ -184,6 +180,7 @@ class Conductor:
             return
         began = self._teller.now_s() if self._settings.pace else began
         answer = self._air(cast, holders, rate)
+        self._gone |= {user for user in answer["missed"] if self._ask_device(user, "ping", 2.0) is None}
         self._teller.tell(
             Broadcast(
                 slot=len(rows) - 1,
@@ -246,13 +243,16 @@ class Conductor:
                 return answer
         return {"wire_bytes": 0, "repair_bytes": 0, "missed": list(cast.users)}
 
-    def _finish(self, rows: Sequence[Row], began: float) -> dict[str, Any]:
+    def _finish(self, rows: Sequence[Row], waiting: Sequence[Open], began: float) -> dict[str, Any]:
         """Check devices, send again what they miss, and check again; who still waits is told."""
+        for one in waiting:
+            self._computed[one["slot"], one["user"]] = float(one["computed_s"])
+            self._prepare_one(one["user"], one["slot"], one["model"], None)
         lacking = self._check(began)
         for _ in range(REPAIRS):
             if not lacking:
                 break
-            for cast in self._repairs(lacking):
+            for cast in repairs(lacking, self._settings.units):
                 self._send(rows, cast)
             lacking = self._check(began)
         return {"waiting": sorted(lacking)}
@@ -270,7 +270,7 @@ class Conductor:
 
     def _deliver(self, user: int, row: Mapping[str, Any], began: float) -> None:
         slot, pace = int(row["slot"]), self._settings.pace or 1.0
-        done = row["done_s"]
+        done, began = row["done_s"], self._began.get(slot, began)
         self._teller.tell(
             Delivered(
                 slot=slot,
@@ -286,21 +286,6 @@ class Conductor:
             )
         )
         self._teller.flush()
-
-    def _repairs(self, lacking: Mapping[int, Sequence[BlockId]]) -> Iterator[CastPlan]:
-        """Each block that is missing, on its own form, to all who miss it."""
-        users_of: dict[int, set[int]] = {}
-        of_block: dict[BlockId, list[int]] = {}
-        for unit, parts in enumerate(self._settings.units):
-            for part in parts:
-                of_block.setdefault(part.block_id, []).append(unit)
-        for user, blocks in lacking.items():
-            for block_id in blocks:
-                for unit in of_block.get(block_id, ()):
-                    users_of.setdefault(unit, set()).add(user)
-        for unit, users in sorted(users_of.items()):
-            told = tuple(sorted(users))
-            yield CastPlan(units=(unit,), alone=True, holders=(), users=told, seconds=0.0, is_repair=True)
 
     def _reject(self, unit: int, why: str) -> None:
         self._teller.tell(Rejected(slot=-1, place=f"node {self._settings.node}", unit=unit, why=why))
@@ -332,19 +317,3 @@ class Conductor:
         except NotReachedError as error:
             log.info("%s", error)
             return None
-
-
-def _ready(transfers: Sequence[Transfer]) -> dict[tuple[int, int], float]:
-    """When each node gets each unit, s."""
-    return {(move.target, move.block): move.end_s for move in transfers}
-
-
-def _together(group: Sequence[PlannedCast], alone: np.ndarray[Any, np.dtype[np.bool_]]) -> CastPlan:
-    first = group[0]
-    return CastPlan(
-        units=tuple(cast.block for cast in group),
-        alone=bool(alone[first.block]),
-        holders=first.holders,
-        users=first.users,
-        seconds=sum(cast.end_s - cast.start_s for cast in group),
-    )

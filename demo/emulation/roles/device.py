@@ -18,9 +18,10 @@ from demo.emulation.wire.ask import Answer, NotReachedError, RefusedError, Verb,
 from demo.emulation.wire.band import Band
 from demo.parts import Part
 from pbstore import (
-    BlockCorruptError,
     BlockId,
+    BlockMissingError,
     DiskBlockStore,
+    IntegrityError,
     Manifest,
     ModelMissingError,
     ModelUnreachableError,
@@ -142,7 +143,7 @@ class DeviceRole:
             for coded in parts:
                 try:
                     self._device.receive(coded)
-                except BlockCorruptError as error:
+                except (IntegrityError, BlockMissingError) as error:
                     self._reject(str(error))
             self._note(sum(len(coded.payload) for coded in parts))
 
@@ -179,7 +180,7 @@ class DeviceRole:
             if any((want.slot, want.model) == (slot, model) for want in self._state.wants):
                 return {}
             self._state.slot = slot
-            if not self._state.wants:
+            if question["keep"] is not None and not self._state.wants:
                 self._make_room([part_of(row) for row in question["keep"]])
             blocks = {block_id for manifest in manifests for block_id in manifest.block_ids()}
             missing = {block_id for block_id in blocks if not self._device.store.has(block_id)}
@@ -208,7 +209,7 @@ class DeviceRole:
                 for manifest in want.manifests:
                     self._device.store.put_manifest(manifest)
             hashes = [self._hashes(manifest) for manifest in want.manifests]
-        except BlockCorruptError as error:
+        except IntegrityError as error:
             self._damaged(want, error)
             return None
         wanted = [{entry.path: entry.sha256 for entry in manifest.files} for manifest in want.manifests]
@@ -223,15 +224,12 @@ class DeviceRole:
             "sha256_ok": hashes == wanted,
         }
 
-    def _damaged(self, want: Want, error: BlockCorruptError) -> None:
-        """Forget a block that changed on the device's disk; it is asked for again."""
+    def _damaged(self, want: Want, error: IntegrityError) -> None:
+        """Forget what cannot be read on the device's disk, and what is made of it; it is asked for again."""
         self._reject(str(error))
-        for name in self._device.store.models():
-            self._device.store.remove(name, trash=False)
-        damaged = BlockId(error.block_id)
-        if self._device.store.has(damaged):
-            self._device.store.delete_block(damaged)
-        want.missing = {damaged}
+        self._device.forget_damaged()
+        blocks = {block_id for manifest in want.manifests for block_id in manifest.block_ids()}
+        want.missing = {block_id for block_id in blocks if not self._device.store.has(block_id)}
 
     def _hashes(self, manifest: Manifest) -> dict[str, str]:
         """SHA-256 of every file of a model, read out of the store."""

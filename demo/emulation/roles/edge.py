@@ -101,6 +101,7 @@ class EdgeRole:
             "ping": lambda _: {},
             "report": self._hear,
             "history": lambda _: {"rows": [row.to_dict() for row in self.reports.rows]},
+            "manifest": lambda one: {"manifest": self._conductor.manifest(str(one["name"])).to_json()},
             "move": self._move,
             "ensure": self._ensure,
             "air": self._air,
@@ -239,11 +240,11 @@ class EdgeRole:
         return {}
 
     def _serve(self, question: Mapping[str, Any]) -> Answer:
-        slot = int(question["slot"])
-        return self._conductor.serve(self.reports.rows[: slot + 1], again=bool(question["again"]))
+        rows = self.reports.rows[: int(question["slot"]) + 1]
+        return self._conductor.serve(rows, question["open"], again=bool(question["again"]))
 
     def _mend(self, question: Mapping[str, Any]) -> Answer:
-        return self._conductor.mend(self.reports.rows)
+        return self._conductor.mend(self.reports.rows, question["open"])
 
     def _move(self, question: Mapping[str, Any]) -> Answer:
         self._link.start([Wish(int(u), int(s), bool(a), float(t)) for u, s, a, t in question["moves"]])

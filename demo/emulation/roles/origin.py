@@ -41,7 +41,7 @@ class OriginRole:
 
     def _fault(self, question: Mapping[str, Any]) -> Answer:
         self._is_deaf = question["fault"] == "cut-off"
-        return {}
+        return {"about": str(question["fault"])}
 
     def _deaf(self) -> bool:
         return self._is_deaf

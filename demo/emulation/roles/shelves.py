@@ -12,7 +12,7 @@ from demo.emulation.roles.teller import Teller
 from demo.emulation.wire.ask import NotReachedError, Wire
 from demo.emulation.wire.offers import fetch_parts
 from demo.parts import CodedPart, Part
-from pbstore import BlockCorruptError, BlockMissingError, PBStoreError
+from pbstore import BlockCorruptError, BlockMissingError, IntegrityError, PBStoreError
 
 log = logging.getLogger(__name__)
 FETCH_S = 10.0
@@ -82,7 +82,7 @@ class Shelves:
         """
         try:
             return self.edge.read(part, alone=alone)
-        except BlockCorruptError as error:
+        except IntegrityError as error:
             self._drop_damaged(part, error)
             raise BlockMissingError(part.block_id, f"node {self.node}, where it was damaged") from None
 
@@ -145,12 +145,14 @@ class Shelves:
         )
 
     def _drop_damaged(self, part: Part, error: PBStoreError) -> None:
-        for shelf in (self.edge.cache, self.edge.relay):
-            if shelf.has(part):
-                try:
-                    shelf.read(part)
-                except BlockCorruptError:
-                    shelf.drop(part)
+        """Drop what cannot be read of a part, and of all that its form on its own is made of."""
+        edge, damaged = self.edge, [part]
+        if edge.cache.has(part):
+            needs = {part.block_id, *edge.cache.info(part).needs}
+            damaged = [one for one in edge.cache.parts() if one.block_id in needs]
+        for shelf in (edge.cache, edge.relay):
+            for one in damaged:
+                shelf.drop_if_damaged(one)
         self._reject(self.unit_of.get(part, -1), str(error))
 
     def _reject(self, unit: int, why: str) -> None:

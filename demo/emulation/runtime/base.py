@@ -15,6 +15,11 @@ def device_place(user: int) -> str:
     return f"device {user}"
 
 
+def port_of(url: str) -> int:
+    """Port of an address."""
+    return int(url.rsplit(":", 1)[1])
+
+
 class Runtime(Protocol):
     """Roles by name: `origin`, `node N`, `device K`."""
 

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 
 from demo.emulation.links import enter
+from demo.emulation.runtime.base import port_of
 from demo.emulation.runtime.threads import Role
 from pbstore.serve.run import serve
 from pbstore.serve.sockets import LOOPBACK
@@ -54,6 +55,7 @@ class ProcessRuntime:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__, *preload])
         self._running: dict[str, ForkServerProcess] = {}
+        self._ports: dict[str, int] = {}
 
     def start(self, place: str, *, comes_back: bool = False) -> str:
         """See `Runtime`.
@@ -64,7 +66,7 @@ class ProcessRuntime:
         here, there = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=live,
-            args=(self._make, place, comes_back, there, self._seat_of(place)),
+            args=(self._make, place, comes_back, self._ports.get(place, 0), there, self._seat_of(place)),
             name=place,
             daemon=True,
         )
@@ -76,7 +78,7 @@ class ProcessRuntime:
                 process.kill()
                 raise ProcessError(f"{place} does not start")
             url = str(here.recv())
-        self._running[place] = process
+        self._running[place], self._ports[place] = process, port_of(url)
         return url
 
     def kill(self, place: str) -> None:
@@ -100,7 +102,7 @@ class ProcessRuntime:
         return {place: process.pid or 0 for place, process in self._running.items()}
 
 
-def live(make: MakeRole, place: str, comes_back: bool, ready: Connection, seat: Seat) -> None:
+def live(make: MakeRole, place: str, comes_back: bool, port: int, ready: Connection, seat: Seat) -> None:
     """Be a role until it is ended, or the process that started it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -108,7 +110,7 @@ def live(make: MakeRole, place: str, comes_back: bool, ready: Connection, seat: 
         enter(seat.namespace)
     role = make(place, comes_back)
     try:
-        serve(role.app, seat.host, port=0, on_ready=ready.send)
+        serve(role.app, seat.host, port=port, on_ready=ready.send)
     finally:
         role.close()
 

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
+from demo.emulation.runtime.base import port_of
 from demo.emulation.wire.ask import Wire
 from pbstore.serve.http.guard_settings import GuardSettings
 from pbstore.serve.run import App, serving
@@ -37,12 +38,16 @@ class ThreadRuntime:
         self.host = LOOPBACK
         self._make = make
         self._running: dict[str, _Running] = {}
+        self._ports: dict[str, int] = {}
+        """A role that starts again is where it was."""
 
     def start(self, place: str, *, comes_back: bool = False) -> str:
         """See `Runtime`."""
         role, stack = self._make(place, comes_back), ExitStack()
         stack.callback(role.close)
-        url = stack.enter_context(serving(role.app, limits=GuardSettings(grace_s=1.0)))
+        port = self._ports.get(place, 0)
+        url = stack.enter_context(serving(role.app, port=port, limits=GuardSettings(grace_s=1.0)))
+        self._ports[place] = port_of(url)
         self._running[place] = _Running(role, stack)
         return url
 

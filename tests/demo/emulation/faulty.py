@@ -1,0 +1,31 @@
+"""One round of faults drawn by a seed, and what must hold after it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from demo.emulation.faults.script import random_script
+from demo.emulation.log import check_log, read_log
+from demo.emulation.log.events import Faulted
+from demo.jobs.emulate import LOG_NAME, emulate
+from demo.jobs.emulate_config import EmulateConfig
+from tests.demo.emulation.conftest import small_run
+
+NODES, USERS, SLOTS = 3, 3, 3
+
+
+def faulty_round(store: Path, out: Path, seed: int, runtime: str = "threads") -> str:
+    """Live through one script; nothing wrong is delivered, every request is served. Says what broke."""
+    run = small_run(store, seed, SLOTS)
+    run = replace(run, scenario=replace(run.scenario, num_nodes=NODES, num_users=USERS))
+    script = random_script(seed, SLOTS, NODES, USERS)
+    config = EmulateConfig(run=run, runtime=runtime, loss=0.05, clients=0, script=script, patience_s=2.0)
+    report = emulate(config, out, progress=False)
+    verdict = check_log(read_log(out / LOG_NAME))
+    verdict.raise_if_broken()
+    assert report.good
+    assert verdict.unserved == 0
+    assert verdict.state.totals.deliveries == verdict.state.totals.requests
+    faults = [line.event for line in read_log(out / LOG_NAME) if isinstance(line.event, Faulted)]
+    assert len(faults) == len(script)
+    told = ", ".join(f"{one.what} {one.place} in {one.phase} {one.slot}" for one in script)
+    return f"{verdict.state.totals.deliveries} served; {told}"
