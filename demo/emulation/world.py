@@ -83,6 +83,7 @@ class World:
         self.on_phase: Callable[[int, str], None] = lambda slot, phase: None
         """Called when a phase of a slot begins: `decide`, `ask`, `serve`."""
         self._computed: dict[int, tuple[float, ...]] = {}
+        self._is_over = False
         self.slot = 0
         models = {about.name: number for number, about in enumerate(started.models)}
         self.walk_ins = WalkIns(models, started.num_users)
@@ -185,6 +186,9 @@ class World:
 
     def end(self) -> Ended:
         """Write the last line."""
+        for place in list(self.urls):
+            self.ask(place, "flush")
+        self._is_over = True
         totals = self.state.totals
         sums = {item.name: getattr(totals, item.name) for item in fields(Ended)}
         ended = Ended(**sums)
@@ -267,8 +271,8 @@ class World:
         ]
 
     def _take(self, question: Mapping[str, Any]) -> Answer:
-        """Take events of a role."""
-        for row in question["events"]:
+        """Take events of a role; what comes after the end was told by a role that is gone."""
+        for row in () if self._is_over else question["events"]:
             self.log.write(from_dict(row))
         return {}
 

@@ -111,6 +111,7 @@ class DeviceRole:
         return {
             "hello": self._hello,
             "ping": lambda _: {"block_bytes": self.wire.block_bytes},
+            "flush": self._flush,
             "ask": self._ask,
             "prepare": self._prepare,
             "finish": self._finish,
@@ -156,6 +157,10 @@ class DeviceRole:
                 want.missing = {block_id for block_id in want.missing if not store.has(block_id)}
                 if not want.missing:
                     want.done_s = now
+
+    def _flush(self, question: Mapping[str, Any]) -> Answer:
+        self._teller.flush()
+        return {}
 
     def _hello(self, question: Mapping[str, Any]) -> Answer:
         self._teller.meet(str(question["collector"]), float(question["now_s"]))

@@ -95,6 +95,7 @@ class EdgeRole:
             "close": self._close_slot,
             "serve": self._serve,
             "mend": self._mend,
+            "flush": lambda _: {},
         }
         return {
             **{name: self._telling(verb) for name, verb in told.items()},

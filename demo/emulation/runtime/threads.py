@@ -1,5 +1,6 @@
 """All roles in this process, each behind a server of its own on the loopback."""
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from demo.emulation.wire.ask import Wire
 from pbstore.serve.http.guard_settings import GuardSettings
 from pbstore.serve.run import App, serving
 from pbstore.serve.sockets import LOOPBACK
+
+_TELLING = ("uvicorn.error", "pbstore.serve.http.connection")
 
 
 class Role(Protocol):
@@ -54,6 +57,8 @@ class ThreadRuntime:
     def kill(self, place: str) -> None:
         """See `Runtime`."""
         running = self._running.pop(place, None)
+        for name in _TELLING:  # what is cut off in the middle is no fault of the server's
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         if running is not None:
             wire = getattr(running.role, "wire", None)
             if isinstance(wire, Wire):  # what it is doing just now reaches nobody any more

@@ -86,7 +86,10 @@ class Wire:
         """`ask`; the answer, and the bytes of the question."""
         body = json.dumps(question, separators=(",", ":")).encode()
         response = self._send("POST", f"{url}{PREFIX}/{verb}", verb, body, patience_s)
-        tree = response.json()
+        try:
+            tree = response.json()
+        except ValueError:  # it was ended in the middle of its answer
+            raise NotReachedError(url, verb, f"status {response.status_code}") from None
         if response.status_code != 200:
             raise RefusedError(url, verb, f"{tree.get('type')}: {tree.get('error')}"[:300])
         return tree, len(body)
