@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 from starlette.applications import Starlette
 
-from demo.emulation.log.events import Ended, Event, Faulted, Planned, Recovered, SlotBegan, Started, from_dict
+from demo.emulation.log.events import (
+    Ended,
+    Event,
+    Faulted,
+    Planned,
+    Recovered,
+    Requested,
+    SlotBegan,
+    Started,
+    from_dict,
+)
 from demo.emulation.log.fold import Snapshot
 from demo.emulation.log.writer import LogWriter
 from demo.emulation.runtime.base import ORIGIN, Runtime, device_place, node_place
@@ -126,7 +136,15 @@ class World:
         for place in list(self.urls) if places is None else places:
             if place in self.urls:
                 now_s = self.log.now_s()
-                self.ask(place, "hello", collector=self._collector, now_s=now_s, slot=self.slot, **told)
+                self.ask(
+                    place,
+                    "hello",
+                    collector=self._collector,
+                    now_s=now_s,
+                    slot=self.slot,
+                    num_users=self.num_users,
+                    **told,
+                )
 
     def ask(self, place: str, verb: str, patience_s: float = 20.0, **question: Any) -> Answer | None:  # noqa: ANN401
         """Ask a role; None if it does not answer."""
@@ -236,7 +254,14 @@ class World:
                 nodes=urls,
             )
 
-        list(self._pool.map(one, range(self._about.num_users)))
+        answers = self._pool.map(one, range(self._about.num_users))
+        for user, answer in enumerate(answers):
+            if wanted.requests[user] >= 0:
+                model = self._about.models[int(wanted.requests[user])].name
+                node = -1 if answer is None else int(answer["node"])
+                self.log.write(
+                    Requested(slot=self.slot, user=user, model=model, node=node, source=wanted.source)
+                )
 
     def _all_nodes(self, verb: str, patience_s: float, **question: Any) -> None:  # noqa: ANN401
         nodes = [node_place(about.node) for about in self._about.nodes]

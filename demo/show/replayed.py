@@ -104,7 +104,8 @@ def _words(event: Any) -> str:  # noqa: ANN401
                 f"node {event.node} decides: {len(event.added)} units in{gone}, {event.held_bytes} bytes held"
             )
         case Requested():
-            return f"user {event.user} asks node {event.node} for {event.model} ({event.source})"
+            whom = "" if event.node < 0 else f" node {event.node}"
+            return f"user {event.user} asks{whom} for {event.model} ({event.source})"
         case Planned():
             return f"node {event.node} leads: {event.transfers} transfers, {event.broadcasts} broadcasts"
         case Answered():

@@ -98,7 +98,7 @@ class Requested:
     user: int
     model: str
     node: int
-    """The node that took the request."""
+    """The node that took the request; -1: none, for the device reached nobody: it is taken later."""
     source: str
     """`trace`, or `client` (somebody asked at the device's endpoint)."""
 

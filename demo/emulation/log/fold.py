@@ -135,7 +135,8 @@ def _decide(state: Snapshot, event: Decided) -> None:
 
 
 def _request(state: Snapshot, event: Requested) -> None:
-    state.node(event.node).requests += 1
+    if event.node >= 0:
+        state.node(event.node).requests += 1
     state.device(event.user).waiting.append((event.slot, event.model))
     state.totals.requests += 1
 

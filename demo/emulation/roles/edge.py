@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from demo.emulation.faults.inside import break_role
-from demo.emulation.log.events import ORIGIN, Decided, Reported, Requested
+from demo.emulation.log.events import ORIGIN, Decided, Reported
 from demo.emulation.node import EdgeNode
 from demo.emulation.roles.conduct import Conductor, Neighbours
 from demo.emulation.roles.mind import Minds
@@ -125,7 +125,7 @@ class EdgeRole:
         """Learn where all others are; a node that comes back takes up the history of one of them."""
         self.teller.meet(str(question["collector"]), float(question["now_s"]))
         self._neighbours.meet(question)
-        self.reports.num_users = len(question["devices"])
+        self.reports.num_users = int(question["num_users"])
         self.shelves.urls = {ORIGIN: self.settings.origin_url, **self._neighbours.nodes}
         self.reports.catch_up(int(question["slot"]), self._neighbours.others(self.settings.node))
         return {}
@@ -215,16 +215,6 @@ class EdgeRole:
         """Take what a device says of itself: where it is, and what it asks for."""
         slot, user, model = int(question["slot"]), int(question["user"]), int(question["model"])
         self.reports.take(slot, user, [float(one) for one in question["xy"]], model)
-        if model >= 0:
-            self.teller.tell(
-                Requested(
-                    slot=slot,
-                    user=user,
-                    model=self.settings.model_names[model],
-                    node=self.settings.node,
-                    source=str(question["source"]),
-                )
-            )
         return {"node": self.settings.node}
 
     def _close_slot(self, question: Mapping[str, Any]) -> Answer:
