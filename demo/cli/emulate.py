@@ -99,6 +99,10 @@ def emulate(
     from demo.show.emulation_tables import print_emulation
     from policy.config import load_config
 
+    if links == "shaped":
+        from demo.emulation.links import ensure_namespaces
+
+        ensure_namespaces()
     changes = overrides(
         nodes=nodes,
         users=users,

@@ -22,7 +22,7 @@ def become_root() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(NEW_USER | NEW_NET):
         number = ctypes.get_errno()
-        raise OSError(number, f"this system lets nobody make user namespaces: {os.strerror(number)}")
+        raise OSError(number, f"this system lets nobody make user namespaces ({os.strerror(number)})")
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"0 {user} 1")
     Path("/proc/self/gid_map").write_text(f"0 {group} 1")
@@ -37,5 +37,5 @@ if __name__ == "__main__":
     try:
         become_root()
     except OSError as error:
-        sys.exit(error.strerror)
+        sys.exit(f"pbcast: {error.strerror}; use --links plain")
     os.execv(sys.argv[1], sys.argv[1:])
