@@ -81,6 +81,7 @@ class MemoryChannel:
                 told = read_status(answer)
                 if told is not None and one.sender.ledger.hear(told):
                     one.delay_s[told.user] = self._now_s
+            receiver.hand_over()
 
     def _heard(self, receiver: Receiver, batch: Batch, source: int) -> list[bytes]:
         if self._spoil is None:

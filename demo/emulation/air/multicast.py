@@ -136,6 +136,7 @@ class _Ear:
                 if got is not None:
                     for answer in self._receiver.hear(got.data, got.segment, got.source, got.arrived):
                         self._inlet.answer(answer, got.source)
+                    self._receiver.hand_over()
         finally:
             self._receiver.close()
             self._inlet.close()

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
@@ -88,8 +89,8 @@ class Receiver:
 
         Args:
             user: Whose it is, 0 .. 65535.
-            on_object: Called when an object is whole and hashes to its id, once for all broadcasts that
-                brought it; if it raises, the sender is told that the object is refused.
+            on_object: Called by `hand_over` when an object is whole and hashes to its id, once for all
+                broadcasts that brought it. The sender has been told by then: what it raises is logged.
             folder: Where large objects are spooled; None: the system's folder for temporary files.
             seed: Of the datagrams that are lost.
             wants: Of object id and size, whether to receive it; None: everything addressed to the user.
@@ -101,7 +102,8 @@ class Receiver:
         self.clock: Callable[[], float] = time.monotonic
         self._on_object, self._wants, self._folder = on_object, wants, folder
         self._limits, self._key = limits or ReceiverLimits(), key_of(seed, user)
-        self._arrived = 0.0
+        self._arrived, self._change = 0.0, threading.Condition()
+        self._whole: list[Heard] = []
         self._open: OrderedDict[_Key, _Open] = OrderedDict()
         self._over: OrderedDict[_Key, Status] = OrderedDict()
 
@@ -140,6 +142,27 @@ class Receiver:
             for row, length, name in zip(rows[begin:end], lengths[begin:end], names[begin:end], strict=True):
                 answers += self._told(key, row[:length].tobytes(), name[None])
         return answers
+
+    def hand_over(self) -> None:
+        """Call `on_object` for what has become whole, after its answers were sent: nobody waits for it."""
+        while self._whole:
+            heard = self._whole[0]
+            try:
+                self._on_object(heard)
+            except Exception:
+                _log.exception("user %d could not keep object %s", self.user, heard.object_id[:12])
+            with self._change:
+                del self._whole[0]
+                self._change.notify_all()
+
+    def settle(self, patience_s: float) -> bool:
+        """Wait until everything that was reported as here is handed over; for any thread.
+
+        Returns:
+            Whether it was in time.
+        """
+        with self._change:
+            return self._change.wait_for(lambda: not self._whole, patience_s)
 
     def close(self) -> None:
         """Forget what is half here."""
@@ -246,7 +269,6 @@ class Receiver:
         if kept is None:
             return []
         data, path = kept
-        state = State.DONE
         heard = Heard(
             user=self.user,
             cast_id=key[1],
@@ -257,15 +279,12 @@ class Receiver:
             seconds=one.last - one.since,
             last_bit_at=one.last,
         )
-        try:
-            self._on_object(heard)
-        except Exception:
-            _log.exception("user %d could not keep object %s", self.user, heard.object_id[:12])
-            state = State.REFUSED
+        with self._change:
+            self._whole.append(heard)
         since_last_us = max(0, round(1e6 * (self.clock() - one.last)))
         same = [other for other, it in self._open.items() if it.reception is one.reception]
         for other in same:
-            self._end(other, state, since_last_us)
+            self._end(other, State.DONE, since_last_us)
         return [status(self._over[key])] if one.what.feedback else []
 
     def _end(self, key: _Key, state: State, since_last_us: int = 0) -> None:

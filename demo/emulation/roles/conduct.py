@@ -89,8 +89,7 @@ class Conductor:
         if not again:
             self._began[slot] = began
             self._move(service)
-            for cast in casts_of(service.outcome, self._settings.unit_bytes):
-                self._send(rows, cast)
+            self._send_all(rows, list(casts_of(service.outcome, self._settings.unit_bytes)))
         return self._finish(rows, waiting, began)
 
     def mend(self, rows: Sequence[Row], waiting: Sequence[Open]) -> dict[str, Any]:
@@ -167,11 +166,24 @@ class Conductor:
         for node, moves in lists.items():
             self._ask_node(node, "move", moves=moves)
 
-    def _send(self, rows: Sequence[Row], cast: CastPlan) -> None:
-        """Send one object from all of its holders that have it."""
+    def _send_all(self, rows: Sequence[Row], casts: Sequence[CastPlan]) -> None:
+        """Send objects one after another; holders make the next one ready while one is on the air."""
+        with ThreadPoolExecutor(1, "ahead") as ahead:
+            ready = [ahead.submit(self._ready_holders, cast) for cast in casts[:1]]
+            for number, cast in enumerate(casts):
+                told = ready.pop().result()
+                ready = [ahead.submit(self._ready_holders, one) for one in casts[number + 1 : number + 2]]
+                self._send(rows, cast, told)
+
+    def _send(
+        self, rows: Sequence[Row], cast: CastPlan, told: dict[int, dict[str, Any]] | None = None
+    ) -> None:
+        """Send one object from all of its holders that have it; `told` by them, if they were asked before."""
         cast = replace(cast, users=tuple(user for user in cast.users if user not in self._gone))
-        began, told = self._teller.now_s(), self._ready_holders(cast) if cast.users else {}
-        if not told:
+        began = self._teller.now_s()
+        if told is None and cast.users:
+            told = self._ready_holders(cast)
+        if not (told and cast.users):
             return
         holders = tuple(sorted(told))
         size = int(told[holders[0]]["payload_bytes"])

@@ -131,8 +131,13 @@ class DeviceRole:
         except NotReachedError as error:
             raise ModelUnreachableError(model, str(error)) from None
 
-    def hear(self, data: bytes) -> None:
-        """Take an object from the air; what is wrong in it is thrown away, and told."""
+    def hear(self, data: bytes, last_bit_at: float) -> None:
+        """Take an object from the air; what is wrong in it is thrown away, and told.
+
+        Args:
+            data: The object.
+            last_bit_at: When its last bit came, `time.monotonic`.
+        """
         if self.wire.cut:
             return
         try:
@@ -146,11 +151,11 @@ class DeviceRole:
                     self._device.receive(coded)
                 except (IntegrityError, BlockMissingError) as error:
                     self._reject(str(error))
-            self._note(sum(len(coded.payload) for coded in parts))
+            self._note(sum(len(coded.payload) for coded in parts), self._teller.at_s(last_bit_at))
 
-    def _note(self, received_bytes: int) -> None:
-        """See which wants have come to be whole."""
-        store, now = self._device.store, self._teller.now_s()
+    def _note(self, received_bytes: int, now: float) -> None:
+        """See which wants have come to be whole by what came now."""
+        store = self._device.store
         for want in self._state.wants:
             if want.missing:
                 want.received_bytes += received_bytes
@@ -199,6 +204,7 @@ class DeviceRole:
 
     def _finish(self, question: Mapping[str, Any]) -> Answer:
         """Check and file every model that is whole; what the others lack."""
+        self._band.settle(self.user)
         with self._mutex:
             whole = [want for want in self._state.wants if not want.missing]
             done = [row for want in whole if (row := self._checked(want)) is not None]

@@ -28,6 +28,7 @@ from pbstore.serve.run import App
 from policy.interfaces import Bool
 
 log = logging.getLogger(__name__)
+_KEPT_OBJECTS = 2
 
 
 class PlacementOnly:
@@ -71,7 +72,7 @@ class EdgeRole:
         self._link = Link(self.shelves, self.teller.flush)
         self.reports = Reports(settings.node, self.wire)
         self._neighbours = Neighbours()
-        self._object: tuple[object, bytes, int] | None = None
+        self._objects: dict[tuple[tuple[int, ...], bool], tuple[bytes, int]] = {}
         self._mutex = threading.Lock()
         self._conductor = Conductor(settings, minds, self.wire, self.teller, self._neighbours)
         self._parts = OfferedLibrary(edge.cache.store, self._offers)
@@ -252,24 +253,27 @@ class EdgeRole:
         return {"blake3": AirObject.hash_of(data), "payload_bytes": size}
 
     def _built(self, units: Sequence[int], alone: bool) -> tuple[bytes, int]:
-        """The object that some units make; the last one is kept."""
+        """The object that some units make; the last two are kept: one on the air and the next."""
         key = (tuple(units), alone)
         with self._mutex:
-            if self._object is None or self._object[0] != key:
+            if key not in self._objects:
                 parts = [
                     self.shelves.give(part, alone) for unit in units for part in self.settings.units[unit]
                 ]
                 content = AirObject(parts=tuple(parts))
-                self._object = (key, content.encode(), content.payload_bytes)
-            return self._object[1:]
+                while len(self._objects) >= _KEPT_OBJECTS:
+                    del self._objects[next(iter(self._objects))]
+                self._objects[key] = (content.encode(), content.payload_bytes)
+            return self._objects[key]
 
     def _air(self, question: Mapping[str, Any]) -> Answer:
         """Send some units to some users."""
-        data, _ = self._built([int(unit) for unit in question["units"]], bool(question["alone"]))
+        units, alone = tuple(int(unit) for unit in question["units"]), bool(question["alone"])
+        data, _ = self._built(units, alone)
         users = [int(user) for user in question["users"]]
         sent = self._band.send(self.settings.node, data, users, float(question["rate_bit_s"]))
         with self._mutex:
-            self._object = None
+            self._objects.pop((units, alone), None)
         return {
             "wire_bytes": sent.wire_bytes,
             "repair_bytes": sent.repair_bytes,

@@ -35,6 +35,10 @@ class Teller:
         """Seconds since the run began, on a clock that is never stepped."""
         return time.monotonic() - self._began
 
+    def at_s(self, monotonic_s: float) -> float:
+        """What `now_s` said at a time of `time.monotonic`."""
+        return monotonic_s - self._began
+
     def day_s(self) -> float:
         """The clock of the day, with the steps that faults have made: for the log of this role only."""
         return time.time() + self.step_s

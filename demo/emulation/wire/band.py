@@ -10,8 +10,10 @@ from typing import Protocol
 
 from demo.emulation.air import BytesPayload, Cast, Channel, Heard, MemoryChannel, MulticastChannel, Receiver
 
-Hear = Callable[[bytes], None]
-"""Takes an object from the air."""
+Hear = Callable[[bytes, float], None]
+"""Takes an object from the air, and when its last bit came (`time.monotonic`)."""
+SETTLE_S = 60.0
+"""How long a user may take with what it heard, s."""
 MAX_SENDERS = 1 << 12
 """Nodes whose broadcasts have numbers of their own."""
 
@@ -43,6 +45,9 @@ class Band(Protocol):
 
     def listen(self, user: int, hear: Hear) -> None:
         """Let a user hear what is sent to it."""
+
+    def settle(self, user: int) -> None:
+        """Wait until a user has taken all that senders know to be there."""
 
     def leave(self, user: int) -> None:
         """Let a user hear nothing more."""
@@ -103,6 +108,9 @@ class MemoryBand:
             if user in self._receivers:
                 self._channel.leave(self._receivers.pop(user))
 
+    def settle(self, user: int) -> None:
+        """See `Band`: `send` returns when all have taken it."""
+
     def close(self) -> None:
         """See `Band`."""
         self._channel.close()
@@ -121,7 +129,8 @@ class MemoryBand:
             time.sleep(max(0.0, began + sent.seconds - time.monotonic()))
         for one in heard:
             if one.user in ears:
-                ears[one.user](one.read())
+                late_s = sent.delay_s[one.user] if rate_bit_s else time.monotonic() - began
+                ears[one.user](one.read(), began + late_s)
         missed = set(users) - set(there) | sent.missing
         return Sent(
             wire_bytes=sent.wire.ethernet_bytes,
@@ -150,7 +159,7 @@ class MulticastBand:
         """See `Band`."""
 
         def heard(one: Heard) -> None:
-            hear(one.read())
+            hear(one.read(), one.last_bit_at)
             if one.path is not None:
                 one.path.unlink(missing_ok=True)
 
@@ -161,6 +170,11 @@ class MulticastBand:
         """See `Band`."""
         if user in self._receivers:
             self._channel.leave(self._receivers.pop(user))
+
+    def settle(self, user: int) -> None:
+        """See `Band`."""
+        if user in self._receivers:
+            self._receivers[user].settle(SETTLE_S)
 
     def close(self) -> None:
         """See `Band`."""

@@ -145,14 +145,33 @@ def test_what_is_half_here_when_a_receiver_leaves_is_gone(tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
-def test_refused_or_unkept_objects_are_reported_as_missing() -> None:
-    def full(heard: Heard) -> None:
-        raise OSError("no space")
-
-    for receiver in (Receiver(0, full), Receiver(0, full, wants=lambda object_id, size: False)):
+def test_refused_objects_are_reported_as_missing() -> None:
+    got: list[Heard] = []
+    for receiver in (
+        Receiver(0, got.append, wants=lambda object_id, size: False),
+        Receiver(0, got.append, limits=ReceiverLimits(object_bytes=999)),
+        Receiver(0, got.append, folder=Path("/nowhere"), limits=ReceiverLimits(memory_bytes=0)),
+    ):
         channel = MemoryChannel(SMALL)
         channel.join(receiver)
         assert channel.send(cast_of(some_bytes(1000), 1)).missing == {0}
+    assert not got
+
+
+def test_what_a_user_does_with_an_object_holds_up_nobody_and_breaks_nothing() -> None:
+    got: list[Heard] = []
+
+    def clumsy(heard: Heard) -> None:
+        got.append(heard)
+        raise OSError("no space")
+
+    channel, receiver = MemoryChannel(SMALL), Receiver(0, clumsy)
+    channel.join(receiver)
+    sent = [channel.send(cast_of(some_bytes(1000), 1, cast_id=number)) for number in range(2)]
+
+    assert not any(one.missing for one in sent)
+    assert len(got) == 2
+    assert receiver.settle(0.0)
 
 
 def test_a_second_sender_goes_on_where_the_first_died() -> None:
