@@ -37,6 +37,12 @@ demo: $(STAMP) ## the main job end to end on real weights (SIZE=small|full, OUT=
 dashboard: $(STAMP) ## a live edge on real weights, and a page that shows it (Ctrl-C ends both)
 	@$(BIN)/pbcast dashboard --live
 
+docs: ## the documentation as pages in out/docs, links checked (an environment of its own, .venv-docs)
+	@test -x .venv-docs/bin/mkdocs || { $(PYTHON) -m venv .venv-docs && \
+	  .venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r demo/docs/requirements.txt; }
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict -f demo/docs/mkdocs.yml
+	@echo out/docs/index.html
+
 lint: $(STAMP) ## style, types, import rules, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -70,4 +76,4 @@ lock: ## write requirements.lock anew from pyproject.toml (maintainers)
 	rm -rf .venv-lock
 
 clean: ## remove what the targets made, not the cache of real weights
-	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-docs out .mypy_cache .ruff_cache .pytest_cache .hypothesis
