@@ -10,6 +10,7 @@ from demo.cli.app import EXIT_CODES
 from demo.cli.store_add import adding
 from demo.cli.store_hfcache import hfcache
 from demo.cli.store_history import history
+from demo.cli.store_list import listed
 from demo.cli.store_remote import remote
 from demo.cli.store_shared import (
     DEFAULT_STORE,
@@ -44,26 +45,12 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(adding)
+app.add_typer(listed)
 app.add_typer(history)
 app.add_typer(upkeep)
 app.add_typer(tools)
 app.add_typer(hfcache)
 app.add_typer(remote)
-
-
-@app.command("ls", epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
-def list_models(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """List the models."""
-    with existing(store) as opened:
-        rows = opened.disk.model_rows()
-    if as_json:
-        print_json([_model(row) for row in rows])
-        return
-    table = Sheet("model", "#files", "#blocks", "#size", "base", "form")
-    for row in rows:
-        size = human(row.raw_bytes)
-        table.row(row.name, row.num_files, row.num_blocks, size, row.base or "", row.form)
-    table.print()
 
 
 @app.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)

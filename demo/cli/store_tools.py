@@ -23,15 +23,13 @@ from demo.cli.store_shared import (
     StoreOption,
     ThoroughOption,
     existing,
-    human,
-    print_json,
     progress,
     selection,
     show,
     source_bytes,
     tell_exceptions,
 )
-from demo.console import Sheet, say, visible
+from demo.console import say
 
 if TYPE_CHECKING:
     pass
@@ -74,28 +72,6 @@ def plan(
     result = {**asdict(report), "fits": room is None or report.stored_bytes <= room}
     show(result, as_json, f"{folder}: {report.new_blocks} of {report.blocks} blocks would be new")
     tell_exceptions(report)
-
-
-@tools.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
-def explain(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """Show how each tensor of a model is stored, and from which base."""
-    with existing(store) as opened:
-        story = opened.explain(name)
-    if as_json:
-        print_json(asdict(story))
-        return
-    base = f", base {story.base}{'' if story.base_present else ' (not here)'}" if story.base else ""
-    title = f"{name} ({story.form}){base}"
-    table = Sheet("tensor", "#shape", "form", "#bytes", "#stored", "#models", "from", title=visible(title))
-    for tensor in story.tensors:
-        shape = "x".join(map(str, tensor.shape)) or "scalar"
-        sizes = (human(tensor.raw_bytes), human(tensor.stored_bytes), str(tensor.models))
-        table.row(tensor.name, f"{tensor.dtype} {shape}", tensor.codec, *sizes, ", ".join(tensor.bases))
-    table.print()
-    for model, size in story.lineage.items():
-        say(f"  {human(size)} coded against {model}")
-    say(f"  {human(story.shared_bytes)} shared with other models")
-    say(f"  {human(story.own_stored_bytes)} on the disk for this model alone")
 
 
 MOST_SHOWN = 20

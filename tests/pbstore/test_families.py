@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pbstore import open_store
-from pbstore.disk.upkeep.families import says_little
+from pbstore.disk.upkeep.little import says_little
 from pbstore.disk.upkeep.savings_by_cause import by_model
 from tests.pbstore.folders import base_tensors, tuned, write_model
 

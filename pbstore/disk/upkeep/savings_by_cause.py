@@ -1,11 +1,11 @@
 """Where the bytes went, model by model and family by family: which saving comes from what."""
 
-from dataclasses import dataclass, fields, replace
+from collections import Counter
+from dataclasses import dataclass, fields
 
 from pbstore.disk.models import Models
-from pbstore.disk.upkeep.families import Families
-from pbstore.hashing import BlockId
-from pbstore.manifest import Manifest
+from pbstore.disk.upkeep.lineage import Lineage
+from pbstore.disk.upkeep.overview import Entry, Overview
 
 CAUSE_OF_CODEC = {
     "raw": "compression",
@@ -48,27 +48,31 @@ class Causes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCauses:
-    """One model's bytes; a block counts for the model that brought it."""
+    """One model's bytes, of all its revisions; a block counts for the model that brought it."""
 
     name: str
     family: str
-    """Root of the model's line: its base, the base's base, and so on. See `Families`."""
+    """Root of the model's line: its base, the base's base, and so on. See `Lineage`."""
     causes: Causes
 
 
 def by_model(models: Models) -> list[ModelCauses]:
-    """Savings of each model, the oldest first."""
-    rows = sorted(models.model_rows(), key=lambda row: (row.added_at, row.name))
-    owners: dict[BlockId, str] = {}
-    files: set[str] = set()
-    result = []
-    families = Families(models)
-    for row in rows:
-        manifest = models.manifest(row.name)
-        family = families.place(manifest, owners)
-        causes = _causes(models, manifest, owners, files)
-        result.append(ModelCauses(name=row.name, family=family, causes=causes))
-    return result
+    """Savings of each model, the oldest first.
+
+    Their sums are those of the whole store: raw bytes of all revisions, and stored bytes without orphans and
+    the trash. A base that no model names any more is what its differences cost.
+    """
+    overview = Overview.of(models)
+    lineage = Lineage(models, overview)
+    counted = _Counted(overview)
+    for entry in overview.entries:
+        counted.take(entry)
+    for key in overview.kept_bases():
+        counted.take_base(key)
+    return [
+        ModelCauses(name=name, family=lineage.root(name), causes=Causes(**bytes_of))
+        for name, bytes_of in counted.causes.items()
+    ]
 
 
 def by_family(models: list[ModelCauses]) -> dict[str, Causes]:
@@ -79,20 +83,43 @@ def by_family(models: list[ModelCauses]) -> dict[str, Causes]:
     return families
 
 
-def _causes(models: Models, manifest: Manifest, owners: dict[BlockId, str], files: set[str]) -> Causes:
-    causes = Causes(raw_bytes=manifest.raw_bytes)
-    for entry in manifest.files:
-        if entry.sha256 in files:
-            causes = replace(causes, same_file=causes.same_file + entry.size_bytes)
-            continue
-        files.add(entry.sha256)
-        for piece in entry.pieces:
-            if piece.block_id in owners:
-                causes = replace(causes, same_tensor=causes.same_tensor + piece.raw_bytes)
+class _Counted:
+    """Bytes by cause of each model, block after block."""
+
+    def __init__(self, overview: Overview) -> None:
+        self._overview = overview
+        self.causes: dict[str, Counter[str]] = {}
+        self._files: set[str] = set()
+        self._blocks: set[bytes] = set()
+        self._first_user: dict[bytes, str] = {}
+
+    def take(self, entry: Entry) -> None:
+        """Count a revision."""
+        causes = self.causes.setdefault(entry.name, Counter())
+        causes["raw_bytes"] += entry.row.raw_bytes
+        for file in entry.files:
+            if file.sha256 in self._files:
+                causes["same_file"] += file.size_bytes
                 continue
-            owners[piece.block_id] = manifest.name
-            info = models.info(piece.block_id)
-            cause = CAUSE_OF_CODEC.get(info.codec, "compression")
-            saved = getattr(causes, cause) + info.raw_bytes - info.stored_bytes
-            causes = replace(causes, **{cause: saved}, stored_bytes=causes.stored_bytes + info.stored_bytes)
-    return causes
+            self._files.add(file.sha256)
+            for key in file.keys:
+                self._take_block(key, causes, entry.name)
+
+    def _take_block(self, key: bytes, causes: Counter[str], name: str) -> None:
+        facts = self._overview.facts(key)
+        if key in self._blocks:
+            causes["same_tensor"] += facts.raw_bytes
+            return
+        self._blocks.add(key)
+        causes[CAUSE_OF_CODEC.get(facts.codec, "compression")] += facts.raw_bytes - facts.stored_bytes
+        causes["stored_bytes"] += facts.stored_bytes
+        for base in self._overview.needs.get(key, ()):
+            self._first_user.setdefault(base, name)
+
+    def take_base(self, key: bytes) -> None:
+        """Count a block that is kept for others alone."""
+        name = self._first_user.get(key)
+        if name is not None:
+            size = self._overview.facts(key).stored_bytes
+            self.causes[name]["stored_bytes"] += size
+            self.causes[name]["delta"] -= size
