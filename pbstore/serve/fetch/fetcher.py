@@ -353,7 +353,7 @@ class Fetcher:
         asyncio.get_running_loop().call_later(pause, self._enqueue, job)
 
     def _failed(self, lane: Lane, error: Exception) -> None:
-        lane.speed.note_failure()
+        lane.speed.note_failure(late=isinstance(error, TimeoutError))
         self._meter.peer_up(lane.name, False)
         log.info("%s does not answer: %s", lane.name, error)
 

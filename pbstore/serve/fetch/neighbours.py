@@ -135,8 +135,8 @@ class Neighbours:
             else:
                 self._failed(lane)
             return
-        except (SourceError, TimeoutError):
-            self._failed(lane)
+        except (SourceError, TimeoutError) as error:
+            self._failed(lane, late=isinstance(error, TimeoutError))
             return
         self._meter.peer_up(lane.name, True)
         self._met[lane.name] = lane.speed.total_failures
@@ -148,8 +148,8 @@ class Neighbours:
         elif self.hub is None:  # nobody gets a block of a Hub's file for another node
             lane.node_id = node_id
 
-    def _failed(self, lane: Lane) -> None:
-        lane.speed.note_failure()
+    def _failed(self, lane: Lane, *, late: bool = False) -> None:
+        lane.speed.note_failure(late=late)
         self._meter.peer_up(lane.name, False)
 
     def _take_for_hub(self, url: str) -> None:

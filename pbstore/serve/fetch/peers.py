@@ -14,6 +14,8 @@ SMOOTHING = 0.3
 FIRST_RATE_BYTES_S = 50e6
 """Rate of a source that nothing is known of, bytes/s: fast enough to be tried."""
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
+FORGIVEN_S = 30.0
+"""How long ago a source may have been fine for its next late answer to be forgiven, s."""
 DISTRUST_S = 60.0
 """How long nothing is asked of a source that gave a wrong block, s; twice as long each time."""
 KNOWN_S = 20.0
@@ -39,6 +41,7 @@ class Speed:
     """Asked for and not yet here."""
     _measured: bool = False
     _closed_until: float = 0.0
+    _good_at: float = float("-inf")
 
     def note_latency(self, seconds: float) -> None:
         """Note how long the first byte of an answer took."""
@@ -47,16 +50,22 @@ class Speed:
     def note(self, num_bytes: int, seconds: float) -> None:
         """Note bytes that came in some time."""
         self.failures = 0
+        self._good_at = self.clock()
         rate = num_bytes / max(seconds, 1e-6)
         if num_bytes >= 1 << 16:  # of less the latency tells more
             weight = SMOOTHING if self._measured else 1.0
             self.rate_bytes_s += weight * (rate - self.rate_bytes_s)
             self._measured = True
 
-    def note_failure(self) -> None:
-        """Note that it did not answer, or broke off: it is left alone for a while, longer each time."""
+    def note_failure(self, *, late: bool = False) -> None:
+        """Note that it did not answer, or broke off: it is left alone for a while, longer each time.
+
+        One late answer of a source that was fine a short while ago is a busy machine's, and forgiven.
+        """
         self.failures += 1
         self.total_failures += 1
+        if late and self.failures == 1 and self.clock() - self._good_at < FORGIVEN_S:
+            return
         wait = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(self.failures - 1, 16))
         self._closed_until = max(self._closed_until, self.clock() + wait)
 

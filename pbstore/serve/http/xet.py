@@ -108,7 +108,10 @@ async def _planned(request: Request) -> tuple[Reconstruction, list[str]]:
     plan = reconstruct(file.pieces, start, stop)
     sizes = dict(file.pieces)
     await context_of(request).ask_peers([*dict.fromkeys(part.block_id for part in plan.fetches)])
-    urls = {one: _signed_url(request, one, sizes[one]) for one in {part.block_id for part in plan.fetches}}
+    context = context_of(request)
+    expires = int(time.time() + context.settings.token_s) + context.attempts.apart_s()
+    ids = {part.block_id for part in plan.fetches}
+    urls = {one: _signed_url(request, one, sizes[one], expires) for one in ids}
     return plan, [urls[fetch.block_id] for fetch in plan.fetches]
 
 
@@ -124,10 +127,9 @@ async def _file(request: Request) -> FileEntry:
     return file
 
 
-def _signed_url(request: Request, block_id: BlockId, raw_bytes: int) -> str:
+def _signed_url(request: Request, block_id: BlockId, raw_bytes: int, expires: int) -> str:
     """Permits all of the block: who is to check its hash, as the cache on a device, needs all of it."""
     context, path = context_of(request), f"{XORBS}/{block_id}"
-    expires = int(time.time() + context.settings.token_s)
     query = context.signer.query("GET", path, expires, ((0, framed_bytes(raw_bytes) - 1),))
     return f"{base_url(request)}{path}?{query}"
 

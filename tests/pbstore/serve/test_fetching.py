@@ -302,6 +302,23 @@ def test_a_source_that_fails_is_left_alone_longer_each_time_and_taken_back() -> 
     assert speed.failures == 1
 
 
+def test_one_late_answer_of_a_source_that_was_fine_is_forgiven() -> None:
+    now = 0.0
+    speed = Speed(clock=lambda: now)
+    speed.note_failure(late=True)
+    assert not speed.is_open  # it never was fine
+    now = 10.0
+    speed.note(0, 0.0)
+    speed.note_failure(late=True)
+    assert speed.is_open
+    speed.note_failure(late=True)
+    assert not speed.is_open
+    now = 100.0
+    speed.note(0, 0.0)
+    speed.note_failure()
+    assert not speed.is_open  # it broke off
+
+
 def test_flights_end_when_nobody_waits() -> None:
     async def inside() -> None:
         flights: Flights[str, int] = Flights()
