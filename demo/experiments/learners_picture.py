@@ -1,4 +1,4 @@
-"""How fast the learners learn: cost on validation worlds against CPU seconds and slots played, over seeds.
+"""How fast the learners learn: cost on validation worlds against CPU seconds, each seed.
 
     python -m demo.experiments.learners_picture
 
@@ -13,28 +13,28 @@ from typing import Any
 
 import numpy as np
 
-from demo.show.figure import clean_axes, pyplot, save_figure
+from demo.show.figure import BLUE, FAINT, SKY, clean_axes, pyplot, save_figure
 
 RESULTS = Path(__file__).parent / "results" / "convergence.json"
 LEARNERS = {
-    # row of the JSON: (label, colour)
-    "augur": ("Augur (ours)", "#1b6ca8"),
-    "maasn-da": ("MAASN-DA, our reading", "#c8553d"),
-    "mappo": ("MAPPO", "#3a7d44"),
-    "maddpg": ("MADDPG", "#8e6bbf"),
-    "qmix": ("QMIX", "#c79a2b"),
-    "vdn": ("VDN", "#7a7a7a"),
+    # row of the JSON: label
+    "augur": "Augur (ours)",
+    "maasn-da": "MAASN-DA, our reading",
+    "mappo": "MAPPO",
+    "maddpg": "MADDPG",
+    "qmix": "QMIX",
+    "vdn": "VDN",
 }
 ABLATIONS = {
-    "maasn-da": ("MAASN-DA, our reading", "#c8553d"),
-    "maasn-da without augmentation": ("without augmentation", "#1b6ca8"),
-    "maasn-da without action semantics": ("without action semantics", "#8e6bbf"),
-    "maasn-da without decomposition": ("without decomposition", "#7a7a7a"),
-    "maasn-da, qmix critic": ("QMIX critic", "#c79a2b"),
-    "maasn-da, vdn critic": ("VDN critic", "#3a7d44"),
+    "maasn-da": "MAASN-DA, our reading",
+    "maasn-da without augmentation": "without augmentation",
+    "maasn-da without action semantics": "without action semantics",
+    "maasn-da without decomposition": "without decomposition",
+    "maasn-da, qmix critic": "QMIX critic",
+    "maasn-da, vdn critic": "VDN critic",
 }
 REFERENCES = {"ewma-greedy": "EWMA-greedy (nothing learnt)", "lru": "LRU"}
-AXES = {"cpu_s": "CPU time of training (s)", "env_steps": "slots played (training)"}
+ROWS = (LEARNERS, ABLATIONS)
 
 Curve = Sequence[Mapping[str, float]]
 
@@ -51,43 +51,61 @@ def curve_rows(curves: Mapping[str, Mapping[str, Curve]]) -> list[dict[str, obje
 
 
 def draw_convergence(results: Mapping[str, Any], path: Path) -> None:
-    """Two rows (learners; MAASN-DA and its ablations), two columns (CPU time; slots played)."""
+    """A panel for each learner and each change of MAASN-DA: its seeds, their mean, other means faint."""
     plt = pyplot()
-    fig, axes = plt.subplots(2, 2, figsize=(12.5, 8), sharey=True, layout="constrained")
-    for row, rows in zip(axes, (LEARNERS, ABLATIONS), strict=True):
-        for ax, (key, label) in zip(row, AXES.items(), strict=True):
-            for name, (text, colour) in rows.items():
-                if results["curves"].get(name):
-                    _draw(ax, list(results["curves"][name].values()), key, text, colour)
-            _draw_references(ax, results["references_s"])
-            ax.set_xlabel(label)
-            clean_axes(ax, "y")
-        row[0].set_ylabel("cost on validation worlds (s per slot)")
-        row[1].xaxis.set_major_formatter(_thousands)
-        row[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=9)
-    for ax in axes[0]:
-        ax.set_xscale("log")  # Augur's slots are many and cheap
-        ax.xaxis.set_major_formatter(_thousands)
-        ax.xaxis.set_minor_formatter("")
-    axes[0, 0].set_ylim(32, 60)
-    axes[0, 0].set_title("learners", loc="left", fontsize=11)
-    axes[1, 0].set_title("MAASN-DA with one thing changed", loc="left", fontsize=11)
-    seeds = sorted({len(runs) for runs in results["curves"].values() if runs})
-    count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
-    text = f"Scenario findings; lines: mean of {count} training seeds, bands: their range; cut off above 60 s"
-    fig.suptitle(text, fontsize=11)
-    save_figure(fig, path, curve_rows(results["curves"]))
+    groups = [{name: row for name, row in rows.items() if results["curves"].get(name)} for rows in ROWS]
+    columns = max(map(len, groups))
+    shape = {"figsize": (2.05 * columns, 5.4), "sharex": True, "sharey": True, "layout": "constrained"}
+    with plt.rc_context({"font.size": 8}):
+        fig, axes = plt.subplots(2, columns, squeeze=False, **shape)
+        for row, group in zip(axes, groups, strict=True):
+            for ax in row[len(group) :]:
+                ax.set_axis_off()
+            for ax, (name, text) in zip(row, group.items(), strict=False):
+                others = [results["curves"][other] for other in group if other != name]
+                _draw(ax, results["curves"][name], others)
+                _draw_references(ax, results["references_s"])
+                ax.set_title(text, fontsize=8)
+                clean_axes(ax, "y")
+            row[0].set_ylabel("cost on validation worlds (s per slot)")
+        _shared_axes(axes)
+        fig.supxlabel("CPU time of training (s)", fontsize=8)
+        seeds = sorted({len(runs) for runs in results["curves"].values() if runs})
+        count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside lower right", ncols=2)
+        text = (
+            f"Scenario findings; thick: mean of {count} seeds, thin: each seed, faint: other means; to 60 s"
+        )
+        fig.suptitle(text, fontsize=8, x=0.01, ha="left")
+        save_figure(fig, path, curve_rows(results["curves"]))
 
 
-def _draw(ax: Any, runs: Sequence[Curve], key: str, text: str, colour: str) -> None:  # noqa: ANN401
-    """Mean and range over seeds; looks are at the same episodes in every seed."""
+def _shared_axes(axes: Any) -> None:  # noqa: ANN401
+    first = axes[0, 0]
+    first.set_ylim(32, 60)
+    first.set_xscale("log")
+    first.xaxis.set_major_formatter(_thousands)
+    first.xaxis.set_minor_formatter("")
+
+
+def _mean(runs: Sequence[Curve]) -> tuple[Any, Any]:
+    """CPU time and cost in the mean of the seeds; looks are at the same episodes in every seed."""
     looks = min(len(curve) for curve in runs)
-    at = np.array([[point[key] for point in curve[:looks]] for curve in runs]).mean(axis=0)
-    costs = np.array([[point["cost_s"] for point in curve[:looks]] for curve in runs])
-    if key == "env_steps":  # no zero on a logarithmic axis
-        at, costs = at[1:], costs[:, 1:]
-    ax.plot(at, costs.mean(axis=0), color=colour, lw=1.8, marker="o", ms=3, label=text)
-    ax.fill_between(at, costs.min(axis=0), costs.max(axis=0), color=colour, alpha=0.12, lw=0)
+    cut = [curve[:looks] for curve in runs]
+    at, costs = (
+        np.array([[point[key] for point in curve] for curve in cut]).mean(axis=0)
+        for key in ("cpu_s", "cost_s")
+    )
+    return at, costs
+
+
+def _draw(ax: Any, runs: Mapping[str, Curve], others: Sequence[Mapping[str, Curve]]) -> None:  # noqa: ANN401
+    for other in others:
+        ax.plot(*_mean(list(other.values())), color=FAINT, lw=0.8, zorder=1)
+    for curve in runs.values():
+        ax.plot([one["cpu_s"] for one in curve], [one["cost_s"] for one in curve], color=SKY, lw=0.8)
+    ax.plot(*_mean(list(runs.values())), color=BLUE, lw=2)
 
 
 def _thousands(value: float, _: int) -> str:

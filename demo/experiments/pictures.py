@@ -1,4 +1,4 @@
-"""Draw the committed ladders again from their JSON; plays nothing.
+"""Draw the committed pictures again from their JSON; plays nothing.
 
 python -m demo.experiments.pictures
 """
@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from demo.experiments.learners_picture import draw_convergence
 from demo.experiments.options import out_option
 from demo.show.ladder import draw_capacities, draw_ladder
 from policy.evaluation import Evaluation
@@ -18,7 +19,7 @@ def draw_all(source: Path, folder: Path) -> list[Path]:
     """Draw what a folder of results holds.
 
     Args:
-        source: Folder with `ladder-<name>.json` files and, of real beamformers, `beamformers.json`.
+        source: Folder with `ladder-<name>.json`, `beamformers.json` (real ones) and `convergence.json`.
         folder: Where the pictures go.
 
     Returns:
@@ -36,6 +37,9 @@ def draw_all(source: Path, folder: Path) -> list[Path]:
     for path in source.glob("beamformers.json"):
         drawn.append(folder / "beamformers.png")
         draw_ladder(Evaluation.from_dict(json.loads(path.read_text(encoding="utf-8"))), drawn[-1])
+    for path in source.glob("convergence.json"):
+        drawn.append(folder / "convergence.png")
+        draw_convergence(json.loads(path.read_text(encoding="utf-8")), drawn[-1])
     return drawn
 
 

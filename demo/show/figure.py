@@ -1,7 +1,10 @@
 """What all pictures share: how matplotlib is started, how wide they are, and the numbers beside each."""
 
 import csv
+import hashlib
+import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,16 +85,37 @@ def font_pt(path: Path) -> float:
     return 6.5 if path.suffix.lower() == ".pdf" else 8.5
 
 
+def numbers_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows as CSV."""
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def numbers_mark(rows: Sequence[Mapping[str, object]]) -> str:
+    """What a PNG says of the numbers that it was drawn from: no picture is older than its numbers."""
+    return f"numbers {hashlib.sha256(numbers_text(rows).encode()).hexdigest()}"
+
+
+def mark_of(path: Path) -> str:
+    """The mark in a PNG; empty if it has none."""
+    mark = re.search(rb"numbers [0-9a-f]{64}", path.read_bytes())
+    return mark.group().decode() if mark else ""
+
+
 def save_figure(figure: Any, path: Path, rows: Sequence[Mapping[str, object]]) -> None:  # noqa: ANN401
     """Write a picture and, beside it with the ending `.csv`, the numbers that it shows."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}  # the same numbers give the same file
-    figure.savefig(path, dpi=150, metadata=dated.get(path.suffix.lower()))
+    about = {  # without dates: the same numbers give the same file
+        ".pdf": {"CreationDate": None},
+        ".svg": {"Date": None},
+        ".png": {"Description": numbers_mark(rows)},
+    }
+    figure.savefig(path, dpi=150, metadata=about.get(path.suffix.lower()))
     pyplot().close(figure)
-    with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    path.with_suffix(".csv").write_text(numbers_text(rows), encoding="utf-8", newline="\n")
 
 
 def clean_axes(ax: Any, axis: str) -> None:  # noqa: ANN401

@@ -53,8 +53,8 @@ def ladder_rows(result: Evaluation) -> list[dict[str, object]]:
 def draw_ladder(result: Evaluation, path: Path) -> None:
     """Mean cost of each scheme with its interval over all worlds, worst on top; the numbers as CSV beside.
 
-    Bounds are drawn on the worlds that they were computed on, with what each scheme cost there: where these
-    are not all worlds, in a panel of their own.
+    Bounds are drawn on the worlds that they were computed on. Where these are not all worlds, a second panel
+    has what each scheme cost there, as a multiple of the least bound, on a logarithmic axis.
     """
     plt, bounds = pyplot(), bounds_of(result)
     apart = bool(bounds) and result.bounds["worlds"] != result.settings["worlds"]
@@ -67,18 +67,30 @@ def draw_ladder(result: Evaluation, path: Path) -> None:
         _draw_all_worlds(left, result, names, size)
         if apart:
             _draw_bound_worlds(right, result, names, size)
+        least = min(bounds.values()) if apart else 1.0
         for (label, value), style in zip(bounds.items(), BOUND_STYLES, strict=False):
-            right.axvline(value, color=RED, ls=style, lw=1, label=f"{label}: {value:.2f}")
+            right.axvline(value / least, color=RED, ls=style, lw=1, label=f"{label}: {value:.2f} s")
         fig.legend(loc="outside lower center", ncols=2 if apart else 1, fontsize=size - 0.5)
         save_figure(fig, path, ladder_rows(result))
 
 
 def _draw_bound_worlds(ax: Any, result: Evaluation, names: list[str], size: float) -> None:  # noqa: ANN401
-    """What the schemes cost on the worlds of the bounds."""
-    there = [result.on_bound_worlds[name] for name in names]
+    """What the schemes cost on the worlds of the bounds, as multiples of the least of these."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    least = min(bounds_of(result).values())
+    there = [result.on_bound_worlds[name] / least for name in names]
     ax.scatter(there, range(len(names)), c=[COLOURS[_kind(name)] for name in names], s=14, marker="D")
-    ax.set_title(f"the first {result.bounds['worlds']} worlds, and their bounds", fontsize=size)
-    ax.set_xlabel("delay per slot (s)")
+    at = {"textcoords": "offset points", "va": "center", "fontsize": size - 1}
+    for row, ratio in enumerate(there):
+        ax.annotate(f"{ratio:.2f}", (ratio, row), xytext=(5, 0), **at)
+    ax.set_xscale("log")
+    ax.set_xlim(0.96, 1.25 * max(there))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_title(f"the first {result.bounds['worlds']} worlds, beside their bounds", fontsize=size)
+    ax.set_xlabel("times the least bound")
     clean_axes(ax, "both")
 
 

@@ -4,11 +4,14 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from peers import PEERS, stored_bytes
+
+from demo.show.figure import BLUE, FAINT, GREY, SCREEN_IN, clean_axes, pyplot, save_figure
 
 OURS = ("pbstore thorough", "pbstore cold", "pbstore hot")
 FIRST = "family one"
@@ -181,36 +184,94 @@ def safety_targets(rows: dict[str, Row]) -> list[Target]:
     return found
 
 
-def picture(path: Path, title: str, rows: Sequence[Row], raw_bytes: int) -> None:
-    """Stored bytes against get speed; a bubble's area is put speed."""
-    import matplotlib
+def picture(path: Path, document: Mapping[str, Any]) -> None:
+    """Sizes against speeds, where these were measured more than once; else sizes alone. CSV beside."""
+    rows, raw_bytes = read_rows(document), document["raw_bytes"]
+    size = f"{document['catalogue']}: {len(document['models'])} models, {raw_bytes / 1e6:,.0f} MB"
+    if document["runs"] == 1:
+        _draw_sizes(path, size, rows, raw_bytes)
+    else:
+        title = f"{size}; stored share, writing / reading in MB/s, medians of {document['runs']} runs"
+        _draw_speeds(path, title, rows, raw_bytes)
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    from matplotlib import ticker
 
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(11, 0.36 * len(rows) + 1.8), sharey=True, layout="constrained"
+def _draw_sizes(path: Path, title: str, rows: Sequence[Row], raw_bytes: int) -> None:
+    """Stored bytes of each peer, the smallest on top."""
+    plt = pyplot()
+    ordered = sorted(rows, key=lambda row: row.stored_bytes)
+    with plt.rc_context({"font.size": 8.5}):
+        figure, ax = plt.subplots(figsize=(SCREEN_IN, 0.9 + 0.27 * len(rows)), layout="constrained")
+        names = [row.peer + ("" if len(row.exact) == row.models else " (not exact)") for row in ordered]
+        colours = [BLUE if row.peer in OURS else FAINT for row in ordered]
+        bars = ax.barh(names, [row.stored_bytes / raw_bytes for row in ordered], color=colours)
+        ax.bar_label(bars, fmt="%.3f", padding=3)
+        ax.set(xlabel="stored / raw bytes (less is better)", xlim=(0, 1.15), title=title)
+        ax.invert_yaxis()
+        clean_axes(ax, "x")
+        save_figure(figure, path, picture_rows(ordered, raw_bytes))
+
+
+def _draw_speeds(path: Path, title: str, rows: Sequence[Row], raw_bytes: int) -> None:
+    """Stored bytes against speed of reading, a bubble as large as speed of writing."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    plt = pyplot()
+    with plt.rc_context({"font.size": 8.5}):
+        figure, ax = plt.subplots(figsize=(SCREEN_IN, 5.2), layout="constrained")
+        for row, numbers in zip(rows, picture_rows(rows, raw_bytes), strict=True):
+            at = numbers["stored_share"], numbers["get_mb_s"]
+            colour = BLUE if row.peer in OURS else GREY
+            face = colour if numbers["exact"] else "none"
+            ax.scatter(*at, s=0.35 * numbers["put_mb_s"], c=face, edgecolors=colour, alpha=0.75)
+            ax.annotate(_label(row, numbers), at, xytext=(9, 4), textcoords="offset points", fontsize=7.5)
+        ax.set(xlabel="stored / raw bytes (left is better)", yscale="log", title=title)
+        ax.set_ylabel("reading, MB of raw files per second (up is better)")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.margins(x=0.16, y=0.12)
+        clean_axes(ax, "both")
+        figure.supxlabel(
+            "area: writing; blue: ours; hollow: gives not all models back byte for byte", fontsize=7.5
+        )
+        save_figure(figure, path, picture_rows(rows, raw_bytes))
+
+
+def picture_rows(rows: Sequence[Row], raw_bytes: int) -> list[dict[str, Any]]:
+    """What the picture shows."""
+    return [
+        {
+            "store": row.peer,
+            "stored_share": row.stored_bytes / raw_bytes,
+            "put_mb_s": raw_bytes / 1e6 / row.put.wall_s,
+            "get_mb_s": raw_bytes / 1e6 / row.get.wall_s,
+            "exact": len(row.exact) == row.models,
+        }
+        for row in rows
+    ]
+
+
+def _label(row: Row, numbers: Mapping[str, Any]) -> str:
+    return (
+        f"{row.peer}\n{numbers['stored_share']:.3f}, {numbers['put_mb_s']:,.0f} / {numbers['get_mb_s']:,.0f}"
     )
-    names = [row.peer + ("" if len(row.exact) == row.models else " (not exact)") for row in rows]
-    colours = ["#c44e52" if row.peer in OURS else "#4c72b0" for row in rows]
-    bars = left.barh(names, [row.stored_bytes / raw_bytes for row in rows], color=colours)
-    left.bar_label(bars, fmt="%.3f", padding=3)
-    left.set(xlabel="stored bytes / raw bytes (less is better)", xlim=(0, 1.15), title=title)
-    left.invert_yaxis()
-    at = range(len(rows))
-    for shift, action, colour in ((-0.2, "put", "#8c8c8c"), (0.2, "get", "#55a868")):
-        speeds = [raw_bytes / 1e6 / getattr(row, action).wall_s for row in rows]
-        done = right.barh([one + shift for one in at], speeds, height=0.38, color=colour, label=action)
-        right.bar_label(done, fmt="%.0f", padding=3, fontsize=7)
-    right.set(xscale="log", xlabel="speed, MB of raw files per second, warm (more is better)")
-    right.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    right.xaxis.set_major_formatter(ticker.ScalarFormatter())
-    right.xaxis.set_minor_locator(ticker.NullLocator())
-    right.set_xlim(10, 1.8 * right.get_xlim()[1])
-    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+
+
+def read_rows(document: Mapping[str, Any]) -> list[Row]:
+    """Rows of a result file."""
+    costs = ("put", "get")
+    plain = [{**row, **{key: Cost(**row[key]) for key in costs}} for row in document["rows"]]
+    return [Row(**{**row, "exact": tuple(row["exact"])}) for row in plain]
+
+
+def draw_again(folder: Path = RESULTS) -> list[Path]:
+    """Draw the pictures of all result files of stores that lie in a folder."""
+    drawn = []
+    for path in sorted([*folder.glob("store-*.json"), *folder.glob("speed-*.json")]):
+        document = json.loads(path.read_text())
+        drawn.append(path.with_suffix(".png"))
+        picture(drawn[-1], document)
+    return drawn
 
 
 def report(
@@ -242,4 +303,8 @@ def report(
         "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     (out / f"{stem}.json").write_text(json.dumps(document, indent=1) + "\n")
-    picture(out / f"{stem}.png", f"{catalog.name}, {raw / 1e6:.0f} MB", rows, raw)
+    picture(out / f"{stem}.png", document)
+
+
+if __name__ == "__main__":
+    draw_again()
