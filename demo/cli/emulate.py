@@ -75,6 +75,9 @@ def emulate(
             rich_help_panel=PLAY,
         ),
     ] = "trace",
+    ray_address: Annotated[
+        str, typer.Option(help="Cluster for the runtime ray: local, or its address.", rich_help_panel=LIFE)
+    ] = "local",
     minutes: Annotated[float, typer.Option(min=0, help="Go on for so long.", rich_help_panel=LIFE)] = 0.0,
     clients: Annotated[
         int,
@@ -130,6 +133,7 @@ def emulate(
         pace=(1.0 if links == "shaped" else 0.0) if pace is None else pace,
         script=() if faults is None else read_script(faults),
         requests=requests,
+        ray_address=ray_address,
         minutes=minutes,
         clients=clients,
     )

@@ -27,6 +27,8 @@ class EmulateConfig:
     """Faults, see `demo.emulation.faults`."""
     requests: RequestsName = "trace"
     """Who asks: users of the scenario, or clients at the devices' endpoints and nobody else."""
+    ray_address: str = "local"
+    """Cluster of the runtime `ray`: `local` starts one here."""
     minutes: float = 0.0
     """Go on for so long; 0: `emulated_slots` and no more."""
     clients: int = 2

@@ -46,6 +46,11 @@ def runtime_of(stage: Stage, store: DiskBlockStore) -> Iterator[Runtime]:
         yield OriginFirst(ThreadRuntime(roles), roles)
         return
     spread = ProcessRoles(stage, store.path, _free_port())
+    if stage.config.runtime == "ray":
+        from demo.emulation.runtime.ray_actors import RayRuntime
+
+        yield OriginFirst(RayRuntime(spread, stage.config.ray_address), spread)
+        return
     if stage.config.links == "plain":
         yield OriginFirst(ProcessRuntime(spread, PRELOAD), spread)
         return

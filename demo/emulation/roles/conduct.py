@@ -163,8 +163,9 @@ class Conductor:
             lists.setdefault(move.target, []).append(
                 [move.block, move.source, bool(alone[move.block]), seconds]
             )
-        for node, moves in lists.items():
-            self._ask_node(node, "move", moves=moves)
+        for go in (False, True):  # all know what will come where before anybody asks for it
+            for node, moves in lists.items():
+                self._ask_node(node, "move", moves=moves, go=go)
 
     def _send_all(self, rows: Sequence[Row], casts: Sequence[CastPlan]) -> None:
         """Send objects one after another; holders make the next one ready while one is on the air."""

@@ -138,8 +138,7 @@ class EdgeRole:
         rows = self.reports.rows[:slot]
         decision = self._minds.decision(rows)
         before = self._minds.decision(rows[:-1]).placement if rows else np.zeros_like(decision.placement)
-        self.shelves.slot = slot
-        added, dropped = self._place(decision.placement, before)
+        added, dropped = self._place(slot, decision.placement, before)
         self.shelves.edge.end_slot()
         self._offers.forget()
         worth = () if decision.worth is None else decision.worth[me][added]
@@ -157,7 +156,7 @@ class EdgeRole:
         )
         return {"message_bytes": decision.message_bytes}
 
-    def _place(self, wanted: Bool, before: Bool) -> tuple[list[int], list[int]]:
+    def _place(self, slot: int, wanted: Bool, before: Bool) -> tuple[list[int], list[int]]:
         """Make the cache hold its row: evict first, then fetch; units that came and went."""
         mine, cache = np.flatnonzero(wanted[self.settings.node]).tolist(), self.shelves.edge.cache
         parts = frozenset(part for unit in mine for part in self.settings.units[unit])
@@ -172,7 +171,7 @@ class EdgeRole:
                 cache.drop(part)
         added = [unit for unit in mine if any(not cache.has(part) for part in self.settings.units[unit])]
         wishes = [self._wish(unit, wanted, before) for unit in added if not self._keep_relayed(unit)]
-        self.shelves.expect(wishes)
+        self.shelves.begin(slot, wishes)
         came = {
             wish.unit for wish in self._by_source(wishes) if self.shelves.fetch(wish, "update", cached=True)
         }
@@ -232,14 +231,18 @@ class EdgeRole:
         return {}
 
     def _serve(self, question: Mapping[str, Any]) -> Answer:
-        rows = self.reports.rows[: int(question["slot"]) + 1]
+        slot = int(question["slot"])
+        self.reports.catch_up(slot + 1, self._neighbours.others(self.settings.node))
+        rows = self.reports.rows[: slot + 1]
         return self._conductor.serve(rows, question["open"], again=bool(question["again"]))
 
     def _mend(self, question: Mapping[str, Any]) -> Answer:
         return self._conductor.mend(self.reports.rows, question["open"])
 
     def _move(self, question: Mapping[str, Any]) -> Answer:
-        self._link.start([Wish(int(u), int(s), bool(a), float(t)) for u, s, a, t in question["moves"]])
+        """Learn what to fetch; then, when all have learnt it, begin."""
+        wishes = [Wish(int(u), int(s), bool(a), float(t)) for u, s, a, t in question["moves"]]
+        (self._link.start if question["go"] else self.shelves.expect)(wishes)
         return {}
 
     def _ensure(self, question: Mapping[str, Any]) -> Answer:
@@ -284,7 +287,8 @@ class EdgeRole:
         alone = bool(question["alone"])
         parts = [part_of(row) for row in question["parts"]]
         units = sorted({self.shelves.unit_of[part] for part in parts})
-        self.shelves.wait_for(units, alone=alone, patience_s=float(question["wait_s"]))
+        patience_s, slot = float(question["wait_s"]), int(question["slot"])
+        self.shelves.wait_for(units, alone=alone, patience_s=patience_s, slot=slot)
         return self._offers.offer(parts, alone=alone)
 
     def packs(self) -> Path:

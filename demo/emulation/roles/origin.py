@@ -34,7 +34,13 @@ class OriginRole:
         self._offers.forget()
 
     def _verbs(self) -> Mapping[str, Verb]:
-        return {"hello": lambda _: {}, "offer": self._offer, "ping": lambda _: {}, "fault": self._fault}
+        return {
+            "hello": lambda _: {},
+            "offer": self._offer,
+            "ping": lambda _: {},
+            "flush": lambda _: {},
+            "fault": self._fault,
+        }
 
     def _offer(self, question: Mapping[str, Any]) -> Answer:
         return self._offers.offer([part_of(row) for row in question["parts"]], alone=bool(question["alone"]))

@@ -10,7 +10,7 @@ from demo.emulation.log.events import ORIGIN, Rejected, Transferred
 from demo.emulation.node import EdgeNode
 from demo.emulation.roles.teller import Teller
 from demo.emulation.wire.ask import NotReachedError, Wire
-from demo.emulation.wire.offers import fetch_parts
+from demo.emulation.wire.offers import Asked, fetch_parts
 from demo.parts import CodedPart, Part
 from pbstore import BlockCorruptError, BlockMissingError, IntegrityError, PBStoreError
 
@@ -48,6 +48,13 @@ class Shelves:
         self._changed = threading.Condition()
         self._expected: set[tuple[int, bool]] = set()
 
+    def begin(self, slot: int, wishes: Iterable[Wish]) -> None:
+        """A slot begins, and this is what will come for the cache."""
+        with self._changed:
+            self.slot = slot
+            self._expected.update((wish.unit, wish.alone) for wish in wishes)
+            self._changed.notify_all()
+
     def expect(self, wishes: Iterable[Wish]) -> None:
         """Note what will come: who asks for it waits."""
         with self._changed:
@@ -63,14 +70,16 @@ class Shelves:
         """Whether a unit can be given in a form."""
         return all(self.edge.can_read(part, alone=alone) for part in self.units[unit])
 
-    def wait_for(self, units: Sequence[int], *, alone: bool, patience_s: float) -> list[int]:
-        """Wait for units that are expected; those that are not here in the end."""
+    def wait_for(self, units: Sequence[int], *, alone: bool, patience_s: float, slot: int = -1) -> list[int]:
+        """Wait for units that are expected, or may be once a slot has begun; those not here in the end."""
         end = time.monotonic() + patience_s
         with self._changed:
             while True:
                 missing = [unit for unit in units if not self.has(unit, alone=alone)]
                 left = end - time.monotonic()
-                if not any((unit, alone) in self._expected for unit in missing) or left <= 0:
+                may_come = bool(missing) and self.slot < slot
+                may_come = may_come or any((unit, alone) in self._expected for unit in missing)
+                if not may_come or left <= 0:
                     return missing
                 self._changed.wait(min(left, 1.0))
 
@@ -105,9 +114,12 @@ class Shelves:
     def _try(self, wish: Wish, source: int, cause: str, *, cached: bool) -> bool:
         began, parts = self._teller.now_s(), self.units[wish.unit]
         try:
-            coded = fetch_parts(
-                self._wire, self.urls[source], parts, alone=wish.alone, patience_s=FETCH_S + wish.seconds
+            asked = Asked(
+                alone=wish.alone,
+                patience_s=FETCH_S + wish.seconds,
+                slot=self.slot if cached else -1,
             )
+            coded = fetch_parts(self._wire, self.urls[source], parts, asked)
             self._put(coded, wish, cached=cached)
         except (NotReachedError, PBStoreError) as error:
             if isinstance(error, BlockCorruptError):

@@ -7,7 +7,7 @@ the payloads by their hashes.
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from starlette.routing import BaseRoute, Route
@@ -116,17 +116,27 @@ def offered_blocks(library: StoreLibrary) -> RouteGroup:
     return routes
 
 
-def fetch_parts(
-    wire: Wire, url: str, parts: Sequence[Part], *, alone: bool, patience_s: float
-) -> list[CodedPart]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """How parts are asked for."""
+
+    alone: bool
+    patience_s: float
+    """How long the role is waited for; half of it while it waits for the parts itself, s."""
+    slot: int = -1
+    """The role may wait until it has begun this slot, if it will have them then; -1: it need not."""
+
+
+def fetch_parts(wire: Wire, url: str, parts: Sequence[Part], asked: Asked) -> list[CodedPart]:
     """Parts from a role that has them, each payload checked against its hash.
 
     Raises:
         NotReachedError: If the role does not answer or has not all of them.
         BlockCorruptError: If a payload is not what was offered.
     """
-    rows = [part_row(part) for part in parts]
-    told = wire.ask(url, "offer", patience_s, parts=rows, alone=alone, wait_s=patience_s / 2)["parts"]
+    rows, patience_s = [part_row(part) for part in parts], asked.patience_s
+    question = {"parts": rows, "alone": asked.alone, "wait_s": patience_s / 2, "slot": asked.slot}
+    told = wire.ask(url, "offer", patience_s, **question)["parts"]
     offered: list[Mapping[str, Any]] = list(told)
     payload_ids = list(dict.fromkeys(BlockId(row["payload"]) for row in offered))
     payloads = {one.block_id: bytes(one.payload) for one in wire.blocks(url, payload_ids)}
