@@ -40,6 +40,7 @@ _SMALL_ELEMENTS = 1 << 16
 _CAST_VALUES = 128
 PROBES, PROBED_ELEMENTS = 32, 8192
 """Elements of a probe, and of the least tensor that has one."""
+HEAD_BYTES = 8
 MOST_SHARE = 0.01
 """Of a tensor's bytes, what an index may keep to find it by."""
 MARK_BYTES = 24
@@ -148,11 +149,15 @@ def _values_of(raw: Buffer, spec: TensorSpec, level: int) -> U16:
 
 
 def probe(raw: Buffer, spec: TensorSpec) -> bytes | None:
-    """A few exact elements of a tensor, by which merges of it are recognised; None for a small tensor."""
+    """A tensor's first `HEAD_BYTES` bytes and a few exact elements; None for a small tensor.
+
+    By these a merge of it is recognised, and the tensor itself inside a file of an unknown format.
+    """
     if spec.num_elements < PROBED_ELEMENTS or not _has_sketch(spec):
         return None
     items = np.frombuffer(raw, UINT[spec.item_bytes])
-    return items[_positions(spec.num_elements.bit_length() - 1)[:PROBES]].tobytes()
+    some = items[_positions(spec.num_elements.bit_length() - 1)[:PROBES]].tobytes()
+    return bytes(memoryview(raw).cast("B")[:HEAD_BYTES]) + some
 
 
 def cast_keys(raw: Buffer, spec: TensorSpec) -> dict[str, int]:

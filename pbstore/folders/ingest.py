@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import cache
 from math import lcm
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +17,8 @@ from pbstore.folders.feed import FreshBlock, Sink, UnwantedError
 from pbstore.folders.nesting import OwnStore
 from pbstore.folders.select import ALL, Selection
 from pbstore.folders.source import Source, SourceFile, check_unchanged, list_source, opened, step
+from pbstore.formats.split import Known, split_stream
 from pbstore.formats.split import Piece as FilePiece
-from pbstore.formats.split import split_stream
 from pbstore.hashing import BlockId, hash_block
 from pbstore.manifest import BaseLink, FileEntry, Manifest, Piece
 from pbstore.pool import Pool
@@ -103,6 +104,8 @@ class Origin:
     """What of the folder is the model's."""
     check: Callable[[Manifest], None] | None = None
     """Called when all is read, and nothing is filed yet; what it raises refuses the model."""
+    known: Known | None = None
+    """Gives the tensors that are looked for in opaque files; without it these stay whole."""
 
 
 class Reading(NamedTuple):
@@ -155,7 +158,7 @@ def scan_folder(origin: Origin, sink: Sink) -> Reading:
         SourceChangedError: If anything in the folder changes meanwhile.
     """
     source = list_source(origin.folder, origin.own, origin.select)
-    plans, damaged = _plan(source, origin.keep_damaged)
+    plans, damaged = _plan(source, origin.keep_damaged, origin.known and cache(origin.known))
     scan = _Scan(sink, origin.progress)
     try:
         with Pool(1, "pbstore-hash") as pool:
@@ -177,19 +180,19 @@ def scan_folder(origin: Origin, sink: Sink) -> Reading:
 
 
 def _plan(
-    source: Source, keep_damaged: bool
+    source: Source, keep_damaged: bool, known: Known | None
 ) -> tuple[list[tuple[SourceFile, list[FilePiece]]], tuple[str, ...]]:
     """Where to cut each file, and which files are not what their names say."""
     plans, damaged = [], []
     for file in source.files:
         with opened(file) as fd, os.fdopen(fd, "rb", closefd=False) as stream:
             try:
-                pieces = split_stream(stream, file.stamp.size, file.path)
+                pieces = split_stream(stream, file.stamp.size, file.path, known)
             except CheckpointError:
                 if not keep_damaged:
                     raise
                 stream.seek(0)
-                pieces = split_stream(stream, file.stamp.size, NO_NAME)
+                pieces = split_stream(stream, file.stamp.size, NO_NAME, known)
                 damaged.append(file.path)
         plans.append((file, pieces))
     return plans, tuple(damaged)

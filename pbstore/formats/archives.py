@@ -1,4 +1,4 @@
-"""Where torch's, zip and tar archives and GGUF files can be cut: at tensors and members, running nothing.
+"""Where archives (torch, zip, tar), GGUF and other files can be cut: at tensors and members, running nothing.
 
 All stay byte-exact opaque files. A cut at a tensor lets it be one block with an equal tensor of another
 file, and a known dtype lets it be stored as the difference to one. A file that is not what it seems to be has
@@ -12,15 +12,14 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import IO, BinaryIO, cast
 
 from pbstore.codecs.types import TensorSpec
+from pbstore.formats.arrays import NUMPY_MAGIC, may_be_onnx, numpy_cuts, onnx_cuts
+from pbstore.formats.cuts import MIN_CUT_BYTES, Cut, NotSoError
 from pbstore.formats.members import is_tar, tar_members
 
-MIN_CUT_BYTES = 4096
-"""Smaller members and tensors stay with what stands before them."""
 _MAX_DIRECTORY_BYTES = 32 << 20
 _MAX_PICKLE_BYTES = 32 << 20
 _MAX_COUNT = 1 << 20
@@ -43,22 +42,8 @@ _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _GGUF_STRING, _GGUF_ARRAY = 8, 9
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """A run of bytes that should be a block of its own."""
-
-    offset: int
-    length: int
-    spec: TensorSpec | None = None
-    name: str | None = None
-
-
-class _NotSoError(Exception):
-    """The file is not what its first bytes say."""
-
-
 _BAD_FILE = (
-    _NotSoError,
+    NotSoError,
     zipfile.BadZipFile,
     struct.error,
     ValueError,
@@ -73,7 +58,7 @@ _BAD_FILE = (
 def find_cuts(file: BinaryIO, file_bytes: int) -> list[Cut]:
     """Cuts of an open file, ascending and apart; none for other formats and damaged files."""
     file.seek(0)
-    magic = file.read(4)
+    magic = file.read(8)
     file.seek(0)
     try:
         with warnings.catch_warnings():
@@ -88,12 +73,16 @@ def find_cuts(file: BinaryIO, file_bytes: int) -> list[Cut]:
 
 
 def _cuts(magic: bytes, file: BinaryIO, file_bytes: int) -> Iterator[Cut]:
-    if magic == b"PK\x03\x04":
+    if magic[:4] == b"PK\x03\x04":
         return _zip_cuts(file, file_bytes)
-    if magic == _LEGACY_MAGIC[:4]:
+    if magic[:4] == _LEGACY_MAGIC[:4]:
         return _legacy_cuts(file, file_bytes)
-    if magic == b"GGUF":
+    if magic[:4] == b"GGUF":
         return _gguf_cuts(file, file_bytes)
+    if magic[:6] == NUMPY_MAGIC:
+        return numpy_cuts(file, file_bytes)
+    if may_be_onnx(magic):
+        return onnx_cuts(file, file_bytes)
     return _tar_cuts(file, file_bytes) if is_tar(file) else iter(())
 
 
@@ -113,7 +102,7 @@ def _zip_cuts(file: BinaryIO, file_bytes: int) -> Iterator[Cut]:
             file.seek(member.header_offset)
             head = file.read(30)
             if len(head) < 30 or head[:4] != b"PK\x03\x04" or member.file_size != member.compress_size:
-                raise _NotSoError
+                raise NotSoError
             name_bytes, extra_bytes = struct.unpack_from("<HH", head, 26)
             offset = member.header_offset + 30 + name_bytes + extra_bytes
             yield Cut(offset, member.file_size, _flat(dtypes.get(member.filename), member.file_size))
@@ -126,10 +115,10 @@ def _check_directory(file: BinaryIO, file_bytes: int) -> None:
     tail = file.read(tail_bytes)
     end = tail.rfind(b"PK\x05\x06")
     if end < 0 or end + 22 > len(tail):
-        raise _NotSoError
+        raise NotSoError
     (directory_bytes,) = struct.unpack_from("<I", tail, end + 12)
     if directory_bytes == 0xFFFFFFFF or directory_bytes > _MAX_DIRECTORY_BYTES:
-        raise _NotSoError
+        raise NotSoError
 
 
 def _storage_dtypes(archive: zipfile.ZipFile, members: Iterable[zipfile.ZipInfo]) -> dict[str, str]:
@@ -145,7 +134,7 @@ def _storage_dtypes(archive: zipfile.ZipFile, members: Iterable[zipfile.ZipInfo]
 def _legacy_cuts(file: BinaryIO, file_bytes: int) -> Iterator[Cut]:
     """Storages of the format before torch 1.6: five pickles, then a length and the bytes of each."""
     if file.read(len(_LEGACY_MAGIC)) != _LEGACY_MAGIC:
-        raise _NotSoError
+        raise NotSoError
     for _ in range(2):  # version, system
         _skip_pickle(file)
     dtypes = dict(_storages(_limited(file)))
@@ -155,7 +144,7 @@ def _legacy_cuts(file: BinaryIO, file_bytes: int) -> Iterator[Cut]:
         (count,) = struct.unpack("<q", file.read(8))
         spec = TensorSpec(dtype, (count,))
         if spec.num_bytes > file_bytes - file.tell():
-            raise _NotSoError
+            raise NotSoError
         if spec.num_bytes >= MIN_CUT_BYTES:
             yield Cut(file.tell(), spec.num_bytes, spec)
         file.seek(spec.num_bytes, 1)
@@ -195,7 +184,7 @@ class _LimitedPickle(BufferedIOBase):
     def _take(self, length: int) -> None:
         self._left -= length
         if self._left <= 0:
-            raise _NotSoError
+            raise NotSoError
 
 
 def _storages(pickled: bytes | IO[bytes]) -> Iterator[tuple[str, str]]:
@@ -227,11 +216,11 @@ def _flat(dtype: str | None, length: int) -> TensorSpec | None:
 
 
 def _gguf_cuts(file: BinaryIO, file_bytes: int) -> Iterator[Cut]:
-    """Tensors of a GGUF file; those of a plain dtype have a spec, quantised ones are opaque."""
+    """Tensors of a GGUF file; quantised ones are bytes."""
     reader = _GgufReader(file, file_bytes)
     version, tensors, values = reader.numbers("<4xIQQ")
     if version not in (2, 3) or max(tensors, values) > _MAX_COUNT:
-        raise _NotSoError
+        raise NotSoError
     alignment = 32
     for _ in range(values):
         key = reader.text()
@@ -242,14 +231,14 @@ def _gguf_cuts(file: BinaryIO, file_bytes: int) -> Iterator[Cut]:
             reader.skip_value(kind)
     infos = sorted((reader.tensor_info() for _ in range(tensors)), key=lambda info: info[2])
     if not alignment or alignment > 1 << 20:
-        raise _NotSoError
+        raise NotSoError
     start = -(-file.tell() // alignment) * alignment
     ends = [*(info[2] for info in infos[1:]), file_bytes - start]
     for (name, spec, offset), end in zip(infos, ends, strict=True):
         if end - offset >= MIN_CUT_BYTES:
             fits = spec is not None and spec.num_bytes <= end - offset
             length = spec.num_bytes if spec is not None and fits else end - offset
-            yield Cut(start + offset, length, spec if fits else None, name)
+            yield Cut(start + offset, length, spec if fits else TensorSpec("U8", (length,)), name)
 
 
 class _GgufReader:
@@ -266,7 +255,7 @@ class _GgufReader:
         """A length and as many bytes."""
         (length,) = self.numbers("<Q")
         if length > self._file_bytes - self._file.tell():
-            raise _NotSoError
+            raise NotSoError
         return self._file.read(length)
 
     def skip_value(self, kind: int) -> None:
@@ -277,7 +266,7 @@ class _GgufReader:
             inner, count = self.numbers("<IQ")
             if inner == _GGUF_STRING:
                 if count > self._file_bytes // 8:
-                    raise _NotSoError
+                    raise NotSoError
                 for _ in range(count):
                     self.text()
             else:
@@ -290,12 +279,12 @@ class _GgufReader:
         name = self.text().decode("utf-8", "replace")
         (dims,) = self.numbers("<I")
         if dims > 16:
-            raise _NotSoError
+            raise NotSoError
         *shape, kind, offset = self.numbers(f"<{dims}QIQ")
         plain = _GGML.get(kind)
         return name, None if plain is None else TensorSpec(plain, tuple(reversed(shape))), offset
 
     def _skip(self, length: int) -> None:
         if length > self._file_bytes - self._file.tell():
-            raise _NotSoError
+            raise NotSoError
         self._file.seek(length, 1)

@@ -207,7 +207,8 @@ def hash_of_earlier_versions(folder: Path) -> str:
     for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".gguf")):
         data = path.read_bytes()
         for piece in split_file(path):
-            if piece.spec is not None and piece.name is not None:
+            quantised = path.suffix == ".gguf" and piece.spec is not None and piece.spec.dtype == "U8"
+            if piece.spec is not None and piece.name is not None and not quantised:
                 block = blake3(data[piece.offset : piece.offset + piece.length]).hexdigest()
                 lines.append((piece.name, piece.spec.dtype, str(piece.spec.shape[1:]), block))
     text = "".join("\0".join([*line, ""]) + "\n" for line in sorted(lines))

@@ -11,15 +11,17 @@ from pbstore.codecs.chunk import Uints
 from pbstore.codecs.derive.case import Case
 from pbstore.codecs.derive.draft import Parent, Proposal, Steps, load, propose, shape_of, to_dtype
 from pbstore.codecs.derive.grammar import Literal, Term
+from pbstore.codecs.derive.narrow import cast
 
 _EXACT = 0.9
 _PATTERN = 16
+_WIDER = (("F32", "F64"), ("BF16", "F32"), ("F16", "F32"), ("BF16", "F64"), ("F16", "F64"))
 Keys = npt.NDArray[np.uint64]
 
 
 def moved(case: Case, parent: Parent) -> Proposal | None:
     """The tensor as elements of a parent in other places, None if it is none."""
-    if parent.spec.dtype != case.spec.dtype or len(case.spec.shape) > 2 or not case.spec.shape:
+    if len(case.spec.shape) > 2 or not case.spec.shape:
         return None
     return case.best(_places(case, parent), _EXACT)
 
@@ -37,7 +39,8 @@ def _places(case: Case, parent: Parent) -> Iterator[Proposal]:
     spec = case.spec
     if parent.spec.num_elements > spec.num_elements:
         yield from _cut_out(case, parent)
-    if parent.spec.num_elements == spec.num_elements and _sum(parent.bits) == _sum(case.bits):
+    same = parent.spec.dtype == spec.dtype and parent.spec.num_elements == spec.num_elements
+    if same and _sum(parent.bits) == _sum(case.bits):
         yield from _permuted(case, parent)
 
 
@@ -47,18 +50,32 @@ def _sum(bits: Uints) -> int:
 
 
 def _cut_out(case: Case, parent: Parent) -> Iterator[Proposal]:
-    """A rectangle of the parent, found by the first elements of the tensor."""
+    """A rectangle of the parent, perhaps in a wider dtype, found by the first elements of the tensor."""
     spec, wide = case.spec, shape_of(parent.spec)[1]
     columns = shape_of(spec)[1]
     if columns > wide:
         return
-    pattern = case.bits[: min(_PATTERN, columns)]
+    pattern = _as_in(parent, case.bits[: min(_PATTERN, columns)], spec.dtype)
+    if pattern is None:
+        return
     have = parent.bits
     starts = np.flatnonzero(have[: len(have) - len(pattern) + 1] == pattern[0])
     for offset in range(1, len(pattern)):
         starts = starts[have[starts + offset] == pattern[offset]]
     for start in starts[:4].tolist():
-        yield propose(spec, (parent,), _load(parent, Term(start, wide), Term(0, 1)))
+        found = _load(parent, Term(start, wide), Term(0, 1))
+        yield propose(spec, (parent,), to_dtype(found, parent.spec.dtype, spec.dtype))
+
+
+def _as_in(parent: Parent, bits: Uints, dtype: str) -> Uints | None:
+    """Elements in a parent's dtype; None if it is not known to hold them."""
+    source = parent.spec.dtype
+    if source == dtype:
+        return bits
+    if (source, dtype) not in _WIDER:
+        return None
+    single = bits if dtype == "F32" else cast(bits.view(np.float64), "F64", "F32").view(np.uint32)
+    return single if source == "F32" else cast(single.view(np.float32), "F32", source)
 
 
 def _load(parent: Parent, rows: Term, columns: Term) -> Steps:

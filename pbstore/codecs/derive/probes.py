@@ -10,6 +10,7 @@ import numpy as np
 from pbstore.codecs.chunk import UINT
 from pbstore.codecs.derive.draft import F64, as_floats
 from pbstore.codecs.derive.narrow import cast
+from pbstore.codecs.sketch import HEAD_BYTES
 from pbstore.codecs.types import DTYPE_BITS
 
 T = TypeVar("T")
@@ -27,26 +28,25 @@ _KINDS = ("F32", "BF16", "F16", "F64")
 
 def values_of(probe: bytes, dtype: str) -> F64 | None:
     """Elements of a probe; None if it is none of floats."""
-    if dtype not in _KINDS or not probe or len(probe) % (DTYPE_BITS[dtype] // 8):
-        return None
-    return as_floats(np.frombuffer(probe, UINT[DTYPE_BITS[dtype] // 8]), dtype)
+    return _floats(probe, dtype) if dtype in _KINDS else None
+
+
+def _floats(probe: bytes, dtype: str) -> F64 | None:
+    """Elements of a probe as numbers, None if it is damaged."""
+    body, item = probe[HEAD_BYTES:], DTYPE_BITS[dtype] // 8
+    return as_floats(np.frombuffer(body, UINT[item]), dtype) if body and len(body) % item == 0 else None
 
 
 def unlikeness(one: bytes, dtype: str, other: bytes | None, other_dtype: str) -> float:
     """How far one probe is from a multiple of another: 0 is one, 1 is none; 2 if unknown."""
     if other is None or {dtype, other_dtype} - {*_KINDS, *_ROUGH}:
         return 2.0
-    values = [
-        as_floats(np.frombuffer(held, UINT[DTYPE_BITS[kind] // 8]), kind)
-        for held, kind in ((one, dtype), (other, other_dtype))
-    ]
-    if len(values[0]) != len(values[1]):
+    first, second = _floats(one, dtype), _floats(other, other_dtype)
+    if first is None or second is None or len(first) != len(second):
         return 2.0
     with np.errstate(all="ignore"):
-        size = float((values[0] @ values[0]) * (values[1] @ values[1]))
-        if not 0 < size < np.inf:
-            return 2.0
-        return 1 - float(values[0] @ values[1]) ** 2 / size
+        size = float((first @ first) * (second @ second))
+        return 1 - float(first @ second) ** 2 / size if 0 < size < np.inf else 2.0
 
 
 def rounded(values: F64, dtype: str) -> F64:

@@ -17,13 +17,14 @@ from pbstore.disk.add.next_base import Guess, Trail
 from pbstore.disk.add.untried import key_untried, sketch_untried
 from pbstore.disk.blocks import raw
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import sketches
+from pbstore.disk.index import names, sketches
 from pbstore.disk.index.model_rows import COLD, HOT
 from pbstore.disk.index.sketches import CastKeys
 from pbstore.disk.models import Models
 from pbstore.errors import PBStoreError, SourceChangedError
 from pbstore.folders.feed import Feed, FreshBlock
 from pbstore.folders.ingest import AddReport, Origin, Reading, scan_folder
+from pbstore.formats.known import KnownTensor, KnownTensors
 from pbstore.hashing import BlockId
 from pbstore.manifest import BaseLink
 from pbstore.pool import Pool, settle
@@ -97,6 +98,7 @@ def add_model(
     models: Models, origin: Origin, how: HowStored, check: Callable[[], None] = lambda: None
 ) -> AddReport:
     """Store a model; see `DiskBlockStore.add`. `check` is called before anything is changed."""
+    origin = _with_known(models, origin, how)
     if models.has_model(origin.name):
         check()
         if how.unread and (commit := again.is_seen(models, origin)):
@@ -120,6 +122,15 @@ def _unread(models: Models, origin: Origin, commit: str) -> AddReport:
     """What is said of a model that is there, and whose folder was not read."""
     row = models.model_row(origin.name)
     return AddReport.known(row.name, row.num_files, row.num_blocks, row.raw_bytes, row.form, commit)
+
+
+def _with_known(models: Models, origin: Origin, how: HowStored) -> Origin:
+    """The same model, with the stored tensors to be looked for in its opaque files if it is to be small."""
+
+    def known() -> KnownTensors:
+        return KnownTensors([KnownTensor(*row) for row in names.heads(models.connection)])
+
+    return replace(origin, known=known if how.form == COLD else None)
 
 
 def _already_there(models: Models, reading: Reading) -> AddReport:
@@ -153,7 +164,7 @@ def _add(
 def try_blocks(models: Models, tx: Transaction, origin: Origin, how: HowStored) -> AddReport:
     """Encode a model's new blocks without keeping them, and say what they would cost."""
     sketch_untried(models, tx)
-    tally = _Tally()
+    tally, origin = _Tally(), _with_known(models, origin, how)
     feed = Feed(lambda sink: scan_folder(origin, sink), models.buffers)
     intake = Intake(models, tx)
     with closing(_encoded(models, tx, feed, origin.base, how, intake)) as blocks:

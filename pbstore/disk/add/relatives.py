@@ -172,9 +172,12 @@ class Search:
             return ()
         case = Case(memoryview(self._wanted.raw).cast("B"), spec)
         found = self._search(case, self._bases) if self._bases else []
+        named: list[Parent] = []
         if not found and (cost > UNLIKE_COST or not self._bases):
-            found = self._search(case, self._by_name(spec))
-        self._relatives.learn(found)
+            named = self._by_name(spec)
+            found = self._search(case, named)
+        if self._bases or named:
+            self._relatives.learn(found)
         return found
 
     def _search(self, case: Case, parents: Sequence[Parent]) -> list[Proposal]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
+from pbstore.codecs.sketch import HEAD_BYTES
 from pbstore.codecs.types import TensorSpec
 from pbstore.hashing import BlockId
 
@@ -32,6 +33,16 @@ def number_of(name: str) -> int:
     first = next((place for place, part in enumerate(parts) if part.isdigit()), -_LAST_PARTS)
     tail = ".".join(parts[first:])
     return int.from_bytes(blake3(tail.encode()).digest(length=8), "little", signed=True)
+
+
+def heads(connection: sqlite3.Connection) -> list[tuple[bytes, BlockId, int]]:
+    """First bytes, id and length of the newest tensors that have probes."""
+    rows = connection.execute(
+        "SELECT probe, block, raw_bytes FROM tensors JOIN blocks ON id = block WHERE probe IS NOT NULL"
+        " ORDER BY number DESC LIMIT ?",
+        (_LONGEST_LIST,),
+    ).fetchall()
+    return [(probe[:HEAD_BYTES], BlockId(block.hex()), size) for probe, block, size in rows]
 
 
 class Relative(NamedTuple):
