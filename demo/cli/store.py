@@ -15,7 +15,6 @@ from demo.cli.store_remote import remote
 from demo.cli.store_shared import (
     DEFAULT_STORE,
     MODELS_PANEL,
-    TRUST_PANEL,
     JsonOption,
     NameArgument,
     StoreOption,
@@ -29,8 +28,9 @@ from demo.cli.store_shared import (
 )
 from demo.cli.store_shared import show as print_result
 from demo.cli.store_tools import tools
+from demo.cli.store_trust import trust
 from demo.cli.store_upkeep import upkeep
-from demo.console import Sheet, say, visible, warn
+from demo.console import Sheet, say, visible
 from demo.show.figure import check_figure
 from demo.show.savings_picture import CAUSES, draw_savings
 
@@ -48,6 +48,7 @@ app.add_typer(adding)
 app.add_typer(listed)
 app.add_typer(history)
 app.add_typer(upkeep)
+app.add_typer(trust)
 app.add_typer(tools)
 app.add_typer(hfcache)
 app.add_typer(remote)
@@ -158,34 +159,6 @@ def checkout(
         with progress(opened.disk.model_row(name).raw_bytes) as advance:
             report = opened.checkout(name, folder, force=force, progress=lambda _, size: advance(size))
     print_result(asdict(report), as_json, f"wrote {name} to {folder}: {report.files} files, all checked")
-
-
-@app.command(epilog=EXIT_CODES, rich_help_panel=TRUST_PANEL)
-def verify(
-    sample: Annotated[float, typer.Option(min=0, max=1, help="Share of the blocks to read.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
-) -> int:
-    """Check that everything still hashes to what it should; exit code 3 if not."""
-    import numpy as np
-
-    with existing(store) as opened, progress(None) as advance:
-        report = opened.verify(sample, np.random.default_rng(seed), advance)
-    print_result(
-        {**asdict(report), "ok": report.ok},
-        as_json,
-        f"verified {report.blocks} blocks of {report.models} models",
-    )
-    if report.ok:
-        return 0
-    if not as_json:
-        say(*(f"  {problem}" for problem in some_of(report.problems)))
-        if report.damaged_models:
-            say(f"models concerned: {', '.join(some_of(report.damaged_models))}")
-    more = f" (and {len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
-    warn(f"pbcast: {report.problems[0]}{more}")
-    return 3
 
 
 def _model(row: Any) -> dict[str, Any]:  # noqa: ANN401

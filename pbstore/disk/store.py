@@ -1,6 +1,6 @@
 """The store on the disk: what one does with it. What it is made of lies on the floors below."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -267,9 +267,10 @@ class DiskBlockStore:
         sample: float = 1.0,
         rng: np.random.Generator | None = None,
         progress: Callable[[int], None] | None = None,
+        names: Sequence[str] | None = None,
     ) -> VerifyReport:
-        """Check manifests, references and the hash of each block, or of a sample of them."""
-        return verify.verify(self.disk, sample, rng, progress)
+        """Check manifests, references and the hash of each block, or of a sample, or of some models only."""
+        return verify.verify(self.disk, sample, rng, progress, names)
 
     def repair(self, other: "DiskBlockStore | None" = None) -> RepairReport:
         """Build the index anew, and take damaged blocks and manifests from another store."""

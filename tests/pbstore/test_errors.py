@@ -144,7 +144,7 @@ def test_only_our_own_value_errors_are_the_users(
 
 
 def test_a_bug_shows_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("demo.cli.store.existing", lambda _: shape_bug())
+    monkeypatch.setattr("demo.cli.store_list.existing", lambda _: shape_bug())
     with pytest.raises(ValueError, match="broadcast"):
         main(["store", "ls", "--store", str(tmp_path)])
 

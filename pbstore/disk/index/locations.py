@@ -121,6 +121,12 @@ def matching(
             yield _location(row, _row_needs(connection, row))
 
 
+def behind(connection: sqlite3.Connection, block_id: str, most: int) -> list[Location]:
+    """The next blocks in the order of their ids, at most so many; the first ones if the id is empty."""
+    where = "WHERE id > ? ORDER BY id LIMIT ?"
+    return list(matching(connection, where, (bytes.fromhex(block_id), most)))
+
+
 def all_locations(connection: sqlite3.Connection) -> Iterator[Location]:
     """All blocks in the order in which they lie in the packs; what they need is read in one go."""
     needs: dict[bytes, list[BlockId]] = {}

@@ -32,7 +32,9 @@ def number_of(name: str) -> int:
     parts = name.split(".")
     first = next((place for place, part in enumerate(parts) if part.isdigit()), -_LAST_PARTS)
     tail = ".".join(parts[first:])
-    return int.from_bytes(blake3(tail.encode()).digest(length=8), "little", signed=True)
+    return int.from_bytes(
+        blake3(tail.encode("utf-8", "surrogatepass")).digest(length=8), "little", signed=True
+    )
 
 
 def heads(connection: sqlite3.Connection) -> list[tuple[bytes, BlockId, int]]:
