@@ -10,7 +10,7 @@ from policy.interfaces import Bool, Float, Int
 from policy.serving.clock import Lines, Plans, air_times, end_times, joined_plans, ready_times, user_delays
 from policy.serving.freight import UNHEARD_S, Freight
 from policy.serving.genes import Genes, joined, planned
-from policy.serving.moves import DRAWS, Scope, changed, united
+from policy.serving.moves import DRAWS, Scope, changed, reordered, united
 from policy.serving.starts import spread, start_turns
 from policy.serving.threads import KINDS, NUM_LEVELS, Threads, below, options_of, threads_of
 from policy.slot.problem import SlotProblem
@@ -20,6 +20,10 @@ START_LAG = 2
 """`Genes.lag` of the plans to start from."""
 UNITED = (1, 3, 8)
 """So many of a thread's best changes are tried together."""
+
+REPAIRS = (0.3, 0.3)
+"""Prices of a copy, in units of its time, at which a thread's best plan has all its holders chosen anew: once
+in its own order and, in slots that are not large, with two users in other turns."""
 
 SMALL = 256
 """Numbers that a plan is made of, up to which all plans tried are judged, not only the best of each
@@ -82,6 +86,7 @@ class _Search:
         self._scope = Scope(options=self._allowed.sum(axis=2), split=split)
         self._rng = np.random.default_rng(0)
         self._cells = freight.num_parcels * problem.num_nodes + 4 * freight.item_parcel.size
+        self._room = self.effort.most_cells / (self._cells * sum(kind.children for kind in KINDS))
         self.small = self._cells <= SMALL
 
     def starts(self) -> tuple[Genes, Plans, Float]:
@@ -136,18 +141,30 @@ class _Search:
         ranked = [children.rows(index[at, row]) for at, row in _columns(order)]
         better = [took[at, row] < value for at, row in _columns(order)]
         tries = [united(parents, ranked[:j], better[:j]) for j in UNITED]
+        tries.append(self._repaired(tries[-1]))
         high, low = below(threads)
         slower = replace(parents.rows(low), thread=parents.thread[high])
         genes = joined([parents, *tries, slower])
         return (*self._with_plans(genes), tried)
+
+    def _repaired(self, best: Genes) -> Genes:
+        """Plans in the order of the best, whose holders are chosen one parcel after another (`REPAIRS`)."""
+        freight, threads = self._freight, self._threads
+        prices = REPAIRS if self._room >= 1.0 else REPAIRS[:1]
+        draws = self._rng.random((len(REPAIRS), len(KINDS), NUM_LEVELS, DRAWS))[
+            :, threads.kind, threads.level
+        ]
+        others = [reordered(freight, best, draws[at]) for at in range(1, len(prices))]
+        genes, price = joined([best, *others]), np.repeat(prices, best.count)
+        comp, lines = self._comp[genes.thread], self._lines(genes.thread)
+        return replace(genes, option=spread(freight, genes, comp, lines, price, self._allowed[genes.thread]))
 
     def _with_plans(self, genes: Genes) -> tuple[Genes, Plans, Float]:
         return (genes, *self._timed(genes))
 
     def _children(self) -> Int:
         """Changes to try of each thread, (threads,); the same however many threads there are."""
-        room = self.effort.most_cells / self._cells
-        share = self.effort.share * min(1.0, room / sum(kind.children for kind in KINDS))
+        share = self.effort.share * min(1.0, self._room)
         least = math.ceil(self.effort.share * SMALL_CHILDREN) if self.small else 1
         children = np.array([max(math.ceil(share * kind.children), least) for kind in KINDS])
         return np.asarray(children[self._threads.kind], dtype=np.int64)

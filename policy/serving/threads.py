@@ -18,8 +18,9 @@ from policy.slot.rates import COMP, SINGLE
 
 DECADES = tuple(10.0**power for power in range(4, 14))
 """Backhauls that plans are made for, bit/s: the rates that links are sold by."""
-CLOUD_SHARES = (0.05, 0.1, 0.2)
-"""Clouds that plans are made for, as parts of the backhaul."""
+CLOUD_SHARES = (0.05, 0.1, 0.2, 0.5)
+"""Clouds that plans are made for, as parts of the backhaul; none faster than the slowest of the next decade:
+links that have a level have the one before it, too (`below`)."""
 SLOWEST = 0.25
 """Links with a backhaul below this part of the band's rate in the slot are not planned for."""
 
@@ -49,10 +50,10 @@ class Kind:
 
 
 KINDS = (
-    Kind(comp=COMP, migration=True, groups=True, children=24, starts=MAIN_STARTS, ways=(0, 1)),
+    Kind(comp=COMP, migration=True, groups=True, children=36, starts=MAIN_STARTS, ways=(0, 1)),
     Kind(comp=SINGLE, migration=True, groups=True, children=6),
     Kind(comp=COMP, migration=True, groups=False, children=6),
-    Kind(comp=COMP, migration=False, groups=True, children=3, starts=((0, 0.0), (1, 0.0)), ways=(0, 1, -1)),
+    Kind(comp=COMP, migration=False, groups=True, children=4, starts=((0, 0.0), (1, 0.0)), ways=(0, 1, -1)),
     Kind(comp=COMP, migration=True, groups=True, alone=True, children=2, ways=(-1,)),
 )
 """First all rules, which gets most of the effort, then one less. Twice weakened rules have hardly any."""
