@@ -86,11 +86,15 @@ def run(
     csi_design: CsiDesign = "robust",
     slots: Annotated[
         int | None,
-        typer.Option(min=1, help="Slots a world has; default: as the scenario says.", rich_help_panel=PLAY),
+        typer.Option(
+            min=1,
+            help="Slots a world has; default: 12, or fewer if the scenario says so.",
+            rich_help_panel=PLAY,
+        ),
     ] = None,
     worlds: Annotated[
         int, typer.Option(min=1, help="Worlds every scheme is played on.", rich_help_panel=PLAY)
-    ] = 3,
+    ] = 6,
     emulated_slots: Annotated[
         int, typer.Option(min=1, help="First slots replayed with real bytes.", rich_help_panel=PLAY)
     ] = 3,
@@ -115,7 +119,7 @@ def run(
     The models are a zoo of real ones, fetched and trained on the first run, or those of your own store.
     """
     from demo.bridge.csi import CsiError
-    from demo.jobs.config import RunConfig
+    from demo.jobs.config import SLOTS, RunConfig
     from demo.jobs.evaluate import trace_source
     from demo.jobs.run import run_end_to_end
     from demo.show.run_figures import draw_figures
@@ -137,14 +141,15 @@ def run(
         slots=slots,
     )
     played = changes.on(load_config(scenario))
+    num_slots = slots or min(played.num_slots, SLOTS)
     config = RunConfig(
         size=size,
         store=store,
         seed=seed,
         scenario=played,
-        num_slots=played.num_slots,
+        num_slots=num_slots,
         worlds=worlds,
-        emulated_slots=min(emulated_slots, played.num_slots),
+        emulated_slots=min(emulated_slots, num_slots),
         emulated_scheme=scheme,
         capacity_models=capacity_models,
         device_models=device_models,

@@ -27,6 +27,10 @@ FORMS: Mapping[str, Form] = {"+kept-form": "kept", "+raw-form": "raw"}
 without any delta, in caches, on wires and on the air."""
 
 
+SLOTS = 12
+"""Slots of a world unless said otherwise: more worlds tell more than longer ones."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
     """What one run does."""
@@ -39,9 +43,9 @@ class RunConfig:
     """Seeds places, motion, requests, channels and beamformer starts."""
     scenario: ScenarioConfig = field(default_factory=lambda: load_config(SCENARIO))
     """Nodes, users, links, caches, requests; what stands below changes it."""
-    num_slots: int = 24
+    num_slots: int = SLOTS
     """Slots that every scheme is simulated for."""
-    worlds: int = 3
+    worlds: int = 6
     """Worlds that every scheme is played on; the first is the one that is replayed."""
     emulated_slots: int = 3
     """First slots that are replayed with real bytes under `emulated_scheme`."""

@@ -108,6 +108,8 @@ class RunReport:
     schemes: Mapping[str, SchemeReport]
     deliveries: tuple[DeliveryReport, ...]
     zoo: tuple[ZooReport, ...]
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    """`unlimited_s`: mean delay that no row can beat, with every block at every node; not in older files."""
     versions: Mapping[str, str] = field(default_factory=lambda: versions())
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,6 +139,7 @@ class RunReport:
                 schemes={name: SchemeReport.from_dict(row) for name, row in data["schemes"].items()},
                 deliveries=tuple(DeliveryReport(**row) for row in data["deliveries"]),
                 zoo=tuple(ZooReport(**row) for row in data["zoo"]),
+                bounds=data.get("bounds", {}),
                 versions=data["versions"],
             )
         except (KeyError, TypeError, json.JSONDecodeError) as error:

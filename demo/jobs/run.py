@@ -10,7 +10,7 @@ from demo.jobs.config import RunConfig, row_names
 from demo.jobs.deliver import deliver
 from demo.jobs.originals import of_store, of_zoo
 from demo.jobs.report import CatalogReport, RunReport, commit
-from demo.jobs.simulate import make_world, simulate
+from demo.jobs.simulate import least_delay_s, make_world, simulate
 from demo.zoo import ZooModel, build_zoo
 from demo.zoo.progress import Bars
 from demo.zoo.progress import Step as Progress
@@ -60,6 +60,8 @@ def run_end_to_end(
         world = make_world(config, offer)
         with bars.task(f"simulate {len(row_names())} rows on {config.worlds} worlds") as step:
             schemes = simulate(config, offer, row_names(), out / "schemes", workers=workers, progress=step)
+        with bars.task("bound what any scheme can do"):
+            bounds = {"unlimited_s": least_delay_s(config, offer)}
         with bars.task(f"replay {config.emulated_slots} slots of {config.emulated_scheme}") as step:
             deliveries = deliver(
                 config, cloud, offer, world, originals, out / "network", step, keep_stores=keep_stores
@@ -69,6 +71,7 @@ def run_end_to_end(
             settings=_settings(config, world),
             catalog=_catalog(cloud),
             schemes=schemes,
+            bounds=bounds,
             deliveries=tuple(deliveries),
             zoo=tuple(one.row for one in originals.values()),
         )

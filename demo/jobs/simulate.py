@@ -13,6 +13,7 @@ from demo.bridge.store_catalog import StoreCatalog
 from demo.jobs.config import Form, RunConfig, parts_of_row
 from demo.jobs.report import SchemeReport, versions
 from demo.zoo.progress import Step as Progress
+from policy.bounds import unlimited_costs
 from policy.evaluation.closure import closure_of
 from policy.evaluation.load import Load, load_of_episode, mean_load
 from policy.evaluation.results import scenario_digest
@@ -116,6 +117,17 @@ def simulate(
         if progress is not None:
             progress(len(results), len(items))
     return {row: _over_worlds([results[row, number] for number in range(config.worlds)]) for row in rows}
+
+
+def least_delay_s(config: RunConfig, offer: StoreCatalog) -> float:
+    """Mean delay that no scheme can beat, s: every block is at every node, in its smaller form."""
+    total, asked = 0.0, 0
+    for number in range(config.worlds):
+        world = make_world(config, offer, number)
+        counts = np.array([world.asked(slot).sum() for slot in range(world.trace.num_slots)])
+        total += float(unlimited_costs(world) @ counts)
+        asked += int(counts.sum())
+    return total / max(asked, 1)
 
 
 def _play_one(

@@ -150,9 +150,26 @@ def reading_lines(report: RunReport) -> list[str]:
     worst_gap = max(row.worst_gap for row in report.schemes.values())
     return [
         f"A node has room for {report.settings['capacity_share']:.0%} of all blocks.",
+        *bound_lines(report),
         *flat_lines(report),
         f"SNR within {worst_gap:.1%} of a proven upper bound, at worst.",
     ]
+
+
+def bound_lines(report: RunReport) -> list[str]:
+    """How much at most is left to gain, whatever is cached, moved and sent how."""
+    least = report.bounds.get("unlimited_s")
+    if least is None:
+        return []
+    return [
+        f"No scheme can do better than {least:.3f} s, with every block at every node: "
+        f"{_left(report, report.schemes[REFERENCE])} below {REFERENCE}."
+    ]
+
+
+def _left(report: RunReport, row: SchemeReport) -> str:
+    """What anybody could take off a row at most."""
+    return f"{max(1.0 - report.bounds['unlimited_s'] / row.mean_delay_s, 0.0):.0%}"
 
 
 FLAT = 0.01
@@ -167,7 +184,8 @@ def flat_lines(report: RunReport) -> list[str]:
         more, half = excess(row, reference)
         if name == REFERENCE or not name.startswith(f"{REFERENCE}+") or more > max(FLAT, half or 0.0):
             continue
-        lines.append(f"{_WITHOUT[switch]}: {more:+.1%}, {_why_flat(switch, row, reference)}.")
+        left = f"; nobody can take more than {_left(report, row)} off that row" if report.bounds else ""
+        lines.append(f"{_WITHOUT[switch]}: {more:+.1%}, {_why_flat(switch, row, reference)}{left}.")
     return lines
 
 

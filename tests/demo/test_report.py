@@ -1,6 +1,7 @@
 """A report survives its file, and its pictures show every scheme."""
 
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from demo.console import PlainConsole
 from demo.jobs.config import scheme_names
 from demo.jobs.report import CatalogReport, DeliveryReport, RunReport, SchemeReport, ZooReport
 from demo.show.run_figures import draw_figures
-from demo.show.run_tables import run_load_lines, run_load_table
+from demo.show.run_tables import reading_lines, run_load_lines, run_load_table
 from policy.config import ScenarioConfig
 from policy.evaluation import Load
 from policy.schemes import find_scheme
@@ -54,6 +55,7 @@ def report() -> RunReport:
             block_dedup_bytes=1_000_000,
             disk_bytes=800_000,
         ),
+        bounds={"unlimited_s": 0.4},
         schemes={"whole-model": measured, "learned": measured, "learned+no-comp": measured},
         deliveries=(
             DeliveryReport(
@@ -94,8 +96,18 @@ def test_the_pictures_are_drawn(report: RunReport, tmp_path: Path) -> None:
 
 
 def test_the_fields_of_the_file_are_fixed(report: RunReport) -> None:
-    fields = {"seed", "versions", "settings", "catalogue", "schemes", "deliveries", "zoo"}
+    fields = {"seed", "versions", "settings", "catalogue", "schemes", "bounds", "deliveries", "zoo"}
     assert set(report.to_dict()) == fields
+
+
+def test_a_lever_that_shows_nothing_is_told_with_what_is_left_to_gain(report: RunReport) -> None:
+    bound, lever = [line for line in reading_lines(report) if "%" in line][1:3]
+
+    assert "0.400 s" in bound
+    assert "20% below learned" in bound
+    assert lever.startswith("CoMP: +0.0%")
+    assert "nobody can take more than 20% off that row" in lever
+    assert "nobody" not in "".join(reading_lines(replace(report, bounds={})))
 
 
 @pytest.mark.parametrize("name", scheme_names())
