@@ -36,6 +36,7 @@ HOMES: dict[str, str] = {
     "price": "prices:ENTRY",
     "planner": "planner:ENTRY",
     "planner-fair": "planner_fair:ENTRY",
+    "planner-clock": "planner_clock:ENTRY",
     "mappo": "mappo:ENTRY",
     "maddpg": "maddpg:ENTRY",
     "qmix": "qmix:ENTRY",

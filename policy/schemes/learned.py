@@ -1,14 +1,18 @@
-"""Augur, ours: learned demand, now and later, expected delay tables, exchanges; see `policy/learn`."""
+"""Augur, ours: learned demand, a learned clock of a slot, learned trade-offs; see `policy/learn`."""
 
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from policy.config import ScenarioConfig
 from policy.learn.augur import Augur
 from policy.learn.augur_many_nodes import AugurManyNodes
+from policy.learn.augur_pipelined import AugurPipelined, Learned
 from policy.learn.checkpoint import load_checkpoint, weights_of
+from policy.learn.decisions import DecisionWeights
 from policy.learn.demand import DemandModel
+from policy.learn.slot_clock import SlotClock
 from policy.play.scheme import Scheme, SchemeEntry
 from policy.scenario import Scenario
 from policy.slot.tables import MAX_TABLE_NODES
@@ -24,10 +28,30 @@ def _model(path: Path) -> DemandModel:
     return DemandModel.from_tensors(load_checkpoint(path).tensors)
 
 
+def learned_from(demand: Path | None = None) -> Learned:
+    """All that is trained, as `model_from` finds it; clock and decisions are of kind `augur-decisions`."""
+    clock, decisions = _decisions(weights_of("augur-decisions"))
+    return Learned(demand=model_from(demand), clock=clock, decisions=decisions)
+
+
+@cache
+def _decisions(path: Path) -> tuple[SlotClock, DecisionWeights]:
+    tensors = load_checkpoint(path).tensors
+    return SlotClock.from_tensors(tensors), DecisionWeights.from_tensors(tensors)
+
+
+def users_wait_for_overlaps(config: ScenarioConfig) -> bool:
+    """Whether slots overlap and their users' mean delay counts: then values do not add over blocks."""
+    return config.timing != "additive" and config.objective == "mean-user"
+
+
 def start_with(weights: Path | None, scenario: Scenario, rng: np.random.Generator) -> Scheme:
-    """Augur with the weights of a checkpoint: by tables for few nodes, else by values of copies."""
-    kind = AugurManyNodes if scenario.config.num_nodes > MAX_TABLE_NODES else Augur
-    return kind(scenario, rng, model_from(weights))
+    """Augur with the demand network of a checkpoint, in the form that the scenario asks for."""
+    if scenario.config.num_nodes > MAX_TABLE_NODES:
+        return AugurManyNodes(scenario, rng, model_from(weights))
+    if users_wait_for_overlaps(scenario.config):
+        return AugurPipelined(scenario, rng, learned_from(weights))
+    return Augur(scenario, rng, model_from(weights))
 
 
 def start(scenario: Scenario, rng: np.random.Generator) -> Scheme:
@@ -38,6 +62,7 @@ def start(scenario: Scenario, rng: np.random.Generator) -> Scheme:
 ENTRY = SchemeEntry(
     name="learned",
     start=start,
-    paper="Augur, ours; values per block (cf. VDN, arXiv 1706.05296), discounted later demand (Dayan, 1993)",
+    paper="Augur, ours; values per block (cf. VDN, arXiv 1706.05296), discounted later demand (Dayan, 1993), "
+    "a maxout network (Goodfellow et al., 2013) for what users wait",
     random=True,
 )

@@ -9,6 +9,9 @@ from policy.play.scheme import SchemeEntry
 RANGES: dict[str, tuple[float, float]] = {
     # least and most; those above 0 that must not be 0 start at the smallest float
     "blend": (0, 1),
+    "clock": (0, 1),
+    "decisions": (0, 1),
+    "demand": (0, 1),
     "drop": (0, 1),
     "epsilon": (math.ulp(0.0), math.nextafter(1, 0)),
     "horizon": (1, math.inf),

@@ -1,0 +1,48 @@
+"""The planner of `learned` for slots that overlap, with nothing trained, or with some of it.
+
+What `learned` is ahead of this scheme is what training brings. Settings switch single parts on: `demand`, the
+network that corrects the forecast; `clock`, the prices distilled from served slots in place of those of a
+lower bound; `decisions`, the trade-offs that were evolved.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from policy.learn.augur_many_nodes import AugurManyNodes
+from policy.learn.augur_pipelined import AugurPipelined, Learned, PipelinedConfig
+from policy.learn.demand import DemandModel
+from policy.play.scheme import Scheme, SchemeEntry
+from policy.scenario import Scenario
+from policy.schemes.learned import learned_from
+from policy.slot.tables import MAX_TABLE_NODES
+
+
+def start(
+    scenario: Scenario,
+    rng: np.random.Generator,
+    samples: int = PipelinedConfig().samples,
+    rounds: int = PipelinedConfig().rounds,
+    demand: float = 0.0,
+    clock: float = 0.0,
+    decisions: float = 0.0,
+) -> Scheme:
+    """The planner of one world; from 0.5 on a part is the trained one."""
+    nodes = scenario.config.num_nodes
+    if nodes > MAX_TABLE_NODES:
+        return AugurManyNodes(scenario, rng, DemandModel.untrained())
+    switches = {"demand": demand, "clock": clock, "decisions": decisions}
+    parts, wanted = Learned.untrained(nodes), {name for name, on in switches.items() if on >= 0.5}
+    if wanted:
+        trained = learned_from()
+        parts = replace(parts, **{name: getattr(trained, name) for name in wanted})
+    config = PipelinedConfig(samples=int(samples), rounds=int(rounds))
+    return AugurPipelined(scenario, rng, parts, config)
+
+
+ENTRY = SchemeEntry(
+    name="planner-clock",
+    start=start,
+    paper="Sample average approximation (Kleywegt et al., 2002) on a bound of each slot's delay, untrained",
+    random=True,
+)

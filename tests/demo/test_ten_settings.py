@@ -1,0 +1,122 @@
+"""Ten settings are distinct; the clock that is trained is the one that decides; evolution goes on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from demo.experiments import evolve, settings_ten, slot_clock
+from demo.experiments.ten_settings import SETTINGS, Setting
+from policy.evaluation import draw_world, evaluate
+from policy.learn.checkpoint import load_checkpoint
+from policy.learn.slot_clock import ImaginedSlots, SlotClock
+from policy.scenario import Scenario, World, load_scenario
+from policy.world.looks import LookedAtError
+from policy.world.synthetic import synthetic_catalog
+
+SHAPED = [setting for setting in SETTINGS if setting.base != "p1"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Small(Setting):
+    """A small scenario on the cheap radio."""
+
+    def scenario(self) -> Scenario:
+        config = load_scenario("default").config
+        requests = replace(config.requests, request_prob=0.95)
+        config = replace(config, name=self.name, num_nodes=2, num_users=4, num_slots=3, requests=requests)
+        catalog = synthetic_catalog(
+            np.random.default_rng(0), models=4, blocks_per_model=4, families=2, shared=0.5
+        )
+        return Scenario(config, catalog)
+
+    def make_world(self) -> Callable[[Scenario, int], World]:
+        return draw_world
+
+
+SMALL = Small(name="small", about="for tests")
+
+
+def test_ten_settings_and_most_of_them_scarce() -> None:
+    assert len({setting.name for setting in SETTINGS}) == 10
+    room = {
+        setting.name: setting.scenario().capacity_bytes.sum() / setting.scenario().catalog.dedup_bytes
+        for setting in SHAPED
+    }
+    assert room["v30"] > 1
+    assert sum(share < 1 for share in room.values()) >= 6
+
+
+def test_the_trained_clock_is_the_one_that_decides() -> None:
+    rng = np.random.default_rng(1)
+    world = SMALL.scenario().world(1)
+    slot = slot_clock.served(SMALL, world, 1, rng)
+    assert slot is not None
+    clock = SlotClock(rng.uniform(0.05, 1.0, (3, 3)))
+    links, bits = world.scenario.config.links, slot.hop_s * world.scenario.config.links.backhaul_bit_s
+    air = (slot.air_s / bits[:, None]).T[:, :, None].astype(np.float32)
+    turns = int(slot.turn.max()) + 1
+    sent = (slot.turn[None, None] <= np.arange(turns)[None, :, None]).astype(np.float32)
+    weight = np.full((1, turns), 1 / slot.users, dtype=np.float32)
+    slots = ImaginedSlots(cost_s=clock.costs(air, links), sent=sent, weight=weight)
+    mine = []
+    for masks in slot.masks:
+        held = np.zeros((air.shape[0], bits.size))
+        held[masks, np.arange(bits.size)] = bits
+        mine.append(slots.mean_delay_s(held))
+
+    theirs = slot_clock.estimate(torch.tensor(np.log(clock.prices)), slot).numpy()
+    np.testing.assert_allclose(mine, theirs, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_prices_are_fitted_alike_and_served_slots_are_kept(tmp_path: Path) -> None:
+    slots = slot_clock.gathered([SMALL], 2, 0, tmp_path)
+    again = slot_clock.gathered([SMALL], 2, 0, tmp_path)
+    first, second = slot_clock.fit(slots, 0, rounds=2), slot_clock.fit(again, 0, rounds=2)
+
+    np.testing.assert_array_equal(first, second)
+    row = slot_clock.report(first, slots)["small"]
+    assert 0 <= row["error"] < 1
+
+
+def test_evolution_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    config = evolve.EvolveConfig(pairs=1, slots=2)
+    evolve.evolve([SMALL], config, 2, tmp_path / "whole.safetensors")
+    for generations in (1, 2):
+        evolve.evolve([SMALL], config, generations, tmp_path / "parts.safetensors")
+    whole, parts = (load_checkpoint(tmp_path / f"{name}.safetensors") for name in ("whole", "parts"))
+
+    np.testing.assert_array_equal(whole.tensors["decisions.weights"], parts.tensors["decisions.weights"])
+    assert whole.about["scores"] == parts.about["scores"]
+
+
+@pytest.mark.slow
+def test_the_table_tells_the_best_rival_and_what_training_brings() -> None:
+    names = ["rendezvous", "pooled", settings_ten.UNTRAINED, settings_ten.OURS]
+    table = settings_ten.Table(setting=SMALL, scenario=SMALL.scenario(), names=tuple(names))
+    result = evaluate(table.scenario, names, 2, bound_worlds=0)
+    one = settings_ten.summary(table, result)
+
+    assert one["best_rival"] in ("rendezvous", "pooled")
+    text = settings_ten.markdown({"small": one}, 2, "validation")
+    assert "small: for tests" in text
+    assert text.count("\n| learned |") == 1
+
+
+def test_held_out_worlds_are_put_on_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    record, seen = settings_ten.record_look, settings_ten.check_unseen
+    looks = tmp_path / "looks.json"
+    monkeypatch.setattr(settings_ten, "record_look", lambda look: record(look, looks))
+    monkeypatch.setattr(settings_ten, "check_unseen", lambda *where: seen(*where, looks))
+    options = settings_ten._parser().parse_args(["--worlds", "2"])
+    table = settings_ten.Table(setting=SMALL, scenario=SMALL.scenario(), names=("lru",))
+    settings_ten.put_on_record([table], options)
+
+    with pytest.raises(LookedAtError):
+        settings_ten.put_on_record([table], options)
+    options.seen = True
+    settings_ten.put_on_record([table], options)

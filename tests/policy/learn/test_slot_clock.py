@@ -1,0 +1,138 @@
+"""The clock of a slot: a bound when untrained, convex in what is held, and its marginal is its slope."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from policy.config import PRESETS, LinkConfig
+from policy.interfaces import Bool, Float
+from policy.learn.augur_pipelined import (
+    AugurPipelined,
+    Learned,
+    PipelinedConfig,
+    as_likely,
+    needed_chance,
+)
+from policy.learn.decisions import DecisionWeights, circumstances
+from policy.learn.slot_clock import ImaginedSlots, SlotClock, turns_of
+from policy.learn.value import class_times, classes_of
+from policy.play.migration import serve_best
+from policy.play.rollout import Course, rollout
+from policy.scenario import Scenario
+from policy.schemes.learned import ENTRY, learned_from
+from policy.schemes.planner_clock import ENTRY as UNTRAINED
+from policy.slot.tables import ServiceRules, mask_bits, to_masks
+from policy.world.synthetic import synthetic_catalog
+
+CONFIG = replace(PRESETS["default"], num_nodes=3, num_users=5, num_slots=4, capacity_share=0.2)
+CATALOG = synthetic_catalog(np.random.default_rng(3), models=6, blocks_per_model=5, families=2, shared=0.4)
+SCENARIO = Scenario(CONFIG, CATALOG)
+
+
+def _true_slot(slot: int, clock: SlotClock) -> tuple[ImaginedSlots, Float]:
+    """A slot of the world as it will be, priced, and the bits of each block's class."""
+    world, classes = SCENARIO.world(1), classes_of(CATALOG.members)
+    users, nodes = CONFIG.num_users, CONFIG.num_nodes
+    asked = world.trace.requests[slot][None]
+    sets: Bool = mask_bits(nodes).astype(bool)
+    air = np.zeros((1, users, 2**nodes), dtype=np.float32)
+    for user in range(users):
+        heard = np.zeros((sets.shape[0] - 1, users), dtype=bool)
+        heard[:, user] = True
+        air[0, user, 1:] = 1.0 / world.delay.rate_bit_s(slot, sets[1:], heard)
+    bits = 8.0 * CATALOG.sizes_bytes
+    class_bits = np.bincount(classes.of_block, weights=bits).astype(np.float64)
+    sent, weight = turns_of(asked, air[..., -1], classes, class_bits, None)
+    costs = clock.costs(class_times(asked, air, classes), CONFIG.links)
+    return ImaginedSlots(cost_s=costs, sent=sent, weight=weight), bits
+
+
+def _held(placement: Bool, bits: Float) -> Float:
+    held = np.zeros((2**CONFIG.num_nodes, int(classes_of(CATALOG.members).of_block.max()) + 1))
+    np.add.at(held, (to_masks(placement), classes_of(CATALOG.members).of_block), bits)
+    return held
+
+
+def _placement(seed: int) -> Bool:
+    rng = np.random.default_rng(seed)
+    return np.asarray(rng.random((CONFIG.num_nodes, CATALOG.num_blocks)) < rng.uniform(0.1, 0.9))
+
+
+@pytest.mark.parametrize("slot", range(4))
+def test_untrained_it_never_says_more_for_the_last_user_than_serving_takes(slot: int) -> None:
+    slots, bits = _true_slot(slot, SlotClock.bound(CONFIG.num_nodes))
+    world = SCENARIO.world(1)
+    if not world.needs(slot).any():
+        pytest.skip("nobody asks")
+    for seed in range(3):
+        placement = _placement(seed)
+        real = serve_best(world, slot, placement, ServiceRules(groups=False)).user_delay_s.max()
+        assert slots.waits(_held(placement, bits)).max() <= real * (1 + 1e-5)
+
+
+def test_the_marginal_is_a_slope_below_the_clock() -> None:
+    slots, bits = _true_slot(1, learned_from().clock)
+    here, there = (_held(_placement(seed), bits) for seed in (1, 2))
+    slope = slots.marginal(slots.binding(here))
+
+    assert (slope * here).sum() == pytest.approx(slots.mean_delay_s(here), rel=1e-4)
+    assert slots.mean_delay_s(there) >= (slope * there).sum() * (1 - 1e-4)
+    middle = slots.mean_delay_s((here + there) / 2)
+    assert middle <= (slots.mean_delay_s(here) + slots.mean_delay_s(there)) / 2 * (1 + 1e-4)
+
+
+def test_a_further_copy_and_a_faster_link_never_cost_more() -> None:
+    clock = learned_from().clock
+    slots, bits = _true_slot(2, clock)
+    few = _placement(5)
+    more = few | _placement(6)
+    assert slots.mean_delay_s(_held(more, bits)) <= slots.mean_delay_s(_held(few, bits)) * (1 + 1e-5)
+    air = np.full((8, 2, 1), 1e-8, dtype=np.float32)
+    slow = clock.costs(air, LinkConfig(backhaul_bit_s=1e9, cloud_bit_s=1e8))
+    fast = clock.costs(air, LinkConfig(backhaul_bit_s=2e9, cloud_bit_s=2e8))
+    assert (fast <= slow).all()
+
+
+def test_samples_are_corrected_to_the_forecast() -> None:
+    value, bits = np.array([[4.0, 2.0], [0.0, 0.0]]), np.array([1.0, 1.0])
+    likely = as_likely(value, np.array([0.5, 0.0]), np.array([0.5, 0.25]), bits, samples=10**9)
+    np.testing.assert_allclose(likely[0], value[0], rtol=1e-6)
+    np.testing.assert_allclose(likely[1], [2.0, 1.0], rtol=1e-6)  # as the mean class, a quarter as likely
+    chance = needed_chance(np.array([[0.5, 0.0], [0.5, 0.5]]), np.eye(2, dtype=bool), None)
+    np.testing.assert_allclose(chance, [0.75, 0.5])
+
+
+def test_it_decides_alike_with_the_same_seed_and_within_its_room() -> None:
+    world = SCENARIO.world(2)
+    first, second = (rollout(world, ENTRY, np.random.default_rng(5)) for _ in range(2))
+
+    np.testing.assert_array_equal(first.cost_s, second.cost_s)
+    for placement in first.placements:
+        assert (placement @ CATALOG.sizes_bytes <= SCENARIO.capacity_bytes).all()
+
+
+def test_links_bring_all_that_it_decides() -> None:
+    course = Course(SCENARIO.world(3))
+    augur = AugurPipelined(SCENARIO, np.random.default_rng(0), Learned.untrained(CONFIG.num_nodes))
+    for _ in range(CONFIG.num_slots):
+        assert course.step(augur.decide(course.observation())).update.cut_bytes == 0
+
+
+def test_parts_are_switched_on_one_by_one() -> None:
+    bare = UNTRAINED.start(SCENARIO, np.random.default_rng(0))
+    part = UNTRAINED.start(SCENARIO, np.random.default_rng(0), clock=1.0)  # type: ignore[call-arg]
+    assert isinstance(bare, AugurPipelined)
+    assert isinstance(part, AugurPipelined)
+    assert (part._learned.clock.prices == learned_from().clock.prices).all()
+    assert (part._learned.decisions.weights == DecisionWeights.untrained().weights).all()
+    with pytest.raises(ValueError, match="samples"):
+        PipelinedConfig(samples=0)
+
+
+def test_circumstances_are_finite_before_the_first_slot() -> None:
+    idle = np.full(CONFIG.num_nodes, np.inf)
+    features = circumstances(SCENARIO, idle)
+    assert features[0] == 1.0
+    assert features[2] == 0.0
+    assert np.isfinite(features).all()
