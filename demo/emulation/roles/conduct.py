@@ -84,6 +84,8 @@ class Conductor:
                 computed_delay_s=tuple(outcome.user_delay_s.tolist()),
             )
         )
+        for user in np.flatnonzero(rows[-1].requests >= 0).tolist():
+            self._computed[slot, user] = float(outcome.user_delay_s[user])
         self._gone = self._prepare(rows, service)
         began = self._teller.now_s()
         if not again:
@@ -233,8 +235,14 @@ class Conductor:
 
     def _ensure(self, cast: CastPlan, nodes: Sequence[int]) -> dict[int, dict[str, Any]]:
         question = {"units": list(cast.units), "alone": cast.alone, "wait_s": 60.0}
+
+        def ask(node: int) -> dict[str, Any] | None:
+            answer = self._ask_node(node, "ensure", 120.0, **question)
+            # Once more: an answer that was lost on a worn connection must not change who sends.
+            return answer or self._ask_node(node, "ensure", 120.0, **question)
+
         with ThreadPoolExecutor(max(1, len(nodes))) as pool:
-            answers = list(pool.map(lambda node: self._ask_node(node, "ensure", 120.0, **question), nodes))
+            answers = list(pool.map(ask, nodes))
         return {node: answer for node, answer in zip(nodes, answers, strict=True) if answer is not None}
 
     def _rate(self, rows: Sequence[Row], cast: CastPlan, holders: tuple[int, ...], size: int) -> float:
@@ -259,7 +267,7 @@ class Conductor:
     def _finish(self, rows: Sequence[Row], waiting: Sequence[Open], began: float) -> dict[str, Any]:
         """Check devices, send again what they miss, and check again; who still waits is told."""
         for one in waiting:
-            self._computed[one["slot"], one["user"]] = float(one["computed_s"])
+            self._computed.setdefault((one["slot"], one["user"]), float(one["computed_s"]))
             self._prepare_one(one["user"], one["slot"], one["model"], None)
         lacking = self._check(began)
         for _ in range(REPAIRS):

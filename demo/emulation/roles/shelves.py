@@ -4,13 +4,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from demo.emulation.log.events import ORIGIN, Rejected, Transferred
 from demo.emulation.node import EdgeNode
 from demo.emulation.roles.teller import Teller
 from demo.emulation.wire.ask import NotReachedError, Wire
-from demo.emulation.wire.offers import Asked, fetch_parts
+from demo.emulation.wire.offers import Asked, Offer, ask_offer, fetch_parts
 from demo.parts import CodedPart, Part
 from pbstore import BlockCorruptError, BlockMissingError, IntegrityError, PBStoreError
 
@@ -96,40 +98,88 @@ class Shelves:
             raise BlockMissingError(part.block_id, f"node {self.node}, where it was damaged") from None
 
     def fetch(self, wish: Wish, cause: str, *, cached: bool = False) -> bool:
-        """Get a unit from where it is said to be, else from anybody; whether it came."""
-        others = [node for node in self.urls if node not in (wish.source, self.node, ORIGIN)]
-        for number, source in enumerate([wish.source, *others, ORIGIN]):
-            why = cause if number == 0 else "repair"
-            if source in self.urls and self._try(wish, source, why, cached=cached):
-                self._came(wish)
-                return True
+        """Get a unit from where it is said to be, else from anybody, and file it; whether it came."""
+        slot = self.slot if cached else -1
+        put = partial(self._put, wish=wish, cached=cached)
+        return self._in_turn(wish, cause, put, slot=slot) is not None
+
+    def bring(self, wish: Wish, cause: str, offered: Offer | None) -> Sequence[CodedPart] | None:
+        """Get a unit the same way, as it was offered, and leave it to `keep`; None if it did not come."""
+        return self._in_turn(wish, cause, lambda coded: None, offered, still_expected=True)
+
+    def keep(self, wish: Wish, coded: Sequence[CodedPart]) -> None:
+        """File what `bring` brought; what does not decode is fetched again."""
+        try:
+            self._put(coded, wish, cached=False)
+        except PBStoreError as error:
+            self._reject(wish.unit, f"from {wish.source}: {error}")
+            self.fetch(wish, "repair")
         self._came(wish)
-        return False
+
+    def _in_turn(
+        self,
+        wish: Wish,
+        cause: str,
+        put: Callable[[Sequence[CodedPart]], None],
+        offered: Offer | None = None,
+        *,
+        still_expected: bool = False,
+        slot: int = -1,
+    ) -> Sequence[CodedPart] | None:
+        """Try one source after another; what came."""
+        others = [node for node in self.urls if node not in (wish.source, self.node, ORIGIN)]
+        coded = None
+        for number, source in enumerate([wish.source, *others, ORIGIN]):
+            if source in self.urls:
+                why, ready = (cause, offered) if number == 0 else ("repair", None)
+                coded = self._try(wish, source, why, put, ready, slot)
+                if coded is not None:
+                    break
+        if coded is None or not still_expected:
+            self._came(wish)
+        return coded
 
     def _came(self, wish: Wish) -> None:
         with self._changed:
             self._expected.discard((wish.unit, wish.alone))
             self._changed.notify_all()
 
-    def _try(self, wish: Wish, source: int, cause: str, *, cached: bool) -> bool:
+    def offer(self, wish: Wish) -> Offer | None:
+        """Have the source of a wish make it ready, before it is its turn; None if it does not."""
+        try:
+            return self._offer(wish, wish.source, -1) if wish.source in self.urls else None
+        except (NotReachedError, PBStoreError) as error:
+            log.info("%s", error)
+            return None
+
+    def _offer(self, wish: Wish, source: int, slot: int) -> Offer:
+        asked = Asked(alone=wish.alone, patience_s=FETCH_S + wish.seconds, slot=slot)
+        return ask_offer(self._wire, self.urls[source], self.units[wish.unit], asked)
+
+    def _try(
+        self,
+        wish: Wish,
+        source: int,
+        cause: str,
+        put: Callable[[Sequence[CodedPart]], None],
+        offered: Offer | None,
+        slot: int,
+    ) -> Sequence[CodedPart] | None:
         began, parts = self._teller.now_s(), self.units[wish.unit]
         try:
-            asked = Asked(
-                alone=wish.alone,
-                patience_s=FETCH_S + wish.seconds,
-                slot=self.slot if cached else -1,
-            )
-            coded = fetch_parts(self._wire, self.urls[source], parts, asked)
-            self._put(coded, wish, cached=cached)
+            if offered is None:
+                offered = self._offer(wish, source, slot)
+            coded = fetch_parts(self._wire, self.urls[source], parts, offered)
+            put(coded)
         except (NotReachedError, PBStoreError) as error:
             if isinstance(error, BlockCorruptError):
                 self._reject(wish.unit, f"from {source}: {error}")
             self._told(wish, source, cause, 0, began, str(error)[:200])
-            return False
+            return None
         size = sum(len(one.payload) for one in coded)
         time.sleep(max(0.0, began + wish.seconds - self._teller.now_s()))
         self._told(wish, source, cause, size, began, "")
-        return True
+        return coded
 
     def _put(self, coded: Sequence[CodedPart], wish: Wish, *, cached: bool) -> None:
         shelf = self.edge.cache if cached else self.edge.relay
@@ -172,7 +222,10 @@ class Shelves:
 
 
 class Link:
-    """A node's incoming link: what the plan gives it comes one after another, in a thread of its own."""
+    """A node's incoming link: what the plan gives it comes one after another, in a thread of its own.
+
+    The source makes the next ready, and what has come is filed, while one comes: neither holds up the wire.
+    """
 
     def __init__(self, shelves: Shelves, done: Callable[[], None]) -> None:
         self._shelves, self._done = shelves, done
@@ -193,8 +246,17 @@ class Link:
 
     def _work(self, wishes: Sequence[Wish]) -> None:
         try:
-            for wish in wishes:
-                self._shelves.fetch(wish, "serve")
+            with ThreadPoolExecutor(1, "filing") as filing, ThreadPoolExecutor(1, "asking") as asking:
+                filed, offers = None, [asking.submit(self._shelves.offer, wish) for wish in wishes[:1]]
+                for number, wish in enumerate(wishes):
+                    offered = offers.pop().result()
+                    offers = [
+                        asking.submit(self._shelves.offer, one) for one in wishes[number + 1 : number + 2]
+                    ]
+                    coded = self._shelves.bring(wish, "serve", offered)
+                    if filed is not None:
+                        filed.result()
+                    filed = None if coded is None else filing.submit(self._shelves.keep, wish, coded)
         except Exception:
             log.exception("node %d: its link stops", self._shelves.node)
         finally:

@@ -127,17 +127,29 @@ class Asked:
     """The role may wait until it has begun this slot, if it will have them then; -1: it need not."""
 
 
-def fetch_parts(wire: Wire, url: str, parts: Sequence[Part], asked: Asked) -> list[CodedPart]:
-    """Parts from a role that has them, each payload checked against its hash.
+Offer = Sequence[Mapping[str, Any]]
+"""What a role says of parts that it has: for each the hash of its payload, and its whole block."""
+
+
+def ask_offer(wire: Wire, url: str, parts: Sequence[Part], asked: Asked) -> Offer:
+    """Have a role make parts ready.
+
+    Raises:
+        NotReachedError: If the role does not answer or has not all of them.
+    """
+    rows, patience_s = [part_row(part) for part in parts], asked.patience_s
+    question = {"parts": rows, "alone": asked.alone, "wait_s": patience_s / 2, "slot": asked.slot}
+    told: Offer = wire.ask(url, "offer", patience_s, **question)["parts"]
+    return told
+
+
+def fetch_parts(wire: Wire, url: str, parts: Sequence[Part], offered: Offer) -> list[CodedPart]:
+    """Parts that a role has offered, each payload checked against its hash.
 
     Raises:
         NotReachedError: If the role does not answer or has not all of them.
         BlockCorruptError: If a payload is not what was offered.
     """
-    rows, patience_s = [part_row(part) for part in parts], asked.patience_s
-    question = {"parts": rows, "alone": asked.alone, "wait_s": patience_s / 2, "slot": asked.slot}
-    told = wire.ask(url, "offer", patience_s, **question)["parts"]
-    offered: list[Mapping[str, Any]] = list(told)
     payload_ids = list(dict.fromkeys(BlockId(row["payload"]) for row in offered))
     payloads = {one.block_id: bytes(one.payload) for one in wire.blocks(url, payload_ids)}
     coded_parts = [
