@@ -37,8 +37,9 @@ _SHARED = ("vblora_vector_bank", "prompt_encoder", ".tinylora_v.", ".unilora_the
 def load_adapter(
     store: BlockStore | str,
     name: str,
-    base: PreTrainedModel | str | None = None,
+    base: PreTrainedModel | PeftModel | str | None = None,
     *,
+    adapter_name: str = "default",
     subfolder: str = "",
     verify: bool = False,
     share: bool = False,
@@ -56,7 +57,10 @@ def load_adapter(
         store: The store, or the URL of a node; see `load_state_dict`.
         name: The adapter's name.
         base: The model to put it on (it is changed in place, as peft does); or a stored model's name; None
-            finds the base that the adapter is bound to, see `find_base`.
+            finds the base that the adapter is bound to, see `find_base`. A peft model gets the adapter beside
+            those that it has, so that many stand on one base: `set_adapter` chooses, the one that was active
+            stays so.
+        adapter_name: What peft calls it; a peft model has no two of one name.
         subfolder: Folder of a named adapter inside the model, as PEFT saves all but the first.
         verify: See `load_state_dict`; also for a base that is loaded.
         share: See `load_state_dict`: adapters of one stored base then hold it once. Merging one into its base
@@ -65,20 +69,27 @@ def load_adapter(
         threads: See `load_state_dict`.
 
     Raises:
-        CheckpointError: If it is no adapter, does not fit the base, or its base is not found.
+        CheckpointError: If it is no adapter, does not fit the base, or its base is not found; or if it cannot
+            stand beside others, as those that change their base cannot.
+        ValueError: If the peft model has an adapter of this name, or peft cannot call one so.
     """
+    if not adapter_name or "." in adapter_name or "lora_" in adapter_name:  # it stands in parameters' names
+        raise ValueError(f"adapter_name must be a name without dots, got {adapter_name!r}")
     options: MemoryOptions = {"verify": verify, "share": share, "eager": eager, "threads": threads}
     with models_of(store, name, *([base] if isinstance(base, str) else [])) as held:
-        return _load(held, name, base, subfolder, options)
+        return _load(held, name, base, adapter_name, subfolder, options)
 
 
 def _load(
     store: BlockStore,
     name: str,
-    base: PreTrainedModel | str | None,
+    base: PreTrainedModel | PeftModel | str | None,
+    adapter_name: str,
     subfolder: str,
     options: MemoryOptions,
 ) -> PeftModel:
+    from peft import PeftModel
+
     manifest = manifest_of(store, name)
     config = read_adapter_config(store, manifest, subfolder)
     weights = adapter_file(subfolder, ADAPTER_WEIGHTS)
@@ -91,12 +102,50 @@ def _load(
         ready = _load_base(store, base_name, config, state, options)
         _check_given(ready.missing, state, base_name, name)
         base = ready.model
+    if isinstance(base, PeftModel):
+        _check_beside(base, config, state, adapter_name, name)
     with _as_ours(name), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _put_on(base, config, state, name)
+        if isinstance(base, PeftModel):
+            return _put_beside(base, config, state, adapter_name, name)
+        return _put_on(base, config, state, adapter_name, name)
 
 
-def _put_on(base: PreTrainedModel, config: PeftConfig, state: dict[str, Any], name: str) -> PeftModel:
+def _check_beside(
+    model: PeftModel, config: PeftConfig, state: Mapping[str, Any], adapter_name: str, name: str
+) -> None:
+    if adapter_name in model.peft_config:
+        raise ValueError(f"the model has an adapter {adapter_name!r} already: choose another adapter_name")
+    if config.is_prompt_learning or not leaves_base(config, state):
+        raise CheckpointError(f"adapter {name} cannot stand beside others: load it on a base of its own")
+
+
+def _put_beside(
+    model: PeftModel, config: PeftConfig, state: dict[str, Any], adapter_name: str, name: str
+) -> PeftModel:
+    """Put another adapter on a base that has some; if that fails the model is as it was."""
+    import torch
+    from peft import set_peft_model_state_dict
+
+    active, training = model.active_adapter, model.training
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model.add_adapter(adapter_name, config)
+    try:
+        result = set_peft_model_state_dict(model, state, adapter_name=adapter_name)
+        _check_all_used(model, config, result, name, adapter_name)
+    except BaseException:
+        model.delete_adapter(adapter_name)
+        model.set_adapter(active)
+        raise
+    model.set_adapter(active)
+    model.train(training)
+    return model
+
+
+def _put_on(
+    base: PreTrainedModel, config: PeftConfig, state: dict[str, Any], adapter_name: str, name: str
+) -> PeftModel:
     """Build the adapter around its base and give it what is stored."""
     import torch
     from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftModel, set_peft_model_state_dict
@@ -107,15 +156,15 @@ def _put_on(base: PreTrainedModel, config: PeftConfig, state: dict[str, Any], na
     as_it_is = plain and exact
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: PeftModel = kind(base, config, low_cpu_mem_usage=plain)
+        model: PeftModel = kind(base, config, adapter_name, low_cpu_mem_usage=plain)
     if plain and not as_it_is:
         _give_memory(model)
     tuner: Any = model.base_model
-    with tuner._temporarily_active("default") if config.is_adaption_prompt else nullcontext():
-        result = set_peft_model_state_dict(model, state, low_cpu_mem_usage=as_it_is)
-    _check_all_used(model, config, result, name)
+    with tuner._temporarily_active(adapter_name) if config.is_adaption_prompt else nullcontext():
+        result = set_peft_model_state_dict(model, state, adapter_name, low_cpu_mem_usage=as_it_is)
+    _check_all_used(model, config, result, name, adapter_name)
     if hasattr(tuner, "_cast_adapter_dtype"):
-        tuner._cast_adapter_dtype(adapter_name="default", autocast_adapter_dtype=True)
+        tuner._cast_adapter_dtype(adapter_name=adapter_name, autocast_adapter_dtype=True)
     model.eval()
     return model
 
@@ -131,7 +180,13 @@ def _give_memory(model: PeftModel) -> None:
                 module._parameters[key] = torch.nn.Parameter(empty, parameter.requires_grad)
 
 
-def _check_all_used(model: PeftModel, config: PeftConfig, result: Any, name: str) -> None:  # noqa: ANN401
+def _check_all_used(
+    model: PeftModel,
+    config: PeftConfig,
+    result: Any,  # noqa: ANN401 - a tuple of torch's
+    name: str,
+    adapter_name: str,
+) -> None:
     """Refuse what PEFT only warns of: tensors that nothing takes, and parameters that nothing gives."""
     from peft import get_peft_model_state_dict
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
@@ -141,7 +196,7 @@ def _check_all_used(model: PeftModel, config: PeftConfig, result: Any, name: str
     if over:
         raise CheckpointError(f"adapter {name} does not fit its base: it has no place for {over[0]!r}")
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING.get(config.peft_type, "")
-    missing = [key for key in result.missing_keys if prefix in key and "default" in key]
+    missing = [key for key in result.missing_keys if prefix in key and adapter_name in key.split(".")]
     missing += [key for key, tensor in model.named_parameters() if tensor.is_meta]
     missing = [key for key in missing if not any(part in key for part in _SHARED)]
     if missing:

@@ -62,6 +62,7 @@ def load_state_dict(
     share: bool = False,
     eager: bool = False,
     threads: int = 2,
+    device: str | torch.device | None = None,
 ) -> dict[str, torch.Tensor]:
     """Tensors of a stored model, by name.
 
@@ -88,6 +89,9 @@ def load_state_dict(
             has allocated itself, and to copy a model there first takes ten times as long as to map it.
         eager: Read instead of mapping, for network disks.
         threads: Blocks decoded or hashed at a time.
+        device: Where the tensors are wanted, such as "cuda": they are decoded and sent a few at a time, so
+            that this machine holds no more of them in memory. With `share` equal tensors are sent once.
+            None leaves them here.
 
     Raises:
         ModelMissingError: If there is no such model.
@@ -100,7 +104,8 @@ def load_state_dict(
         found = stored_tensors(
             held, manifest_of(held, name), tensors, file, subfolder=subfolder, variant=variant
         )
-        state = as_torch(held, found, verify=verify, share=share, eager=eager, threads=threads)
+        options: MemoryOptions = {"verify": verify, "share": share, "eager": eager, "threads": threads}
+        state = as_torch(held, found, **options) if device is None else _sent(held, found, device, options)
         touch(held, name)
     return state
 
@@ -112,6 +117,34 @@ def as_torch(
     runs = [tuple(piece.block_id for piece in tensor.pieces) for tensor in found]
     views = BlockMemory(store, **options).of(runs)
     return {tensor.name: _tensor(tensor, view) for tensor, view in zip(found, views, strict=True)}
+
+
+_SENT_BYTES = 256 << 20
+"""Tensors of so many bytes are decoded together and sent to a device, before the next ones are."""
+
+
+def _sent(
+    store: BlockStore, found: Sequence[StoredTensor], device: str | torch.device, options: MemoryOptions
+) -> dict[str, torch.Tensor]:
+    """Stored tensors on a device; a few are here at a time."""
+    state: dict[str, torch.Tensor] = {}
+    once: dict[tuple[object, ...], torch.Tensor] = {}
+    group: list[StoredTensor] = []
+    waiting = 0
+    for place, tensor in enumerate(found):
+        group.append(tensor)
+        waiting += sum(piece.raw_bytes for piece in tensor.pieces)
+        if waiting < _SENT_BYTES and place < len(found) - 1:
+            continue
+        here = as_torch(store, group, **options)
+        for one in group:
+            key = (one.spec, one.pieces)
+            there = once.get(key) if options["share"] else None
+            state[one.name] = here[one.name].to(device, copy=True) if there is None else there
+            once[key] = state[one.name]
+        group, waiting = [], 0
+        del here
+    return state
 
 
 def touch(store: BlockStore, name: str) -> None:

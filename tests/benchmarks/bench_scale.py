@@ -1,12 +1,12 @@
 """How the store's costs grow: many small models over few bases.
 
-    python tests/benchmarks/bench_scale.py [--quick] [--models N] [--bases N] [--folder DIR]
+    python tests/benchmarks/bench_scale.py [--quick] [--models N] [--adapters N] [--bases N] [--folder DIR]
 
 Metadata at scale, small payloads: every model has real safetensors files of a few kilobytes; the first
-ones are bases, each other one changes two tensors of a base. At each tenth of the way it times adding,
-look-ups, savings and a dry gc, and at the end the removal of a tenth of the models and a real gc. Times are
-CPU seconds of this process, so that a busy machine or a slow disk does not show; the wall milliseconds of an
-add stand beside them.
+ones are bases, then come models that change two tensors of a base, then adapters bound to one. At each tenth
+of the way it times adding, opening, look-ups, a list of all models, savings, savings by family and a dry
+gc, and at the end the removal of a tenth of the models and a real gc. Times are CPU seconds of this process,
+so that a busy machine or a slow disk does not show; the wall milliseconds of an add stand beside them.
 """
 
 import argparse
@@ -27,7 +27,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pbstore import DiskBlockStore, open_store
-from tests.pbstore.folders import write_model
+from pbstore.disk.upkeep.listing import listing
+from pbstore.disk.upkeep.savings_by_cause import by_family, by_model
+from tests.pbstore.folders import safetensors_bytes, write_model
 
 RESULTS = Path(__file__).parent / "results"
 LOOKUPS = 500
@@ -43,12 +45,16 @@ class Row:
     add_wall_ms: float
     block_us: float
     manifest_us: float
+    open_ms: float
+    ls_ms: float
     savings_ms: float
+    family_ms: float
     gc_plan_ms: float
     raw_mb: float
     stored_mb: float
     index_mb: float
     disk_mb: float
+    disk_of_raw: float
     rss_mb: float
 
 
@@ -76,12 +82,35 @@ def timed(call: Callable[[], object]) -> tuple[float, float]:
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def add_models(store: DiskBlockStore, folder: Path, numbers: range, num_bases: int) -> tuple[float, float]:
-    """Add models; CPU and wall seconds of the adds alone."""
+def write_adapter(folder: Path, number: int, num_bases: int) -> Path:
+    """A LoRA of rank 4 on two layers, bound to its base by name."""
+    rng = np.random.default_rng([9, number])
+    shapes = {"lora_A": (4, 32), "lora_B": (24, 4)}
+    tensors = {
+        f"base_model.model.layers.{i}.{kind}.weight": rng.normal(0, 0.05, shape).astype(np.float32)
+        for i in rng.choice(12, 2, replace=False)
+        for kind, shape in shapes.items()
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_model.safetensors").write_bytes(safetensors_bytes(tensors))
+    base = number % num_bases
+    config = {"peft_type": "LORA", "r": 4, "base_model_name_or_path": f"family{base}/m{base}"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def add_models(
+    store: DiskBlockStore, root: Path, numbers: range, num_models: int, num_bases: int
+) -> tuple[float, float]:
+    """Add models, adapters from `num_models` on; CPU and wall seconds of the adds alone."""
     cpu = wall = 0.0
     for number in numbers:
-        write_model(folder, model_tensors(number, num_bases))
-        spent = timed(lambda number=number: store.add(folder, f"family{number % num_bases}/m{number}"))
+        if number < num_models:
+            folder = write_model(root / "model", model_tensors(number, num_bases))
+        else:
+            folder = write_adapter(root / "adapter", number, num_bases)
+        name = f"family{number % num_bases}/m{number}"
+        spent = timed(lambda name=name, folder=folder: store.add(folder, name))
         cpu, wall = cpu + spent[0], wall + spent[1]
     return cpu, wall
 
@@ -96,6 +125,9 @@ def measure(
     block = timed(lambda: [store.info(i) for i in ids])[0]
     manifest = timed(lambda: [store.manifest(name) for name in some])[0]
     savings_s = timed(store.savings)[0]
+    ls_s = timed(lambda: listing(store.disk))[0]
+    family_s = timed(lambda: by_family(by_model(store.disk)))[0]
+    open_s = timed(lambda: open_store(store.path).close())[0]
     gc_s = timed(lambda: store.gc(dry_run=True))[0]
     report = store.savings()
     return Row(
@@ -105,12 +137,16 @@ def measure(
         add_wall_ms=1e3 * add_wall / added,
         block_us=1e6 * block / LOOKUPS,
         manifest_us=1e6 * manifest / LOOKUPS,
+        open_ms=1e3 * open_s,
+        ls_ms=1e3 * ls_s,
         savings_ms=1e3 * savings_s,
+        family_ms=1e3 * family_s,
         gc_plan_ms=1e3 * gc_s,
         raw_mb=report.raw_bytes / 1e6,
         stored_mb=report.stored_bytes / 1e6,
         index_mb=store.disk.layout.index.stat().st_size / 1e6,
         disk_mb=report.disk_bytes / 1e6,
+        disk_of_raw=report.disk_bytes / report.raw_bytes,
         rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     )
 
@@ -122,22 +158,24 @@ def exponent(rows: list[Row], field: str) -> float:
     return float(np.polyfit(x, y, 1)[0])
 
 
-def run(num_models: int, num_bases: int, root: Path) -> dict[str, object]:
+def run(num_models: int, num_adapters: int, num_bases: int, root: Path) -> dict[str, object]:
     """Grow a store step by step, then shrink it."""
     rng = np.random.default_rng(0)
-    step = math.ceil(num_models / 10)
+    total = num_models + num_adapters
+    step = math.ceil(total / 10)
     rows: list[Row] = []
     with open_store(root / "store") as store:
-        for start in range(0, num_models, step):
-            numbers = range(start, min(num_models, start + step))
-            cpu, wall = add_models(store, root / "model", numbers, num_bases)
+        for start in range(0, total, step):
+            numbers = range(start, min(total, start + step))
+            cpu, wall = add_models(store, root, numbers, num_models, num_bases)
             rows.append(measure(store, len(numbers), cpu, wall, rng))
             print_row(rows[-1], header=len(rows) == 1)
         gone = store.models()[::10]
         remove = timed(lambda: [store.remove(name, trash=False) for name in gone])
         gc = timed(store.gc)
         left = store.verify(sample=0.02, rng=rng)
-    slopes = {f: exponent(rows, f) for f in ("add_ms", "block_us", "manifest_us", "savings_ms", "gc_plan_ms")}
+    costs = ("add_ms", "block_us", "manifest_us", "open_ms", "ls_ms", "savings_ms", "family_ms", "gc_plan_ms")
+    slopes = {field: exponent(rows, field) for field in costs}
     return {
         "command": " ".join(["bench_scale.py", *sys.argv[1:]]),
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
@@ -167,10 +205,12 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="1,000 models over 20 bases")
     parser.add_argument("--models", type=int, default=10_000)
+    parser.add_argument("--adapters", type=int, default=0)
     parser.add_argument("--bases", type=int, default=100)
     parser.add_argument("--folder", type=Path, help="where to work; default a temporary folder")
     arguments = parser.parse_args()
-    size = (1000, 20) if arguments.quick else (arguments.models, arguments.bases)
+    own = (arguments.models, arguments.adapters, arguments.bases)
+    size = (1000, 0, 20) if arguments.quick else own
     root = Path(tempfile.mkdtemp(prefix="bench-scale-", dir=arguments.folder))
     try:
         result = run(*size, root)
@@ -178,7 +218,8 @@ def main() -> None:
         shutil.rmtree(root, ignore_errors=True)
     print(json.dumps({key: value for key, value in result.items() if key != "rows"}, indent=1))
     RESULTS.mkdir(exist_ok=True)
-    name = "scale_quick.json" if arguments.quick else "scale.json"
+    kind = "scale_quick" if arguments.quick else "scale_adapters" if arguments.adapters else "scale"
+    name = f"{kind}.json"
     (RESULTS / name).write_text(json.dumps(result, indent=1) + "\n")
 
 
