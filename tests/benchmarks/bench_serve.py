@@ -1,11 +1,12 @@
 """Serving a store beside nginx, olah and http.server: rates, processor time, memory, and bytes on the wire.
 
 Run: `python tests/benchmarks/bench_serve.py [--quick] [--only rates|cold|clients|bytes]...`. The models are
-the small zoo. nginx comes from Debian (`make serve-peers`), olah from PyPI into an environment of its own;
-what cannot be had is left out with a line. Every server has one worker and the same files, warm; rounds
-alternate between servers, medians are shown. Rates on a busy machine say little: processor time per GB, and
-its ratio to that of nginx in the same rounds, say more. Clients throw bodies away in the kernel; what is
-served is compared with the files once. Bytes are counted on the sockets by a relay before the server.
+the small zoo. nginx comes from Debian (`make serve-peers`), olah and granian from PyPI into environments of
+their own (granian runs our application, which uvicorn runs otherwise); what cannot be had is left out with
+a line. Every server has one worker and the same files, warm; rounds alternate between servers, medians are
+shown. Rates on a busy machine say little: processor time per GB, and its ratio to that of nginx in the same
+rounds, say more. Clients throw bodies away in the kernel; what is served is compared with the files once.
+Bytes are counted on the sockets by a relay before the server.
 """
 
 import argparse
@@ -28,12 +29,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import serve_peers
-from serve_peers import PBCAST, Server, Skipped
+from serve_bytes import wire_bytes
+from serve_peers import Server, Skipped
 
 from demo.zoo import build_zoo
 from pbstore import open_store
 from pbstore.manifest import FileEntry
-from tests.pbstore.serve.clients import PULL, Relay, relayed, run_client
+from tests.pbstore.serve.clients import PULL, run_client
 
 RESULTS = Path(__file__).parent / "results" / "serve.json"
 SECTIONS = ("rates", "cold", "clients", "bytes")
@@ -42,7 +44,6 @@ RANGES = {"1 MiB": 1 << 20, "4 MiB": 4 << 20, "16 MiB": 16 << 20, "whole files":
 UNITS = {"cpu_s_per_gb": "CPU-s/GB", "p50_ms": "ms p50", "p99_ms": "ms p99", "rss_mb": "MB RSS"}
 HOT = 3
 """Models that are served hot."""
-BASE, SIBLING = 0, 1
 Models = dict[str, Path]
 CHECKOUT = """
 import json, os, sys, time
@@ -128,10 +129,13 @@ def servers(work: Path, store: Path, files: Path, large: Sequence[tuple[str, Fil
     skipped: dict[str, str] = {}
     with ExitStack() as stack:
         found = {"pbcast": stack.enter_context(serve_peers.ours(store, work))}
+        upstream = found["pbcast"].url
         wanted = [(name, file.path) for name, file in large]
         makers = {
+            "pbcast, a node": lambda: serve_peers.ours(work / "node", work, "--upstream", upstream),
+            "pbcast on granian": lambda: serve_peers.granian(store, work),
             "nginx": lambda: serve_peers.nginx(files, work),
-            "olah": lambda: serve_peers.olah(found["pbcast"].url, wanted, work),
+            "olah": lambda: serve_peers.olah(upstream, wanted, work),
             "http.server": lambda: serve_peers.http_server(files, work),
         }
         for name, make in makers.items():
@@ -150,7 +154,7 @@ def bench_rates(work: Path, models: Models, quick: bool) -> dict[str, Any]:
     with open_store(store, read_only=True) as opened:
         for name in hot:
             opened.checkout(name, plain / name)
-    large, rows = large_files(store, list(hot)), []
+    large, rows, against = large_files(store, list(hot)), [], {}
     with servers(work, store, plain, large) as (found, skipped):
         right = {peer: all(fetched(server, *one) for one in large) for peer, server in found.items()}
         for label, count in RANGES.items():
@@ -165,7 +169,10 @@ def bench_rates(work: Path, models: Models, quick: bool) -> dict[str, Any]:
                 if each
             ]
             print_rates([row for row in rows if row["range"] == label])
-    return {"clients": CLIENTS, "rows": rows, "skipped": skipped, "against_nginx": against_nginx(rows)}
+            if "nginx" in found:
+                against[label] = against_nginx(rounds)
+                print(f"  {label:12} " + json.dumps(against[label]), flush=True)
+    return {"clients": CLIENTS, "rows": rows, "skipped": skipped, "against_nginx": against}
 
 
 def medians(rounds: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -175,17 +182,13 @@ def medians(rounds: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {**found, "rss_mb": max(one["rss_mb"] for one in rounds)}
 
 
-def against_nginx(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Ours to nginx: rate, and bytes for each second of processor time; both the higher the better."""
-    by_key = {(row["server"], row["range"]): row for row in rows}
+def against_nginx(rounds: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
+    """Ours to nginx, medians over pairs of rounds: rate, and bytes for each second of processor time."""
+    pairs = list(zip(rounds["pbcast"], rounds["nginx"], strict=True))
+    spent = [nginx["cpu_s_per_gb"] / ours["cpu_s_per_gb"] for ours, nginx in pairs]
     return {
-        label: {
-            "rate": by_key["pbcast", label]["mb_s"] / by_key["nginx", label]["mb_s"],
-            "bytes_per_cpu_s": by_key["nginx", label]["cpu_s_per_gb"]
-            / by_key["pbcast", label]["cpu_s_per_gb"],
-        }
-        for label in RANGES
-        if ("nginx", label) in by_key
+        "rate": round(statistics.median(ours["mb_s"] / nginx["mb_s"] for ours, nginx in pairs), 3),
+        "bytes_per_cpu_s": round(statistics.median(spent), 3),
     }
 
 
@@ -235,7 +238,7 @@ def children_cpu() -> float:
 
 def bench_clients(work: Path, models: Models, quick: bool) -> dict[str, Any]:
     """The unmodified client of the Hub, with and without Xet."""
-    name = list(models)[BASE]
+    name = next(iter(models))
     store = make_store(work, {name: models[name]}, "hot")
     total = sum(path.stat().st_size for path in models[name].rglob("*") if path.is_file())
     found = {}
@@ -256,93 +259,8 @@ def bench_clients(work: Path, models: Models, quick: bool) -> dict[str, Any]:
 
 
 def bench_bytes(work: Path, models: Models, quick: bool) -> dict[str, Any]:
-    """What a sibling costs on the wire, by each of the ways to a client."""
-    names = list(models)
-    store = make_store(work, models, "cold")
-    with open_store(store) as opened:
-        opened.put_manifest(type(opened.manifest(names[BASE]))(**_renamed(opened.manifest(names[BASE]))))
-        changed, stored = new_bytes(opened, names[BASE], names[SIBLING])
-        union = union_bytes(opened, names)
-    found = {"changed_raw_bytes": changed, "stored_bytes": stored, "union_bytes": union}
-    with serve_peers.ours(store, work) as origin, relayed(origin.url) as relay:
-        found |= through_device(work, origin, relay, names)
-        found |= through_node(work, relay, names)
-    with serve_peers.ours(store, work) as origin, relayed(origin.url) as relay:
-        found |= through_three_nodes(work, relay, names)
-    ratios = {
-        "device_sibling": found["device_sibling_bytes"] / changed,
-        "node_sibling": found["node_sibling_bytes"] / stored,
-        "three_nodes": found["three_nodes_origin_bytes"] / union,
-    }
-    for key, value in {**found, **ratios}.items():
-        print(f"  {key}: {value:,.3f}" if isinstance(value, float) else f"  {key}: {value:,}")
-    return {**found, "ratios": ratios}
-
-
-def _renamed(manifest: Any) -> dict[str, Any]:  # noqa: ANN401
-    from dataclasses import fields
-
-    kept = {one.name: getattr(manifest, one.name) for one in fields(manifest) if one.init}
-    return {**kept, "name": "other/copy"}
-
-
-def new_bytes(opened: Any, base: str, sibling: str) -> tuple[int, int]:  # noqa: ANN401
-    """Raw and stored bytes of the sibling's blocks that the base does not have."""
-    have, closed = set(opened.blocks(base)), opened.blocks(sibling)
-    mine = set(opened.manifest(sibling).block_ids())
-    new = [opened.info(block) for block in closed if block not in have]
-    return sum(one.raw_bytes for one in new if one.block_id in mine), sum(one.stored_bytes for one in new)
-
-
-def union_bytes(opened: Any, names: Sequence[str]) -> int:  # noqa: ANN401
-    blocks = {block for name in names for block in opened.blocks(name)}
-    return sum(opened.info(block).stored_bytes for block in blocks)
-
-
-def through_device(work: Path, origin: Server, relay: Relay, names: Sequence[str]) -> dict[str, int]:
-    """The stock client behind `pbcast device`."""
-    path = work / "device.sock"
-    command = [*PBCAST, "device", "--socket", str(path), "--edge", relay.url, "--cache", str(work / "device")]
-    environment = {**os.environ, "PYTHONPATH": str(serve_peers.ROOT)}
-    device = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    try:
-        while not path.exists():
-            time.sleep(0.1)
-        found = {}
-        wanted = {"base": names[BASE], "sibling": names[SIBLING], "copy": "other/copy"}
-        for label, name in wanted.items():
-            run_client(PULL, relay.url, work / "home-device", name, socket_path=path)
-            found[f"device_{label}_bytes"] = relay.taken()
-        return found
-    finally:
-        device.terminate()
-        device.wait(20)
-
-
-def through_node(work: Path, relay: Relay, names: Sequence[str]) -> dict[str, int]:
-    """The stock client of a node on loopback with an empty disk; the relay counts what the node gets."""
-    with serve_peers.ours(work / "edge", work, "--upstream", relay.url) as node:
-        found = {}
-        for label in ("base", "sibling"):
-            run_client(PULL, node.url, work / "home-node", names[BASE if label == "base" else SIBLING])
-            found[f"node_{label}_bytes"] = relay.taken()
-    return found
-
-
-def through_three_nodes(work: Path, relay: Relay, names: Sequence[str]) -> dict[str, int]:
-    """All models on three nodes that know each other."""
-    ports = [serve_peers.free_port() for _ in range(3)]
-    with ExitStack() as stack:
-        urls = [f"http://127.0.0.1:{port}" for port in ports]
-        for number, port in enumerate(ports):
-            peers = [word for url in urls if not url.endswith(f":{port}") for word in ("--peer", url)]
-            command = [*PBCAST, "serve", "--store", str(work / f"three-{number}"), "--port", str(port)]
-            command += ["--upstream", relay.url, *peers]
-            stack.enter_context(serve_peers.running(command, port, serve_peers.hub_path, work))
-        for url in urls:
-            for name in names:
-                run_client(PULL, url, work / f"home-{url[-5:]}", name)
-    return {"three_nodes_origin_bytes": relay.taken(), "three_nodes_models": 3 * len(names)}
+    """Bytes on the wire, by each of the ways to a client."""
+    return wire_bytes(work, make_store(work, models, "cold"), list(models))
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from environment import make_environment
 
 from demo.zoo import cache_root
 
-OLAH = "olah==0.5.4"
+OLAH, GRANIAN = "olah==0.5.4", "granian==2.8.9"
 PBCAST = (sys.executable, "-c", "import sys; from demo.cli import main; sys.exit(main())")
 ROOT = Path(__file__).resolve().parents[2]
 _NGINX = """
@@ -147,15 +147,46 @@ def http_server(files: Path, work: Path) -> Iterator[Server]:
         yield server
 
 
+def _python_with(package: str) -> Path:
+    """Python of an environment of its own with a package."""
+
+    def install(pip: list[str]) -> None:
+        if subprocess.run([*pip, package], capture_output=True, check=False).returncode:
+            raise Skipped(f"{package} could not be installed")
+
+    return make_environment(cache_root() / "peers" / package.replace("==", "_"), install)
+
+
+@contextmanager
+def granian(store: Path, work: Path) -> Iterator[Server]:
+    """Our application as another server runs it: through memory, since it sends no parts of files."""
+    python, port = _python_with(GRANIAN), free_port()
+    (work / "on_granian.py").write_text(
+        f"from pbstore import open_store\nfrom pbstore.serve import StoreLibrary, create_app\n"
+        f"app = create_app(StoreLibrary(open_store({str(store)!r}, read_only=True)))\n"
+    )
+    command = [
+        str(python),
+        "-m",
+        "granian",
+        "--interface",
+        "asgi",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    with running(
+        [*command, "--workers", "1", "--loop", "uvloop", "on_granian:app"], port, hub_path, work
+    ) as server:
+        yield server
+
+
 @contextmanager
 def olah(upstream: str, files: list[tuple[str, str]], work: Path) -> Iterator[Server]:
     """The mirror, with a cache that has the files already."""
 
-    def install(pip: list[str]) -> None:
-        if subprocess.run([*pip, OLAH], capture_output=True, check=False).returncode:
-            raise Skipped(f"{OLAH} could not be installed")
-
-    python = make_environment(cache_root() / "peers" / OLAH.replace("==", "_"), install)
+    python = _python_with(OLAH)
     port, upper = free_port(), urlsplit(upstream).netloc
     command = [str(python), "-m", "olah.server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--hf-scheme", "http", "--hf-netloc", upper, "--hf-lfs-netloc", upper]
