@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from demo.cli.app import EXIT_CODES
+from demo.cli.options import parse_capacity
 from demo.console import say
 
 app = typer.Typer(add_completion=False, epilog=EXIT_CODES)
@@ -19,6 +20,10 @@ def report(
     slot: Annotated[
         int | None, typer.Option(min=0, help="Slot whose timeline is drawn; default: the busiest.")
     ] = None,
+    sweep: Annotated[
+        str,
+        typer.Option(help="Also play the run's schemes at these rooms of a node (10%,20%,40%): minutes."),
+    ] = "",
 ) -> None:
     """Write one page about a run: figures, pictures, tables, the timeline of a slot, settings, versions.
 
@@ -29,4 +34,12 @@ def report(
 
     if not folder.is_dir():
         raise ValueError(f"expected the folder of a run, there is none at {folder}")
-    say(str(write_report(folder, slot)), f"pictures and their numbers: {folder / FIGURES}")
+    shares = [_share(text) for text in sweep.split(",") if text.strip()]
+    say(str(write_report(folder, slot, shares)), f"pictures and their numbers: {folder / FIGURES}")
+
+
+def _share(text: str) -> float:
+    share, _ = parse_capacity(text)
+    if share is None:
+        raise ValueError(f"expected shares of all blocks such as 10%, got {text!r}")
+    return share

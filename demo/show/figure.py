@@ -24,6 +24,7 @@ STYLE: Mapping[str, Any] = {
     "ps.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "pbcast",
+    "axes.prop_cycle": f"cycler('color', {[BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY, '#8c6d31']})",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlelocation": "left",

@@ -1,7 +1,7 @@
 """`pbcast report`: what a folder of a run holds, as one page beside its pictures."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,13 @@ from demo.emulation.log import Line, fold, read_log
 from demo.emulation.log.events import Delivered, Started
 from demo.jobs.emulate_report import EMULATE_REPORT
 from demo.jobs.report import REPORT_NAME, RunReport, commit, versions
+from demo.jobs.sweep import sweep_capacities
+from demo.show.ladder import draw_capacities
 from demo.show.report_page import Part, big_list, figure, flat, page, pairs, paragraph, table
 from demo.show.run_figures import draw_delays, draw_savings
 from demo.show.run_tables import excess_cells, figure_lines, reading_lines, savings_line
 from demo.show.timeline import busiest_slot, draw_timeline, spans_of
+from policy.evaluation import Evaluation
 from policy.kept import replace_text
 
 LOG_NAME = "events.jsonl"
@@ -24,12 +27,13 @@ HONESTY = (
 )
 
 
-def write_report(folder: Path, slot: int | None = None) -> Path:
+def write_report(folder: Path, slot: int | None = None, shares: Sequence[float] = ()) -> Path:
     """Write `report.html` and `figures/` into a run's folder.
 
     Args:
         folder: With `report.json` (`pbcast run`), `emulate.json` and `events.jsonl` (`pbcast emulate`).
         slot: Slot whose timeline is drawn; None: the one with the most broadcasts.
+        shares: Rooms of a node at which the run's schemes are played for a picture beside the delays.
 
     Returns:
         The page.
@@ -44,7 +48,9 @@ def write_report(folder: Path, slot: int | None = None) -> Path:
         raise ValueError(f"expected {REPORT_NAME}, {EMULATE_REPORT} or {LOG_NAME} of a run in {folder}")
     parts = [Part(title="What is real", body=paragraph(HONESTY))]
     if run is not None:
-        parts += _run_parts(run, folder / FIGURES)
+        parts += _run_parts(run, folder / FIGURES, sweep_capacities(run, folder, shares) if shares else {})
+    elif shares:
+        raise ValueError(f"expected {REPORT_NAME} of `pbcast run` in {folder}, which says what to play")
     if lines:
         parts += _log_parts(lines, folder / FIGURES, slot)
     parts += _origin_parts(run, live, lines)
@@ -66,9 +72,12 @@ def _read_live(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def _run_parts(run: RunReport, folder: Path) -> Iterator[Part]:
+def _run_parts(run: RunReport, folder: Path, sweep: Mapping[float, Evaluation]) -> Iterator[Part]:
     yield Part(title="Three figures", body=big_list(line.split(". ", 1)[1] for line in figure_lines(run)))
     delays = figure(partial(draw_delays, run), folder, "delay_by_scheme", "Delay of a user by scheme")
+    if sweep:
+        caption = "Delay over the room of a node; the same scenario and models on the policy's cheap radio"
+        delays += figure(partial(draw_capacities, sweep), folder, "capacities", caption)
     yield Part(title="Delay", body=delays + _schemes(run))
     savings = figure(partial(draw_savings, run), folder, "savings", savings_line(run))
     models = (

@@ -47,12 +47,16 @@ export class Clock {
     this.playing = true;
     this.live = true; // stay at the newest line
     this.last = null;
+    this.end = 0;
+    this.idle = 0; // how long nothing new has come while it stays at the newest line
   }
 
   // Move by the time that has passed; `end` is the newest line's time.
   tick(now, end) {
     const passed = this.last === null ? 0 : (now - this.last) / 1000;
     this.last = now;
+    this.idle = this.live && this.playing && end === this.end ? this.idle + passed : 0;
+    this.end = end;
     if (this.live && this.playing) this.at = end;
     else if (this.playing) {
       this.at = Math.min(end, this.at + Math.min(passed, 0.25) * this.speed);

@@ -95,7 +95,7 @@ function show(now) {
   if (document.hidden) return undefined;
   history.seek(count);
   if (families && history.state.run) {
-    map.show(history.state, movesAt(at));
+    map.show(history.state, movesAt(history.state.ended ? at : at + clock.idle));
     if (moved || dirty) showPanels(at);
   }
   shown = count;

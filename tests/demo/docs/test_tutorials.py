@@ -53,13 +53,16 @@ def test_a_researcher_writes_and_compares_a_scheme(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_rows")
-def test_two_finetunes_are_broadcast(folder: Path) -> None:
+def test_two_finetunes_are_broadcast(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_models(folder)
     rows = [f"{10 * slot + 1},{user},me/finetune" for slot in range(24) for user in range(12)]
     (folder / "requests.csv").write_text("\n".join(["time_s,user,model", *rows]) + "\n")
     runner = Runner(shorter={**QUICK, "evaluate": [*QUICK["evaluate"], "--worlds", "1"]})
+    monkeypatch.setattr("demo.jobs.sweep.kept_in", lambda folder: tmp_path / "kept")
     runner.run(blocks_of(PAGES / "broadcast.md"))
-    assert len(runner.done) == 5
+    assert len(runner.done) == 6
+    assert "capacities.svg" in (folder / "out/mine/report.html").read_text()
+    assert (folder / "out/mine/figures/capacities-column.pdf").exists()
     for name in ("mine", "trace"):
         report = json.loads((folder / "out" / name / "report.json").read_text())
         assert report["deliveries"]
