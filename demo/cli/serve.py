@@ -69,7 +69,7 @@ def serve(
         library = library_of(opened, node, guards)
 
         def tell(url: str) -> None:
-            say(f"serving {count} models of {store} at {url}")
+            say(f"serving {count} models of {store}{node.behind} at {url}")
 
         groups, beside = pushing(opened, library, index_chunks)
         groups = [put_routes(StoreSink(opened)), *groups]
@@ -90,12 +90,26 @@ class NodeOptions:
         """Whether there are any."""
         return bool(self.peers) or self.upstream is not None
 
+    @property
+    def behind(self) -> str:
+        """Where more comes from, in words; empty if from nowhere."""
+        peers = [f"{len(self.peers)} peer{'s' * (len(self.peers) > 1)}"] if self.peers else []
+        others = [*([] if self.upstream is None else [self.upstream]), *peers]
+        return f", and what {' and '.join(others)} can give," if others else ""
+
     def check(self, capacity: str | None, key: Path | None) -> None:
-        """Say which options do nothing without others.
+        """Refuse what cannot be meant, before a store is made, and say which options do nothing.
 
         Raises:
-            ValueError: If there is a key, but nobody to share it with.
+            ValueError: If an address is none, a size is none, or there is a key but nobody to share it with.
         """
+        from pbstore.serve.fetch.http_source import check_url
+        from pbstore.serve.fetch.object_store import is_origin
+
+        parse_size(capacity)
+        for url in (*self.peers, *([self.upstream] if self.upstream is not None else [])):
+            if url in self.peers or not is_origin(url):
+                check_url(url)
         if key is not None and not self.peers:
             raise ValueError("--key is for nodes that share it: name them, too, by --peer URL")
         if capacity is not None and not self.has_others:

@@ -32,7 +32,9 @@ async def target_of(request: Request, skipped: int, verbs: frozenset[str]) -> Ta
         raise refusal(400, "the path is no UTF-8")
     readings = list(targets(parts[skipped:], verbs))
     if not readings:
-        raise refusal(404, "there is nothing at this path")
+        raise refusal(
+            404, "there is nothing at this path: HF_ENDPOINT is the address alone; see /openapi.json"
+        )
     if len(readings) == 1:
         return readings[0]
     for reading in readings:

@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from demo.cli import main
+from demo.cli.serve import NodeOptions
 from pbstore import DiskBlockStore, ServerStartError
 from pbstore.serve import StoreLibrary, create_app, serving
 from pbstore.serve.http.context import Context
@@ -100,6 +101,34 @@ def test_a_key_that_nobody_shares_is_one_line(
     assert main([*words, "--upstream", "http://127.0.0.1:9"]) == 1
     told = capsys.readouterr().err
     assert told == "pbcast: --key is for nodes that share it: name them, too, by --peer URL\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--peer", "foo"], "expected a URL such as http://edge:8080, got 'foo'"),
+        (["--upstream", "edge:80"], "expected a URL such as http://edge:8080, got 'edge:80'"),
+        (["--peer", "http://a", "--capacity", "1XB"], "expected a size such as 500MB or 2GiB, got '1XB'"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line_and_makes_no_store(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--store", str(tmp_path / "new"), "--port", "0", *words]) == 1
+    assert capsys.readouterr().err == f"pbcast: {told}\n"
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("peers", "upstream", "told"),
+    [
+        ((), None, ""),
+        (("http://a",), None, ", and what 1 peer can give,"),
+        (("http://a", "http://b"), "http://c", ", and what http://c and 2 peers can give,"),
+    ],
+)
+def test_a_node_says_where_more_comes_from(peers: tuple[str, ...], upstream: str | None, told: str) -> None:
+    assert NodeOptions(peers, upstream, None).behind == told
 
 
 def test_the_command_guards_and_counts(store: DiskBlockStore, tmp_path: Path) -> None:
