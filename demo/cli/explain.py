@@ -34,9 +34,10 @@ def explain(
 
     from policy.interfaces import BlockCatalog
     from policy.learn.augur import Augur
+    from policy.learn.augur_pipelined import AugurPipelined
     from policy.learn.explain import explain_world
     from policy.scenario import load_scenario
-    from policy.schemes.learned import model_from
+    from policy.schemes.learned import start_with
     from policy.slot.tables import MAX_TABLE_NODES
     from policy.world.splits import world_seed
 
@@ -45,7 +46,9 @@ def explain(
         raise ValueError(f"only decisions for at most {MAX_TABLE_NODES} nodes are explained")
     if node is not None and node >= problem.config.num_nodes:
         raise ValueError(f"node must be 0..{problem.config.num_nodes - 1}, got {node}")
-    augur = Augur(problem, np.random.default_rng(seed), model_from(weights))
+    augur = start_with(weights, problem, np.random.default_rng(seed))
+    if not isinstance(augur, Augur | AugurPipelined):
+        raise ValueError("only decisions by tables are explained")
     drawn = problem.world(world_seed("validation", world))
     rows = [row for row in explain_world(drawn, augur, slot, left_out) if node in (None, row.node)]
     if as_json:

@@ -6,7 +6,6 @@ from itertools import groupby
 from rich.box import SIMPLE
 
 from demo.console import Sheet, say, screen, visible
-from policy.config import EXPOSED_SHARE
 from policy.interfaces import Float
 from policy.learn.explain import CopyReason
 
@@ -16,7 +15,7 @@ LEGEND = (
     ("worth", "the same with later slots, less the time to bring it here, for 1 GB"),
     ("+2", "two more blocks (or models) just like it"),
 )
-OVERLAP = f"Transfers overlap with broadcasts: {EXPOSED_SHARE:.0%} of their time counts in what a copy saves."
+OVERLAP = "Slots overlap: seconds are those of the mean user delay, by the learned clock of a slot."
 WIDE = 90
 """A narrower screen has no room for the models behind each block."""
 
@@ -30,7 +29,7 @@ def print_reasons(
         rows: What `policy.learn.explain` found.
         slot: The slot that was decided for.
         capacity_bytes: Room of each node, (nodes,).
-        overlap: Whether transfers count in part, see `ScenarioConfig.planning_links`.
+        overlap: Whether slots overlap, so that seconds are those of `policy.learn.slot_clock`.
     """
     console = screen()
     console.print(f"Why blocks are where they are in slot {slot}", style="bold")

@@ -17,6 +17,7 @@ from policy.learn.decisions import DecisionWeights, Tradeoffs, circumstances
 from policy.learn.demand import DemandModel
 from policy.learn.forecast import Forecaster
 from policy.learn.motion import place_draws
+from policy.learn.sampling import as_likely, needed_chance
 from policy.learn.slot_clock import ImaginedSlots, SlotClock, turns_of
 from policy.learn.value import class_times, classes_of, draw_requests, seconds_per_bit, spread_draws
 from policy.place.reach import keep_at_hand, reachable_masks
@@ -109,13 +110,14 @@ class AugurPipelined:
         alone = (table[:, :1] - table[:, 1 << np.arange(holds.shape[0])]).T / sizes
         keep_at_hand(holds, at_hand, alone, sizes, scenario.capacity_bytes)
         worth = worth_in_turn(table, sizes, at_hand, holds)
+        least = np.where(holds, np.maximum(worth, 0.0), np.inf).min(axis=1)
         self.reasons = Reasons(
             chance=chance,
             class_of_block=self._classes.of_block,
             next_s=slots.marginal(np.asarray(share, dtype=np.float32)).T,
             value_s=value,
             update_s=trade.update * self._update_s,
-            prices=np.where(holds, worth, np.inf).min(axis=1, initial=np.inf, where=holds),
+            prices=np.where(holds.any(axis=1), least, 0.0),
             before=at_hand,
             holds=holds,
         )
@@ -164,33 +166,3 @@ class AugurPipelined:
         held = np.zeros((self._update_s.shape[0], self._class_bits.size))
         np.add.at(held, (masks, self._classes.of_block), self._bits)
         return held
-
-
-def needed_chance(chance: Float, members: Bool, kept: Bool | None) -> Float:
-    """Chance that anybody misses a class of blocks, (classes,).
-
-    Args:
-        chance: Chance that each user asks for each model, (users, models).
-        members: Which model needs which class, (models, classes).
-        kept: Classes on each device, (users, classes); None: devices keep nothing.
-    """
-    each = np.minimum(chance @ members.astype(np.float64), 1.0)
-    each = each if kept is None else np.where(kept, 0.0, each)
-    return np.asarray(1.0 - np.prod(1.0 - each, axis=0))
-
-
-def as_likely(value: Float, seen: Float, wanted: Float, class_bits: Float, samples: int) -> Float:
-    """Correct values for what chance put into the samples: a class counts as often as it is forecast.
-
-    Classes that few samples or none ask for take part of their value from the mean of all classes.
-
-    Args:
-        value: Mean over samples, (classes, 2^nodes).
-        seen: Share of the samples that miss each class, (classes,).
-        wanted: Chance that somebody misses it, (classes,).
-        class_bits: (classes,).
-        samples: How many.
-    """
-    typical = (value * class_bits[:, None]).sum(axis=0) / max(float((seen * class_bits).sum()), 1e-9)
-    one = 1.0 / samples
-    return np.asarray(wanted[:, None] * (value + one * typical) / (seen + one)[:, None])

@@ -8,6 +8,7 @@ import numpy as np
 
 from policy.interfaces import Bool, Float
 from policy.learn.augur import Augur, Reasons
+from policy.learn.augur_pipelined import AugurPipelined
 from policy.play.rollout import Course
 from policy.scenario import Scenario, World
 from policy.slot.tables import to_masks
@@ -46,7 +47,9 @@ class CopyReason:
         return asdict(self)
 
 
-def explain_world(world: World, augur: Augur, slot: int, left_out: int = 2) -> list[CopyReason]:
+def explain_world(
+    world: World, augur: Augur | AugurPipelined, slot: int, left_out: int = 2
+) -> list[CopyReason]:
     """Play a world up to a slot and explain the placement decided for it.
 
     Args:

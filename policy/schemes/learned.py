@@ -15,6 +15,7 @@ from policy.learn.demand import DemandModel
 from policy.learn.slot_clock import SlotClock
 from policy.play.scheme import Scheme, SchemeEntry
 from policy.scenario import Scenario
+from policy.schemes.pooled import PooledCoverage
 from policy.slot.tables import MAX_TABLE_NODES
 
 
@@ -45,11 +46,25 @@ def users_wait_for_overlaps(config: ScenarioConfig) -> bool:
     return config.timing != "additive" and config.objective == "mean-user"
 
 
+class ForecastCoverage(PooledCoverage):
+    """Pooled coverage by the trained forecast, for more nodes than tables allow."""
+
+    def __init__(self, scenario: Scenario, rng: np.random.Generator, model: DemandModel) -> None:
+        self._model = model
+        super().__init__(scenario, rng)
+
+    def demand_model(self) -> DemandModel:
+        """The trained network."""
+        return self._model
+
+
 def start_with(weights: Path | None, scenario: Scenario, rng: np.random.Generator) -> Scheme:
     """Augur with the demand network of a checkpoint, in the form that the scenario asks for."""
+    overlap = users_wait_for_overlaps(scenario.config)
     if scenario.config.num_nodes > MAX_TABLE_NODES:
-        return AugurManyNodes(scenario, rng, model_from(weights))
-    if users_wait_for_overlaps(scenario.config):
+        kind = ForecastCoverage if overlap else AugurManyNodes
+        return kind(scenario, rng, model_from(weights))
+    if overlap:
         return AugurPipelined(scenario, rng, learned_from(weights))
     return Augur(scenario, rng, model_from(weights))
 

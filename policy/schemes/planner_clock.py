@@ -9,12 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from policy.learn.augur_many_nodes import AugurManyNodes
 from policy.learn.augur_pipelined import AugurPipelined, Learned, PipelinedConfig
-from policy.learn.demand import DemandModel
 from policy.play.scheme import Scheme, SchemeEntry
 from policy.scenario import Scenario
 from policy.schemes.learned import learned_from
+from policy.schemes.pooled import PooledCoverage
 from policy.slot.tables import MAX_TABLE_NODES
 
 
@@ -27,10 +26,10 @@ def start(
     clock: float = 0.0,
     decisions: float = 0.0,
 ) -> Scheme:
-    """The planner of one world; from 0.5 on a part is the trained one."""
+    """The planner of one world; from 0.5 on a part is the trained one. Many nodes: pooled coverage."""
     nodes = scenario.config.num_nodes
     if nodes > MAX_TABLE_NODES:
-        return AugurManyNodes(scenario, rng, DemandModel.untrained())
+        return PooledCoverage(scenario, rng)
     switches = {"demand": demand, "clock": clock, "decisions": decisions}
     parts, wanted = Learned.untrained(nodes), {name for name, on in switches.items() if on >= 0.5}
     if wanted:

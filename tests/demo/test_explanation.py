@@ -46,10 +46,10 @@ def test_equal_blocks_share_a_line(
     assert ("a +1" in told) == (width == 100)
 
 
-def test_it_says_so_where_transfers_count_in_part(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_says_so_where_slots_overlap(capsys: pytest.CaptureFixture[str]) -> None:
     print_reasons([_row()], 3, np.array([100e6]), overlap=True)
 
-    assert "30% of their time counts" in capsys.readouterr().out
+    assert "by the learned clock" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from policy.config import FINDINGS
+from policy.config import FINDINGS, PRESETS
 from policy.interfaces import BlockCatalog
 from policy.learn.augur_many_nodes import AugurManyNodesConfig
 from policy.learn.value import classes_of
@@ -25,6 +25,18 @@ def test_it_plays_with_more_nodes_than_tables_allow() -> None:
     assert np.isfinite(first.cost_s).all()
     np.testing.assert_array_equal(first.cost_s, second.cost_s)
     assert first.placements[-1].any(axis=1).all()
+
+
+def test_where_slots_overlap_all_room_is_one_pool() -> None:
+    catalog = synthetic_catalog(
+        np.random.default_rng(0), models=6, blocks_per_model=4, families=2, shared=0.5
+    )
+    config = replace(PRESETS["default"], num_nodes=9, num_users=6, num_slots=3, capacity_share=0.2)
+    scenario = Scenario(config, catalog)
+    episode = rollout(scenario.world(2), ENTRY, np.random.default_rng(1))
+
+    fits = (catalog.sizes_bytes <= scenario.capacity_bytes.max()).sum()
+    assert episode.placements[-1].any(axis=0).sum() >= 0.8 * fits  # room for 180 %: nearly all lie somewhere
 
 
 def test_blocks_of_a_class_are_worth_their_size() -> None:

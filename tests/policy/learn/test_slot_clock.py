@@ -7,14 +7,9 @@ import pytest
 
 from policy.config import PRESETS, LinkConfig
 from policy.interfaces import Bool, Float
-from policy.learn.augur_pipelined import (
-    AugurPipelined,
-    Learned,
-    PipelinedConfig,
-    as_likely,
-    needed_chance,
-)
+from policy.learn.augur_pipelined import AugurPipelined, Learned, PipelinedConfig
 from policy.learn.decisions import DecisionWeights, circumstances
+from policy.learn.sampling import as_likely, needed_chance
 from policy.learn.slot_clock import ImaginedSlots, SlotClock, turns_of
 from policy.learn.value import class_times, classes_of
 from policy.play.migration import serve_best
