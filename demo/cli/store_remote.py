@@ -45,7 +45,7 @@ def pull(
     """Copy a model from a node: only missing blocks, each checked; interrupted, it goes on where it ended."""
     from pbstore.serve.fetch import copies
 
-    with _target(store, dry_run) as opened, progress(None) as advance:
+    with _target(store, url, dry_run) as opened, progress(None) as advance:
         report = copies.pull(opened, name, url, token=token, dry_run=dry_run, progress=advance)
     _tell(report, f"{name} from {url}", as_json)
 
@@ -84,7 +84,7 @@ def sync(
     if url is None or (source and target):
         raise ValueError("expected one of --from URL and --to URL")
     direction = copies.PULL if source else copies.PUSH
-    place = _target(store, dry_run) if source else existing(store)
+    place = _target(store, url, dry_run) if source else existing(store)
     with place as opened, progress(None) as advance:
         report = copies.sync(
             opened, url, direction, only=only, token=token, dry_run=dry_run, progress=advance
@@ -113,10 +113,14 @@ def _tell(report: "TransferReport", what: str, as_json: bool) -> None:
 
 
 @contextmanager
-def _target(store: Path, dry_run: bool) -> Iterator[DiskBlockStore]:
-    """A store that is written to; where nothing is to be, and there is none, a passing one."""
+def _target(store: Path, url: str, dry_run: bool) -> Iterator[DiskBlockStore]:
+    """A store to write to what an address has; where nothing is to be, and there is none, a passing one."""
     from pbstore.disk.trial import trial
+    from pbstore.serve.fetch.http_source import check_url
+    from pbstore.serve.fetch.object_store import is_origin
 
+    if not is_origin(url):
+        check_url(url)
     place = trial(store) if dry_run and not (store / "STORE.json").exists() else open_store(store)
     with place as opened:
         yield opened

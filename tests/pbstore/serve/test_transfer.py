@@ -340,6 +340,15 @@ def test_the_commands_say_what_they_did(
     assert "expected one of --from URL and --to URL" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", [["pull", "org/model"], ["sync"]])
+def test_an_address_that_is_none_makes_no_store(
+    verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["store", *verb, "--from", "foo", "--store", str(tmp_path / "new")]) == 1
+    assert capsys.readouterr().err == "pbcast: expected a URL such as http://edge:8080, got 'foo'\n"
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.slow
 def test_a_model_is_loaded_by_url(
     family: DiskBlockStore, node: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
