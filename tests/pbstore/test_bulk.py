@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 
 from pbstore import DiskBlockStore, open_store
 from pbstore.bulk import add_all, find_models
+from pbstore.disk.upkeep.verify import reference_problems
 from pbstore.folders import source
 from pbstore.folders.select import LEFT_OUT, Selection
 from tests.pbstore.folders import base_tensors, folder_content, safetensors_bytes, tuned, write_model
@@ -216,3 +220,50 @@ def test_what_is_left_out_is_named(
         path for path in folder_content(folder) if any(path == one or path.startswith(one) for one in left)
     }
     assert stored == set(folder_content(folder)) - gone
+
+
+RUN = "import sys; from demo.cli import main; sys.exit(main())"
+
+
+@pytest.mark.slow
+def test_one_command_killed_three_times_takes_a_hundred_models_in(tmp_path: Path) -> None:
+    """Models, fine-tunes, adapters, loose files, a run with checkpoints; killed by signals, not by hooks."""
+    root, base = tmp_path / "mixed", base_tensors(rows=8000)
+    write_model(root / "base", base)
+    for number in range(40):
+        write_model(root / "tuned" / f"t{number}", tuned(base, ("embed.weight",), seed=number))
+    for number in range(39):
+        adapter(root / "adapters" / f"a{number}", number)
+    (root / "loras").mkdir()
+    for number in range(17):
+        data = safetensors_bytes(base_tensors(100 + number, rows=40))
+        (root / "loras" / f"l{number}.safetensors").write_bytes(data)
+    run = write_model(root / "run", tuned(base, ("layer.weight",)))
+    for step in (1, 2):
+        write_model(run / f"checkpoint-{step}", tuned(base, ("layer.weight",), seed=50 + step))
+    command = [sys.executable, "-c", RUN, "store", "add", str(root), "-r", "--org", "me"]
+    environment = {**os.environ, "PBCAST_STORE": str(tmp_path / "store"), "PYTHONPATH": str(Path.cwd())}
+    known = [0]
+    for signal_number in (signal.SIGINT, signal.SIGKILL, signal.SIGTERM):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None
+        for _ in range(8):  # so many models are told of as done
+            process.stdout.readline()
+        process.send_signal(signal_number)
+        process.communicate(timeout=60)
+        assert process.returncode != 0
+        with open_store(tmp_path / "store") as store:
+            known.append(len(store.models()))
+            assert store.verify().ok
+    assert known == sorted(known)
+    assert 8 <= known[1] < known[-1] < 100
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert f"100 models: {100 - known[-1]} added, {known[-1]} already there" in done.stdout
+    with open_store(tmp_path / "store") as store:
+        assert len(store.models()) == 100
+        assert store.verify().ok
+        assert reference_problems(store.disk) == []
+        for part in ("tuned/t7", "adapters/a3"):
+            store.checkout(f"me/{part.replace('/', '-')}", tmp_path / "out" / part)
+            assert folder_content(tmp_path / "out" / part) == folder_content(root / part)
