@@ -30,13 +30,15 @@ def scenario(*, keeps: bool, forms: bool) -> Scenario:
         requires=np.array([[2, 1]]),
         forms=other if forms else None,
     )
-    config = ScenarioConfig(num_nodes=2, num_users=3, num_slots=6, capacity_share=0.5, timing="pipelined")
+    config = ScenarioConfig(num_nodes=2, num_users=3, num_slots=3, capacity_share=0.5, timing="pipelined")
     kept = replace(config.requests, keep_downloads=keeps, device_bytes=150.0 if keeps else np.inf)
     return Scenario(replace(config, requests=kept), catalog)
 
 
-@pytest.mark.parametrize("scheme", ["ewma-greedy", "lru", "rendezvous"])
-@pytest.mark.parametrize(("keeps", "forms"), [(True, True), (False, True), (True, False)])
+@pytest.mark.parametrize(
+    ("scheme", "keeps", "forms"),
+    [("ewma-greedy", True, True), ("lru", False, True), ("rendezvous", True, False)],
+)
 def test_deciding_online_is_playing_a_finished_trace(scheme: str, keeps: bool, forms: bool) -> None:
     scene = scenario(keeps=keeps, forms=forms)
     trace, _ = generate(np.random.default_rng(3), scene.config, scene.families)

@@ -75,7 +75,8 @@ def main() -> None:
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
     for question in json.loads(sys.stdin.read()):
-        print(json.dumps(answer(question["model"], question["base"])), flush=True)
+        sys.stdout.write(json.dumps(answer(question["model"], question["base"])) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
