@@ -105,9 +105,10 @@ class Conductor:
         Returns:
             Users whose devices do not answer.
         """
-        slot, requests = len(rows) - 1, rows[-1].requests
+        slot, requests, delays = len(rows) - 1, rows[-1].requests, service.outcome.user_delay_s
         gone = set()
         for user in np.flatnonzero(requests >= 0).tolist():
+            self._computed[slot, user] = float(delays[user])
             name = self._settings.model_names[requests[user]]
             kept = [] if service.kept is None else np.flatnonzero(service.kept[user]).tolist()
             parts = [part_row(part) for unit in kept for part in self._settings.units[unit]]

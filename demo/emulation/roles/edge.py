@@ -128,7 +128,10 @@ class EdgeRole:
         self._neighbours.meet(question)
         self.reports.num_users = int(question["num_users"])
         self.shelves.urls = {ORIGIN: self.settings.origin_url, **self._neighbours.nodes}
-        self.reports.catch_up(int(question["slot"]), self._neighbours.others(self.settings.node))
+        slot = int(question["slot"])
+        if self.shelves.slot < 0 < slot:  # it comes in the middle of a slot, and begins the next
+            self.shelves.slot = slot
+        self.reports.catch_up(slot, self._neighbours.others(self.settings.node))
         return {}
 
     def _decide(self, question: Mapping[str, Any]) -> Answer:

@@ -46,7 +46,8 @@ class Shelves:
         """Unit of each part."""
         self.urls: dict[int, str] = {}
         """Addresses of the other nodes; the origin is -1."""
-        self.slot = 0
+        self.slot = -1
+        """The slot that this node has begun last; -1: none."""
         self._changed = threading.Condition()
         self._expected: set[tuple[int, bool]] = set()
 

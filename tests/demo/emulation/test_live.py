@@ -87,6 +87,8 @@ def test_every_request_is_delivered_whole(lived: Lived) -> None:
     delivered = [line.event for line in lived.lines if isinstance(line.event, Delivered)]
     assert sorted((one.slot, one.user, one.model) for one in delivered) == asked
     assert all(one.sha256_ok and one.unicast_weight_bytes == 0 for one in delivered)
+    computed = {(one.slot, one.user): one.computed_delay_s for one in delivered}
+    assert computed == {(slot, user): lived.steps[slot].outcome.user_delay_s[user] for slot, user, _ in asked}
     assert lived.report.good
 
 
