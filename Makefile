@@ -33,6 +33,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: $(STAMP) ## the main job end to end on real weights (SIZE=small|full, OUT=DIR, SEED=0)
 	@$(BIN)/pbcast run --size $(SIZE) --out $(OUT) --seed $(SEED)
+	@$(BIN)/pbcast emulate --size $(SIZE) --out $(OUT) --seed $(SEED) --nodes 3 --users 4 --slots 1 --loss 0.05 --clients 1
 
 dashboard: $(STAMP) ## a live edge on real weights, and a page that shows it (Ctrl-C ends both)
 	@$(BIN)/pbcast dashboard --live
