@@ -184,7 +184,7 @@ class Shelves:
 
     def _put(self, coded: Sequence[CodedPart], wish: Wish, *, cached: bool) -> None:
         shelf = self.edge.cache if cached else self.edge.relay
-        with shelf.batch():
+        with self._changed, shelf.batch():  # nobody sees what is not committed yet
             for one in coded:
                 if cached:
                     self.edge.cache.write(one)
