@@ -1,6 +1,9 @@
-"""`pbcast store verify|scrub|export|import`: is everything still what it was, and a store as one file."""
+"""`pbcast store verify|scrub|audit|export|import`: is all still what it was, and a store as one file."""
 
+import time
 from dataclasses import asdict
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +25,7 @@ from demo.cli.store_shared import (
     progress,
     some_of,
 )
-from demo.console import say, warn
+from demo.console import Sheet, say, warn
 from pbstore import open_store
 
 if TYPE_CHECKING:
@@ -164,3 +167,34 @@ def import_file(
     else:
         new = f"{report.new_revisions} of {report.revisions} revisions new"
         say(f"{len(report.models)} models: {new}, {human(report.stored_bytes)} more in the store")
+
+
+@trust.command(epilog=EXIT_CODES, rich_help_panel=TRUST_PANEL)
+def audit(
+    names: SomeNames = None,
+    since: Annotated[str | None, typer.Option(help="Only what is younger: 7d, 12h.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what changed when: models that were filed, removed, restored, renamed, heated or pinned."""
+    from pbstore.disk.index.audit import read
+
+    age_s = parse_duration(since)
+    oldest = 0.0 if age_s is None else time.time() - age_s
+    with existing(store) as opened:
+        changes = [one for one in read(opened.disk.layout.audit) if one.at >= oldest]
+    if names:
+        changes = [
+            one
+            for one in changes
+            if any(fnmatchcase(name, wanted) for wanted in names for name in (one.model, one.new_name))
+        ]
+    if as_json:
+        print_json([asdict(one) for one in changes])
+        return
+    table = Sheet("when", "what", "model", "revision")
+    for one in changes:
+        when = datetime.fromtimestamp(one.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        model = f"{one.model} -> {one.new_name}" if one.new_name else one.model
+        table.row(when, one.what, model, one.commit[:12])
+    table.print()

@@ -15,7 +15,7 @@ from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.blocks.writer import PackWriter
 from pbstore.disk.files import fsio, lock, room
 from pbstore.disk.files.layout import Layout, Settings, settings_text
-from pbstore.disk.index import database, locations, packs
+from pbstore.disk.index import audit, database, locations, packs
 from pbstore.errors import BlockInUseError, CapacityError, IntegrityError, PBStoreError
 from pbstore.hashing import BlockId, Buffer, hash_block
 from pbstore.store import raw_block, with_all_needs
@@ -200,11 +200,14 @@ class DiskBlocks(BlockReader):
         writer = self._writer = PackWriter(self.layout, connection, self.settings.pack_bytes)
         tx = Transaction(self, connection, writer, self._ensure_room)
         try:
+            audit.watch(connection)
             writer.begin()
             database.note_settings(connection, settings_text(self.settings))
             self._open = tx
             yield tx
+            changes = audit.take(connection)
             writer.commit()
+            audit.append(self.layout.audit, changes)
             self._wrote = True
         except BaseException:
             for number in writer.rollback():

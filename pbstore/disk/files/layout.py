@@ -78,6 +78,11 @@ class Layout:
         return self.root / "reserve"
 
     @property
+    def audit(self) -> Path:
+        """What changed when, a line of JSON each."""
+        return self.root / "changes.jsonl"
+
+    @property
     def uses(self) -> Path:
         """Uses of models that are not yet counted in the index, a line each."""
         return self.root / "uses"
