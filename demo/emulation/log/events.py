@@ -189,7 +189,7 @@ class Delivered:
     computed_delay_s: float
     """What the plan said."""
     wait_s: float
-    """Slots that it waited to be served at all, s."""
+    """From the request to the word of what is coming: reports, planning, and slots it was not served, s."""
     received_bytes: int
     """Payload bytes that came by air for it."""
     unicast_weight_bytes: int

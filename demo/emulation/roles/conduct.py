@@ -292,14 +292,17 @@ class Conductor:
 
     def _deliver(self, user: int, row: Mapping[str, Any], began: float) -> None:
         slot, pace = int(row["slot"]), self._settings.pace or 1.0
-        done, began = row["done_s"], self._began.get(slot, began)
+        began, computed_s = self._began.get(slot, began), self._computed.pop((slot, user), 0.0)
+        done = row["done_s"]
+        if done is None and computed_s > 0:  # all came before the device was told what it is for
+            done = row["told_s"]
         self._teller.tell(
             Delivered(
                 slot=slot,
                 user=user,
                 model=str(row["model"]),
                 delay_s=0.0 if done is None else max(0.0, float(done) - began) * pace,
-                computed_delay_s=self._computed.pop((slot, user), 0.0),
+                computed_delay_s=computed_s,
                 wait_s=float(row["waited_s"]),
                 received_bytes=int(row["received_bytes"]),
                 unicast_weight_bytes=int(row["unicast_weight_bytes"]),

@@ -45,6 +45,9 @@ class Want:
     manifests: tuple[Manifest, ...]
     missing: set[BlockId]
     asked_s: float
+    """When the user asked, s; when the device was told of it, if that is not known any more."""
+    told_s: float
+    """When the device was told what is coming, s."""
     done_s: float | None = None
     received_bytes: int = 0
 
@@ -78,6 +81,8 @@ class _State:
     """What the device waits for."""
 
     wants: list[Want] = field(default_factory=list)
+    asked_s: dict[int, float] = field(default_factory=dict)
+    """When the user asked, by slot, until the device is told what is coming."""
     slot: int = -1
 
 
@@ -174,6 +179,8 @@ class DeviceRole:
     def _ask(self, question: Mapping[str, Any]) -> Answer:
         """Tell the nearest node that answers where the device is, and what is asked for (-1: nothing)."""
         told = {name: question[name] for name in ("slot", "xy", "model", "source")}
+        if int(question["model"]) >= 0:
+            self._state.asked_s[int(question["slot"])] = self._teller.now_s()
         for url in question["nodes"]:
             try:
                 answer = self.wire.ask(str(url), "request", 5.0, user=self.user, **told)
@@ -194,7 +201,9 @@ class DeviceRole:
                 self._make_room([part_of(row) for row in question["keep"]])
             blocks = {block_id for manifest in manifests for block_id in manifest.block_ids()}
             missing = {block_id for block_id in blocks if not self._device.store.has(block_id)}
-            self._state.wants.append(Want(slot, model, manifests, missing, self._teller.now_s()))
+            now = self._teller.now_s()
+            asked_s = self._state.asked_s.pop(slot, now)
+            self._state.wants.append(Want(slot, model, manifests, missing, asked_s, now))
         return {}
 
     def _make_room(self, counted_on: Sequence[Part]) -> None:
@@ -228,7 +237,8 @@ class DeviceRole:
             "slot": want.slot,
             "model": want.model,
             "done_s": want.done_s,
-            "waited_s": 0.0,
+            "told_s": want.told_s,
+            "waited_s": want.told_s - want.asked_s,
             "received_bytes": want.received_bytes,
             "unicast_weight_bytes": self.wire.block_bytes,
             "files_sha256": files_digest(hashes[0]),
