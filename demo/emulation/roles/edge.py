@@ -1,5 +1,6 @@
 """An edge node: decides by what nodes report, caches its row of the decision, fetches, and sends."""
 
+import asyncio
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -86,6 +87,7 @@ class EdgeRole:
         """Let go of threads, connections and files."""
         self._link.join()
         self.wire.close()
+        asyncio.run(self._parts.close())
         self.shelves.edge.close()
 
     def _verbs(self) -> Mapping[str, Verb]:
