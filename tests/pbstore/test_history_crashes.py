@@ -65,7 +65,7 @@ def expected(journal: Path) -> set[str]:
     return sure - {"now1"}
 
 
-@pytest.mark.parametrize("stride", [47, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [83, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("tear", "lose_index"),
     [(False, False), (True, False), (True, True)],

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +13,10 @@ from pbstore.disk.upkeep.savings_by_cause import Causes, by_family, by_model
 from tests.pbstore.folders import base_tensors, tuned, write_model
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[DiskBlockStore]:
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiskBlockStore]:
     """Two families, revisions, a copy, something in the trash, and a base that no model names any more."""
+    tmp_path = tmp_path_factory.mktemp("listing")
     base, other = base_tensors(rows=120), base_tensors(seed=7, rows=90)
     kinds = {
         "org/base": base,
@@ -93,6 +93,11 @@ def test_savings_by_family_add_up_to_those_of_the_store(store: DiskBlockStore) -
 
 
 def test_a_damaged_manifest_stops_no_list(store: DiskBlockStore) -> None:
-    store.disk.layout.manifest("org/half").write_bytes(b"damaged")
-    assert {item.name for item in listing(store.disk)} == set(store.models())
-    assert by_model(store.disk)
+    place = store.disk.layout.manifest("org/half")
+    text = place.read_bytes()
+    place.write_bytes(b"damaged")
+    try:
+        assert {item.name for item in listing(store.disk)} == set(store.models())
+        assert by_model(store.disk)
+    finally:
+        place.write_bytes(text)
