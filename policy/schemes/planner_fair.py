@@ -2,7 +2,8 @@
 
 As many samples, exchanges and later slots; users' places forecast alike; demand forecast by the counts and
 the mixture that are fitted online (`policy.learn.request_statistics`), as they are: the network that would
-correct them is left out. What `learned` is ahead of this scheme is what training brings.
+correct them is left out. Where costs add up, what `learned` is ahead of this scheme is what training brings;
+where slots overlap `planner_clock` is the scheme to compare with.
 """
 
 import numpy as np
