@@ -127,6 +127,12 @@ class World:
         """Share what a world with the same past has computed of its slots."""
         vars(self).update(_tables=before._tables, _air=before._air)
 
+    def forget(self, slot: int) -> None:
+        """Let go of what was computed of a slot; it is computed again if it is asked for."""
+        self._air.pop(slot, None)
+        for key in [key for key in self._tables if key[0] == slot]:
+            del self._tables[key]
+
     @cached_property
     def _delivered(self) -> Delivered | None:
         """What each slot sends in which form; None if every block has one form."""

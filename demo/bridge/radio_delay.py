@@ -53,6 +53,10 @@ class RadioDelay:
         """Whether a broadcast is lost at first: it is coded for more than the true channel carries."""
         return self._ask_one(slot, holders, users)[1]
 
+    def forget(self, slot: int) -> None:
+        """Let go of the answers of a slot."""
+        self._known.pop(slot, None)
+
     def bound_bit_s(self, slot: int, holders: Sequence[int], users: Sequence[int]) -> float:
         """Rate that no beamformer of these nodes can exceed, bit/s."""
         return self._ask_one(slot, holders, users)[2]

@@ -17,6 +17,9 @@ from policy.slot.dynamics import SlotOutcome
 from policy.world.forms import DeliveryFold
 from policy.world.trace import Trace
 
+KEPT_SLOTS = 64
+"""Slots of which delay tables and rates are kept; those of older ones are computed again if need be."""
+
 
 class Places(Protocol):
     """Where nodes and users are, as a radio asks for it."""
@@ -79,7 +82,15 @@ class GrowingWorld:
         if self._fold is not None:
             self._fold.add(self._requests[-1])
         self.world = self._seen(self.world)
+        self._forget(self.num_slots - KEPT_SLOTS)
         return self.world
+
+    def _forget(self, slot: int) -> None:
+        """Keep memory flat: let go of what was computed of an old slot, also by a radio that remembers."""
+        self.world.forget(slot)
+        forget = getattr(self._delay, "forget", None)
+        if forget is not None:
+            forget(slot)
 
     def _seen(self, before: World | None) -> World:
         config = self.scenario.config
