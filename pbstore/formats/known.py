@@ -16,6 +16,8 @@ from pbstore.formats.chunking import WINDOW_BYTES, Bytes, Read
 from pbstore.hashing import BlockId, hash_block
 
 HEAD_BYTES = 8
+FLAT_BYTES = 8 << 20
+"""Shorter runs of numbers are taken for one tensor."""
 _LEAST_DISTINCT = 4
 _MOST_HASHED = 4
 """Bytes hashed in vain, as a multiple of the bytes that are searched."""
@@ -46,9 +48,12 @@ class KnownTensors:
         return len(self._tensors)
 
     def begin(self, read: Read, num_bytes: int) -> bool:
-        """Whether some bytes may begin with one of the tensors, and go on behind it."""
-        head = read(0, min(HEAD_BYTES, num_bytes)).tobytes()
-        return any(tensor.num_bytes < num_bytes for tensor in self._with_head(head))
+        """Whether one of the tensors may begin near the start of many bytes, and end before they do."""
+        if num_bytes < FLAT_BYTES or not self._tensors:
+            return False
+        places = self._places(read, WINDOW_BYTES)
+        heads = (read(place, place + HEAD_BYTES).tobytes() for place in places)
+        return any(tensor.num_bytes < num_bytes for head in heads for tensor in self._with_head(head))
 
     def find(self, read: Read, num_bytes: int) -> list[tuple[int, int]]:
         """Offset and length of the tensors that lie in some bytes, ascending and apart."""

@@ -174,7 +174,9 @@ def main() -> None:
         peer for peer in wanted if not (reason := lacking(PEERS[peer], path)) or print(f"{peer}: {reason}")
     ]
     made = sources()
-    rows = []
+    rows: list[dict[str, Any]] = []
+    complete = not options.only and not options.peer and not options.quick
+    out = options.out or (RESULTS if complete else None)
     with tempfile.TemporaryDirectory(dir=options.work or cache_root()) as folder:
         work = Path(folder)
         stores = {peer: work / "filled" / peer.replace(" ", "-") for peer in peers}
@@ -187,12 +189,10 @@ def main() -> None:
             print(
                 table(rows[-1:], peers).splitlines()[-1], f"{time.perf_counter() - start:.0f} s", flush=True
             )
+            if out is not None:  # after each row: a long run that is ended early has what it has
+                meta = {"machine": platform.processor() or platform.machine(), "peers": PINNED}
+                out.write_text(json.dumps({**meta, "rows": rows}, indent=1) + "\n")
     print(table(rows, peers))
-    complete = not options.only and not options.peer and not options.quick
-    out = options.out or (RESULTS if complete else None)
-    if out is not None:
-        meta = {"machine": platform.processor() or platform.machine(), "peers": PINNED}
-        out.write_text(json.dumps({**meta, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

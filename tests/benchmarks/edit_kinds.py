@@ -159,7 +159,7 @@ def tensor_parallel(sources: Sources, out: Path) -> None:
     for part in range(2):
         shard = {}
         for name, value in sources.tensors("base").items():
-            if value.ndim < 2:
+            if value.ndim < 2 or value.shape[0] < 2:
                 shard[name] = value
             elif ".output.dense." in name:
                 shard[name] = value.chunk(2, dim=1)[part]

@@ -235,7 +235,10 @@ class Borg(Peer):
     """Backup with content-defined chunks and zstd; without encryption."""
 
     tools = ("borg",)
-    environment: ClassVar[dict[str, str]] = {"BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}
+    environment: ClassVar[dict[str, str]] = {
+        "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
+        "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes",
+    }
 
     def _home(self, store: Path) -> dict[str, str]:
         return {**self.environment, "BORG_BASE_DIR": str(store.with_name(f"{store.name}-borg"))}

@@ -154,6 +154,21 @@ def test_damaged_files_are_covered_all_the_same(place: int, value: int, name: st
     assert position == len(data)
 
 
+def test_a_flat_shard_is_cut_at_its_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr("pbstore.formats.known.FLAT_BYTES", 1 << 16)
+    other = tmp_path / "other"
+    other.mkdir()
+    parts = [torch.zeros(77), *(torch.from_numpy(one.ravel()) for one in TENSORS.values())]
+    torch.save({"_flat_param": torch.cat(parts)}, other / "shard.pt")
+    with open_store(tmp_path / "store", durable=False) as store:
+        store.add(write_model(tmp_path / "base", TENSORS), "base")
+
+        assert store.add(other, "other").stored_bytes < 8000
+        store.checkout("other", tmp_path / "out")
+        assert (tmp_path / "out" / "shard.pt").read_bytes() == (other / "shard.pt").read_bytes()
+
+
 def test_a_changed_word_of_a_long_text_costs_little(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     words = [rng.bytes(3).hex() for _ in range(40_000)]
