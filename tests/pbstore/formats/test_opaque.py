@@ -45,6 +45,7 @@ def test_chunks_cover_all_and_have_bounded_lengths(seed: int, size: int, values:
         assert all(1 << 12 <= len(chunk) <= 1 << 16 for chunk in found[:-1])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("front", [1, 4, 100, 70_001])
 def test_what_moved_is_cut_as_before(front: int) -> None:
     rng = np.random.default_rng(0)
@@ -116,6 +117,7 @@ FILES = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", FILES)
 def test_tensors_of_a_stored_model_cost_nothing_in_another_format(tmp_path: Path, name: str) -> None:
     other = tmp_path / "other"
