@@ -89,7 +89,7 @@ def make_network(cloud: DiskBlockStore, world: World, folder: Path) -> Network:
 @pytest.mark.parametrize(
     ("scheme", "made", "seed"),
     [
-        ("ewma-greedy", "whole", 0),
+        ("ewma-greedy", "whole", 7),
         ("popularity", "whole", 1),
         ("ewma-greedy+no-comp+no-migration", "whole", 2),
         ("ewma-greedy", "ranges", 3),
