@@ -14,6 +14,7 @@ import numpy as np
 from starlette.applications import Starlette
 
 from demo.emulation.log.events import (
+    Delivered,
     Ended,
     Event,
     Faulted,
@@ -298,8 +299,16 @@ class World:
     def _take(self, question: Mapping[str, Any]) -> Answer:
         """Take events of a role; what comes after the end was told by a role that is gone."""
         for row in () if self._is_over else question["events"]:
-            self.log.write(from_dict(row))
+            event = from_dict(row)
+            if not self._is_told_twice(event):
+                self.log.write(event)
         return {}
+
+    def _is_told_twice(self, event: Event) -> bool:
+        """Whether a good delivery is logged already: a leader that was cut off tells it when it is back."""
+        if not isinstance(event, Delivered) or not event.sha256_ok:
+            return False
+        return (event.slot, event.user, event.model) not in self.waiting
 
     def _heard(self, line: Any) -> None:  # noqa: ANN401
         self.state.take(line)
