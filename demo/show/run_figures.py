@@ -10,8 +10,10 @@ from demo.jobs.config import REFERENCE
 from demo.jobs.report import RunReport, SchemeReport
 from demo.show.figure import (
     BLUE,
+    COLUMN_IN,
     FAINT,
     GREY,
+    RED,
     SKY,
     clean_axes,
     font_pt,
@@ -22,6 +24,8 @@ from demo.show.figure import (
 
 COARSE = "whole-model"
 """The scheme that caches and sends whole models: what blocks are compared with."""
+BOUND, BOUND_LABEL = "unlimited_s", "no scheme can do better"
+"""Bound of a report that is drawn, and what it is called."""
 
 
 def draw_figures(report: RunReport, folder: Path) -> tuple[Path, Path]:
@@ -49,6 +53,8 @@ def delay_rows(report: RunReport) -> list[dict[str, object]]:
         low, high = interval(row)
         numbers = {"mean_delay_s": row.mean_delay_s, "ci95_low_s": low, "ci95_high_s": high}
         rows.append({"scheme": name, **numbers, "p95_delay_s": row.p95_delay_s})
+    if rows and (bound := report.bounds.get(BOUND)) is not None:
+        rows.append({**dict.fromkeys(rows[0], ""), "scheme": BOUND_LABEL, "mean_delay_s": bound})
     return rows
 
 
@@ -68,9 +74,12 @@ def draw_delays(report: RunReport, path: Path) -> Path:
         ax.set_ylim(len(report.schemes) - 0.4, -0.6)
         _seconds_axis(ax, report)
         ax.set_title(_setting(report), fontsize=size)
+        if (bound := report.bounds.get(BOUND)) is not None:
+            ax.axvline(bound, color=RED, lw=1, ls="--", label=f"{BOUND_LABEL}: {bound:.2f} s")
         for mark, label in (("o", "mean, 95 % interval over worlds"), ("|", "95th percentile")):
             ax.plot([], [], mark, color=GREY, ms=4 if mark == "o" else 7, label=label)
-        fig.legend(loc="outside lower center", ncols=2, fontsize=size - 0.5)
+        columns = 1 if width_in(path) == COLUMN_IN else 3
+        fig.legend(loc="outside lower center", ncols=columns, fontsize=size - 0.5)
         save_figure(fig, path, delay_rows(report))
     return path
 
@@ -90,7 +99,8 @@ def _seconds_axis(ax: Any, report: RunReport) -> None:  # noqa: ANN401
     """A logarithmic axis that holds all means and percentiles, with plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    least = min(row.mean_delay_s for row in report.schemes.values())
+    means = [row.mean_delay_s for row in report.schemes.values()]
+    least = min([*means, report.bounds.get(BOUND, means[0])])
     most = max(max(row.p95_delay_s, interval(row)[1]) for row in report.schemes.values())
     ax.set_xscale("log")
     ax.set_xlim(0.6 * least, 1.5 * most)
