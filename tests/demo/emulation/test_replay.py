@@ -90,10 +90,10 @@ def make_network(cloud: DiskBlockStore, world: World, folder: Path) -> Network:
     ("scheme", "made", "seed"),
     [
         ("ewma-greedy", "whole", 7),
-        ("popularity", "whole", 1),
+        ("popularity", "whole", 11),
         ("ewma-greedy+no-comp+no-migration", "whole", 2),
         ("ewma-greedy", "ranges", 3),
-        ("popularity", "ranges", 4),
+        ("popularity", "ranges", 12),
         ("ewma-greedy", "as kept", 5),
     ],
 )

@@ -29,6 +29,11 @@ ROOT = Path(__file__).resolve().parents[3]
 FILE = "model.safetensors"
 CANARY = b"canary-9b1f: no client may see this"
 PATIENCE_S = 30.0
+FDS_OF_A_THREAD = 3
+"""A thread that reads the index keeps its own connection: the database, its log, and their shared memory."""
+
+MOST_THREADS = 64
+
 MOST_GROWN_BYTES = 160 << 20
 """Of the server's memory under all this: blocks that it decodes and keeps, and its allocator."""
 EXPECTED = {503, 507}
@@ -365,14 +370,22 @@ def attack(target: Target, requests: int, *, threads: int = 8, seed: int = 0) ->
     right = good(target)
     _spread(target, warm, threads, seed)
     _settle(target, 0)
-    fds, memory = target.process.num_fds(), target.process.memory_info().rss
+    fds, threads_then, memory = (
+        target.process.num_fds(),
+        target.process.num_threads(),
+        target.process.memory_info().rss,
+    )
     _spread(target, requests - warm, threads, seed + 1000)
     _settle(target, fds)
+    began = max(
+        target.process.num_threads() - threads_then, 0
+    )  # a pool starts its threads as they are needed
     expect(
         target,
-        target.process.num_fds() <= fds + 2,
-        f"{target.process.num_fds()} files are open, {fds} before",
+        target.process.num_fds() <= fds + 2 + FDS_OF_A_THREAD * began,
+        f"{target.process.num_fds()} files are open, {fds} before; {began} threads began",
     )
+    expect(target, target.process.num_threads() <= MOST_THREADS, "threads grow")
     grown = target.process.memory_info().rss - memory
     expect(target, grown < MOST_GROWN_BYTES, f"memory grew by {grown >> 20} MiB")
     expect(target, good(target) == right, "a right request is answered otherwise than before")

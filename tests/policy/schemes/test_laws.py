@@ -118,18 +118,20 @@ def test_a_lasting_wish_is_granted(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ewma-greedy", "learned"])
-def test_a_planner_does_not_trade_broadcasts_for_transfers_that_delay_nobody(name: str) -> None:
-    """Pipelined, without migration: what hides behind the band is not worth a weaker broadcast."""
+def test_a_planner_does_not_trade_broadcasts_for_transfers_that_delay_nobody() -> None:
+    """Pipelined, without migration: what hides behind the band is not worth a weaker broadcast.
+
+    This is of planners by tables; `learned` plans by a clock where slots overlap.
+    """
     scenario = load_scenario("default", findings_catalog())
     fast = LinkConfig(backhaul_bit_s=10e9, cloud_bit_s=1e9)
     room = replace(scenario.config, capacity_share=0.8, num_slots=8, links=fast, requests=RequestConfig())
     worlds = [Scenario(room, scenario.catalog).world(seed) for seed in range(3)]
-    costs = [play(world, f"{name}+no-migration").mean_cost_s for world in worlds]
+    costs = [play(world, "ewma-greedy+no-migration").mean_cost_s for world in worlds]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("policy.config.EXPOSED_SHARE", 1.0)
         know_nothing_table.cache_clear()
-        full = [play(world, f"{name}+no-migration").mean_cost_s for world in worlds]
+        full = [play(world, "ewma-greedy+no-migration").mean_cost_s for world in worlds]
     know_nothing_table.cache_clear()
 
     assert np.mean(costs) < np.mean(full)

@@ -36,7 +36,7 @@ def family(root: Path) -> dict[str, Path]:
     base = {f"layer.{n}.weight": rng.normal(0, 1, (900, 900)).astype(np.float32) for n in range(4)}
     base["head.bias"] = rng.normal(0, 1, (900,)).astype(np.float32)
     tuned = {name: array + np.float32(1e-3) * (name in CHANGED) for name, array in base.items()}
-    vocabulary = bytes(range(256)) * 1000
+    vocabulary = rng.bytes(256_000)  # nothing in it repeats: what does moves once
     write_model(root / "base", base, vocab__txt=vocabulary)
     write_model(root / "tuned", tuned, vocab__txt=vocabulary)
     return {"org/base": root / "base", "org/tuned": root / "tuned"}
