@@ -21,13 +21,14 @@ def print_emulation(report: EmulateReport, out: Path) -> None:
             "equal" if row["sha256_ok"] else "DIFFER",
             _answer(row["inference_equal"], row["sample_output"]),
         )
+    say("delay s: as it went here" + _pace(report) + "; computed s: by radio and links")
     sheet.print()
     wire = report.wire
     say(
-        f"on the air: {wire['broadcasts']} broadcasts of {wire['payload_bytes']} bytes, "
-        f"{wire['ethernet_bytes']} with all headers and {wire['repair_bytes']} of repair",
-        f"on wires: {wire['migrated_bytes']} bytes between nodes, {wire['cloud_bytes']} from the origin, "
-        f"{wire['cache_update_bytes']} into caches",
+        f"on the air: {wire['broadcasts']} broadcasts of {_mb(wire['payload_bytes'])}; "
+        f"{_mb(wire['ethernet_bytes'])} with headers and repair",
+        f"on wires: {_mb(wire['migrated_bytes'])} between nodes, {_mb(wire['cloud_bytes'])} from the origin, "
+        f"{_mb(wire['cache_update_bytes'])} into caches",
     )
     unicast = sum(row["unicast_weight_bytes"] for row in report.deliveries)
     say(f"weight bytes by unicast to devices: {unicast}")
@@ -39,6 +40,15 @@ def print_emulation(report: EmulateReport, out: Path) -> None:
         )
         say(f"fault at {fault['at_s']:.2f} s: {fault['what']}, {back}")
     say(_delays(report), f"log: {out / 'events.jsonl'} (pbcast replay {out})")
+
+
+def _pace(report: EmulateReport) -> str:
+    pace = report.settings.get("pace", 0.0)
+    return f", on a clock at {pace:g} of the wall's speed" if pace else ", as fast as this machine goes"
+
+
+def _mb(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB"
 
 
 def _answer(equal: bool | None, text: str) -> str:
