@@ -1,6 +1,6 @@
 // Panels that are lists, bars and tables.
 
-import { bytes, draw, make, ofBytes, seconds } from "./words.js";
+import { bytes, draw, make, ofBytes, receivedBytes, seconds } from "./words.js";
 import { sentence } from "./map.js";
 
 const SHOWN = 14; // sentences in the list of what happened
@@ -86,8 +86,8 @@ export function showWire(box, state, deliveries, rawBytes) {
   const last = deliveries[deliveries.length - 1];
   const head = make("p", { class: "big" });
   if (deliveries.length) {
-    head.append(make("strong", { text: ofBytes(received, whole) }), ` received for ${deliveries.length} models, all devices together`);
-    const own = ofBytes(last.received_bytes, rawBytes.get(last.model) || 0);
+    head.append(make("strong", { text: receivedBytes(received, whole) }), `: ${deliveries.length} deliveries, all devices together`);
+    const own = receivedBytes(last.received_bytes, rawBytes.get(last.model) || 0);
     box.replaceChildren(head, make("p", { class: "note", text: `the last one, ${last.model}: ${own}` }));
   } else box.replaceChildren(head, make("p", { class: "note", text: "nothing delivered yet" }));
   for (const [name, size, kind] of rows) {
@@ -106,7 +106,7 @@ export function showDeliveries(body, note, deliveries, rawBytes, filter) {
     const equal = line.inference_equal === null ? "not run" : line.inference_equal ? "equal" : "DIFFERS";
     const cells = [
       line.slot, `user ${line.user}`, line.model, seconds(line.delay_s), seconds(line.computed_delay_s),
-      ofBytes(line.received_bytes, rawBytes.get(line.model) || 0), line.files_sha256.slice(0, 12),
+      receivedBytes(line.received_bytes, rawBytes.get(line.model) || 0), line.files_sha256.slice(0, 12),
       line.sha256_ok ? "✓ equal" : "✗ DIFFERS", equal, line.answer,
     ];
     const row = make("tr", { class: line.sha256_ok && line.inference_equal !== false ? "" : "bad" });

@@ -24,6 +24,11 @@ export function ofBytes(part, whole) {
   return `${digits(part / scale[1])} of ${digits(whole / scale[1])} ${scale[0]}`;
 }
 
+// An adapter comes with the base that it needs, which is more than its own files.
+export function receivedBytes(part, whole) {
+  return part <= whole ? ofBytes(part, whole) : `${bytes(part)} with bases (files: ${bytes(whole)})`;
+}
+
 export function rate(bits) {
   return bits >= 1e9 ? `${trimmed(bits / 1e9)} Gbit/s` : `${trimmed(bits / 1e6)} Mbit/s`;
 }
