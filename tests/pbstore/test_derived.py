@@ -1,6 +1,9 @@
 """Models made of stored ones: found, two steps at most, every byte, whatever becomes of their parents."""
 
-from collections.abc import Iterator
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from pbstore import DiskBlockStore, MemoryBlockStore, open_store
+from pbstore.disk.index import database
+from pbstore.disk.index.sqlite import Cursor
 from pbstore.disk.upkeep.verify import reference_problems
 from tests.pbstore.codecs.edits import int8, weights
 from tests.pbstore.folders import folder_content
@@ -180,3 +185,34 @@ def test_an_unrelated_model_is_not_searched_for_long(
 def test_weights_of_the_laws_are_what_they_say() -> None:
     base, one, _ = weights()
     assert np.corrcoef(base.numpy().ravel(), one.numpy().ravel())[0, 1] > 0.99
+
+
+def test_who_encodes_ends_no_transaction_of_the_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks are encoded in another thread while the writer commits; both use the writer's connection."""
+    writer, strangers, seen = threading.current_thread(), set(), set()
+    begin, execute = database.begin, Cursor.execute
+
+    def watch(cursor: Cursor, sql: str, parameters: Sequence[object] = ()) -> Cursor:
+        if threading.current_thread() is not writer:
+            seen.add(cursor.connection)
+            if sql.startswith(("BEGIN", "COMMIT", "ROLLBACK")):
+                strangers.add((cursor.connection, sql))
+        return execute(cursor, sql, parameters)
+
+    def begin_late(connection: sqlite3.Connection) -> None:
+        writers.add(connection)
+        time.sleep(0.02)  # between two transactions: look-ups come now
+        begin(connection)
+
+    writers: set[sqlite3.Connection] = set()
+    monkeypatch.setattr(Cursor, "execute", watch)
+    monkeypatch.setattr(database, "begin", begin_late)
+    monkeypatch.setattr("pbstore.disk.add.adding.COMMIT_BYTES", 10_000)
+    with open_store(tmp_path / "store", durable=False) as store:
+        for place, tensors in enumerate([*MODELS, merged(0.5, 0.25, 0.25)]):
+            store.add(write(tmp_path / f"model-{place}", tensors), f"org/model-{place}")
+        assert store.verify().ok
+    assert seen & writers
+    assert [sql for connection, sql in strangers if connection in writers] == []

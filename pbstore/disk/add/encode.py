@@ -197,7 +197,7 @@ class Encoder:
         """Blocks that this one may be a cast of though they need others, and what they need."""
         chosen: list[tuple[Candidate, tuple[BlockId, ...]]] = []
         for block_id in ids:
-            known = locations.find_many(self._connection, [block_id])
+            known = locations.find_many_as_writer(self._connection, [block_id])
             spec = sketches.spec_of(self._connection, block_id)
             info = known[block_id].info if block_id in known else None
             if spec is None or info is None or spec.num_bytes != info.raw_bytes:

@@ -130,7 +130,7 @@ class Relatives:
         self, block_id: BlockId, wanted: Wanted, limit: int
     ) -> tuple[Parent, tuple[BlockId, ...]] | None:
         """A block as a parent, and what it needs; None if it cannot be one."""
-        known = locations.find_many(self._connection, [block_id])
+        known = locations.find_many_as_writer(self._connection, [block_id])
         spec = sketches.spec_of(self._connection, block_id)
         if spec is None or block_id not in known:
             return None

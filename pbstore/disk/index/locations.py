@@ -57,15 +57,19 @@ def find(connection: sqlite3.Connection, block_id: BlockId) -> Location | None:
 def find_many(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> dict[BlockId, Location]:
     """Where some blocks and what they need lie, as far as they are there; all at one moment."""
     if connection.in_transaction:
-        return _find_many(connection, ids)
+        return find_many_as_writer(connection, ids)
     try:
         connection.execute("BEGIN")
-        return _find_many(connection, ids)
+        return find_many_as_writer(connection, ids)
     finally:
         database.roll_back(connection)
 
 
-def _find_many(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> dict[BlockId, Location]:
+def find_many_as_writer(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> dict[BlockId, Location]:
+    """As `find_many`, on the writer's connection from any thread, while its lock keeps others from writing.
+
+    It begins and ends no transaction: between two of the writer's, that would be the writer's next one.
+    """
     needs = _needs_of_many(connection, ids)
     wanted = list(dict.fromkeys([*ids, *(base for bases in needs.values() for base in bases)]))
     query = f"SELECT {BLOCK_COLUMNS} FROM blocks WHERE id IN ({{}})"
