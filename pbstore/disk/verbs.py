@@ -72,24 +72,6 @@ class Trash:
         """
         return trash.restore(self._models, name, new_name)
 
-    def forget_revisions(
-        self, names: Sequence[str], *, keep_last: int | None = None, keep_within_s: float | None = None
-    ) -> Plan[ForgetReport]:
-        """Which earlier revisions of some models would go into the trash.
-
-        What a name means, and what has a tag, always stays.
-
-        Args:
-            names: The models.
-            keep_last: So many of the newest revisions of each stay.
-            keep_within_s: Those that came in the last so many seconds stay.
-
-        Raises:
-            ValueError: If neither is given, or one is out of range.
-            ModelMissingError: If there is no such model.
-        """
-        return plans.plan_forget(self._models, names, Keep(last=keep_last, within_s=keep_within_s))
-
     def forget(self, names: Sequence[str] | None = None) -> GcReport:
         """Let go of models in the trash, of all if None, and free their blocks at once.
 
