@@ -78,6 +78,7 @@ def log_at(path: Path | None) -> Path:
     there = sorted(RUNS.glob(f"*/{LOG_NAME}"), key=lambda one: one.stat().st_mtime)
     if not there:
         raise ValueError(
-            f"no {LOG_NAME} below {RUNS}/: make one with `pbcast emulate`, name one with --log, or use --live"
+            f"no {LOG_NAME} below {RUNS}/: make one with `pbcast run` or `pbcast emulate`, "
+            "name one with --log, or use --live"
         )
     return there[-1]

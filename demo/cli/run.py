@@ -106,9 +106,9 @@ def run(
         int,
         typer.Option(min=0, help="Seeds users, requests, channels and beamformers.", rich_help_panel=PLAY),
     ] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for report.json, the pictures and the stores.")] = Path(
-        "out"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for report.json, events.jsonl, the pictures and the stores.")
+    ] = Path("out"),
     keep_stores: Annotated[
         bool, typer.Option("--keep-stores", help="Leave the stores of nodes and devices in OUT/network (GB).")
     ] = False,

@@ -19,6 +19,8 @@ class Delivery:
     """Where its files are."""
     sha256_ok: bool
     """Every file equals the source's, and there are no others."""
+    files_sha256: str
+    """One hash of all files as they are here, see `files_digest`."""
 
 
 class Device:
@@ -67,7 +69,8 @@ class Device:
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             self.store.checkout(manifest.name, folder)
-        return Delivery(folder, file_hashes(folder) == dict(hashes))
+        ours = file_hashes(folder)
+        return Delivery(folder, ours == dict(hashes), files_digest(ours))
 
     def discard_folders(self) -> None:
         """Delete the rebuilt folders; the blocks stay."""
@@ -127,6 +130,12 @@ class Device:
     def has(self, part: Part) -> bool:
         """Whether a part is here, by itself or in its block."""
         return self.store.has(part.block_id) or any(part in gathered for gathered in self._parts.values())
+
+
+def files_digest(hashes: Mapping[str, str]) -> str:
+    """One hash of all files of a model: SHA-256 over its sorted lines `SHA256  PATH`."""
+    lines = "".join(f"{sha256}  {path}\n" for path, sha256 in sorted(hashes.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

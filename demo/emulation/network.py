@@ -7,6 +7,7 @@ from pathlib import Path
 
 from demo.emulation.device import Device
 from demo.emulation.node import EdgeNode
+from demo.emulation.wire.air import AirObject
 from demo.parts import CodedPart, Part, alone_form, cut
 from pbstore import BlockCorruptError, BlockId, BlockMissingError, DiskBlockStore, StoredBlock
 
@@ -33,6 +34,16 @@ class Traffic:
         return Traffic(
             **{name: count - getattr(before, name) for name, count in asdict(self).items()},
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A part that came to a node for its cache."""
+
+    part: Part
+    source: int | None
+    """Node, or None: the cloud."""
+    payload_bytes: int
 
 
 class Network:
@@ -66,10 +77,13 @@ class Network:
                 stack.enter_context(device.store.disk.writing())
             yield
 
-    def place(self, node: int, wanted: frozenset[Part]) -> None:
+    def place(self, node: int, wanted: frozenset[Part]) -> list[Copy]:
         """Make a node's cache hold exactly these parts: evict first, then fetch what is new.
 
         What the node was sent to serve the slot before, in the form that caches hold, need not travel again.
+
+        Returns:
+            What travelled, in order.
 
         Raises:
             CapacityError: If they do not fit.
@@ -77,15 +91,16 @@ class Network:
         cache, relay = self.nodes[node].cache, self.nodes[node].relay
         for part in cache.parts() - wanted:
             cache.drop(part)
+        copies = []
         for part in sorted(wanted - cache.parts()):
-            coded = self._nearest(part)
+            source, coded = self._nearest(part)
             cache.write(coded)
             if not (relay.has(part) and relay.read(part) == coded):
-                self.traffic.cache_update_bytes += len(coded.payload)
+                copies.append(Copy(part, source, len(coded.payload)))
+        self.traffic.cache_update_bytes += sum(copy.payload_bytes for copy in copies)
+        return copies
 
-    def transfer(
-        self, parts: Iterable[Part], source: int | None, target: int, *, alone: bool = False
-    ) -> None:
+    def transfer(self, parts: Iterable[Part], source: int | None, target: int, *, alone: bool = False) -> int:
         """Copy parts to a node's relay buffer, from the cloud (`source` None) or from another node.
 
         Args:
@@ -94,38 +109,45 @@ class Network:
             target: Node.
             alone: In the form that needs no other block, not in the one in which the cloud keeps them.
 
+        Returns:
+            Bytes that travelled.
+
         Raises:
             BlockMissingError: If the source does not hold one.
         """
+        moved_bytes = 0
         for part in parts:
             coded = self._read(part, source, alone=alone)
             self.nodes[target].take(coded, alone=alone)
-            if source is None:
-                self.traffic.cloud_bytes += len(coded.payload)
-            else:
-                self.traffic.migrated_bytes += len(coded.payload)
+            moved_bytes += len(coded.payload)
+        if source is None:
+            self.traffic.cloud_bytes += moved_bytes
+        else:
+            self.traffic.migrated_bytes += moved_bytes
+        return moved_bytes
 
     def broadcast(
         self, parts: Sequence[Part], holders: Iterable[int], users: Iterable[int], *, alone: bool = False
-    ) -> int:
+    ) -> AirObject:
         """Send parts jointly from their holders to all these users; `alone` as in `transfer`.
 
         Returns:
-            Bytes on the air.
+            What was on the air.
 
         Raises:
             BlockMissingError: If a holder does not hold one: CoMP needs it at every one that transmits.
             BlockCorruptError: If two holders would send different bytes.
         """
         senders, receivers = list(holders), [self.devices[user] for user in users]
-        sent_bytes = 0
+        sent = []
         for part in parts:
             coded = self._agreed(part, senders, alone=alone)
-            sent_bytes += len(coded.payload)
+            sent.append(coded)
             for device in receivers:
                 device.receive(coded)
-        self.traffic.broadcast_bytes += sent_bytes
-        return sent_bytes
+        content = AirObject(parts=tuple(sent))
+        self.traffic.broadcast_bytes += content.payload_bytes
+        return content
 
     def end_slot(self) -> None:
         """Empty every relay buffer."""
@@ -149,8 +171,8 @@ class Network:
             self._last = (key, coded)
         return cut(self._last[1], part)
 
-    def _nearest(self, part: Part) -> CodedPart:
-        for node in self.nodes:
+    def _nearest(self, part: Part) -> tuple[int | None, CodedPart]:
+        for number, node in enumerate(self.nodes):
             if node.cache.has(part):
-                return node.cache.read(part)
-        return self._read(part, None, alone=False)
+                return number, node.cache.read(part)
+        return None, self._read(part, None, alone=False)

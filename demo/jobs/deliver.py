@@ -1,7 +1,8 @@
 """The first slots of a run with real bytes: stores filled, blocks sent, models rebuilt, checked and run."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -9,16 +10,20 @@ import numpy as np
 
 from demo.bridge.store_catalog import StoreCatalog
 from demo.emulation import Device, Network
+from demo.emulation.log.events import COMPUTED, Started
 from demo.emulation.replay import replay_slot
 from demo.jobs.config import RunConfig
 from demo.jobs.originals import Original
 from demo.jobs.report import DeliveryReport
+from demo.jobs.run_log import RunLog
 from demo.jobs.simulate import play_scheme
+from demo.jobs.started import started_of
 from demo.zoo.anything import NotRunError
 from demo.zoo.inference import Inference
 from demo.zoo.progress import Step as Progress
 from pbstore import DiskBlockStore
 from policy.scenario import World
+from policy.schemes import Placement
 from policy.slot.dynamics import SlotOutcome
 
 
@@ -31,6 +36,7 @@ def deliver(
     folder: Path,
     progress: Progress,
     *,
+    log: Path,
     keep_stores: bool = False,
 ) -> list[DeliveryReport]:
     """Replay the first slots of the run's chosen scheme between real stores.
@@ -43,6 +49,7 @@ def deliver(
         originals: The models by name, to compare with.
         folder: Where the stores of nodes and devices are made; replaced.
         progress: Called with slots done and slots in all.
+        log: The event log; one that is there is replaced.
         keep_stores: Leave the stores as they are after the last slot; they take gigabytes.
 
     Returns:
@@ -57,31 +64,46 @@ def deliver(
     network = Network(cloud, folder, capacities, world.trace.num_users)
     check = _Check(cloud, originals, folder / "originals")
     deliveries: list[DeliveryReport] = []
-    steps, _ = play_scheme(config, world, config.emulated_scheme)
-    for step in islice(steps, config.emulated_slots):
-        slot = step.outcome.slot
-        replay_slot(network, offer.units, step.placement, step.outcome, world.devices(slot))
-        sizes = world.sizes(slot, step.outcome.alone)
-        sent = _received_bytes(step.outcome, sizes, world.trace.num_users)
-        for user in np.flatnonzero(step.outcome.asked).tolist():
-            name = offer.catalog.model_names[world.trace.requests[slot, user]]
-            sha256_ok, equal, line = check(network.devices[user], name)
-            deliveries.append(
-                DeliveryReport(
-                    model=name,
-                    user=user,
-                    slot=slot,
-                    delay_s=float(step.outcome.user_delay_s[user]),
-                    bytes_sent=int(sent[user]),
-                    sha256_ok=sha256_ok,
-                    inference_equal=equal,
-                    sample_output=line,
-                )
-            )
-        progress(slot + 1, config.emulated_slots)
+    decided: list[Placement] = []
+    steps, delay = play_scheme(config, world, config.emulated_scheme, listener=decided.append)
+    with RunLog(log, _started(config, offer, originals), world, delay) as told:
+        for step in islice(steps, config.emulated_slots):
+            slot = step.outcome.slot
+            moved = replay_slot(network, offer, step.placement, step.outcome, world.devices(slot))
+            checked = [check(network.devices[user], row) for user, row in _rows(step.outcome, world)]
+            told.slot(step, decided[-1].value, moved, checked)
+            deliveries += [row for row, _ in checked]
+            progress(slot + 1, config.emulated_slots)
+        told.end()
     if not keep_stores:
         shutil.rmtree(folder)
     return deliveries
+
+
+def _started(config: RunConfig, offer: StoreCatalog, originals: Mapping[str, Original]) -> Started:
+    about = {"runtime": COMPUTED, "links": COMPUTED, "pace": 1.0, "loss": 0.0}
+    slots, settings = config.emulated_slots, {"run": config.to_dict()}
+    return started_of(config, offer, originals, **about, num_slots=slots, settings=settings)
+
+
+def _rows(outcome: SlotOutcome, world: World) -> Iterator[tuple[int, DeliveryReport]]:
+    """Each request of a slot by its user, as far as the plan knows it."""
+    sizes = world.sizes(outcome.slot, outcome.alone)
+    sent = _received_bytes(outcome, sizes, world.trace.num_users)
+    for user in np.flatnonzero(outcome.asked).tolist():
+        yield (
+            user,
+            DeliveryReport(
+                model=world.scenario.catalog.model_names[world.trace.requests[outcome.slot, user]],
+                user=user,
+                slot=outcome.slot,
+                delay_s=float(outcome.user_delay_s[user]),
+                bytes_sent=int(sent[user]),
+                sha256_ok=False,
+                inference_equal=None,
+                sample_output="",
+            ),
+        )
 
 
 def _received_bytes(outcome: SlotOutcome, sizes_bytes: np.ndarray, num_users: int) -> np.ndarray:
@@ -99,8 +121,16 @@ class _Check:
         self._cloud, self._originals, self._scratch = cloud, originals, scratch
         self._answers: dict[str, Inference | NotRunError] = {}
 
-    def __call__(self, device: Device, name: str) -> tuple[bool, bool | None, str]:
-        """Whether all files are equal, whether the answers are, and the device's answer for a human."""
+    def __call__(self, device: Device, row: DeliveryReport) -> tuple[DeliveryReport, str]:
+        """The delivery with what was found: files, answers, and the device's answer for a human.
+
+        Returns:
+            It, and the hash of its files.
+        """
+        sha256_ok, equal, line, digest = self._found(device, row.model)
+        return replace(row, sha256_ok=sha256_ok, inference_equal=equal, sample_output=line), digest
+
+    def _found(self, device: Device, name: str) -> tuple[bool, bool | None, str, str]:
         model = self._originals[name]
         base = None if model.base is None else self._originals[model.base]
         rebuilt = device.reassemble(self._cloud.manifest(name), model.hashes)
@@ -118,10 +148,10 @@ class _Check:
         )
         device.discard_folders()
         if isinstance(expected, NotRunError):
-            return sha256_ok, None, f"not run: {expected}"
+            return sha256_ok, None, f"not run: {expected}", rebuilt.files_sha256
         if isinstance(answer, NotRunError):  # the original runs, its copy does not
-            return sha256_ok, False, f"not run: {answer}"
-        return sha256_ok, answer.equals(expected), answer.line
+            return sha256_ok, False, f"not run: {answer}", rebuilt.files_sha256
+        return sha256_ok, answer.equals(expected), answer.line, rebuilt.files_sha256
 
     def _original(self, model: Original) -> Path:
         if model.folder is not None:

@@ -19,7 +19,7 @@ from demo.jobs.emulate_clients import Clients
 from demo.jobs.emulate_config import EmulateConfig
 from demo.jobs.emulate_report import EmulateReport, report_of
 from demo.jobs.originals import Original, of_store, of_zoo
-from demo.jobs.run import claim, fill, offer_of
+from demo.jobs.run import LOG_NAME, claim, fill, offer_of
 from demo.jobs.runtimes import runtime_of
 from demo.jobs.simulate import make_world, world_seed
 from demo.jobs.stage import Stage, about_run
@@ -27,8 +27,6 @@ from demo.zoo import build_zoo
 from demo.zoo.progress import Bars
 from pbstore import DiskBlockStore, open_store
 from policy.world.trace import start_world, step_world
-
-LOG_NAME = "events.jsonl"
 
 
 def emulate(

@@ -17,6 +17,7 @@ from demo.zoo.progress import Step as Progress
 from pbstore import DiskBlockStore, open_store
 from policy.scenario import Scenario, World
 
+LOG_NAME = "events.jsonl"
 MARK = ".pbcast-run"
 """File that says that a folder's stores are a run's own and may be replaced."""
 
@@ -24,7 +25,7 @@ MARK = ".pbcast-run"
 def run_end_to_end(
     config: RunConfig, out: Path, *, keep_stores: bool = False, progress: bool = True, workers: int = 1
 ) -> RunReport:
-    """Run the main job; write `report.json` into a folder.
+    """Run the main job; write `report.json` and `events.jsonl` into a folder.
 
     What was finished stays: the zoo in its cache, the cloud's store and every scheme's result in `out`. A
     second run with the same settings reuses them.
@@ -64,7 +65,15 @@ def run_end_to_end(
             bounds = {"unlimited_s": least_delay_s(config, offer)}
         with bars.task(f"replay {config.emulated_slots} slots of {config.emulated_scheme}") as step:
             deliveries = deliver(
-                config, cloud, offer, world, originals, out / "network", step, keep_stores=keep_stores
+                config,
+                cloud,
+                offer,
+                world,
+                originals,
+                out / "network",
+                step,
+                log=out / LOG_NAME,
+                keep_stores=keep_stores,
             )
         report = RunReport(
             seed=config.seed,

@@ -1,6 +1,6 @@
 """Every scheme of a run over the same worlds, with the rates of real beamformers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from policy.kept import KeptRows
 from policy.parallel import spread
 from policy.play.rollout import Step, play
 from policy.scenario import Scenario, World
-from policy.schemes import find_scheme
+from policy.schemes import Observation, Placement, SchemeEntry, find_scheme
 from policy.world.forms import always_alone
 from policy.world.trace import generate
 
@@ -146,7 +146,11 @@ def _play_one(
 
 
 def play_scheme(
-    config: RunConfig, world: World, name: str, number: int = 0
+    config: RunConfig,
+    world: World,
+    name: str,
+    number: int = 0,
+    listener: Callable[[Placement], None] | None = None,
 ) -> tuple[Iterator[Step], RadioDelay]:
     """The slots of one scheme, one after another, each with its placement and outcome; and their radio.
 
@@ -158,10 +162,27 @@ def play_scheme(
         world: The world.
         name: Scheme of the registry.
         number: Which of the run's worlds it is.
+        listener: Called with each decision, as the scheme took it.
     """
     delay = _delay(config, world.trace, world_seed(config, number))
     own = world.scenario.world_of(world.trace, delay, world.hidden)
-    return play(own, find_scheme(name), np.random.default_rng([config.seed, 2, number])), delay
+    entry = find_scheme(name) if listener is None else overheard(find_scheme(name), listener)
+    return play(own, entry, np.random.default_rng([config.seed, 2, number])), delay
+
+
+def overheard(entry: SchemeEntry, listener: Callable[[Placement], None]) -> SchemeEntry:
+    """The same scheme, whose decisions somebody hears."""
+
+    class Overheard:
+        def __init__(self, scenario: Scenario, rng: np.random.Generator) -> None:
+            self._scheme = entry.start(scenario, rng)
+
+        def decide(self, observation: Observation) -> Placement:
+            decided = self._scheme.decide(observation)
+            listener(decided)
+            return decided
+
+    return replace(entry, start=Overheard)
 
 
 def summarise(steps: list[Step], delay: RadioDelay, slot_s: float) -> WorldResult:

@@ -8,9 +8,9 @@ import numpy as np
 
 from demo.bridge.radio_delay import RadioDelay
 from demo.bridge.store_catalog import StoreCatalog
-from demo.emulation.log.events import LOG_VERSION, ModelAbout, NodeAbout, Started
+from demo.emulation.log.events import Started
 from demo.emulation.roles import EdgeRole, Minds
-from demo.emulation.roles.device import DeviceRole, files_digest
+from demo.emulation.roles.device import DeviceRole
 from demo.emulation.roles.origin import OriginRole
 from demo.emulation.roles.settings import EdgeSettings
 from demo.emulation.runtime.base import ORIGIN
@@ -21,6 +21,7 @@ from demo.jobs.config import RunConfig
 from demo.jobs.emulate_config import EmulateConfig
 from demo.jobs.originals import Original
 from demo.jobs.simulate import world_seed
+from demo.jobs.started import started_of
 from pbstore import DiskBlockStore, open_store
 from policy.play.growing import Decider, GrowingWorld
 from policy.scenario import Scenario
@@ -130,35 +131,15 @@ class ProcessRoles:
 
 def about_run(stage: Stage, originals: Mapping[str, Original], num_slots: int) -> Started:
     """The first line of the log."""
-    config, scenario, catalog = stage.config, stage.scenario, stage.offer.catalog
-    places = grid_nodes(scenario.config.num_nodes, scenario.config.area_m)
-    return Started(
-        version=LOG_VERSION,
-        seed=config.run.seed,
+    config = stage.config
+    return started_of(
+        config.run,
+        stage.offer,
+        originals,
         runtime=config.runtime,
         links=config.links,
-        scheme=config.run.emulated_scheme,
         pace=config.pace,
         loss=config.loss,
         num_slots=num_slots,
-        slot_s=scenario.config.slot_s,
-        area_m=scenario.config.area_m,
-        num_users=scenario.config.num_users,
-        nodes=tuple(
-            NodeAbout(node=n, x_m=float(x), y_m=float(y), capacity_bytes=int(scenario.capacity_bytes[n]))
-            for n, (x, y) in enumerate(places)
-        ),
-        models=tuple(
-            ModelAbout(
-                name=name,
-                base=originals[name].row.base,
-                kind=originals[name].row.kind,
-                raw_bytes=originals[name].row.raw_bytes,
-                files_sha256=files_digest(originals[name].hashes),
-                units=tuple(np.flatnonzero(catalog.members[row]).tolist()),
-            )
-            for row, name in enumerate(catalog.model_names)
-        ),
-        unit_bytes=tuple(catalog.sizes_bytes.tolist()),
         settings=config.to_dict(),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.emulation.log import Line, fold, read_log
-from demo.emulation.log.events import Delivered, Started
+from demo.emulation.log.events import COMPUTED, Delivered, Started
 from demo.jobs.emulate_report import EMULATE_REPORT
 from demo.jobs.report import REPORT_NAME, RunReport, commit, versions
 from demo.jobs.sweep import sweep_capacities
@@ -31,7 +31,7 @@ def write_report(folder: Path, slot: int | None = None, shares: Sequence[float] 
     """Write `report.html` and `figures/` into a run's folder.
 
     Args:
-        folder: With `report.json` (`pbcast run`), `emulate.json` and `events.jsonl` (`pbcast emulate`).
+        folder: With `report.json` (`pbcast run`), `emulate.json` (`pbcast emulate`), `events.jsonl` (both).
         slot: Slot whose timeline is drawn; None: the one with the most broadcasts.
         shares: Rooms of a node at which the run's schemes are played for a picture beside the delays.
 
@@ -42,8 +42,8 @@ def write_report(folder: Path, slot: int | None = None, shares: Sequence[float] 
         ValueError: If there is nothing of a run in the folder, or no such slot.
     """
     run = RunReport.read(folder) if (folder / REPORT_NAME).is_file() else None
-    live = _read_live(folder)
     lines = list(read_log(folder / LOG_NAME)) if (folder / LOG_NAME).is_file() else []
+    live = None if _is_computed(lines) else _read_live(folder)  # of an edge whose log a run has replaced
     if run is None and live is None and not lines:
         raise ValueError(f"expected {REPORT_NAME}, {EMULATE_REPORT} or {LOG_NAME} of a run in {folder}")
     parts = [Part(title="What is real", body=paragraph(HONESTY))]
@@ -53,10 +53,16 @@ def write_report(folder: Path, slot: int | None = None, shares: Sequence[float] 
         raise ValueError(f"expected {REPORT_NAME} of `pbcast run` in {folder}, which says what to play")
     if lines:
         parts += _log_parts(lines, folder / FIGURES, slot)
+        parts += [] if run is not None and _is_computed(lines) else [_log_deliveries(lines)]
     parts += _origin_parts(run, live, lines)
     path = folder / PAGE
     replace_text(path, page(f"pbcast: {folder.absolute().name}", parts))
     return path
+
+
+def _is_computed(lines: Sequence[Line]) -> bool:
+    """Whether a log is that of `pbcast run`."""
+    return bool(lines) and isinstance(lines[0].event, Started) and lines[0].event.runtime == COMPUTED
 
 
 def _read_live(folder: Path) -> dict[str, Any] | None:
@@ -153,8 +159,9 @@ def _log_parts(lines: list[Line], folder: Path, slot: int | None) -> Iterator[Pa
         raise ValueError(f"the log has nothing of slot {slot}")
     if spans:
         title = f"slot {chosen}: {sum(span.lane == 'band' for span in spans)} broadcasts"
+        how = "by the plan" if _is_computed(lines) else "as it came"
         drawn = figure(
-            lambda path: draw_timeline(spans, path, title), folder, "timeline", "One slot, as it came"
+            lambda path: draw_timeline(spans, path, title, how), folder, "timeline", f"One slot, {how}"
         )
         yield Part(title="Timeline of one slot", body=drawn)
     totals = fold(lines).totals
@@ -168,7 +175,13 @@ def _log_parts(lines: list[Line], folder: Path, slot: int | None) -> Iterator[Pa
         "of it repair, MB": f"{totals.repair_bytes / 1e6:.1f}",
         "rejected for wrong bytes": totals.rejected,
     }
-    yield Part(title="Bytes of the live edge", body=pairs(sums))
+    if _is_computed(lines):
+        sums = {name: value for name, value in sums.items() if "headers" not in name and "repair" not in name}
+    whose = "the slots with real bytes" if _is_computed(lines) else "the live edge"
+    yield Part(title=f"Bytes of {whose}", body=pairs(sums))
+
+
+def _log_deliveries(lines: Sequence[Line]) -> Part:
     rows = (
         (
             event.slot,
@@ -195,7 +208,7 @@ def _log_parts(lines: list[Line], folder: Path, slot: int | None) -> Iterator[Pa
         "SHA-256",
         "answer",
     )
-    yield Part(title="Deliveries of the live edge", body=table(heads, rows))
+    return Part(title="Deliveries in the log", body=table(heads, rows))
 
 
 def _origin_parts(run: RunReport | None, live: dict[str, Any] | None, lines: list[Line]) -> Iterator[Part]:

@@ -1,4 +1,4 @@
-"""The picture of one slot of a live edge: copies beside broadcasts, and who was served when."""
+"""The picture of one slot of a log: copies beside broadcasts, and who was served when."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -85,7 +85,7 @@ def _rank(lane: str) -> tuple[int, int, str]:
     return first, int(number) if number.isdigit() else 0, lane
 
 
-def draw_timeline(spans: Sequence[Span], path: Path, title: str) -> None:
+def draw_timeline(spans: Sequence[Span], path: Path, title: str, how: str = "as it came") -> None:
     """Draw a slot: a lane for each link into a node, the band, and the users; the spans as CSV beside."""
     plt, size = pyplot(), font_pt(path)
     lanes = list(dict.fromkeys(span.lane for span in spans))
@@ -98,7 +98,7 @@ def draw_timeline(spans: Sequence[Span], path: Path, title: str) -> None:
         ax.set_yticks(range(len(lanes)), lanes)
         ax.set_ylim(len(lanes) - 0.4, -0.6)
         ax.set_xlim(left=0)
-        ax.set_xlabel("time since the slot's first copy or broadcast, as it came (s)")
+        ax.set_xlabel(f"time since the slot's first copy or broadcast, {how} (s)")
         ax.set_title(title, fontsize=size)
         clean_axes(ax, "x")
         for kind in dict.fromkeys(span.kind for span in spans):

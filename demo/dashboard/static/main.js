@@ -36,7 +36,8 @@ function begin(run) {
   showLegend(find("legend"), families);
   const facts = [
     `${run.nodes.length} nodes`, `${run.num_users} users`, `${run.models.length} models`, `scheme ${run.scheme}`,
-    `runtime ${run.runtime}`, `links ${run.links}`, `loss ${run.loss}`, `seed ${run.seed}`,
+    ...(run.runtime === "computed" ? ["real bytes at computed times"] : [`runtime ${run.runtime}`, `links ${run.links}`, `loss ${run.loss}`]),
+    `seed ${run.seed}`,
   ];
   find("facts").textContent = facts.join(" · ");
   find("node").replaceChildren(new Option("any node", ""), ...run.nodes.map((about) => new Option(`node ${about.node}`, String(about.node))));
@@ -116,7 +117,7 @@ function showPanels(at) {
   showCaches(find("caches"), run, state, families, run.unit_bytes);
   showWire(find("wire"), state, deliveries, families.rawBytes);
   showDeliveries(find("deliveries"), find("deliveries-note"), deliveries, families.rawBytes, filter);
-  showSchemes(find("schemes"), deliveries, report, run.scheme);
+  showSchemes(find("schemes"), deliveries, report, run);
   sharing.show(state);
   delayCurve.set(...series.cut(series.delay, at));
   bytesCurve.set(...series.cut(series.bytes, at));

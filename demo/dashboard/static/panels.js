@@ -67,6 +67,7 @@ export function showLegend(box, families) {
 
 export function showWire(box, state, deliveries, rawBytes) {
   const totals = state.totals;
+  const timed = state.run.runtime !== "computed"; // a plain run makes no datagrams and sends no reports
   const whole = deliveries.reduce((sum, line) => sum + (rawBytes.get(line.model) || 0), 0);
   const received = deliveries.reduce((sum, line) => sum + line.received_bytes, 0);
   const unicast = deliveries.reduce((sum, line) => sum + line.unicast_weight_bytes, 0);
@@ -78,7 +79,7 @@ export function showWire(box, state, deliveries, rawBytes) {
     ["… of it repair", totals.repairBytes, "repair"],
     ["to single devices", unicast, "device"],
     ["reports between nodes", totals.messageBytes, "peer"],
-  ];
+  ].filter(([name]) => timed || !/Ethernet|repair|reports/.test(name));
   const most = Math.max(1, ...rows.map(([, size]) => size));
   const key = rows.map(([, size]) => size).join() + deliveries.length;
   if (box.dataset.key === key) return;
@@ -120,12 +121,12 @@ export function showDeliveries(body, note, deliveries, rawBytes, filter) {
 const NUMERIC = new Set([0, 3, 4, 5]);
 
 // Delays: this run's deliveries, and, where a report lies beside the log, each scheme of it.
-export function showSchemes(box, deliveries, report, scheme) {
+export function showSchemes(box, deliveries, report, run) {
   const width = Math.max(280, box.clientWidth);
   const key = `${deliveries.length}|${report ? report.schemes.length : 0}|${width}`;
   if (box.dataset.key === key) return;
   box.dataset.key = key;
-  const rows = schemeRows(deliveries, report, scheme);
+  const rows = schemeRows(deliveries, report, run);
   if (!rows.length) {
     box.replaceChildren(make("p", { class: "note", text: "no delivery yet" }));
     return;
@@ -147,11 +148,12 @@ export function showSchemes(box, deliveries, report, scheme) {
   box.replaceChildren(svg, make("p", { class: "note", text: "dot and number: mean; line: from the least (here) or the best world (computed) to the 95th percentile" }));
 }
 
-function schemeRows(deliveries, report, scheme) {
+function schemeRows(deliveries, report, run) {
   const rows = report ? report.schemes.map((row) => ({ ...row })) : [];
   if (!deliveries.length) return rows;
   const sorted = deliveries.map((line) => line.delay_s).sort((one, other) => one - other);
   const mean = sorted.reduce((sum, value) => sum + value, 0) / sorted.length;
   const high = sorted[Math.min(sorted.length - 1, Math.floor(0.95 * sorted.length))];
-  return [{ name: `${scheme}, as it came`, mean, high, low: sorted[0], here: true }, ...rows];
+  const how = run.runtime === "computed" ? "these slots" : "as it came";
+  return [{ name: `${run.scheme}, ${how}`, mean, high, low: sorted[0], here: true }, ...rows];
 }

@@ -6,6 +6,8 @@ from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
 LOG_VERSION = 1
 """Version of the format; a reader refuses others."""
+COMPUTED = "computed"
+"""`runtime` and `links` in the log of `pbcast run`: nothing was timed, all times are the plan's."""
 ORIGIN = -1
 """The origin, where an event names a node."""
 

@@ -19,17 +19,21 @@ class LogWriter:
     Args:
         path: The file; it must not exist, for a log is never rewritten.
         listener: Called with each line after it was written, for a live view.
+        clock: Says what time it is, s; it never goes back.
 
     Raises:
         FileExistsError: If there is such a file.
     """
 
-    def __init__(self, path: Path, listener: Listener | None = None) -> None:
+    def __init__(
+        self, path: Path, listener: Listener | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._file = path.open("xb", buffering=0)
         self._listener, self._mutex = listener, threading.Lock()
-        self._seq, self._began = 0, time.monotonic()
+        self._clock = clock
+        self._seq, self._began = 0, clock()
 
     def __enter__(self) -> "LogWriter":
         return self
@@ -41,7 +45,7 @@ class LogWriter:
 
     def now_s(self) -> float:
         """Seconds since the log was opened."""
-        return time.monotonic() - self._began
+        return self._clock() - self._began
 
     def write(self, event: Event) -> Line:
         """Append one event."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from demo.emulation.device import Device
+from demo.emulation.device import Device, files_digest
 from demo.emulation.faults.inside import break_role
 from demo.emulation.log.events import Rejected
 from demo.emulation.roles.teller import Teller
@@ -277,9 +277,3 @@ class DeviceRole:
 
     def _fault(self, question: Mapping[str, Any]) -> Answer:
         return break_role(self, question)
-
-
-def files_digest(hashes: Mapping[str, str]) -> str:
-    """One hash of all files of a model: SHA-256 over its sorted lines `SHA256  PATH`."""
-    lines = "".join(f"{sha256}  {path}\n" for path, sha256 in sorted(hashes.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()

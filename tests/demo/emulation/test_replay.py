@@ -107,7 +107,7 @@ def test_every_delivered_model_equals_its_source(
     delivered = alone = 0
     for step in play(world, find_scheme(scheme), np.random.default_rng(0)):
         slot = step.outcome.slot
-        replay_slot(network, offer.units, step.placement, step.outcome, world.devices(slot))
+        replay_slot(network, offer, step.placement, step.outcome, world.devices(slot))
         for node, edge in enumerate(network.nodes):
             held = step.placement[node]
             assert edge.cache.parts() == {b for j in np.flatnonzero(held) for b in offer.units[j]}
@@ -131,7 +131,7 @@ def test_a_plan_that_hides_bytes_is_found_out(
     step = next(play(world, find_scheme("popularity"), np.random.default_rng(0)))
     lie = replace(step.outcome, sent_bytes=step.outcome.sent_bytes - 1)
     with pytest.raises(EmulationError, match="the plan said"):
-        replay_slot(network, offer.units, step.placement, lie, world.devices(0))
+        replay_slot(network, offer, step.placement, lie, world.devices(0))
 
 
 def test_a_node_keeps_to_its_capacity(cloud: DiskBlockStore, offer: StoreCatalog, tmp_path: Path) -> None:
@@ -149,7 +149,8 @@ def test_only_a_holder_can_send(cloud: DiskBlockStore, tmp_path: Path) -> None:
     with pytest.raises(BlockMissingError):
         network.broadcast(blocks, holders=[], users=[0])
     network.transfer(blocks, source=0, target=1)
-    assert network.broadcast(blocks, holders=[0, 1], users=[0]) == network.traffic.broadcast_bytes > 0
+    sent = network.broadcast(blocks, holders=[0, 1], users=[0])
+    assert sent.payload_bytes == network.traffic.broadcast_bytes > 0
 
 
 def test_a_block_that_rots_in_a_cache_is_not_sent(cloud: DiskBlockStore, tmp_path: Path) -> None:
