@@ -178,6 +178,22 @@ def test_bad_model_name(store: Path, tmp_path: Path) -> None:
     assert_intact(store, tmp_path)
 
 
+HELD = """
+import os, signal, sys
+from pathlib import Path
+from demo.cli import main
+from pbstore.folders import source
+
+def hold(step):
+    while Path(os.environ["PACK"]).stat().st_size >= int(os.environ["PACK_BYTES"]):
+        signal.pause()
+
+source.on_step(hold)
+sys.exit(main())
+"""
+"""A command that reads no other file once a pack is so large."""
+
+
 @pytest.mark.slow
 def test_interrupt_in_the_middle_of_add(store: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
@@ -185,15 +201,15 @@ def test_interrupt_in_the_middle_of_add(store: Path, tmp_path: Path) -> None:
     for shard in range(8):
         array = rng.integers(0, 255, (40 << 20,), dtype=np.uint8)
         write_model(folder / str(shard), {"w": array})
-    environment = {**os.environ, "PBCAST_STORE": str(store)}
-    command = [*PBCAST, "add", str(folder), "--name", "org/large"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     pack = store / "packs" / "00000001.pack"
-    before = pack.stat().st_size
-    while process.poll() is None and pack.stat().st_size < before + (40 << 20):
+    enough = pack.stat().st_size + (40 << 20)
+    about = {"PBCAST_STORE": str(store), "PACK": str(pack), "PACK_BYTES": str(enough)}
+    command = [sys.executable, "-c", HELD, "store", "add", str(folder), "--name", "org/large"]
+    process = subprocess.Popen(command, env={**os.environ, **about}, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and pack.stat().st_size < enough:
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
 
     assert process.returncode == 130
     assert len(errors.strip().splitlines()) == 1

@@ -224,4 +224,4 @@ def test_plans_wait_for_no_writer(tmp_path: Path) -> None:
             began = time.monotonic()
             assert store.savings().models == 1
             assert store.disk.disk_bytes() > 0
-            assert time.monotonic() - began < 5  # the index waits 30 s where it waits at all
+            assert time.monotonic() - began < 25  # the index waits 30 s where it waits at all

@@ -64,16 +64,32 @@ def test_results_come_in_order_from_so_many_threads() -> None:
 
 
 class Counted:
-    """Jobs that say how many of them are at work."""
+    """Jobs that say how many of them are at work; those from 4 on wait until one is cancelled."""
 
     def __init__(self) -> None:
         self.began = self.ended = 0
+        self.cancelled = threading.Event()
 
     def __call__(self, item: int) -> int:
         self.began += 1
-        time.sleep(0.03)
+        if item >= 4:
+            self.cancelled.wait()
+        time.sleep(0.03)  # longer than it takes not to wait for it
         self.ended += 1
         return 1 // (3 - item)
+
+
+class Watched(Pool):
+    """A pool that tells jobs of the first one that is cancelled: on no machine are all done before."""
+
+    def __init__(self, workers: int, jobs: Counted) -> None:
+        super().__init__(workers, "jobs")
+        self._jobs = jobs
+
+    def submit(self, *call: object) -> "Future[int]":  # type: ignore[override]
+        future = super().submit(*call)
+        future.add_done_callback(lambda one: one.cancelled() and self._jobs.cancelled.set())
+        return future
 
 
 @pytest.mark.parametrize("stop", [lambda: None, lambda: 1 // 0])
@@ -84,7 +100,7 @@ def test_no_job_is_at_work_behind_an_error(stop: Callable[[], None]) -> None:
         for _ in in_order(pool, jobs, range(20)):
             stop()
 
-    with Pool(2, "jobs") as pool:
+    with Watched(2, jobs) as pool:
         with pytest.raises(ZeroDivisionError):
             consume()
         assert jobs.began == jobs.ended < 20
@@ -103,19 +119,19 @@ def test_a_pool_ends_behind_its_jobs() -> None:
 
 def test_jobs_that_have_not_begun_are_cancelled() -> None:
     jobs = Counted()
-    pool = Pool(1, "jobs")
-    futures: list[Future[int]] = [pool.submit(jobs, 0) for _ in range(9)]
+    pool = Watched(1, jobs)
+    futures = [pool.submit(jobs, item) for item in range(9) if item != 3]
     futures[0].result()
     pool.shutdown(cancel_futures=True)
 
-    assert jobs.began == jobs.ended < 9
-    assert sum(future.cancelled() for future in futures) == 9 - jobs.began
+    assert jobs.began == jobs.ended < 8
+    assert sum(future.cancelled() for future in futures) == 8 - jobs.began
 
 
 def test_settled_jobs_are_at_work_no_longer() -> None:
     jobs = Counted()
-    with Pool(2, "jobs") as pool:
-        futures = [pool.submit(jobs, 0) for _ in range(9)]
+    with Watched(2, jobs) as pool:
+        futures = [pool.submit(jobs, item) for item in (0, 1, *range(4, 11))]
         settle(futures)
         assert jobs.began == jobs.ended < 9
 

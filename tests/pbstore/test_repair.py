@@ -177,7 +177,7 @@ def test_repair_of_the_settings_is_said(store: DiskBlockStore, capsys: pytest.Ca
 def hold(path: Path, held: "multiprocessing.synchronize.Event") -> None:
     with lock.exclusive(path, 5):
         held.set()
-        time.sleep(30)
+        time.sleep(600)
 
 
 def test_an_add_waits_once_and_says_how_long(
@@ -194,7 +194,7 @@ def test_an_add_waits_once_and_says_how_long(
     holder = fork.Process(target=hold, args=(store.disk.layout.lock, held))
     holder.start()
     try:
-        assert held.wait(20)
+        assert held.wait(120)
         with open_store(store.path, lock_wait_s=0.4) as waiting:
             monkeypatch.setattr(lock, "exclusive", counted)
             with pytest.raises(StoreLockedError, match=r"waited 0\.4 s"):

@@ -36,7 +36,7 @@ def client(feed: LogFeed) -> TestClient:
     return TestClient(create_app(feed), base_url="http://127.0.0.1")
 
 
-def wait_for(true: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_for(true: Callable[[], object], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"

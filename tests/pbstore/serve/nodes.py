@@ -143,6 +143,11 @@ class Counted:
     """First line of the first request of each connection."""
     connections: int = 0
 
+    @property
+    def both(self) -> int:
+        """Bytes to the server and to the client."""
+        return self.to_server + self.to_client
+
 
 class Proxy:
     """Forwards connections to a server, counts their bytes, and may cut or change them."""
@@ -155,6 +160,9 @@ class Proxy:
         """Die behind so many bytes to the client, counted from the start of the proxy."""
         self.change: Callable[[bytes], bytes] | None = None
         """Applied to what goes to the client; must keep the length."""
+        self.hold_after: int | None = None
+        """Forward nothing more behind so many bytes, both ways together, for ever."""
+        self.held = threading.Event()
         self.delay_s = 0.0
         self.dies_once = False
         """Whether it is back at once behind a cut."""
@@ -208,6 +216,9 @@ class Proxy:
         counted = self.counted
         try:
             while data := await reader.read(1 << 16):
+                if self.hold_after is not None and counted.both >= self.hold_after:
+                    self.held.set()
+                    await asyncio.Event().wait()
                 if not to_client:
                     counted.to_server += len(data)
                     writer.write(data)

@@ -200,5 +200,5 @@ def test_its_threads_end_with_it(store: DiskBlockStore) -> None:
     assert begun
     asyncio.run(library.close())
     for thread in begun:
-        thread.join(5)
+        thread.join(60)
     assert not any(thread.is_alive() for thread in begun)

@@ -67,7 +67,7 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path: Path) -> 
                 stack.enter_context(running(words, tmp_path, environment))
             done.append(words[:2])
         url = environment["HF_ENDPOINT"]
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline and "org/finetune" not in httpx.get(f"{url}/api/models").text:
             time.sleep(0.1)
     assert ["hf", "upload"] in done

@@ -82,7 +82,7 @@ def test_the_command_serves_until_it_is_told_to_stop(store: DiskBlockStore) -> N
             url = re.fullmatch(r"serving 2 models of .* at (http://127\.0\.0\.1:\d+)\n", line)[1]
             assert httpx.get(f"{url}/healthz").json()["models"] == 2
             process.send_signal(signal.SIGTERM)
-            _, errors = process.communicate(timeout=20)
+            _, errors = process.communicate(timeout=120)
         finally:
             process.kill()
     assert (process.returncode, errors) == (0, "")

@@ -2,13 +2,13 @@
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from demo.emulation.air import AirSettings, Heard, MulticastChannel, Receiver
+from demo.emulation.air import AirSettings, Heard, MulticastChannel, Receiver, pace
 from demo.emulation.air.pace import Pacer
 from demo.emulation.air.sockets import can_join, can_segment
 from tests.demo.emulation.air.laws import cast_of, some_bytes
@@ -119,16 +119,17 @@ def test_foreign_datagrams_in_the_group_change_nothing(channels: Open) -> None:
     assert [one.read() == data for one in got.wait(1)] == [True]
 
 
-def test_what_was_held_up_is_caught_up_with_but_not_more_than_the_credit() -> None:
+def test_what_was_held_up_is_caught_up_with_but_not_more_than_the_credit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s, slept_s = 5.0, list[float]()
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=slept_s.append))
     pacer = Pacer(8e6, credit_bytes=50_000)  # a byte a microsecond
-    time.sleep(0.2)
-    begun = time.monotonic()
+    now_s += 0.2
     pacer.wait(40_000)
-    caught_up = time.monotonic() - begun
+    assert slept_s == []
     pacer.wait(110_000)
-
-    assert caught_up < 0.04
-    assert time.monotonic() - begun >= 0.1
+    assert slept_s == [pytest.approx(0.1)]
 
 
 def test_what_the_kernel_can_do_is_said() -> None:

@@ -193,7 +193,7 @@ def test_a_xet_hash_that_a_node_gives_out_leads_back_to_its_file(
             assert (await library.hashes(revision, file, plain=False)).xet == ""
             async for _ in library.read(file, 0, file.size_bytes):
                 pass
-            for _ in range(200):  # blocks are kept behind the reader
+            for _ in range(2400):  # blocks are kept behind the reader
                 if xet := (await library.hashes(revision, file, plain=False)).xet:
                     return await library.file_of(xet) == file and await library.file_of(xet) == file
                 await asyncio.sleep(0.05)

@@ -181,7 +181,7 @@ def test_chunks_of_models_are_filed_while_a_server_runs(store: DiskBlockStore, t
         token = web.get(f"{url}/api/models/org/base/xet-write-token/main").json()["accessToken"]
         headers = {"Authorization": f"Bearer {token}"}
         path = f"{url}/v1/chunks/default-merkledb/{to_hex(chunk_hash(first))}"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while (answer := web.get(path, headers=headers)).status_code != 200 and time.monotonic() < deadline:
             time.sleep(0.05)
     (told,) = parse_shard(answer.content).xorbs.values()
