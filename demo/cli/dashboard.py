@@ -38,7 +38,7 @@ def dashboard(
 
     Served on this machine only; the page fetches nothing from elsewhere. The log may still grow.
     """
-    from demo.dashboard import LiveRun, LogFeed, create_app
+    from demo.dashboard import Chosen, LiveRun, LogFeed, create_app
     from pbstore.serve.http.guard_settings import GuardSettings
     from pbstore.serve.run import serve
 
@@ -53,7 +53,7 @@ def dashboard(
             options += ["--store", str(store)] if store is not None else []
             run = LiveRun(out, options, feed.watch, parse_capacity)
             stack.callback(run.end)
-            run.restart(run.about()["scheme"], "")
+            run.restart(Chosen())
         serve(
             create_app(feed, run),
             port=port,

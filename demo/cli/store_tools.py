@@ -52,10 +52,12 @@ def plan(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what adding a folder would cost; nothing is kept."""
-    select = selection(exclude, include)
+    """Show what adding a folder would cost; nothing is kept. Without a store: as the first model of one."""
+    from pbstore.disk.trial import trial
+
+    select, is_first = selection(exclude, include), not (store / "STORE.json").exists()
     with (
-        existing(store) as opened,
+        trial(store) if is_first else existing(store) as opened,
         source_folder(folder, convert, dequantise, store) as source,
         progress(source_bytes(source.folder, store, select)) as advance,
     ):
@@ -70,7 +72,8 @@ def plan(
         ).report
         room = None if opened.capacity_bytes is None else opened.capacity_bytes - opened.used_bytes
     result = {**asdict(report), "fits": room is None or report.stored_bytes <= room}
-    show(result, as_json, f"{folder}: {report.new_blocks} of {report.blocks} blocks would be new")
+    first = f" ({store} is no store yet)" if is_first else ""
+    show(result, as_json, f"{folder}: {report.new_blocks} of {report.blocks} blocks would be new{first}")
     tell_exceptions(report)
 
 

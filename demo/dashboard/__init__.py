@@ -2,6 +2,6 @@
 
 from demo.dashboard.app import create_app
 from demo.dashboard.feed import LogFeed
-from demo.dashboard.live import LiveRun
+from demo.dashboard.live import Chosen, LiveRun
 
-__all__ = ["LiveRun", "LogFeed", "create_app"]
+__all__ = ["Chosen", "LiveRun", "LogFeed", "create_app"]

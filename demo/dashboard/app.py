@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demo.dashboard.feed import LogFeed
+from demo.dashboard.live import Chosen
 from demo.dashboard.tables import TABLES, schemes_of
 from demo.jobs.report import REPORT_NAME, RunReport
 
@@ -42,9 +44,9 @@ class LiveControl(Protocol):
     """A run that can be started anew with other settings."""
 
     def about(self) -> dict[str, Any]:
-        """`schemes` to choose from, and the `scheme` and `capacity` of the run that goes on."""
+        """`schemes` and `known_faults` to choose from, and the fields of `Chosen` of the run that goes on."""
 
-    def restart(self, scheme: str, capacity: str) -> None:
+    def restart(self, chosen: Chosen) -> None:
         """End the run and start one with these settings; raises ValueError if they are none."""
 
 
@@ -188,9 +190,9 @@ class _Pages:
             raise HTTPException(415, "expected JSON")
         try:
             asked = json.loads(await request.body())
-            scheme, capacity = str(asked["scheme"]), str(asked["capacity"])
-            await asyncio.to_thread(self._live.restart, scheme, capacity)
-        except (ValueError, KeyError, TypeError) as error:
+            chosen = Chosen(**{item.name: str(asked.get(item.name, item.default)) for item in fields(Chosen)})
+            await asyncio.to_thread(self._live.restart, chosen)
+        except (ValueError, AttributeError) as error:
             return JSONResponse({"error": str(error)}, status_code=400)
         return JSONResponse({"started": True})
 

@@ -206,3 +206,19 @@ def test_sizes_are_read_and_written() -> None:
     assert [human(size) for size in (5, 1500, 2e9)] == ["5 B", "1.5 kB", "2.0 GB"]
     with pytest.raises(ValueError, match="size such as"):
         parse_size("a lot")
+
+
+def test_a_plan_needs_no_store_and_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PBCAST_STORE", raising=False)
+    write_model(tmp_path / "model", base_tensors(rows=8))
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["store", "plan", "model"]) == 0
+    plan = capsys.readouterr().out
+    assert "would be new (store is no store yet)" in plan
+    assert sorted(tmp_path.rglob("*")) == before
+    assert main(["store", "add", "model", "--name", "me/model"]) == 0
+    added = capsys.readouterr().out
+    assert plan.splitlines()[1:] == added.splitlines()[1:]

@@ -2,6 +2,8 @@
 
 import { make } from "./words.js";
 
+const CHOSEN = ["scheme", "capacity", "nodes", "faults"];
+
 export class Live {
   constructor(panel) {
     this.panel = panel;
@@ -17,14 +19,15 @@ export class Live {
     if (!about.live) return;
     const scheme = this.form.elements.scheme;
     if (!scheme.options.length) scheme.append(...about.live.schemes.map((name) => new Option(name, name)));
-    scheme.value = about.live.scheme;
-    this.form.elements.capacity.value = about.live.capacity;
+    const faults = this.form.elements.faults;
+    if (!faults.options.length) faults.append(...about.live.known_faults.map((name) => new Option(name, name)));
+    for (const name of CHOSEN) this.form.elements[name].value = about.live[name];
   }
 
   async send() {
     const said = this.panel.querySelector("output");
     said.textContent = "starting…";
-    const body = JSON.stringify({ scheme: this.form.elements.scheme.value, capacity: this.form.elements.capacity.value });
+    const body = JSON.stringify(Object.fromEntries(CHOSEN.map((name) => [name, this.form.elements[name].value])));
     const answer = await fetch("live", { method: "POST", headers: { "Content-Type": "application/json" }, body });
     const found = await answer.json();
     said.replaceChildren(make("span", { text: answer.ok ? "started" : found.error }));

@@ -14,7 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from demo.cli.dashboard import log_at
-from demo.dashboard import LogFeed, create_app
+from demo.dashboard import Chosen, LogFeed, create_app
 from demo.dashboard.app import STATIC
 from demo.dashboard.tables import TABLES
 from demo.emulation.log import fold, read_log
@@ -141,15 +141,15 @@ def test_nothing_is_started_where_no_run_is_live(client: TestClient) -> None:
 
 def test_a_live_run_is_started_anew_by_this_page_only(feed: LogFeed) -> None:
     class Run:
-        asked: tuple[str, str] | None = None
+        asked: Chosen | None = None
 
         def about(self) -> dict[str, Any]:
-            return {"schemes": ["lru"], "scheme": "lru", "capacity": ""}
+            return {"schemes": ["lru"], "known_faults": ["none"], "scheme": "lru", "capacity": ""}
 
-        def restart(self, scheme: str, capacity: str) -> None:
-            if scheme != "lru":
-                raise ValueError(f"no scheme {scheme}")
-            self.asked = scheme, capacity
+        def restart(self, chosen: Chosen) -> None:
+            if chosen.scheme != "lru":
+                raise ValueError(f"no scheme {chosen.scheme}")
+            self.asked = chosen
 
     run = Run()
     client = TestClient(create_app(feed, run), base_url="http://127.0.0.1")
@@ -159,8 +159,9 @@ def test_a_live_run_is_started_anew_by_this_page_only(feed: LogFeed) -> None:
         "error": "no scheme other"
     }
     assert run.asked is None
-    assert client.post("/live", json={"scheme": "lru", "capacity": "20%"}).status_code == 200
-    assert run.asked == ("lru", "20%")
+    assert client.post("/live", json=["lru"]).status_code == 400
+    assert client.post("/live", json={"scheme": "lru", "capacity": "20%", "nodes": 3}).status_code == 200
+    assert run.asked == Chosen(scheme="lru", capacity="20%", nodes="3")
 
 
 def test_the_newest_log_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
