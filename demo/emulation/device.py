@@ -9,6 +9,10 @@ from pathlib import Path
 
 from demo.parts import CodedPart, Part, cut, join
 from pbstore import BlockId, BlockInfo, BlockMissingError, IntegrityError, Manifest, StoredBlock, open_store
+from pbstore.disk.blocks.compact import keep_within
+
+_MOST_DEAD_BYTES = 4 << 20
+"""Of blocks that were let go of, in the files of a device's store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,15 @@ class Device:
         surplus = [info for block_id, info in held.items() if block_id not in wanted]
         for info in sorted(surplus, key=lambda info: -len(info.needs)):  # each before all that it needs
             self.store.delete_block(info.block_id)
+        self._waiting = {}
+        self._give_back()
         self.discard_folders()
+
+    def _give_back(self) -> None:
+        """Let the files be not much longer than what is in them: a store without a limit only grows."""
+        most = self.store.used_bytes + max(self.store.used_bytes // 8, _MOST_DEAD_BYTES)
+        with self.store.disk.writing() as transaction:
+            keep_within(self.store.disk, transaction, most)
 
     def forget_damaged(self) -> None:
         """Forget every model, and all blocks that cannot be read or are made of such."""

@@ -3,12 +3,13 @@
 import asyncio
 import hashlib
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from demo.emulation.desk import Desk, DeskClosedError
 from demo.emulation.device import Device, files_digest
 from demo.emulation.faults.inside import break_role
 from demo.emulation.log.events import Rejected
@@ -16,7 +17,7 @@ from demo.emulation.roles.teller import Teller
 from demo.emulation.wire.air import AirError, AirObject, part_of
 from demo.emulation.wire.ask import Answer, NotReachedError, RefusedError, Verb, Wire, control_routes
 from demo.emulation.wire.band import Band
-from demo.parts import Part
+from demo.parts import CodedPart, Part
 from pbstore import (
     BlockId,
     BlockMissingError,
@@ -48,7 +49,10 @@ class Want:
     """When the user asked, s; when the device was told of it, if that is not known any more."""
     told_s: float
     """When the device was told what is coming, s."""
+    by_air: bool
+    """Whether anything has to come by the air."""
     done_s: float | None = None
+    """When all was there."""
     received_bytes: int = 0
 
 
@@ -101,7 +105,7 @@ class DeviceRole:
         self.wire = Wire()
         self._teller = Teller(self.wire)
         self._device = Device(folder, comes_back=comes_back)
-        self._state, self._mutex = _State(), threading.RLock()
+        self._state, self._desk = _State(), Desk(f"device {user}")
         library = DeviceLibrary(self._device.store, self._ask_for)
         band.listen(user, self.hear)
         self.app: App = create_app(library, groups=[control_routes(self._verbs(), lambda: self.wire.cut)])
@@ -110,7 +114,7 @@ class DeviceRole:
         """Let go of connections and files."""
         self._band.leave(self.user)
         self.wire.close()
-        self._device.store.close()
+        self._desk.close(self._device.store.close)
 
     def _verbs(self) -> Mapping[str, Verb]:
         return {
@@ -118,7 +122,7 @@ class DeviceRole:
             "ping": lambda _: {"block_bytes": self.wire.block_bytes},
             "flush": self._flush,
             "ask": self._ask,
-            "prepare": self._prepare,
+            "prepare": lambda one: self._desk.do(partial(self._prepare, one)),
             "finish": self._finish,
             "fault": self._fault,
         }
@@ -147,16 +151,20 @@ class DeviceRole:
             return
         try:
             parts = AirObject.decode(data).parts
+            self._desk.do(lambda: self._keep(parts, self._teller.at_s(last_bit_at)))
         except AirError as error:
             self._reject(str(error))
-            return
-        with self._mutex, self._device.store.disk.writing():
+        except DeskClosedError as error:
+            log.info("%s", error)
+
+    def _keep(self, parts: Sequence[CodedPart], now: float) -> None:
+        with self._device.store.disk.writing():
             for coded in parts:
                 try:
                     self._device.receive(coded)
                 except (IntegrityError, BlockMissingError) as error:
                     self._reject(str(error))
-            self._note(sum(len(coded.payload) for coded in parts), self._teller.at_s(last_bit_at))
+            self._note(sum(len(coded.payload) for coded in parts), now)
 
     def _note(self, received_bytes: int, now: float) -> None:
         """See which wants have come to be whole by what came now."""
@@ -193,17 +201,18 @@ class DeviceRole:
         """Make room, and learn what a model that was asked for is made of."""
         manifests = tuple(Manifest.from_json(text) for text in question["manifests"])
         slot, model = int(question["slot"]), str(question["model"])
-        with self._mutex:
-            if any((want.slot, want.model) == (slot, model) for want in self._state.wants):
-                return {}
-            self._state.slot = slot
-            if question["keep"] is not None and not self._state.wants:
-                self._make_room([part_of(row) for row in question["keep"]])
-            blocks = {block_id for manifest in manifests for block_id in manifest.block_ids()}
-            missing = {block_id for block_id in blocks if not self._device.store.has(block_id)}
-            now = self._teller.now_s()
-            asked_s = self._state.asked_s.pop(slot, now)
-            self._state.wants.append(Want(slot, model, manifests, missing, asked_s, now))
+        told_s = self._teller.now_s()
+        if any((want.slot, want.model) == (slot, model) for want in self._state.wants):
+            return {}
+        self._state.slot = slot
+        if question["keep"] is not None and not self._state.wants:
+            self._make_room([part_of(row) for row in question["keep"]])
+        blocks = {block_id for manifest in manifests for block_id in manifest.block_ids()}
+        missing = {block_id for block_id in blocks if not self._device.store.has(block_id)}
+        asked_s = self._state.asked_s.pop(slot, told_s)
+        want = Want(slot, model, manifests, missing, asked_s, told_s, by_air=bool(missing))
+        want.done_s = None if missing else self._teller.now_s()
+        self._state.wants.append(want)
         return {}
 
     def _make_room(self, counted_on: Sequence[Part]) -> None:
@@ -214,12 +223,15 @@ class DeviceRole:
     def _finish(self, question: Mapping[str, Any]) -> Answer:
         """Check and file every model that is whole; what the others lack."""
         self._band.settle(self.user)
-        with self._mutex:
-            whole = [want for want in self._state.wants if not want.missing]
-            done = [row for want in whole if (row := self._checked(want)) is not None]
-            self._state.wants = [want for want in self._state.wants if want.missing]
-            lacks = sorted({block_id for want in self._state.wants for block_id in want.missing})
+        answer = self._desk.do(self._check)
         self._teller.flush()
+        return answer
+
+    def _check(self) -> Answer:
+        whole = [want for want in self._state.wants if not want.missing]
+        done = [row for want in whole if (row := self._checked(want)) is not None]
+        self._state.wants = [want for want in self._state.wants if want.missing]
+        lacks = sorted({block_id for want in self._state.wants for block_id in want.missing})
         return {"done": done, "lacks": lacks}
 
     def _checked(self, want: Want) -> dict[str, Any] | None:
@@ -238,6 +250,8 @@ class DeviceRole:
             "model": want.model,
             "done_s": want.done_s,
             "told_s": want.told_s,
+            "by_air": want.by_air,
+            "lived_s": self._teller.now_s() - want.asked_s,
             "waited_s": want.told_s - want.asked_s,
             "received_bytes": want.received_bytes,
             "unicast_weight_bytes": self.wire.block_bytes,
@@ -251,6 +265,7 @@ class DeviceRole:
         self._device.forget_damaged()
         blocks = {block_id for manifest in want.manifests for block_id in manifest.block_ids()}
         want.missing = {block_id for block_id in blocks if not self._device.store.has(block_id)}
+        want.by_air = want.by_air or bool(want.missing)
 
     def _hashes(self, manifest: Manifest) -> dict[str, str]:
         """SHA-256 of every file of a model, read out of the store."""

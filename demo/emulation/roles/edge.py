@@ -88,7 +88,7 @@ class EdgeRole:
         self._link.join()
         self.wire.close()
         asyncio.run(self._parts.close())
-        self.shelves.edge.close()
+        self.shelves.close()
 
     def _verbs(self) -> Mapping[str, Verb]:
         told: dict[str, Verb] = {
@@ -144,7 +144,7 @@ class EdgeRole:
         decision = self._minds.decision(rows)
         before = self._minds.decision(rows[:-1]).placement if rows else np.zeros_like(decision.placement)
         added, dropped = self._place(slot, decision.placement, before)
-        self.shelves.edge.end_slot()
+        held_bytes = self.shelves.end_slot()
         self._offers.forget()
         worth = () if decision.worth is None else decision.worth[me][added]
         self.teller.tell(
@@ -153,7 +153,7 @@ class EdgeRole:
                 node=me,
                 added=tuple(added),
                 dropped=tuple(dropped),
-                held_bytes=self.shelves.edge.cache.used_bytes,
+                held_bytes=held_bytes,
                 worth=tuple(float(value) for value in worth),
                 why=f"{self.settings.scheme} on {slot} slots of history",
                 decision_ms=1e3 * decision.seconds,
@@ -171,11 +171,9 @@ class EdgeRole:
             for unit, some in enumerate(self.settings.units)
             if any(part in held and part not in parts for part in some)
         ]
-        with cache.batch():
-            for part in held - parts:
-                cache.drop(part)
+        self.shelves.evict(held - parts)
         added = [unit for unit in mine if any(not cache.has(part) for part in self.settings.units[unit])]
-        wishes = [self._wish(unit, wanted, before) for unit in added if not self._keep_relayed(unit)]
+        wishes = [self._wish(unit, wanted, before) for unit in added if not self.shelves.keep_relayed(unit)]
         self.shelves.begin(slot, wishes)
         came = {
             wish.unit for wish in self._by_source(wishes) if self.shelves.fetch(wish, "update", cached=True)
@@ -183,21 +181,6 @@ class EdgeRole:
         self.shelves.expect_nothing()
         fetched = {wish.unit for wish in wishes}
         return [unit for unit in added if unit in came or unit not in fetched], dropped
-
-    def _keep_relayed(self, unit: int) -> bool:
-        """Keep what was sent here to serve the slot before, if it is in the form that caches hold."""
-        edge = self.shelves.edge
-        parts = self.settings.units[unit]
-        if not all(edge.relays(part, alone=False) for part in parts):
-            return False
-        try:
-            coded = [edge.relay.read(part) for part in parts]
-        except BlockMissingError:
-            return False
-        with edge.cache.batch():
-            for one in coded:
-                edge.cache.write(one)
-        return True
 
     def _wish(self, unit: int, wanted: Bool, before: Bool) -> Wish:
         """Where a unit for the cache is taken from: a node that keeps it, or had it, or gets it first."""

@@ -1,9 +1,10 @@
 """The origin: the store of all models, which gives blocks, ranges of them, and manifests."""
 
-import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from demo.emulation.desk import Desk
 from demo.emulation.wire.air import part_of
 from demo.emulation.wire.ask import Answer, Verb, control_routes
 from demo.emulation.wire.offers import OfferedLibrary, Offers
@@ -21,7 +22,7 @@ class OriginRole:
     """
 
     def __init__(self, store: DiskBlockStore) -> None:
-        self._store, self._mutex = store, threading.Lock()
+        self._store, self._desk = store, Desk("origin")
         self._offers = Offers(self._give)
         self._last: tuple[tuple[BlockId, bool], StoredBlock] | None = None
         self._is_deaf = False
@@ -32,6 +33,7 @@ class OriginRole:
     def close(self) -> None:
         """Forget all offers."""
         self._offers.forget()
+        self._desk.close()
 
     def _verbs(self) -> Mapping[str, Verb]:
         return {
@@ -54,9 +56,11 @@ class OriginRole:
 
     def _give(self, part: Part, alone: bool) -> CodedPart:
         """A part; the block it is of is kept until another is asked for, since ranges follow one another."""
-        with self._mutex:
-            key = (part.block_id, alone)
-            if self._last is None or self._last[0] != key:
-                make = alone_form if alone else DiskBlockStore.export_block
-                self._last = (key, make(self._store, part.block_id))
-            return cut(self._last[1], part)
+        return self._desk.do(partial(self._cut, part, alone))
+
+    def _cut(self, part: Part, alone: bool) -> CodedPart:
+        key = (part.block_id, alone)
+        if self._last is None or self._last[0] != key:
+            make = alone_form if alone else DiskBlockStore.export_block
+            self._last = (key, make(self._store, part.block_id))
+        return cut(self._last[1], part)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from demo.emulation.desk import Desk, DeskClosedError
 from demo.emulation.log.events import ORIGIN, Rejected, Transferred
 from demo.emulation.node import EdgeNode
 from demo.emulation.roles.teller import Teller
@@ -41,6 +42,8 @@ class Shelves:
         self, node: int, edge: EdgeNode, units: Sequence[Sequence[Part]], wire: Wire, teller: Teller
     ) -> None:
         self.node, self.edge, self.units = node, edge, units
+        self.desk = Desk(f"node {node}")
+        """Where all is done that is done in a store."""
         self._wire, self._teller = wire, teller
         self.unit_of = {part: unit for unit, parts in enumerate(units) for part in parts}
         """Unit of each part."""
@@ -92,11 +95,48 @@ class Shelves:
         Raises:
             BlockMissingError: If it is not here, or not any more.
         """
+        return self.desk.do(partial(self._read, part, alone))
+
+    def _read(self, part: Part, alone: bool) -> CodedPart:
         try:
             return self.edge.read(part, alone=alone)
         except IntegrityError as error:
             self._drop_damaged(part, error)
             raise BlockMissingError(part.block_id, f"node {self.node}, where it was damaged") from None
+
+    def end_slot(self) -> int:
+        """Drop what was only relayed; bytes in the cache."""
+        self.desk.do(self.edge.end_slot)
+        return self.desk.do(lambda: self.edge.cache.used_bytes)
+
+    def evict(self, parts: Iterable[Part]) -> None:
+        """Drop parts from the cache."""
+        self.desk.do(partial(self._evict, tuple(parts)))
+
+    def _evict(self, parts: Sequence[Part]) -> None:
+        with self.edge.cache.batch():
+            for part in parts:
+                self.edge.cache.drop(part)
+
+    def keep_relayed(self, unit: int) -> bool:
+        """Cache what was sent here to serve the slot before, if it is in the form that caches hold."""
+        return self.desk.do(partial(self._keep_relayed, self.units[unit]))
+
+    def _keep_relayed(self, parts: Sequence[Part]) -> bool:
+        if not all(self.edge.relays(part, alone=False) for part in parts):
+            return False
+        try:
+            coded = [self.edge.relay.read(part) for part in parts]
+        except BlockMissingError:
+            return False
+        with self.edge.cache.batch():
+            for one in coded:
+                self.edge.cache.write(one)
+        return True
+
+    def close(self) -> None:
+        """Close the stores."""
+        self.desk.close(self.edge.close)
 
     def fetch(self, wish: Wish, cause: str, *, cached: bool = False) -> bool:
         """Get a unit from where it is said to be, else from anybody, and file it; whether it came."""
@@ -183,6 +223,9 @@ class Shelves:
         return coded
 
     def _put(self, coded: Sequence[CodedPart], wish: Wish, *, cached: bool) -> None:
+        self.desk.do(partial(self._file, coded, wish, cached))
+
+    def _file(self, coded: Sequence[CodedPart], wish: Wish, cached: bool) -> None:
         shelf = self.edge.cache if cached else self.edge.relay
         with self._changed, shelf.batch():  # nobody sees what is not committed yet
             for one in coded:
@@ -258,6 +301,8 @@ class Link:
                     if filed is not None:
                         filed.result()
                     filed = None if coded is None else filing.submit(self._shelves.keep, wish, coded)
+        except DeskClosedError as error:
+            log.info("%s", error)
         except Exception:
             log.exception("node %d: its link stops", self._shelves.node)
         finally:

@@ -12,6 +12,7 @@ from multiprocessing.context import ForkServerProcess
 
 from demo.emulation.links import enter
 from demo.emulation.runtime.base import port_of
+from demo.emulation.runtime.heap import few_arenas
 from demo.emulation.runtime.threads import Role
 from pbstore.serve.run import serve
 from pbstore.serve.sockets import LOOPBACK
@@ -108,6 +109,7 @@ def live(make: MakeRole, place: str, comes_back: bool, port: int, ready: Connect
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if seat.namespace:
         enter(seat.namespace)
+    few_arenas()
     role = make(place, comes_back)
     try:
         serve(role.app, seat.host, port=port, on_ready=ready.send)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.emulation.runtime.base import ORIGIN, port_of
+from demo.emulation.runtime.heap import few_arenas
 from demo.emulation.runtime.threads import Role
 from pbstore.serve.run import serving
 from pbstore.serve.sockets import LOOPBACK
@@ -63,6 +64,7 @@ class RoleActor:
 
     def start(self, make: MakeRole, place: str, comes_back: bool, host: str, port: int) -> str:
         """Be a role; its URL."""
+        few_arenas()
         role = make(place, comes_back)
         self._stack.callback(role.close)
         return self._stack.enter_context(serving(role.app, host, port))

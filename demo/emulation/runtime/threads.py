@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from demo.emulation.runtime.base import port_of
+from demo.emulation.runtime.heap import few_arenas
 from demo.emulation.wire.ask import Wire
 from pbstore.serve.http.guard_settings import GuardSettings
 from pbstore.serve.run import App, serving
@@ -38,6 +39,7 @@ class ThreadRuntime:
     """
 
     def __init__(self, make: Callable[[str, bool], Role]) -> None:
+        few_arenas()
         self.host = LOOPBACK
         self._make = make
         self._running: dict[str, _Running] = {}

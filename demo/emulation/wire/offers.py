@@ -19,6 +19,7 @@ from pbstore import BlockId, BlockMissingError, DiskBlockStore, StoredBlock, has
 from pbstore.serve.http import blocks as block_routes
 from pbstore.serve.http.context import Context, RouteGroup
 from pbstore.serve.library import StoreLibrary
+from pbstore.serve.settings import ServeSettings
 from pbstore.serve.wire import blocks as block_wire
 
 Give = Callable[[Part, bool], CodedPart]
@@ -90,7 +91,7 @@ class OfferedLibrary(StoreLibrary):
     """A store's library that also gives what was offered; offers go first."""
 
     def __init__(self, store: DiskBlockStore, offers: Offers) -> None:
-        super().__init__(store)
+        super().__init__(store, ServeSettings(readers=1))
         self._offers = offers
 
     async def export(self, block_id: BlockId) -> StoredBlock:
