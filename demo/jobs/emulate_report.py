@@ -83,6 +83,8 @@ def _deliveries(lines: Iterable[Line]) -> list[dict[str, Any]]:
                 "slot": event.slot,
                 "delay_s": event.delay_s,
                 "computed_delay_s": event.computed_delay_s,
+                "by_air": event.by_air,
+                "lived_s": event.lived_s,
                 "sha256_ok": event.sha256_ok,
                 "inference_equal": event.inference_equal,
                 "unicast_weight_bytes": event.unicast_weight_bytes,

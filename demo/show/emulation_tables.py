@@ -58,9 +58,14 @@ def _answer(equal: bool | None, text: str) -> str:
 
 
 def _delays(report: EmulateReport) -> str:
-    delays = [row["delay_s"] for row in report.deliveries]
-    if not delays:
+    delays = [row["delay_s"] for row in report.deliveries if row["by_air"]]
+    if not report.deliveries:
         return "nobody asked for anything"
+    kept = len(report.deliveries) - len(delays)
+    own = f"; {kept} more were on the devices already" if kept else ""
+    if not delays:
+        return f"0 deliveries by air{own}"
     return (
-        f"{len(delays)} deliveries, delay {np.mean(delays):.3f} s in the mean, {np.max(delays):.3f} s at most"
+        f"{len(delays)} deliveries by air, delay {np.mean(delays):.3f} s in the mean, "
+        f"{np.max(delays):.3f} s at most{own}"
     )

@@ -187,7 +187,8 @@ class Delivered:
     user: int
     model: str
     delay_s: float
-    """From the start of the service to the last missing block, on the emulated clock as measured."""
+    """From the start of the service to the last missing block, on the emulated clock as measured; where none
+    was missing (`by_air`), from the word of what is coming to the device's knowing that it has all."""
     computed_delay_s: float
     """What the plan said."""
     wait_s: float
@@ -200,6 +201,10 @@ class Delivered:
     sha256_ok: bool
     inference_equal: bool | None = None
     answer: str = ""
+    by_air: bool = True
+    """Whether a block was missing when the device was told; else its own store had all."""
+    lived_s: float = 0.0
+    """From the request to the model whole and checked, as its user waits for it, s; 0: not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,9 @@ Open: TypeAlias = Mapping[str, Any]
 REPAIRS = 4
 """Rounds in which what devices miss is sent again, before the next slot goes on with it."""
 
+KEPT_SLOTS = 256
+"""Slots of which it is remembered when their service began, for who is served later."""
+
 
 @dataclass(slots=True)
 class Neighbours:
@@ -90,6 +93,7 @@ class Conductor:
         began = self._teller.now_s()
         if not again:
             self._began[slot] = began
+            self._began.pop(slot - KEPT_SLOTS, None)
             self._move(service)
             self._send_all(rows, list(casts_of(service.outcome, self._settings.unit_bytes)))
         return self._finish(rows, waiting, began)
@@ -292,22 +296,22 @@ class Conductor:
 
     def _deliver(self, user: int, row: Mapping[str, Any], began: float) -> None:
         slot, pace = int(row["slot"]), self._settings.pace or 1.0
-        began, computed_s = self._began.get(slot, began), self._computed.pop((slot, user), 0.0)
-        done = row["done_s"]
-        if done is None and computed_s > 0:  # all came before the device was told what it is for
-            done = row["told_s"]
+        computed_s = self._computed.pop((slot, user), 0.0)
+        since = self._began.get(slot, began) if row["by_air"] else float(row["told_s"])
         self._teller.tell(
             Delivered(
                 slot=slot,
                 user=user,
                 model=str(row["model"]),
-                delay_s=0.0 if done is None else max(0.0, float(done) - began) * pace,
+                delay_s=max(0.0, float(row["done_s"]) - since) * pace,
                 computed_delay_s=computed_s,
                 wait_s=float(row["waited_s"]),
                 received_bytes=int(row["received_bytes"]),
                 unicast_weight_bytes=int(row["unicast_weight_bytes"]),
                 files_sha256=str(row["files_sha256"]),
                 sha256_ok=bool(row["sha256_ok"]),
+                by_air=bool(row["by_air"]),
+                lived_s=float(row["lived_s"]),
             )
         )
         self._teller.flush()
