@@ -12,9 +12,11 @@ import torch
 from safetensors.torch import save_file
 
 from pbstore import DiskBlockStore, MemoryBlockStore, open_store
+from pbstore.disk.add import relatives
 from pbstore.disk.index import database
 from pbstore.disk.index.sqlite import Cursor
 from pbstore.disk.upkeep.verify import reference_problems
+from pbstore.folders import ingest
 from tests.pbstore.codecs.edits import int8, weights
 from tests.pbstore.folders import folder_content
 
@@ -102,6 +104,22 @@ def test_each_edit_of_a_model_is_found(
     large = report.new_bytes if "int8" not in kind and kind != "transposed" else report.raw_bytes
     assert report.stored_bytes < EDITS[kind][1] * large + 2500
     check(store, folders, tmp_path / "out", kind, *PARENTS)
+
+
+def test_each_piece_of_a_widened_tensor_is_made_of_the_same_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest.cut, "__defaults__", (1 << 16,))
+    monkeypatch.setattr(relatives, "PARENT_BYTES", 0)  # one parent is read, as of large tensors
+    g = torch.Generator().manual_seed(7)
+    base = torch.randn(256, 64, generator=g)
+    made = {"tuned": base + 0.003 * torch.randn(256, 64, generator=g), "base": base, "wide": base.double()}
+    found = {name: write(tmp_path / name, {"layer.0.weight": tensor}) for name, tensor in made.items()}
+    with open_store(tmp_path / "store", durable=False) as store:
+        for name, folder in found.items():
+            report = store.add(folder, name)
+        assert report.codecs == {"derive1": 2, "raw": 1}
+        check(store, found, tmp_path / "out", *found)
 
 
 def test_a_derived_block_needs_its_parents_and_what_these_need(

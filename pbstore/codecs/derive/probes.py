@@ -21,6 +21,8 @@ _LOW_FITS = 0.4
 _MUCH_BETTER = 0.25
 """One tensor is enough where a second one leaves more than this part of what it leaves."""
 _SAME = 2e-2
+_CHANCE, _UNKNOWN = 0.5, 2.0
+"""Unlikeness from which on two probes are alike by chance only, and what is said of these."""
 _LEAST_HITS = 3
 _ROUGH = ("I8", "U8", "F8_E4M3", "F8_E5M2")
 _KINDS = ("F32", "BF16", "F16", "F64")
@@ -38,15 +40,19 @@ def _floats(probe: bytes, dtype: str) -> F64 | None:
 
 
 def unlikeness(one: bytes, dtype: str, other: bytes | None, other_dtype: str) -> float:
-    """How far one probe is from a multiple of another: 0 is one, 1 is none; 2 if unknown."""
+    """How far one probe is from a multiple of another: 0 is one; 2 if it is none, or that is not known.
+
+    Rows of a tensor that was cut lie elsewhere in a relative: their probes say nothing.
+    """
     if other is None or {dtype, other_dtype} - {*_KINDS, *_ROUGH}:
-        return 2.0
+        return _UNKNOWN
     first, second = _floats(one, dtype), _floats(other, other_dtype)
     if first is None or second is None or len(first) != len(second):
-        return 2.0
+        return _UNKNOWN
     with np.errstate(all="ignore"):
         size = float((first @ first) * (second @ second))
-        return 1 - float(first @ second) ** 2 / size if 0 < size < np.inf else 2.0
+        found = 1 - float(first @ second) ** 2 / size if 0 < size < np.inf else _UNKNOWN
+    return found if found < _CHANCE else _UNKNOWN
 
 
 def rounded(values: F64, dtype: str) -> F64:
