@@ -122,6 +122,26 @@ def test_each_piece_of_a_widened_tensor_is_made_of_the_same_parent(
         check(store, found, tmp_path / "out", *found)
 
 
+def with_scales(tensors: Tensors) -> Tensors:
+    made = dict(tensors)
+    for name in [name for name, tensor in tensors.items() if tensor.ndim == 2]:
+        made[name], made[f"{name}_scale"] = int8(tensors[name])
+    return made
+
+
+def test_scales_are_made_of_the_weights_that_they_belong_to(
+    store: DiskBlockStore, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relatives, "PARENT_BYTES", 0)  # one parent at a time, as of large tensors
+    made = {"base8": with_scales(MODELS[0]), "one8": with_scales(MODELS[1])}
+    for name, tensors in made.items():
+        folder = write(tmp_path / name, tensors)
+        report = store.add(folder, name)
+        assert report.codecs["derive1"] == 6
+        assert all(store.info(one).stored_bytes < 400 for one in derived(store))
+        check(store, {name: folder}, tmp_path / "out", name)
+
+
 def test_a_derived_block_needs_its_parents_and_what_these_need(
     store: DiskBlockStore, folders: dict[str, Path]
 ) -> None:

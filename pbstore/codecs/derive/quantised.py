@@ -37,6 +37,8 @@ _DISTINCT = {"F32": 0.9, "BF16": 0.65, "F16": 0.65}
 _SOURCES = ("F32", "BF16", "F16")
 _MAGNITUDE, _GREATEST, _LEAST = 0, 1, 2
 _TOPS = {"I8": (127.0, 128.0), "U8": (255.0,), "F8_E4M3": (448.0, 240.0), "F8_E5M2": (57344.0,)}
+_MOSTS = (127.0, 128.0, 7.0, 8.0, 448.0, 240.0, 57344.0)
+"""What the greatest magnitude may become."""
 _DEQUANTISED = ((127.0, -128.0, 127.0), (127.0, -127.0, 127.0), (7.0, -8.0, 7.0), (448.0, 0.0, 0.0))
 """What the greatest magnitude becomes, and where numbers end; the last one is float8."""
 
@@ -50,6 +52,28 @@ def quantised(case: Case, parent: Parent) -> Proposal | None:
     if case.spec.num_elements != parent.spec.num_elements or case.spec.dtype not in _TOPS:
         return None
     return case.best(_narrowed(case, parent), _EXACT)
+
+
+def scales(case: Case, parent: Parent) -> Proposal | None:
+    """What is stored beside such integers: a scale for each row of the parent, or for each run in a row."""
+    spec, count = case.spec, max(1, case.spec.num_elements)
+    run = parent.spec.num_elements // count
+    whole = run * count == parent.spec.num_elements and shape_of(parent.spec)[1] % max(1, run) == 0
+    if not whole or not 1 < run <= 1 << 16 or {spec.dtype, parent.spec.dtype} - set(_SOURCES):
+        return None
+    return case.best(_of_runs(case, parent, run), _EXACT)
+
+
+def _of_runs(case: Case, parent: Parent, run: int) -> Iterator[Proposal]:
+    spec = case.spec
+    rows, columns = Term(0, shape_of(spec)[1] * run), Term(0, run)
+    high, low = (extreme(kind, 0, parent, run, rows, columns) for kind in (_GREATEST, _LEAST))
+    top = extreme(_MAGNITUDE, 0, parent, run, rows, columns)
+    found = [div(top, const(most)) for most in _MOSTS]
+    found += [top, div(sub(high, low), const(255)), div(sub(high, low), const(15))]
+    found += [div(const(most), top) for most in _MOSTS]
+    for steps in found:
+        yield propose(spec, (parent,), to_dtype(steps, "F32", spec.dtype))
 
 
 def dequantised(case: Case, parent: Parent) -> Proposal | None:

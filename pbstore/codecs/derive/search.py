@@ -12,10 +12,10 @@ from pbstore.codecs.derive.masks import pruned
 from pbstore.codecs.derive.merges import merged
 from pbstore.codecs.derive.moved import moved, transposed
 from pbstore.codecs.derive.numbers import recast, scaled
-from pbstore.codecs.derive.quantised import dequantised, quantised
+from pbstore.codecs.derive.quantised import dequantised, quantised, scales
 
 MIN_ELEMENTS = 64
-_CLEAR = 0.999
+CLEAR = 0.999
 """Part of a sample that no other program need be tried to beat."""
 _MOST = 2
 _ALONE = (recast, pruned, scaled, dequantised)
@@ -40,7 +40,7 @@ def search(case: Case, parents: Sequence[Parent], others: Others = lambda _: ())
     for proposal in _looks(case, parents, others):
         if proposal is not None:
             found.append(proposal)
-            if case.shares[proposal] > _CLEAR:
+            if case.shares[proposal] > CLEAR:
                 break
     return sorted(found, key=lambda one: -case.shares[one])[:_MOST]
 
@@ -58,4 +58,4 @@ def _looks(case: Case, parents: Sequence[Parent], others: Others) -> Iterator[Pr
         yield low_rank(case, alike[0])
     for parent in parents[:4]:
         elsewhere = () if parent in alike else (transposed, moved)
-        yield from (look(case, parent) for look in (quantised, *elsewhere))
+        yield from (look(case, parent) for look in (quantised, scales, *elsewhere))

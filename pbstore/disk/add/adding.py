@@ -269,7 +269,8 @@ class _Queue:
             key_untried(self._models, self._tx, block.spec.dtype)
             if sketches.has_casts(self._tx.connection):
                 self._encoder.may_be_casts = True
-        if block.spec is not None and len(block.raw) < sketches.MIN_BYTES and not self._casts:
+        scale = block.name is not None and names.owner(block.name) is not None
+        if block.spec is not None and len(block.raw) < sketches.MIN_BYTES and not (self._casts or scale):
             done: Future[tuple[StoredBlock, Sketch | CastKeys | None]] = Future()
             done.set_result((raw_block(block.raw, block.block_id), None))
             self.jobs.append(_Job(head, 0, None, done))

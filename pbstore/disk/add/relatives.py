@@ -13,9 +13,9 @@ from typing import NamedTuple
 from pbstore.blocks import MAX_BLOCK_BYTES
 from pbstore.codecs.choose import Candidate
 from pbstore.codecs.derive.case import Case
-from pbstore.codecs.derive.draft import Parent, Proposal
+from pbstore.codecs.derive.draft import FLOAT_DTYPES, Parent, Proposal
 from pbstore.codecs.derive.probes import likely, unlikeness, values_of
-from pbstore.codecs.derive.search import MIN_ELEMENTS, search
+from pbstore.codecs.derive.search import CLEAR, MIN_ELEMENTS, search
 from pbstore.codecs.sketch import probe
 from pbstore.codecs.types import CodecError, TensorSpec
 from pbstore.coding import check_hash
@@ -74,7 +74,11 @@ class Relatives:
         finally:
             self._looked_at.clear()
             for memory in found.held.values():
-                self._blocks.buffers.give(memoryview(memory))
+                self.give_back(memory)
+
+    def give_back(self, memory: Buffer) -> None:
+        """Let the memory of a parent be used again."""
+        self._blocks.buffers.give(memoryview(memory))
 
     @property
     def may_search(self) -> bool:
@@ -98,10 +102,17 @@ class Relatives:
         return sketches.number_of(self._connection, block_id)
 
     def named(self, wanted: Wanted, spec: TensorSpec, near: int | None, limit: int) -> list[BlockId]:
-        """Tensors with the same name: those that are most like it, then those nearest to a place."""
+        """Tensors with the same name: those that are most like it, then those nearest to a place.
+
+        Of a scale, tensors with the name of what it belongs to.
+        """
         if wanted.name is None:
             return []
-        found = names.named(self._connection, wanted.name, near, wanted.newest, LOOKED_AT)
+        weight = names.owner(wanted.name)
+        found = names.named(self._connection, weight or wanted.name, near, wanted.newest, LOOKED_AT)
+        if weight is not None:
+            limit = MOST_PARENTS
+            found.sort(key=lambda one: one.dtype not in FLOAT_DTYPES)
         mine = probe(wanted.raw, spec)
         if mine is not None:
             found.sort(key=lambda one: unlikeness(mine, spec.dtype, one.probe, one.dtype))
@@ -172,12 +183,33 @@ class Search:
             return ()
         case = Case(memoryview(self._wanted.raw).cast("B"), spec)
         found = self._search(case, self._bases) if self._bases else []
-        named: list[Parent] = []
+        tried = bool(self._bases)
         if not found and (cost > UNLIKE_COST or not self._bases):
-            named = self._by_name(spec)
+            ids = self._named(spec)
+            named = self._read(ids, len(ids))
             found = self._search(case, named)
-        if self._bases or named:
+            found = self._better(case, found, [one for one in ids if one not in self._known])
+            tried |= bool(named)
+        if tried:
             self._relatives.learn(found)
+        return found
+
+    def _better(self, case: Case, found: list[Proposal], ids: Sequence[BlockId]) -> list[Proposal]:
+        """Programs over parents for which there was no room, one by one, while none gives all of a tensor.
+
+        A fine-tune that is rounded is nearly what its base is: which one it was shows in few elements.
+        """
+        for block_id in ids:
+            best = case.shares[found[0]] if found else 0.0
+            if best > CLEAR:
+                break
+            kept = {parent.block_id for parent in found[0].parents} if found else set()
+            for other in set(self.held) - kept:
+                self._relatives.give_back(self.held.pop(other))
+                del self._known[other]
+            more = self._search(case, self._read([block_id], 1))
+            better = bool(more) and case.shares[more[0]] > best
+            found = more if better else found[:1]
         return found
 
     def _search(self, case: Case, parents: Sequence[Parent]) -> list[Proposal]:
@@ -192,11 +224,11 @@ class Search:
             needs.update(dict.fromkeys(self._further.get(parent, ())))
         return tuple(needs)
 
-    def _by_name(self, spec: TensorSpec) -> list[Parent]:
+    def _named(self, spec: TensorSpec) -> list[BlockId]:
+        """Tensors of the same name, as many as may be read."""
         places = self._relatives.places
-        most = MOST_PARENTS if places else FIRST_PARENTS
         near = places[0] if places else self._near
-        return self._read(self._relatives.named(self._wanted, spec, near, most), most)
+        return self._relatives.named(self._wanted, spec, near, MOST_PARENTS if places else FIRST_PARENTS)
 
     def _others(self, first: Parent, spec: TensorSpec) -> list[Parent]:
         """Tensors that a parent may have been merged with."""

@@ -18,6 +18,12 @@ NAMED_BYTES = 4096
 """Smaller tensors are found by their places only."""
 _LAST_PARTS = 3
 _LONGEST_LIST = 4096
+_WEIGHT = ".weight"
+_SCALES = (
+    "_scale_inv", "_scale", "_scales", ".scale", ".scales", ".SCB", ".absmax", "_absmax",
+    ".zero_point", "_zero_point",
+)  # fmt: skip
+"""Ends of names of what is stored beside quantised weights, as usual tools have them."""
 NEIGHBOURS = 2
 """How far from its likely place a tensor may lie."""
 
@@ -35,6 +41,15 @@ def number_of(name: str) -> int:
     return int.from_bytes(
         blake3(tail.encode("utf-8", "surrogatepass")).digest(length=8), "little", signed=True
     )
+
+
+def owner(name: str) -> str | None:
+    """Name of the weight that a scale of this name belongs to; None if it is none of a scale."""
+    for end in _SCALES:
+        if name.endswith(end):
+            whole = name.removesuffix(end)
+            return whole if whole.endswith(_WEIGHT) else whole + _WEIGHT
+    return None
 
 
 def heads(connection: sqlite3.Connection) -> list[tuple[bytes, BlockId, int]]:
