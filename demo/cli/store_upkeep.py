@@ -1,6 +1,6 @@
 """`pbcast store`, giving room back: remove and restore, collect, evict, heat and cool; plans come first."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -51,14 +51,13 @@ def remove(
     """
     with existing(store) as opened:
         going, days = chosen(opened, names), opened.trash.days
-        dependents = {name: opened.trash.dependents_of(name, besides=going) for name in going}
+        dependents = dict(zip(going, opened.trash.dependents_of_all(going), strict=True))
         lines = [line for name in going for line in _removal_lines(opened, name, dependents[name])]
         lines.append(f"`restore` brings back for {days:g} days" if days else "nothing can be brought back")
         what = f"remove {going[0] if len(going) == 1 else f'{len(going)} models'}"
         if not dry_run:
             agree(what, lines, yes)
-            for name in going:
-                opened.remove(name)
+            opened.remove_all(going)
     if as_json:
         _print_removed(going, dependents, dry_run, days)
     elif dry_run:
@@ -154,7 +153,7 @@ def evict(
         report = plan.report
         lines = [
             *([f"out of the trash: {_some(report.trashed_models)}"] if report.trashed_models else []),
-            *(line for name in report.models for line in _evicted_lines(opened, name, report.models)),
+            *_evicted_lines(opened, report.models),
             room(report.before, report.after),
         ]
         count = len(report.models) + len(report.trashed_models)
@@ -169,9 +168,11 @@ def evict(
     say(f"  {human(report.freed_bytes)} of payloads; {room(report.before, report.after)}")
 
 
-def _evicted_lines(opened: DiskBlockStore, name: str, others: Iterable[str]) -> list[str]:
-    dependents = opened.trash.dependents_of(name, besides=others)
-    return [name, *(f"  {line}" for line in _dependent_lines(dependents))]
+def _evicted_lines(opened: DiskBlockStore, names: Sequence[str]) -> list[str]:
+    lines = []
+    for name, dependents in zip(names, opened.trash.dependents_of_all(names), strict=True):
+        lines += [name, *(f"  {line}" for line in _dependent_lines(dependents))]
+    return lines
 
 
 def _dependent_lines(dependents: "Dependents") -> list[str]:

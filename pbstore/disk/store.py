@@ -262,6 +262,12 @@ class DiskBlockStore:
         """
         _trash.remove(self.disk, name, trash=trash)
 
+    def remove_all(self, names: Sequence[str], *, trash: bool = True) -> None:
+        """Take some models out of the store together, or none of them; see `remove`."""
+        with self.disk.writing():
+            for name in names:
+                _trash.remove(self.disk, name, trash=trash)
+
     def verify(
         self,
         sample: float = 1.0,

@@ -90,7 +90,11 @@ class Trash:
 
     def dependents_of(self, name: str, besides: Iterable[str] = ()) -> Dependents:
         """Models that lean on one: adapters bound to it, models stored against it; but for some others."""
-        return dependents.find(self._models, self._models.model_row(name), besides)
+        return self.dependents_of_all([name], besides)[0]
+
+    def dependents_of_all(self, names: Sequence[str], besides: Iterable[str] = ()) -> list[Dependents]:
+        """For each of some models that go together: others that lean on it."""
+        return dependents.find(self._models, [self._models.model_row(name) for name in names], besides)
 
 
 class History:

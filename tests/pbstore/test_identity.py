@@ -95,9 +95,9 @@ def test_a_bound_model_takes_no_other_base_and_finds_its_own_under_any_name(
         store.add(write(tmp_path / "other", content(2)), f"other/{name.replace(' ', '-')}")
     store.add(write_adapter(tmp_path / "adapter"), "adapter", base="base")
     assert find_base(store, "adapter") == "base"
-    assert dependents.find(store.disk, store.disk.model_row("base")).bound == ("adapter",)
+    assert store.trash.dependents_of("base").bound == ("adapter",)
     for row in store.disk.model_rows():
-        assert row.name == "base" or not dependents.find(store.disk, row).bound
+        assert row.name == "base" or not dependents.find(store.disk, [row])[0].bound
 
     store.remove("base")
     store.add(write(tmp_path / "other", BASES[kind](3)), "base")

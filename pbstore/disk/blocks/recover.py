@@ -77,8 +77,9 @@ def finish_intent(layout: Layout, connection: sqlite3.Connection) -> None:
             path.replace(layout.manifests / file)
         else:  # of a later writer, which died before its commit
             path.unlink()
-    filed = {row.file for row in model_rows.all_models(connection)} if intent.remove else set()
-    for file in set(intent.remove) - filed:
+    left = {file for file in intent.remove if (layout.manifests / file).exists()}  # after a crash alone
+    filed = {row.file for row in model_rows.all_models(connection)} if left else set()
+    for file in left - filed:
         (layout.manifests / file).unlink(missing_ok=True)
     for file in intent.file:
         _file_placed(layout, connection, layout.manifests / file)

@@ -110,12 +110,6 @@ def live_models(connection: sqlite3.Connection) -> list[ModelRow]:
     return rows_where(connection, LIVE)
 
 
-def trashed_models(connection: sqlite3.Connection) -> list[ModelRow]:
-    """Rows of what is in the trash, the oldest first, a model behind its earlier revisions."""
-    rows = rows_where(connection, IN_TRASH)
-    return sorted(rows, key=lambda row: (row.removed_ms or 0, row.key.past_ms is None, row.name))
-
-
 def read_manifest(layout: Layout, row: ModelRow) -> Manifest:
     """A model's manifest, checked against the hash in the index.
 

@@ -7,11 +7,11 @@ A model is asked for as `NAME` or `NAME@REVISION`; a revision is `main`, a tag, 
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from pbstore.disk.index import database, model_rows
 from pbstore.disk.index.model_rows import ModelRow
-from pbstore.disk.index.row_names import IS_PAST, PAST
+from pbstore.disk.index.row_names import IN_TRASH, IS_PAST, PAST
 from pbstore.errors import IndexCorruptError, ManifestError, ModelMissingError, RevisionMissingError
 from pbstore.manifest import check_name
 
@@ -135,6 +135,21 @@ def check_tag(tag: object) -> str:
     return checked
 
 
+def trashed_models(connection: sqlite3.Connection) -> list[ModelRow]:
+    """Rows of what is in the trash, the oldest first, a model behind its earlier revisions."""
+    return oldest_first(model_rows.rows_where(connection, IN_TRASH))
+
+
+def oldest_first(rows: Iterable[ModelRow]) -> list[ModelRow]:
+    """Rows of the trash, what was removed first first, a model behind its earlier revisions."""
+    return sorted(rows, key=lambda row: (row.removed_ms or 0, row.key.past_ms is None, row.name))
+
+
 def in_trash(connection: sqlite3.Connection, model: str) -> list[ModelRow]:
     """Rows of the trash that are of a model or of its earlier revisions, what was removed last last."""
-    return [row for row in model_rows.trashed_models(connection) if row.key.model == model]
+    if not model_rows.is_text(model):
+        return []
+    where = f"{IN_TRASH} AND (substr(name, -length(?)) = ? OR instr(name, ?) > 0)"
+    itself, earlier = f":{model}", f":{PAST}{model}:"
+    rows = model_rows.rows_where(connection, where, (itself, itself, earlier))
+    return oldest_first(row for row in rows if row.key.model == model)

@@ -1,6 +1,6 @@
 """Which models lean on one: adapters that are bound to it, and models that are stored against its tensors."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ from pbstore.disk.index import locations, model_rows, revisions
 from pbstore.disk.index.model_rows import ModelRow
 from pbstore.disk.models import Models
 from pbstore.errors import IntegrityError
+from pbstore.hashing import BlockId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,14 +22,22 @@ class Dependents:
     """Models with blocks that are stored against its blocks: these stay as long as they are needed."""
 
 
-def find(models: Models, row: ModelRow, besides: Iterable[str] = ()) -> Dependents:
-    """Models that lean on one, but for some that go with it, as its own earlier revisions do."""
-    with_it = revisions.of_model(models.connection, row.name)
-    going = {row.address, *(one.address for one in with_it), *besides}
-    return Dependents(
-        bound=tuple(name for name in _bound(models, row, going) if name not in going),
-        coded=tuple(name for name in _coded(models, row, going) if name not in going),
-    )
+def find(models: Models, rows: Sequence[ModelRow], besides: Iterable[str] = ()) -> list[Dependents]:
+    """Models that lean on each of some, but for those that go with them, as their earlier revisions do.
+
+    Manifests are read once for all of them, and only where a block of another model needs one of theirs.
+    """
+    going = {*(row.address for row in rows), *besides}
+    for row in rows:
+        going.update(one.address for one in revisions.of_model(models.connection, row.name))
+    coded = _coded(models, rows, going)
+    return [
+        Dependents(
+            bound=tuple(name for name in _bound(models, row, going) if name not in going),
+            coded=tuple(coded[row.name]),
+        )
+        for row in rows
+    ]
 
 
 def _bound(models: Models, row: ModelRow, going: set[str]) -> list[str]:
@@ -43,15 +52,19 @@ def _bound(models: Models, row: ModelRow, going: set[str]) -> list[str]:
     return bound
 
 
-def _coded(models: Models, row: ModelRow, going: set[str]) -> list[str]:
-    try:
-        ids = models.manifest_of(row).block_ids()
-    except IntegrityError:  # nobody knows
-        return []
-    users = locations.users_of(models.connection, ids) - set(ids)
-    found = []
-    for other in models.model_rows() if users else ():
+def _coded(models: Models, rows: Sequence[ModelRow], going: set[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {row.name: [] for row in rows}
+    leaning: dict[BlockId, list[str]] = {}
+    """Block that needs a block of a model that goes -> these models."""
+    for row in rows:
+        with suppress(IntegrityError):  # nobody knows
+            ids = models.manifest_of(row).block_ids()
+            for user in locations.users_of(models.connection, ids) - set(ids):
+                leaning.setdefault(user, []).append(row.name)
+    for other in models.model_rows() if leaning else ():
         with suppress(IntegrityError):
-            if other.name not in going and not users.isdisjoint(models.manifest_of(other).block_ids()):
-                found.append(other.name)
+            if other.name not in going:
+                ids = models.manifest_of(other).block_ids()
+                for name in {name for one in ids if one in leaning for name in leaning[one]}:
+                    found[name].append(other.name)
     return found

@@ -70,11 +70,11 @@ def evict(
         tx.check_index()
         uses.count_uses(models.layout, tx.connection)
         start = models.used_bytes
-        gone = _drop_until(models, tx, model_rows.trashed_models(tx.connection), start, wanted_bytes)
+        gone = _drop_until(models, tx, revisions.trashed_models(tx.connection), start, wanted_bytes)
         rows = [row for row in model_rows.live_models(tx.connection) if not row.pinned]
         free = {row.name for row in rows}
         earlier = [row for row in revisions.earlier(tx.connection) if row.key.model in free]
-        ordered = [*model_rows.trashed_models(tx.connection), *earlier, *sorted(rows, key=key)]
+        ordered = [*revisions.trashed_models(tx.connection), *earlier, *sorted(rows, key=key)]
         gone += _drop_until(models, tx, ordered, start, wanted_bytes)
         freed = start - models.used_bytes
         if freed < wanted_bytes:
@@ -99,7 +99,7 @@ def take_from_trash(models: Models, tx: Transaction, wanted_bytes: int) -> None:
     Nothing else goes: blocks that no model names yet may be those of one that is on its way.
     """
     start = models.used_bytes
-    for row in model_rows.trashed_models(tx.connection):
+    for row in revisions.trashed_models(tx.connection):
         if start - models.used_bytes >= wanted_bytes:
             return
         tx.check_index()

@@ -16,7 +16,15 @@ from pbstore.disk.files.layout import write_settings
 from pbstore.disk.index import locations, lora_pairs, model_rows, notes
 from pbstore.disk.index.locations import Location
 from pbstore.disk.index.model_rows import ModelRow
-from pbstore.disk.index.revisions import AT, MAIN, of_model, split_address
+from pbstore.disk.index.revisions import (
+    AT,
+    MAIN,
+    in_trash,
+    of_model,
+    oldest_first,
+    split_address,
+    trashed_models,
+)
 from pbstore.disk.index.row_names import RowName
 from pbstore.disk.models import Models
 from pbstore.errors import (
@@ -48,7 +56,7 @@ class TrashedModel:
 
 def listed(models: Models) -> list[TrashedModel]:
     """Models in the trash, those that were removed first first."""
-    return [_entry(models, row) for row in model_rows.trashed_models(models.connection)]
+    return [_entry(models, row) for row in trashed_models(models.connection)]
 
 
 def put(models: Models, tx: Transaction, rows: Sequence[ModelRow]) -> None:
@@ -146,7 +154,7 @@ def keep(models: Models, days: float) -> None:
 def expired(models: Models, now: float | None = None) -> list[ModelRow]:
     """Models whose time in the trash is over."""
     now = time.time() if now is None else now
-    rows = model_rows.trashed_models(models.connection)
+    rows = trashed_models(models.connection)
     return [row for row in rows if _entry(models, row).expires_at <= now]
 
 
@@ -156,23 +164,22 @@ def named(models: Models, names: Iterable[str] | None) -> list[ModelRow]:
     Raises:
         ModelMissingError: If a name has none.
     """
-    rows = model_rows.trashed_models(models.connection)
     if names is None:
-        return rows
+        return trashed_models(models.connection)
     chosen: dict[str, ModelRow] = {}
     for name in names:
         model, revision = split_address(name)
-        found = [row for row in rows if row.key.model == model and _is_of(row, revision)]
+        found = [row for row in in_trash(models.connection, model) if _is_of(row, revision)]
         if not found:
             raise ModelMissingError(name, "in the trash")
         chosen.update({row.name: row for row in found})
-    return [row for row in rows if row.name in chosen]
+    return oldest_first(chosen.values())
 
 
 def blocks_only_here(models: Models) -> list[Location]:
     """Blocks that models in the trash name and no other model does."""
     named: Counter[BlockId] = Counter()
-    for row in model_rows.trashed_models(models.connection):
+    for row in trashed_models(models.connection):
         with suppress(IntegrityError, ModelMissingError):
             named.update(models.manifest_of(row).block_ids())
     found = locations.find_many(models.connection, list(named))
