@@ -1,7 +1,8 @@
 """A slot as the search sees it: parcels of blocks, who may hold each, and the broadcasts each may need."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,28 @@ block."""
 
 UNHEARD_S = 1e12
 """Time on the air that stands for never, s: somebody is out of reach."""
+
+
+class Cargo(NamedTuple):
+    """What the clock reads of a `Freight`."""
+
+    wire_bits: Float
+    held: Bool
+    first: Int
+    copies: Int
+    target_start: Int
+    """Where the nodes that fetch from a node start in `target`, (parcels x options + 1,)."""
+    target: Int
+    item_parcel: Int
+    item_group: Int
+    first_item: Int
+    """With the number of items at the end, (parcels + 1,)."""
+    group_start: Int
+    """Where the users of each group start in `group_user`, (groups + 1,)."""
+    group_user: Int
+    kind: Int
+    in_way: Bool
+    air_s: Float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,8 +80,6 @@ class Freight:
     """First item of each parcel, (parcels,)."""
     air_s: Float
     """Time on the air, (2, items, options), s: with CoMP, and with one node sending."""
-    spent_tables: dict[bytes, Float] = field(default_factory=dict, repr=False)
-    """What `spent_s` has said."""
 
     @property
     def num_parcels(self) -> int:
@@ -76,46 +97,33 @@ class Freight:
         return np.asarray(self.fetching | (self.first[:, :, None] == np.arange(self.holders.shape[2])))
 
     @cached_property
-    def waits(self) -> Float:
-        """0 for links that an option's copies from nodes wait for, else -inf, (nodes, parcels, options)."""
-        return np.ascontiguousarray(np.where(self.fetching, 0.0, -np.inf).transpose(2, 0, 1))
+    def cargo(self) -> Cargo:
+        """The slot as the clock sees it."""
+        parcel, option, node = np.nonzero(self.fetching)
+        group, user = np.nonzero(self.sets.members)
+        options, groups = self.holders.shape[1], self.sets.members.shape[0]
+        arrays = Cargo(
+            wire_bits=self.wire_bits,
+            held=self.held,
+            first=self.first,
+            copies=self.copies,
+            target_start=_starts(parcel * options + option, self.num_parcels * options),
+            target=node,
+            item_parcel=self.item_parcel,
+            item_group=self.item_group,
+            first_item=np.append(self.first_item, self.item_parcel.size),
+            group_start=_starts(group, groups),
+            group_user=user,
+            kind=self.kind,
+            in_way=self.in_way,
+            air_s=self.air_s,
+        )
+        return Cargo._make(map(np.ascontiguousarray, arrays))
 
-    def spent_s(self, backhaul_bit_s: Float, cloud_bit_s: Float) -> Float:
-        """What moves put on each incoming link, s, (nodes, rates x 2 x parcels x options); -inf: nothing.
 
-        The first of two moves of a parcel brings it from a caching node or the cloud, the second is a copy
-        of what came from the cloud.
-
-        Args:
-            backhaul_bit_s: (rates,).
-            cloud_bit_s: (rates,).
-        """
-        asked = backhaul_bit_s.tobytes() + cloud_bit_s.tobytes()
-        if asked not in self.spent_tables:
-            self.spent_tables[asked] = self._spent_s(backhaul_bit_s, cloud_bit_s)
-        return self.spent_tables[asked]
-
-    def _spent_s(self, backhaul_bit_s: Float, cloud_bit_s: Float) -> Float:
-        nodes = self.holders.shape[2]
-        bits, to = self.wire_bits[:, None, None], np.arange(nodes)
-        hop, held = bits * (1.0 / backhaul_bit_s)[:, None, None, None], self.held[:, None, None]
-        cloud = bits * (1.0 / cloud_bit_s)[:, None, None, None]
-        relayed = np.where(self.fetching & ~held, hop, -np.inf)
-        direct = np.where(self.fetching & held, hop, np.where(self.first[:, :, None] == to, cloud, -np.inf))
-        table = np.stack([direct, relayed], axis=1)
-        return np.ascontiguousarray(table.reshape(-1, nodes).T)
-
-    @cached_property
-    def receives(self) -> tuple[Int, Int]:
-        """Users of each item, one item after another, and where each starts."""
-        item, user = np.nonzero(self.sets.members[self.item_group])
-        return user, np.flatnonzero(np.diff(item, prepend=-1))
-
-    @cached_property
-    def received(self) -> tuple[Int, Int]:
-        """Items of each user who misses something, one user after another, and where each starts."""
-        user, item = np.nonzero(self.sets.members[self.item_group].T)
-        return item, np.flatnonzero(np.diff(user, prepend=-1))
+def _starts(number: Int, count: int) -> Int:
+    """Where each of so many numbers starts in a sorted list, and its end, (count + 1,)."""
+    return np.searchsorted(number, np.arange(count + 1))
 
 
 def freight_of(problem: SlotProblem, air: AirTimes) -> Freight:

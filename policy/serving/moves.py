@@ -1,6 +1,6 @@
 """Small changes of plans, drawn at random, and several good ones joined."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,7 +34,7 @@ def changed(freight: Freight, genes: Genes, scope: Scope, draws: Float) -> Genes
         scope: What may be changed.
         draws: In [0, 1), (plans, DRAWS); the first says what sort of change.
     """
-    sort, rows = draws[:, 0], np.arange(genes.count)
+    sort, rows = draws[:, 0], np.arange(genes.size)
     weight = np.cumsum(freight.wire_bits + freight.wire_bits.mean())
     parcel = np.searchsorted(weight, draws[:, 1] * weight[-1], side="right")
     near = (
@@ -45,8 +45,7 @@ def changed(freight: Freight, genes: Genes, scope: Scope, draws: Float) -> Genes
     option = (draws[:, 3] * scope.options[rows, parcel]).astype(np.int64)
     users = np.flatnonzero(freight.sets.members.any(axis=0))
     later = (draws[:, 4] * 2 - 1) * users.size
-    return replace(
-        genes,
+    return genes._replace(
         option=np.where((sort < OPTION)[:, None] & reach, option[:, None], genes.option),
         turn=_other_turns(genes.turn, users, (sort >= OPTION) & (sort < TURN), draws),
         way=_other_ways(freight, genes.way, (sort >= TURN) & (sort < WAY) & scope.split, draws),
@@ -61,7 +60,7 @@ def changed(freight: Freight, genes: Genes, scope: Scope, draws: Float) -> Genes
 def reordered(freight: Freight, genes: Genes, draws: Float) -> Genes:
     """Each plan with one user served before or behind another; draws as for `changed`."""
     users = np.flatnonzero(freight.sets.members.any(axis=0))
-    return replace(genes, turn=_other_turns(genes.turn, users, np.ones(genes.count, dtype=bool), draws))
+    return genes._replace(turn=_other_turns(genes.turn, users, np.ones(genes.size, dtype=bool), draws))
 
 
 def _other_turns(turn: Float, users: Int, which: Bool, draws: Float) -> Float:
@@ -103,4 +102,4 @@ def united(parent: Genes, children: list[Genes], better: list[Bool]) -> Genes:
             if name == "turn":  # turns are a permutation: all or nothing
                 fresh = (fresh.any(axis=1) & (value == old).all(axis=1))[:, None]
             parts[name] = np.where(fresh, new, value)
-    return replace(parent, **parts)
+    return parent._replace(**parts)

@@ -7,11 +7,13 @@ import numpy as np
 
 from policy.errors import PlacementError
 from policy.interfaces import Bool, Float, Int
-from policy.serving.clock import Lines, Plans, air_times, end_times, joined_plans, ready_times, user_delays
+from policy.serving.clock import planned, spread, timed
+from policy.serving.effort import Effort
 from policy.serving.freight import UNHEARD_S, Freight
-from policy.serving.genes import Genes, joined, planned
+from policy.serving.genes import Genes, joined
 from policy.serving.moves import DRAWS, Scope, changed, reordered, united
-from policy.serving.starts import spread, start_turns
+from policy.serving.plans import Lines, Plans, joined_plans
+from policy.serving.starts import start_turns
 from policy.serving.threads import KINDS, NUM_LEVELS, Threads, below, options_of, threads_of
 from policy.slot.problem import SlotProblem
 from policy.slot.rates import COMP, SINGLE
@@ -30,18 +32,6 @@ SMALL = 256
 thread."""
 SMALL_CHILDREN = 144
 """Changes that each thread of such a slot tries in a round at least: they cost next to nothing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
-    """How long is searched: a number of plans, never a time, so that a slot is always served alike."""
-
-    rounds: int = 3
-    """Rounds of changes."""
-    share: float = 1.0
-    """Of `Kind.children`, the changes tried in a round."""
-    most_cells: int = 100_000
-    """Numbers that one round of a level works on; fewer changes are tried where slots are large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,12 +55,12 @@ def best_plan(problem: SlotProblem, freight: Freight, effort: Effort | None = No
     search = _Search(problem, freight, effort or Effort())
     genes, plans, values = search.starts()
     best = _fittest(genes, values)
-    pool, count = [plans], genes.count
+    pool, count = [plans], genes.size
     for _ in range(search.effort.rounds):
         genes, plans, values, tried = search.round(genes.rows(best), values[best])
         best = _fittest(genes, values)
         pool += [plans, tried] if search.small else [plans.rows(best)]
-        count += genes.count + tried.option.shape[0]
+        count += genes.size + tried.option.shape[0]
     return replace(_judged(problem, freight, joined_plans(pool)), evaluations=count)
 
 
@@ -106,7 +96,7 @@ class _Search:
         )
         lines, comp = self._lines(thread), self._comp[thread]
         for _ in range(2):  # the options decide the order in which they are best chosen
-            genes = replace(genes, option=spread(freight, genes, comp, lines, price, self._allowed[thread]))
+            genes = spread(freight, genes, comp, lines, price, self._allowed)
         return self._with_plans(joined([genes, self._homes(genes)]))
 
     def _homes(self, genes: Genes) -> Genes:
@@ -117,7 +107,7 @@ class _Search:
         rows = np.tile(of_way, self._problem.num_nodes)
         node = np.repeat(np.arange(self._problem.num_nodes), of_way.size)
         home = (freight.first == node[:, None, None]) & (freight.copies == 0)
-        return replace(genes.rows(rows), option=home.argmax(axis=2))
+        return genes.rows(rows)._replace(option=home.argmax(axis=2))
 
     def round(self, parents: Genes, value: Float) -> tuple[Genes, Plans, Float, Plans]:
         """Change each thread's best plan in many ways, then try the best changes together.
@@ -143,7 +133,7 @@ class _Search:
         tries = [united(parents, ranked[:j], better[:j]) for j in UNITED]
         tries.append(self._repaired(tries[-1]))
         high, low = below(threads)
-        slower = replace(parents.rows(low), thread=parents.thread[high])
+        slower = parents.rows(low)._replace(thread=parents.thread[high])
         genes = joined([parents, *tries, slower])
         return (*self._with_plans(genes), tried)
 
@@ -155,9 +145,9 @@ class _Search:
             :, threads.kind, threads.level
         ]
         others = [reordered(freight, best, draws[at]) for at in range(1, len(prices))]
-        genes, price = joined([best, *others]), np.repeat(prices, best.count)
+        genes, price = joined([best, *others]), np.repeat(prices, best.size)
         comp, lines = self._comp[genes.thread], self._lines(genes.thread)
-        return replace(genes, option=spread(freight, genes, comp, lines, price, self._allowed[genes.thread]))
+        return spread(freight, genes, comp, lines, price, self._allowed)
 
     def _with_plans(self, genes: Genes) -> tuple[Genes, Plans, Float]:
         return (genes, *self._timed(genes))
@@ -175,9 +165,7 @@ class _Search:
 
     def _timed(self, genes: Genes) -> tuple[Plans, Float]:
         """Plans, and what they take on the links they are made for, (plans,), s."""
-        freight, lines = self._freight, self._lines(genes.thread)
-        plans, ready, air = planned(freight, genes, self._comp[genes.thread], lines)
-        return plans, user_delays(freight, end_times(freight, plans, ready, air, lines)).sum(axis=1)
+        return planned(self._freight, genes, self._comp[genes.thread], self._lines(genes.thread))
 
 
 def _columns(order: Int) -> list[tuple[Int, Int]]:
@@ -194,7 +182,7 @@ def _grid(threads: Threads) -> tuple[Int, Int, Int, Float]:
         for way in KINDS[kind].ways
     ]
     thread, turn, way, price = np.array(rows).T
-    return thread.astype(np.int64), turn.astype(np.int64), way.astype(np.int64), price
+    return thread.astype(np.int64), turn.astype(np.int64), way.astype(np.int64), price.copy()
 
 
 def _fittest(genes: Genes, value: Float) -> Int:
@@ -208,13 +196,14 @@ def _judged(problem: SlotProblem, freight: Freight, pool: Plans) -> Choice:
     plans = pool.rows(np.flatnonzero(_permitted(problem, freight, pool)))
     count = plans.option.shape[0]
     lines = Lines.real(problem, count)
-    air = air_times(freight, plans.option, np.full(count, COMP if problem.rules.comp else SINGLE))
-    ready = ready_times(freight, plans.option, plans.moves, lines)
-    ends = end_times(freight, plans, ready, air, lines)
-    total = user_delays(freight, ends).sum(axis=1)
+    comp = COMP if problem.rules.comp else SINGLE
+    total = timed(freight, plans, np.full(count, comp), lines)
     best = int(total.argmin())
     if total[best] >= UNHEARD_S:
-        item = int(np.where(plans.active[best], air[best], 0.0).argmax())
+        air = freight.air_s[
+            comp, np.arange(freight.item_parcel.size), plans.option[best, freight.item_parcel]
+        ]
+        item = int(np.where(plans.active[best], air, 0.0).argmax())
         block = freight.blocks[freight.item_parcel[item]][0]
         raise PlacementError(f"nobody can send block {block} to all who miss it in slot {problem.slot}")
     return Choice(plan=plans.rows(np.array([best])), delay_s=float(total[best]), evaluations=count)

@@ -3,9 +3,9 @@
 import numpy as np
 
 from policy.interfaces import Bool, Float
-from policy.serving.clock import Plans
+from policy.serving.effort import Effort
 from policy.serving.freight import Freight, freight_of
-from policy.serving.search import Effort, best_plan
+from policy.serving.plans import Plans
 from policy.slot.dynamics import SlotOutcome, outcome_of
 from policy.slot.problem import SlotProblem
 from policy.slot.rates import COMP, SINGLE, AirTimes
@@ -26,6 +26,8 @@ def serve_planned(problem: SlotProblem, air: AirTimes, effort: Effort | None = N
     moves: tuple[Move, ...] = ()
     casts: tuple[Cast, ...] = ()
     if problem.wanted.size:
+        from policy.serving.search import best_plan  # its kernels take a while to load
+
         freight = freight_of(problem, air)
         plan = plan_in_full(problem, freight, best_plan(problem, freight, effort).plan, air)
         moves, casts = plan.moves, plan.casts
@@ -54,7 +56,7 @@ def _moves(
     source = problem.cached[:, [part[0] for part in freight.blocks]].argmax(0)
     moves: list[Move] = []
     places: dict[int, list[int]] = {}
-    for turn in plans.moves[0].tolist():
+    for turn in plans.moves[0][plans.moves[0] >= 0].tolist():
         relayed, parcel = divmod(turn, freight.num_parcels)
         node = first[parcel]
         if relayed and node < 0:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from policy.config import LinkConfig, Timing
 from policy.errors import PlacementError
 from policy.serving import Effort, serve_planned
-from policy.serving.clock import Lines
+from policy.serving.clock import planned
 from policy.serving.freight import freight_of
-from policy.serving.genes import Genes, planned
+from policy.serving.genes import Genes
+from policy.serving.plans import Lines
 from policy.serving.search import best_plan
 from policy.slot.dynamics import SlotOutcome
 from policy.slot.lower_bounds import asked_seconds_per_bit, slot_lower_bound
@@ -94,7 +95,7 @@ def test_what_comes_before_the_band_is_free_is_sent_in_turn(seed: int, links_fre
         swift=np.array([False, True]),
         thread=np.zeros(rows, dtype=np.int64),
     )
-    plans, _, _ = planned(freight, genes, np.zeros(rows, dtype=np.int64), Lines.real(problem, rows))
+    plans, _ = planned(freight, genes, np.zeros(rows, dtype=np.int64), Lines.real(problem, rows))
 
     assert plans.sends[1, : plans.active[1].sum()] == pytest.approx(plans.sends[0, : plans.active[0].sum()])
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from policy.bounds import slot_lower_bound
 from policy.serving import Effort
-from policy.serving.clock import Lines, Plans, air_times, end_times, ready_times, user_delays
+from policy.serving.clock import timed
 from policy.serving.freight import Freight, freight_of
+from policy.serving.plans import Lines, Plans
 from policy.serving.search import best_plan
 from policy.slot.problem import SlotProblem
 from policy.slot.rates import COMP, AirTimes
@@ -47,7 +48,7 @@ def _move_orders(freight: Freight, option: tuple[int, ...]) -> np.ndarray:
     needed = [p for p in range(count) if copied[p] or not freight.held[p]]
     needed += [count + p for p in range(count) if copied[p] and not freight.held[p]]
     orders = [
-        [*order, *sorted(set(range(2 * count)) - set(needed))]
+        [*order, *[-1] * (2 * count - len(order))]
         for order in permutations(needed)
         if all(order.index(m) > order.index(m - count) for m in needed if m >= count)
     ]
@@ -56,10 +57,7 @@ def _move_orders(freight: Freight, option: tuple[int, ...]) -> np.ndarray:
 
 def _least(problem: SlotProblem, freight: Freight, plans: Plans) -> float:
     count = plans.option.shape[0]
-    lines = Lines.real(problem, count)
-    air = air_times(freight, plans.option, np.full(count, COMP))
-    ready = ready_times(freight, plans.option, plans.moves, lines)
-    return float(user_delays(freight, end_times(freight, plans, ready, air, lines)).sum(axis=1).min())
+    return float(timed(freight, plans, np.full(count, COMP), Lines.real(problem, count)).min())
 
 
 def _gaps(cases: range, effort: Effort, **shape: int) -> list[float]:
