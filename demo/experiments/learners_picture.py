@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from demo.show.figure import BLUE, FAINT, SKY, clean_axes, pyplot, save_figure
+from demo.show.figure import BLUE, FAINT, INK, SKY, clean_axes, pyplot, save_figure
 
 RESULTS = Path(__file__).parent / "results" / "convergence.json"
 LEARNERS = {
@@ -114,7 +114,7 @@ def _thousands(value: float, _: int) -> str:
 
 def _draw_references(ax: Any, costs: Mapping[str, float]) -> None:  # noqa: ANN401
     for (name, text), style in zip(REFERENCES.items(), ("--", ":"), strict=True):
-        ax.axhline(costs[name], color="#333333", lw=1, ls=style, label=text)
+        ax.axhline(costs[name], color=INK, lw=1, ls=style, label=text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,19 @@ from typing import Any
 import numpy as np
 
 from demo.jobs.broadcast import Comparison, Scenario
-from demo.show.figure import pyplot, save_figure
+from demo.show.figure import (
+    BLUE,
+    FAINT,
+    GREY,
+    LINE,
+    ORANGE,
+    RED,
+    clean_axes,
+    font_pt,
+    pyplot,
+    save_figure,
+    width_in,
+)
 from radio.channel import Deployment, array_response, distances, large_scale
 from radio.types import ComplexArray, FloatArray
 
@@ -15,7 +27,7 @@ __all__ = ["coverage_db", "draw_broadcast"]
 _PIXELS = 110
 """Places along each side of the map."""
 _SHOWN = ("unicast-tdma", "best-node", "isotropic")
-_COLOURS = {"ours": "#1d3557", "best-node": "#e76f51", "isotropic": "#8a8a8a", "matched": "#a8c5da"}
+_COLOURS = {"ours": BLUE, "best-node": ORANGE, "isotropic": GREY, "matched": FAINT}
 
 
 def coverage_db(deployment: Deployment, beam: ComplexArray, noise_w: float, points: FloatArray) -> FloatArray:
@@ -43,12 +55,17 @@ def draw_broadcast(scenario: Scenario, result: Comparison, path: Path) -> None:
         result: Its solvers.
         path: File to write; its ending says the format.
     """
-    mapped = scenario.deployment is not None
-    height = max(4.8, 1.2 + 0.33 * len(result.users))
-    figure, panels = pyplot().subplots(
-        1, 2 if mapped else 1, figsize=(13 if mapped else 7.5, height), layout="constrained", squeeze=False
-    )
-    if mapped:
+    plt, size = pyplot(), font_pt(path)
+    with plt.rc_context({"font.size": size, "axes.titlesize": size + 0.5}):
+        _draw(scenario, result, path)
+
+
+def _draw(scenario: Scenario, result: Comparison, path: Path) -> None:
+    columns = 1 if scenario.deployment is None else 2
+    wide = width_in(path, columns)
+    high = max(0.52 * wide, 1.2 + 0.02 * wide * len(result.users))
+    figure, panels = pyplot().subplots(1, columns, figsize=(wide, high), layout="constrained", squeeze=False)
+    if columns == 2:
         _draw_map(figure, panels[0, 0], scenario, result)
     _draw_users(panels[0, -1], result)
     save_figure(figure, path, user_rows(result))
@@ -81,7 +98,7 @@ def _draw_map(figure: Any, axes: Any, scenario: Scenario, result: Comparison) ->
         interpolation="bilinear",
     )
     figure.colorbar(image, ax=axes, label="mean SNR at this place, dB", shrink=0.85, pad=0.02)
-    for holds, marker_face, label in ((True, "#e63946", "node, sends"), (False, "white", "node, silent")):
+    for holds, marker_face, label in ((True, ORANGE, "node, sends"), (False, "white", "node, silent")):
         nodes = scenario.nodes_xy[scenario.holders == holds]
         if len(nodes):
             axes.scatter(
@@ -96,13 +113,12 @@ def _draw_map(figure: Any, axes: Any, scenario: Scenario, result: Comparison) ->
             scenario.users_xy[user],
             textcoords="offset points",
             xytext=(5, 4),
-            fontsize=8,
             color="white",
             path_effects=_outline(),
         )
     axes.set(xlim=(0, side), ylim=(0, side), xlabel="x, m", ylabel="y, m")
-    axes.set_title("Where the broadcast beam reaches", loc="left")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, frameon=False)
+    axes.set_title("Where the beam reaches")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
 
 
 def _outline() -> list[Any]:
@@ -121,7 +137,7 @@ def _draw_users(axes: Any, result: Comparison) -> None:  # noqa: ANN401 - matplo
     shown = {"ours": np.array(ours.snr_db)[order]}
     shown |= {name: np.array(rows[name].snr_db)[order] for name in _SHOWN[1:] if rows[name].snr_db}
     floor = min(float(values[np.isfinite(values)].min(initial=0.0)) for values in [*shown.values(), matched])
-    axes.hlines(places, floor - 3, matched, color="#e9e9e9", linewidth=1, zorder=1)
+    axes.hlines(places, floor - 3, matched, color=LINE, linewidth=1, zorder=1)
     axes.scatter(
         matched, places, marker="|", s=110, color=_COLOURS["matched"], label="served alone (bound)", zorder=2
     )
@@ -130,22 +146,21 @@ def _draw_users(axes: Any, result: Comparison) -> None:  # noqa: ANN401 - matplo
         marker, size = ("o", 46) if name == "ours" else ("D", 22)
         axes.scatter(values, places, marker=marker, s=size, color=_COLOURS[name], label=label, zorder=3)
     what = "weakest" if ours.guaranteed_db is None else "guarantee"
-    axes.axvline(result.upper_bound_db, color="#2a9d8f", linestyle="--", linewidth=1.4, zorder=2)
+    axes.axvline(result.upper_bound_db, color=RED, linestyle="--", linewidth=1.4, zorder=2)
     axes.annotate(
         f"bound on the {what}\n{result.upper_bound_db:.1f} dB",
         (result.upper_bound_db, len(places) - 0.4),
         textcoords="offset points",
         xytext=(5, 0),
         va="top",
-        fontsize=8,
-        color="#1f7a6f",
+        color=RED,
     )
     if ours.guaranteed_db is not None and np.isfinite(ours.guaranteed_db):
-        axes.axvline(ours.guaranteed_db, color="#1d3557", linestyle=":", linewidth=1.4, label="guaranteed")
+        axes.axvline(ours.guaranteed_db, color=BLUE, linestyle=":", linewidth=1.4, label="guaranteed")
     axes.set_yticks(places, [f"user {result.users[i]}" for i in order])
     axes.set_ylim(-0.7, len(places) - 0.1)
     axes.set_xlabel("SNR, dB")
     airtime = f"{ours.airtime_s:.2f} s" if np.isfinite(ours.airtime_s) else "never"
-    axes.set_title(f"SNR of each user; all have the block after {airtime}", loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4, frameon=False)
+    axes.set_title(f"SNR of each user; all are served after {airtime}")
+    clean_axes(axes, "x")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4)

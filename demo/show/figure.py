@@ -17,6 +17,8 @@ SCREEN_IN = 9.0
 """Width of a picture for the screen, inch."""
 BLUE, SKY, ORANGE, GREEN, RED, PURPLE = "#0072b2", "#56b4e9", "#e69f00", "#009e73", "#d55e00", "#cc79a7"
 """Okabe and Ito's colours: told apart with any colour vision. Ours is blue, bounds are red."""
+BROWN, INK = "#8c6d31", "#333333"
+"""One more series, where seven are not enough; thin lines to compare with."""
 GREY, FAINT, LINE = "#6f6f6f", "#b9b9b9", "#e5e5e5"
 """Others, what is switched off or beside the point, and grids."""
 STYLE: Mapping[str, Any] = {
@@ -24,7 +26,7 @@ STYLE: Mapping[str, Any] = {
     "ps.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "pbcast",
-    "axes.prop_cycle": f"cycler('color', {[BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY, '#8c6d31']})",
+    "axes.prop_cycle": f"cycler('color', {[BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY, BROWN]})",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlelocation": "left",
@@ -122,5 +124,5 @@ def save_figure(figure: Any, path: Path, rows: Sequence[Mapping[str, object]]) -
 def clean_axes(ax: Any, axis: str) -> None:  # noqa: ANN401
     """No frame at the top and right, a light grid behind along one axis."""
     ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(axis=axis, color="#e5e5e5", lw=0.8)
+    ax.grid(axis=axis, color=LINE, lw=0.8)
     ax.set_axisbelow(True)

@@ -4,7 +4,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demo.show.figure import BLUE, FAINT, GREEN, ORANGE, RED, SKY, clean_axes, pyplot, save_figure
+from demo.show.figure import (
+    BLUE,
+    FAINT,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    clean_axes,
+    font_pt,
+    pyplot,
+    save_figure,
+    width_in,
+)
 
 if TYPE_CHECKING:
     from pbstore.disk.upkeep.savings_by_cause import Causes
@@ -14,7 +27,7 @@ CAUSES = {
     "compression": ("compression", SKY),
     "delta": ("delta to a base", ORANGE),
     "recipe": ("cast or merged adapter", RED),
-    "same_rows": ("same rows", "#7fd1b9"),
+    "same_rows": ("same rows", PURPLE),
     "same_tensor": ("same tensor", GREEN),
     "same_file": ("same file", FAINT),
 }
@@ -29,7 +42,14 @@ def draw_savings(rows: "dict[str, Causes]", path: Path, title: str) -> None:
         path: File to write; its ending says the format.
         title: Headline.
     """
-    figure, axes = pyplot().subplots(figsize=(9, 1.6 + 0.42 * max(1, len(rows))), layout="constrained")
+    plt, size = pyplot(), font_pt(path)
+    with plt.rc_context({"font.size": size, "axes.titlesize": size + 1}):
+        _draw(rows, path, title)
+
+
+def _draw(rows: "dict[str, Causes]", path: Path, title: str) -> None:
+    high = 1.6 + 0.42 * max(1, len(rows))
+    figure, axes = pyplot().subplots(figsize=(width_in(path, 2), high), layout="constrained")
     left = [0.0] * len(rows)
     places = list(range(len(rows)))
     for field, (label, colour) in CAUSES.items():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,26 @@ def test_there_are_pictures_and_their_numbers() -> None:
 
 def test_another_number_is_another_mark() -> None:
     assert numbers_mark([{"a": 1.0}]) != numbers_mark([{"a": 1.0000001}])
+
+
+def test_colours_of_pictures_stand_in_the_style_sheet_alone() -> None:
+    homes = {"figure.py", "report_page.py"}  # and the style of a web page, which no picture is drawn with
+    own = [
+        f"{path.relative_to(ROOT)}: {colour}"
+        for folder in ("demo", "tests/benchmarks")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path.name not in homes
+        for colour in re.findall(r"#[0-9a-fA-F]{6}\b", path.read_text())
+    ]
+    assert own == []
+
+
+def test_every_committed_picture_is_compared_with_its_numbers() -> None:
+    """Screenshots of pages show no numbers of ours; drawings have none."""
+    compared = {*EXPERIMENTS.glob("*.png"), *BENCHMARKS.glob("*.png")}
+    drawn = {
+        path
+        for name in ("demo", "tests", "pbstore", "policy", "radio")
+        for path in (ROOT / name).rglob("*.png")
+    }
+    assert drawn - compared == {ROOT / "demo/docs/pages/pictures/dashboard.png"}
