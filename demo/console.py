@@ -6,7 +6,8 @@ numbers never, and nothing at all where the output is no terminal.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from shutil import get_terminal_size
 from textwrap import wrap
@@ -84,9 +85,37 @@ def warn(*lines: str) -> None:
         _write(sys.stderr, line)
 
 
+_moving: list[str] = []
+"""What moves on the terminal now."""
+
+
+@contextmanager
+def busy(what: str) -> Iterator[Callable[[int, int], None]]:
+    """While the block runs, a moving line on standard error with the time so far; nothing in a pipe.
+
+    Gives a function that is told how much is done, and of how much. What is printed meanwhile stands above.
+    Within another one nothing is added.
+    """
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    if _moving:
+        yield lambda done, total: None
+        return
+    text = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), text, BarColumn(30), TimeElapsedColumn())
+    with Progress(*columns, console=errors(), transient=True, disable=not sys.stderr.isatty()) as bars:
+        bar = bars.add_task(visible(what), total=None)
+        _moving.append(what)
+        try:
+            yield lambda done, total: bars.update(bar, completed=done, total=total)
+        finally:
+            _moving.remove(what)
+
+
 def tell_count(what: str, done: int, total: int) -> None:
-    """Say on standard error how much is done, each time in the place of the last."""
-    print(f"\r{visible(what)}: {done}/{total}", end="\n" * (done == total), file=sys.stderr, flush=True)
+    """Say on standard error how much is done: on a terminal in the place of the last, else in a line."""
+    start, end = ("\r", "\n" * (done == total)) if sys.stderr.isatty() else ("", "\n")
+    print(f"{start}{visible(what)}: {done}/{total}", end=end, file=sys.stderr, flush=True)
 
 
 def warn_over(line: str) -> None:

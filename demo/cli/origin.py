@@ -9,7 +9,7 @@ import typer
 
 from demo.cli.app import EXIT_CODES
 from demo.cli.store_shared import DryRunOption, JsonOption, YesOption, agree, human, print_json, show
-from demo.console import say, warn
+from demo.console import busy, say, warn
 
 if TYPE_CHECKING:
     from pbstore.serve.origin.catalog import Catalog
@@ -92,11 +92,13 @@ def gc(
 
     with opened(origin) as catalog:
         grace_s, trash_s = grace_days * DAY_S, trash_days * DAY_S
-        report = collect(catalog, dry_run=True, grace_s=grace_s, trash_s=trash_s)
+        with busy("look for what no model needs"):
+            report = collect(catalog, dry_run=True, grace_s=grace_s, trash_s=trash_s)
         if not dry_run:
             if report.deleted_objects:
                 agree(f"delete from {origin}", _lines(report), yes)
-            report = collect(catalog, grace_s=grace_s, trash_s=trash_s)
+            with busy("collect"):
+                report = collect(catalog, grace_s=grace_s, trash_s=trash_s)
     if as_json:
         print_json(asdict(report))
     else:
@@ -108,7 +110,7 @@ def check(origin: OriginOption, as_json: JsonOption = False) -> int:
     """Read everything that a model needs and compare it with its checksums; exit code 3 if it differs."""
     from pbstore.serve.origin.verify import verify
 
-    with opened(origin) as catalog:
+    with opened(origin) as catalog, busy("read and hash"):
         report = verify(catalog)
     if as_json:
         print_json(asdict(report))

@@ -7,7 +7,7 @@ import typer
 
 from demo.cli.app import EXIT_CODES
 from demo.cli.options import parse_capacity
-from demo.console import say
+from demo.console import busy, say
 
 app = typer.Typer(add_completion=False, epilog=EXIT_CODES)
 
@@ -35,7 +35,9 @@ def report(
     if not folder.is_dir():
         raise ValueError(f"expected the folder of a run, there is none at {folder}")
     shares = [_share(text) for text in sweep.split(",") if text.strip()]
-    say(str(write_report(folder, slot, shares)), f"pictures and their numbers: {folder / FIGURES}")
+    with busy("play and draw" if shares else "draw"):
+        page = write_report(folder, slot, shares)
+    say(str(page), f"pictures and their numbers: {folder / FIGURES}")
 
 
 def _share(text: str) -> float:

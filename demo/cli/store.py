@@ -30,7 +30,7 @@ from demo.cli.store_shared import show as print_result
 from demo.cli.store_tools import tools
 from demo.cli.store_trust import trust
 from demo.cli.store_upkeep import upkeep
-from demo.console import Sheet, say, visible
+from demo.console import Sheet, busy, say, visible
 from demo.show.figure import check_figure
 from demo.show.savings_picture import CAUSES, draw_savings
 
@@ -94,7 +94,7 @@ def savings(
         raise ValueError(f"--by must be model or family, got {by!r}")
     if picture is not None:
         check_figure(picture)
-    with existing(store) as opened:
+    with existing(store) as opened, busy("add up"):
         report = opened.savings()
         rows = _causes(opened, by or "model") if by or picture else {}
     if picture is not None:

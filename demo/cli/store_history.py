@@ -24,7 +24,7 @@ from demo.cli.store_shared import (
     room,
     some_of,
 )
-from demo.console import Sheet, say, visible
+from demo.console import Sheet, busy, say, visible
 from pbstore import DiskBlockStore
 
 if TYPE_CHECKING:
@@ -198,10 +198,13 @@ def forget(
     with existing(store) as opened:
         if by_age:
             wanted = chosen(opened, names) if names else list(opened.models())
-            plan = opened.plan.forget_revisions(wanted, keep_last=keep_last, keep_within_s=within_s)
+            with busy("look at revisions"):
+                plan = opened.plan.forget_revisions(wanted, keep_last=keep_last, keep_within_s=within_s)
             _forget_revisions(opened, plan, dry_run, yes, as_json)
         else:
-            collect(opened.plan.forget(names or None), dry_run, yes, as_json)
+            with busy("look for what no model needs"):
+                collection = opened.plan.forget(names or None)
+            collect(collection, dry_run, yes, as_json)
 
 
 def _forget_revisions(
@@ -231,7 +234,8 @@ def collect(plan: "Plan[GcReport]", dry_run: bool, yes: bool, as_json: bool) -> 
     if not dry_run:
         if report.trashed_models or report.orphan_blocks:
             agree("collect", _collect_lines(report), yes)
-        report = plan.apply()
+        with busy("collect"):
+            report = plan.apply()
     print_collected(report, as_json)
 
 

@@ -18,16 +18,13 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from demo.console import PlainConsole, answers_yes, say, warn
+from demo.console import answers_yes, errors, say, warn
 from demo.console import print_json as print_json  # commands take it from here
 from pbstore import AddReport, DiskBlockStore, ModelMissingError, PBStoreError, open_store
 from pbstore.disk.blocks.space import DiskUse
 from pbstore.folders.nesting import OwnStore, is_store
 from pbstore.folders.select import ALL, LEFT_OUT, Selection
 from pbstore.folders.source import list_source, steadily
-
-out = PlainConsole()
-err = PlainConsole(stderr=True)
 
 ThoroughOption = Annotated[
     bool,
@@ -192,7 +189,7 @@ def progress(total: int | None) -> Iterator[Callable[[int], None]]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+    with Progress(*columns, console=errors(), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("", total=total)
         yield lambda size: bar.update(task, advance=size)
 

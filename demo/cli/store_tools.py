@@ -29,7 +29,7 @@ from demo.cli.store_shared import (
     source_bytes,
     tell_exceptions,
 )
-from demo.console import say
+from demo.console import busy, say
 
 if TYPE_CHECKING:
     pass
@@ -108,7 +108,7 @@ def repair(
     from pbstore.disk.upkeep.mend import mend_settings
 
     mended = mend_settings(store) if store.is_dir() else None
-    with existing(store) as opened:
+    with existing(store) as opened, busy("read all packs"):
         if source is None:
             report = opened.repair()
         else:

@@ -1,6 +1,6 @@
 """`pbcast store`, giving room back: remove and restore, collect, evict, heat and cool; plans come first."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -27,7 +27,7 @@ from demo.cli.store_shared import (
     show,
     some_of,
 )
-from demo.console import say, table_of
+from demo.console import busy, say, table_of
 from pbstore import DiskBlockStore
 
 if TYPE_CHECKING:
@@ -130,9 +130,13 @@ def gc(
     """Delete blocks that no model needs, also of models whose time in the trash is over; give room back."""
     with existing(store) as opened:
         if yes and not dry_run:
-            print_collected(opened.gc(), as_json)
+            with busy("collect"):
+                report = opened.gc()
+            print_collected(report, as_json)
         else:
-            collect(opened.plan.gc(), dry_run, yes, as_json)
+            with busy("look for what no model needs"):
+                plan = opened.plan.gc()
+            collect(plan, dry_run, yes, as_json)
 
 
 @upkeep.command(epilog=EXIT_CODES, rich_help_panel=ROOM_PANEL)
@@ -149,7 +153,8 @@ def evict(
     A goal that cannot be reached is an error and changes nothing.
     """
     with existing(store) as opened:
-        plan = opened.plan.evict(parse_size(free) or 0, order)
+        with busy("choose what goes"):
+            plan = opened.plan.evict(parse_size(free) or 0, order)
         report = plan.report
         lines = [
             *([f"out of the trash: {_some(report.trashed_models)}"] if report.trashed_models else []),
@@ -160,7 +165,8 @@ def evict(
         if not dry_run:
             if count:
                 agree(f"remove {count} models for good", lines, yes)
-            report = plan.apply()
+            with busy("evict"):
+                report = plan.apply()
     if as_json:
         print_json(asdict(report))
         return
@@ -194,7 +200,7 @@ def heat(
     """Store models' blocks raw, so that they are mapped when they are loaded."""
     with existing(store) as opened:
         change = opened.forms.heat if not dry_run else lambda name: opened.plan.heat(name).report
-        _print_forms([change(name) for name in chosen(opened, names)], as_json)
+        _print_forms(_changed(change, chosen(opened, names)), as_json)
 
 
 @upkeep.command(epilog=EXIT_CODES, rich_help_panel=ROOM_PANEL)
@@ -207,7 +213,16 @@ def cool(
     """Store models as small as possible."""
     with existing(store) as opened:
         change = opened.forms.cool if not dry_run else lambda name: opened.plan.cool(name).report
-        _print_forms([change(name) for name in chosen(opened, names)], as_json)
+        _print_forms(_changed(change, chosen(opened, names)), as_json)
+
+
+def _changed(change: "Callable[[str], FormReport]", names: Sequence[str]) -> "list[FormReport]":
+    reports = []
+    with busy("encode anew") as step:
+        for name in names:
+            reports.append(change(name))
+            step(len(reports), len(names))
+    return reports
 
 
 def _print_forms(reports: "Sequence[FormReport]", as_json: bool) -> None:
@@ -232,7 +247,7 @@ def balance(
     as_json: JsonOption = False,
 ) -> None:
     """Heat the models used most, as far as they fit, and cool the others."""
-    with existing(store) as opened:
+    with existing(store) as opened, busy("balance"):
         report = opened.forms.balance(parse_size(raw_room), dry_run=dry_run)
     if as_json:
         print_json(asdict(report))

@@ -1,12 +1,13 @@
 """`pbcast train`: train the learned policy, or one of the learned baselines, from nothing."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from demo.cli.app import EXIT_CODES
-from demo.console import print_json
+from demo.console import busy, print_json
 
 app = typer.Typer(add_completion=False, epilog=EXIT_CODES)
 
@@ -78,7 +79,8 @@ def train(
     ]
     for request in requests:
         check(request)
-    runs = sorted(spread(train_one, requests, workers, ray), key=lambda run: run["seed"])
+    with busy(f"train {scheme}") if workers == 1 and not ray else nullcontext():
+        runs = sorted(spread(train_one, requests, workers, ray), key=lambda run: run["seed"])
     if as_json:
         print_json({"scheme": scheme, "runs": runs}, indent=None)
     else:

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from demo.jobs.run import LOG_NAME, claim, fill, offer_of
 from demo.jobs.runtimes import runtime_of
 from demo.jobs.simulate import make_world, world_seed
 from demo.jobs.stage import Stage, about_run
-from demo.zoo import build_zoo
+from demo.zoo import ZooModel, build_zoo
 from demo.zoo.progress import Bars
 from pbstore import DiskBlockStore, open_store
 from policy.world.trace import start_world, step_world
@@ -53,8 +53,9 @@ def emulate(
     """
     claim(out)
     with ExitStack() as stack:
+        zoo = build_zoo(config.run.size, progress=progress) if config.run.store is None else []
         bars = stack.enter_context(Bars(enabled=progress))
-        cloud, originals = _models(config, out, stack, bars)
+        cloud, originals = _models(config, zoo, out, stack, bars)
         with bars.task(f"size {len(originals)} models in every form"):
             offer = offer_of(config.run, cloud, {name: one.base for name, one in originals.items()})
         stage = Stage(
@@ -68,7 +69,8 @@ def emulate(
         began = time.perf_counter()
         with bars.task(f"run {config.run.emulated_slots} slots") as step:
             _play(stage, cloud, originals, out / LOG_NAME, listener, step)
-        verdict = check_log(read_log(out / LOG_NAME))
+        with bars.task("check the log"):
+            verdict = check_log(read_log(out / LOG_NAME))
         verdict.raise_if_broken()
         if not keep_stores:
             shutil.rmtree(stage.folder, ignore_errors=True)
@@ -78,13 +80,13 @@ def emulate(
 
 
 def _models(
-    config: EmulateConfig, out: Path, stack: ExitStack, bars: Bars
+    config: EmulateConfig, zoo: Sequence[ZooModel], out: Path, stack: ExitStack, bars: Bars
 ) -> tuple[DiskBlockStore, Mapping[str, Original]]:
     """The origin's store, and what deliveries are compared with."""
     if config.run.store is not None:
         cloud = stack.enter_context(open_store(config.run.store, read_only=True))
-        return cloud, of_store(cloud)
-    zoo = build_zoo(config.run.size, progress=False)
+        with bars.task("read what is in the store"):
+            return cloud, of_store(cloud)
     cloud = stack.enter_context(open_store(out / "cloud"))
     with bars.task(f"add {len(zoo)} models to the origin's store") as step:
         fill(cloud, zoo, step)

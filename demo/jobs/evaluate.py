@@ -1,6 +1,7 @@
 """An evaluation, its catalog, worlds and radio from wherever they come: presets, files, stores, traces."""
 
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 from demo.bridge.beamformed import beamformed_world
 from demo.bridge.csi import CsiError
 from demo.bridge.store_catalog import catalog_from_store
-from demo.console import tell_count
+from demo.console import busy, tell_count
 from demo.jobs.catalogs import catalog_named
 from demo.jobs.originals import of_store
 from demo.jobs.overrides import Overrides
@@ -132,22 +133,23 @@ def run_evaluation(
                 f"{scenario.config.num_slots}; {worlds.first + worlds.count} were asked for"
             )
         maker = partial(beams if worlds.beamformers else trace_world, source=worlds.trace)
-    result = evaluate(
-        scenario,
-        schemes,
-        worlds.count,
-        seeds,
-        split=worlds.split,
-        first_world=worlds.first,
-        bound_worlds=bound_worlds,
-        workers=workers,
-        ray=ray,
-        make_world=maker,
-        folder=folder,
-        progress=_tell,
-        boot_seed=boot_seed,
-        seen=seen,
-    )
+    with busy("play worlds") as step:
+        result = evaluate(
+            scenario,
+            schemes,
+            worlds.count,
+            seeds,
+            split=worlds.split,
+            first_world=worlds.first,
+            bound_worlds=bound_worlds,
+            workers=workers,
+            ray=ray,
+            make_world=maker,
+            folder=folder,
+            progress=partial(_tell, step),
+            boot_seed=boot_seed,
+            seen=seen,
+        )
     return result if about is None else replace(result, settings={**result.settings, "trace": about})
 
 
@@ -162,5 +164,7 @@ def kept_in(folder: Path | None) -> Path | None:
         return None
 
 
-def _tell(done: int, total: int) -> None:
-    tell_count("worlds", done, total)
+def _tell(step: Callable[[int, int], None], done: int, total: int) -> None:
+    step(done, total)
+    if not sys.stderr.isatty():
+        tell_count("worlds", done, total)

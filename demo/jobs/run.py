@@ -54,8 +54,9 @@ def run_end_to_end(
             originals = of_zoo(zoo)
         else:
             cloud = stack.enter_context(open_store(config.store, read_only=True))
-            originals = of_store(cloud)
             bars = stack.enter_context(Bars(enabled=progress))
+            with bars.task("read what is in the store"):
+                originals = of_store(cloud)
         with bars.task(f"size {len(originals)} models in every form"):
             offer = offer_of(config, cloud, {name: one.base for name, one in originals.items()})
         world = make_world(config, offer)
