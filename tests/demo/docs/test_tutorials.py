@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pbstore import open_store
 from tests.demo.docs.models import write_models
-from tests.demo.docs.pages import PAGES, ROOT, Runner, blocks_of
+from tests.demo.docs.pages import PAGES, ROOT, Runner, blocks_of, runs
 
 QUICK = {
     "run": ["--slots", "2", "--worlds", "1", "--workers", "1"],
@@ -31,6 +32,7 @@ def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@runs("demo/docs/pages/engineer.md")
 def test_an_engineer_stores_serves_and_pulls(folder: Path) -> None:
     write_models(folder)
     runner = Runner({"8765": PORT})
@@ -43,6 +45,7 @@ def test_an_engineer_stores_serves_and_pulls(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@runs("demo/docs/pages/researcher.md")
 def test_a_researcher_writes_and_compares_a_scheme(folder: Path) -> None:
     runner = Runner(shorter=QUICK)
     runner.run(blocks_of(PAGES / "researcher.md"))
@@ -53,6 +56,7 @@ def test_a_researcher_writes_and_compares_a_scheme(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_rows")
+@runs("demo/docs/pages/broadcast.md")
 def test_two_finetunes_are_broadcast(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_models(folder)
     rows = [f"{10 * slot + 1},{user},me/finetune" for slot in range(24) for user in range(12)]
@@ -70,15 +74,13 @@ def test_two_finetunes_are_broadcast(folder: Path, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.slow
+@runs("README.md")
 def test_the_lines_of_the_readme_work(folder: Path) -> None:
     write_models(folder)
-    text = [block for block in blocks_of(ROOT / "README.md") if block.language in ("console", "python")]
-    own = [block for block in text if "pbcast" in block.text or "pbstore" in block.text]
-    mine = [line for block in own for line in block.commands if line.startswith("pbcast store ")]
-    runner = Runner()
-    for line in mine:
-        runner.run([type(own[0])("console", None, f"$ {line}\n")])
-    runner.run([block for block in own if block.language == "python"])
-    assert len(mine) == 4
+    live = ["--store", "live", "--port", str(int(PORT) + 1)]
+    with open_store(folder / "live") as store:
+        store.add(folder / "my-base", "me/base")
+    runner = Runner({"8765": PORT}, {"serve": ["--port", PORT], "dashboard": live})
+    runner.run(blocks_of(ROOT / "README.md"))
     assert (folder / "out" / "config.json").exists()
     assert type(runner.space["model"]).__name__.startswith("Bert")
