@@ -6,7 +6,7 @@ from pbstore.disk.add import adding
 from pbstore.disk.add.adding import HowStored
 from pbstore.disk.index import database
 from pbstore.disk.models import Models
-from pbstore.disk.rehearse import rehearsal
+from pbstore.disk.rehearse import Rehearsal, rehearse
 from pbstore.errors import PlanOutdatedError
 from pbstore.folders.ingest import AddReport, Origin, Progress
 from pbstore.folders.source import steadily
@@ -42,7 +42,10 @@ class AddPlan:
 def plan_add(models: Models, origin: Origin, how: HowStored) -> AddPlan:
     """Encode everything that is new, and keep nothing; others may write to the store meanwhile."""
     models.disk_use()  # empties the index's log
-    state = database.state(models.connection)
-    with rehearsal(models) as copy, copy.writing() as tx:
-        report = adding.try_blocks(copy, tx, origin, how)
+
+    def encode(copy: Rehearsal) -> AddReport:
+        with copy.writing() as tx:
+            return adding.try_blocks(copy, tx, origin, how)
+
+    report, state = rehearse(models, encode)
     return AddPlan(report=report, _models=models, _origin=origin, _how=how, _state=state)

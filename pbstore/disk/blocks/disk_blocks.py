@@ -187,6 +187,16 @@ class DiskBlocks(BlockReader):
             with self._locked(), fsio.durability(self._durable), self._transaction() as tx:
                 yield tx
 
+    @contextmanager
+    def held_still(self) -> Iterator[None]:
+        """Keep others from writing; a store that is open for reading only keeps nobody."""
+        with self._mutex:
+            if self._open is not None or self.read_only:
+                yield
+                return
+            with self._locked():
+                yield
+
     def _locked(self) -> AbstractContextManager[None]:
         return lock.exclusive(self.layout.lock, self._lock_wait_s)
 

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from pbstore.disk.index import database
 from pbstore.disk.index.model_rows import HOT, ModelRow
 from pbstore.disk.models import Models
-from pbstore.disk.rehearse import rehearsal
+from pbstore.disk.rehearse import rehearse
 from pbstore.disk.upkeep import collect, evict, heat, history
 from pbstore.disk.upkeep.collect import GcReport
 from pbstore.disk.upkeep.evict import EvictReport
@@ -48,9 +48,7 @@ class Plan(Generic[Report]):
 def make(models: Models, step: Step[Report]) -> Plan[Report]:
     """Try a step on a copy of the store."""
     models.disk_use()  # empties the index's log
-    state = database.state(models.connection)
-    with rehearsal(models) as copy:
-        report = step(copy, lambda: None)
+    report, state = rehearse(models, lambda copy: step(copy, lambda: None))
     return Plan(report=replace(report, dry_run=True), _models=models, _step=step, _state=state)
 
 
