@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from pbstore.blocks import StoredBlock
-from pbstore.disk.blocks.read import NOWHERE
+from pbstore.disk.blocks.read import NOWHERE, AtHand, nothing
 from pbstore.disk.blocks.space import DiskUse, disk_use, store_files
 from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.files import fsio, room
@@ -130,10 +130,14 @@ class Rehearsal(Models):
         return fsio.free_bytes(self._real.layout.root) - grown
 
     def get_unchecked(
-        self, block_id: BlockId, workers: int = 1, known: Mapping[BlockId, Location] = NOWHERE
+        self,
+        block_id: BlockId,
+        workers: int = 1,
+        known: Mapping[BlockId, Location] = NOWHERE,
+        at_hand: AtHand = nothing,
     ) -> Buffer:
         """See `DiskBlocks`."""
-        return self._real.get_unchecked(block_id, workers)
+        return self._real.get_unchecked(block_id, workers, at_hand=at_hand)
 
     def get_alone(self, location: Location, workers: int = 1) -> memoryview:
         """See `DiskBlocks`."""

@@ -1,6 +1,7 @@
 """What a server is set to."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,7 +13,13 @@ class ServeSettings:
     decoded_bytes: int = 256 << 20
     """Most memory that holds decoded blocks of cold models between requests."""
     readers: int = 4
-    """Threads that read and decode."""
+    """Threads that look things up and read."""
+    decoders: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Threads that decode: one for each core, however many clients read."""
+    ahead_bytes: int = 16 << 20
+    """Bytes of blocks that are decoded ahead for one client; always the block that is sent and one more."""
+    all_ahead_bytes: int = 256 << 20
+    """The same for all clients together; beyond, each has the block that is sent to it alone."""
     trust_s: float = 600.0
     """How long a raw block that was found right is read without being hashed again, s."""
     page_entries: int = 1000
@@ -27,9 +34,16 @@ class ServeSettings:
     """How long a token or a signed address is good, s."""
 
     def __post_init__(self) -> None:
-        for name in ("part_bytes", "readers", "page_entries", "token_s"):
+        for name in ("part_bytes", "readers", "decoders", "page_entries", "token_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        for name in ("decoded_bytes", "plain_bytes", "trust_s", "hash_wait_s"):
+        for name in (
+            "decoded_bytes",
+            "ahead_bytes",
+            "all_ahead_bytes",
+            "plain_bytes",
+            "trust_s",
+            "hash_wait_s",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")

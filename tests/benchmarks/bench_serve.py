@@ -213,7 +213,7 @@ def bench_cold(work: Path, models: Models, quick: bool) -> dict[str, Any]:
     large = large_files(store, list(models))
     total = sum(file.size_bytes for _, file in large)
     rounds = []
-    for number in range(1 if quick else 3):
+    for number in range(1 if quick else 5):
         command = [sys.executable, "-c", CHECKOUT, str(store), str(work / f"out-{number}"), *models]
         environment = {**os.environ, "PYTHONPATH": str(serve_peers.ROOT)}
         told = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
@@ -230,12 +230,14 @@ def bench_cold(work: Path, models: Models, quick: bool) -> dict[str, Any]:
                 "checkout_mb_per_cpu_s": total / checkout_cpu / 1e6,
                 "served_mb_s": total / served_s / 1e6,
                 "served_mb_per_cpu_s": total / served_cpu / 1e6,
+                "served_to_checkout": checkout_s / served_s,
+                "served_to_checkout_per_cpu_s": checkout_cpu / served_cpu,
                 "rss_mb": rss,
                 "bytes_right": all(right),
             }
         )
     found = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
-    print("  cold: " + ", ".join(f"{key} {value:.0f}" for key, value in found.items()))
+    print("  cold: " + ", ".join(f"{key} {value:.4g}" for key, value in found.items()))
     return found
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeAlias
 
 from pbstore.blocks import RAW, BlockInfo, StoredBlock
 from pbstore.buffers import Buffers
@@ -24,6 +25,11 @@ from pbstore.errors import BlockCorruptError, BlockMissingError, IndexCorruptErr
 from pbstore.hashing import BlockId, Buffer
 
 NOWHERE: Mapping[BlockId, Location] = MappingProxyType({})
+AtHand: TypeAlias = Callable[[BlockId], Buffer | None]
+
+
+def nothing(block_id: BlockId) -> None:
+    """Nothing is at hand."""
 
 
 class BlockReader:
@@ -81,14 +87,25 @@ class BlockReader:
         """Sizes, codec and needs of a block."""
         return self.locate(block_id).info
 
-    def get(self, block_id: BlockId, *, workers: int = 1) -> Buffer:
-        """Raw bytes of a block, checked against its id; `workers` threads decode it."""
-        raw = self.get_unchecked(block_id, workers)
+    def get(self, block_id: BlockId, *, workers: int = 1, at_hand: AtHand = nothing) -> Buffer:
+        """Raw bytes of a block, checked against its id.
+
+        Args:
+            block_id: The block.
+            workers: Threads that decode it.
+            at_hand: Gives right raw bytes of a block on which this one is based, if the caller has them: they
+                are not decoded once more.
+        """
+        raw = self.get_unchecked(block_id, workers, at_hand=at_hand)
         check_hash(block_id, raw)
         return raw
 
     def get_unchecked(
-        self, block_id: BlockId, workers: int = 1, known: Mapping[BlockId, Location] = NOWHERE
+        self,
+        block_id: BlockId,
+        workers: int = 1,
+        known: Mapping[BlockId, Location] = NOWHERE,
+        at_hand: AtHand = nothing,
     ) -> Buffer:
         """Raw bytes of a block, for a caller who checks a hash over them anyway; `known` as `write_block`."""
         location = known.get(block_id) or self.locate(block_id)
@@ -102,11 +119,11 @@ class BlockReader:
             """The block's bytes, those of a base in memory that is given back."""
             bases = [decode(needed[base]) for base in stored.bases]
             out = None
-            if stored is not wanted:
+            if stored is not wanted and stored.codec != RAW:
                 held.append(out := self.buffers.take(stored.raw_bytes))
             return decode_block(stored, bases, check=False, workers=workers, out=out)
 
-        wanted, needed = self._borrow_all(block_id, known, held)
+        wanted, needed = self._borrow_all(block_id, known, held, at_hand)
         raw = decode(wanted)
         if wanted.codec in (RAW, ZSTD):  # stored anew since it was located: the bytes may be the payload's
             raw = bytearray(raw)
@@ -154,10 +171,21 @@ class BlockReader:
                 self.buffers.give(payload)
 
     def _borrow_all(
-        self, block_id: BlockId, known: Mapping[BlockId, Location], held: list[memoryview]
+        self,
+        block_id: BlockId,
+        known: Mapping[BlockId, Location],
+        held: list[memoryview],
+        at_hand: AtHand = nothing,
     ) -> tuple[StoredBlock, dict[BlockId, StoredBlock]]:
-        """A block and what it needs, as `_borrow` gives them."""
-        return _with_needs(block_id, lambda one: self._borrow(one, known, held))
+        """A block and what it needs, as `_borrow` gives them; what is at hand needs nothing."""
+
+        def read(one: BlockId) -> StoredBlock:
+            raw = None if one == block_id else at_hand(one)
+            if raw is None:
+                return self._borrow(one, known, held)
+            return StoredBlock(block_id=one, raw_bytes=len(raw), codec=RAW, payload=raw)
+
+        return _with_needs(block_id, read)
 
     def _borrow(
         self, block_id: BlockId, known: Mapping[BlockId, Location], held: list[memoryview]

@@ -15,7 +15,6 @@ from pbstore.blocks import StoredBlock
 from pbstore.errors import BlockCorruptError, BlockMissingError, PBStoreError
 from pbstore.hashing import BlockId, Buffer
 from pbstore.serve.fetch.choosing import Forms
-from pbstore.serve.fetch.flights import Flights
 from pbstore.serve.fetch.here import Here
 from pbstore.serve.fetch.jobs import Job, batches_of
 from pbstore.serve.fetch.keeper import Keeper
@@ -24,6 +23,7 @@ from pbstore.serve.fetch.passing import Passing
 from pbstore.serve.fetch.scouting import Scouts
 from pbstore.serve.fetch.source import CutShortError, GivesRaw, SourceError
 from pbstore.serve.fetch.take import Checked
+from pbstore.serve.library.flights import Flights
 from pbstore.serve.meter import Meter
 
 HEDGE_LEAST_S = 1.0

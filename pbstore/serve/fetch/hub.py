@@ -17,12 +17,12 @@ from pbstore.blocks import RAW, BlockInfo, StoredBlock
 from pbstore.errors import FileCorruptError, ModelMissingError, RevisionMissingError
 from pbstore.hashing import BlockId, hash_block
 from pbstore.manifest import FileEntry, Manifest, Piece
-from pbstore.serve.fetch.flights import Flights
 from pbstore.serve.fetch.hub_cut import StreamCutter
 from pbstore.serve.fetch.hub_listing import HubClient, HubFile, HubListing
 from pbstore.serve.fetch.source import SourceError
 from pbstore.serve.fetch.take import Checked
 from pbstore.serve.library import Revision
+from pbstore.serve.library.flights import Flights
 from pbstore.serve.wire.frames import Partial
 from pbstore.serve.wire.hub import FileHashes
 from pbstore.store import raw_block

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from pbstore.hashing import BlockId
-from pbstore.serve.fetch.flights import Flights
 from pbstore.serve.fetch.http_source import HttpNode, check_url, new_client
 from pbstore.serve.fetch.hub import HubSource, Keep
 from pbstore.serve.fetch.hub_listing import HubClient
@@ -13,6 +12,7 @@ from pbstore.serve.fetch.lanes import Lane
 from pbstore.serve.fetch.object_store import ObjectStore, is_origin
 from pbstore.serve.fetch.peers import Holdings, Speed, rendezvous
 from pbstore.serve.fetch.source import Asked, NotANodeError, Source, SourceError
+from pbstore.serve.library.flights import Flights
 from pbstore.serve.meter import Meter
 
 MEET_S = 5.0

@@ -25,7 +25,6 @@ from pbstore.manifest import FileEntry, Manifest, Piece, check_name
 from pbstore.serve.fetch.ahead import Ahead, behind, runs_by
 from pbstore.serve.fetch.choosing import Forms
 from pbstore.serve.fetch.fetcher import Fetcher
-from pbstore.serve.fetch.flights import Flights
 from pbstore.serve.fetch.hashes import NodeHashes
 from pbstore.serve.fetch.here import Here
 from pbstore.serve.fetch.keeper import Keeper
@@ -36,6 +35,7 @@ from pbstore.serve.fetch.policy import CachePolicy
 from pbstore.serve.fetch.source import Source, SourceError
 from pbstore.serve.fetch.take import Checked
 from pbstore.serve.library import Extent, History, Revision, StoreLibrary
+from pbstore.serve.library.flights import Flights
 from pbstore.serve.library.library import MAIN, commit_of_manifest
 from pbstore.serve.library.spans import Span, spans_of
 from pbstore.serve.meter import Meter, NoMeter

@@ -5,9 +5,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from pbstore.hashing import BlockId
-from pbstore.serve.fetch.flights import Flights
 from pbstore.serve.fetch.lanes import Lane
 from pbstore.serve.fetch.source import SourceError
+from pbstore.serve.library.flights import Flights
 from pbstore.serve.meter import Meter
 
 SCOUT_S = 5.0

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from pbstore.errors import PBStoreError
 from pbstore.hashing import Buffer
+from pbstore.serve.http.connection import is_gone
 from pbstore.serve.http.errors import refusal
 from pbstore.serve.http.extents import ExtentsResponse, Find, Read
 from pbstore.serve.wire.ranges import BadRangeError, content_range, multipart_heads, parse_ranges
@@ -37,6 +38,8 @@ class PartsResponse(Response):
         await send({"type": "http.response.body", "body": first, "more_body": True})
         try:
             async for part in self._parts:
+                if is_gone(scope):
+                    return
                 await send({"type": "http.response.body", "body": part, "more_body": True})
         except PBStoreError as error:
             log.error("%s %s: cut short: %s", scope["method"], scope["path"], error)

@@ -31,6 +31,8 @@ EXTENTS = "pbcast.response.extents"
 _FROM_FILES = (ZERO_COPY, EXTENTS)
 HEAD = "pbcast.head"
 """Key of the scope under which is what a request is known by the next time."""
+GONE = "pbcast.gone"
+"""Key of the scope under which is a function that says whether the client has gone; see `is_gone`."""
 DefaultHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 log = logging.getLogger(__name__)
 log.addFilter(lambda record: record.levelno >= logging.ERROR)  # uvicorn warns of each request that is none
@@ -248,9 +250,15 @@ class GuardedConnection(HttpToolsProtocol):
         """The application, with `http.response.zerocopysend` beside uvicorn's own messages."""
         cycle = send.__self__  # type: ignore[attr-defined]
 
-        async def send_any(message: Message) -> None:
+        def gone() -> bool:
             if self.transport.is_closing():  # uvloop would raise until it has told that the client is gone
                 cycle.disconnected = True
+            return bool(cycle.disconnected)
+
+        scope[GONE] = gone
+
+        async def send_any(message: Message) -> None:
+            gone()
             if message["type"] in _FROM_FILES:
                 await self._send_files(cycle, message)
             else:
@@ -277,6 +285,12 @@ class GuardedConnection(HttpToolsProtocol):
 def guarded(settings: GuardSettings, express: ShortWay | None = None) -> type[GuardedConnection]:
     """The class of connections within some limits, and with a short way, for uvicorn's `http`."""
     return type("GuardedConnection", (GuardedConnection,), {"settings": settings, "express": express})
+
+
+def is_gone(scope: Scope) -> bool:
+    """Whether the client of a request is known to have gone: what is sent to it is thrown away."""
+    gone = scope.get(GONE)
+    return gone is not None and gone()
 
 
 def _part_of(message: Message) -> Part:

@@ -9,8 +9,9 @@ from starlette.types import Receive, Scope, Send
 
 from pbstore.errors import PBStoreError
 from pbstore.hashing import Buffer
-from pbstore.serve.http.connection import EXTENTS
+from pbstore.serve.http.connection import EXTENTS, is_gone
 from pbstore.serve.library import Extent
+from pbstore.serve.library.window import Steps
 
 STEP_BYTES = 64 << 20
 """Bytes whose places are asked for at a time: so much is found right before any of it is sent."""
@@ -39,6 +40,8 @@ class ExtentsResponse(Response):
         begun = ended = False
         start, stop = self._range
         can = EXTENTS in scope.get("extensions", ())
+        step = STEP_BYTES if can else max(stop - start, 1)
+        memory = _Memory(self._read, stop)
 
         async def begin() -> None:
             nonlocal begun
@@ -48,14 +51,14 @@ class ExtentsResponse(Response):
                 await send({"type": "http.response.start", **head})
 
         try:
-            for position in range(start, stop, STEP_BYTES):
-                end = min(position + STEP_BYTES, stop)
+            for position in range(start, stop, step):
+                end = min(position + step, stop)
                 found = await self._find(position, end) if can else None
                 if found is None:
-                    await self._send_read(position, stop if not can else end, begin, send)
-                    if not can:
-                        break
+                    if not await memory.send(position, end, begin, send, scope):
+                        return
                     continue
+                await memory.close()
                 await begin()
                 parts = [(one.pack.fd, one.offset, one.length) for one in found]
                 await send({"type": EXTENTS, "parts": parts, "more_body": end < stop})
@@ -64,13 +67,35 @@ class ExtentsResponse(Response):
             if begun:
                 log.error("%s %s: cut short: %s", scope["method"], scope["path"], error)
             raise
+        finally:
+            await memory.close()
         await begin()
         if not ended:
             await send({"type": "http.response.body", "body": b""})
 
-    async def _send_read(
-        self, start: int, stop: int, begin: Callable[[], Awaitable[None]], send: Send
-    ) -> None:
-        async for part in self._read(start, stop):
+
+class _Memory:
+    """Bytes of an answer that lie in no file: one pass over them, so that it works ahead of what is sent."""
+
+    def __init__(self, read: Read, stop: int) -> None:
+        self._read, self._stop = read, stop
+        self._steps: Steps | None = None
+
+    async def send(
+        self, start: int, end: int, begin: Callable[[], Awaitable[None]], send: Send, scope: Scope
+    ) -> bool:
+        """Send bytes as a part of the body; False if the client has gone meanwhile."""
+        if self._steps is None:
+            self._steps = Steps(self._read(start, self._stop))
+        async for part in self._steps.next_bytes(end - start):
             await begin()
+            if is_gone(scope):
+                return False
             await send({"type": "http.response.body", "body": part, "more_body": True})
+        return True
+
+    async def close(self) -> None:
+        """End the pass; the next bytes are read by another."""
+        if self._steps is not None:
+            await self._steps.close()
+            self._steps = None

@@ -48,3 +48,18 @@ def runs_of(spans: Iterable[Span], most_bytes: int) -> Iterator[Sequence[Span]]:
                 run, room = [], most_bytes
     if run:
         yield run
+
+
+def groups_of(spans: Iterable[Span], most_bytes: int) -> Iterator[Sequence[Span]]:
+    """The same spans, short ones together up to so many bytes; none is cut."""
+    group: list[Span] = []
+    held = 0
+    for span in spans:
+        length = span.stop - span.start
+        if group and held + length > most_bytes:
+            yield group
+            group, held = [], 0
+        group.append(span)
+        held += length
+    if group:
+        yield group

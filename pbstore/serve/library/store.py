@@ -5,8 +5,8 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -19,14 +19,16 @@ from pbstore.hashing import BlockId, Buffer
 from pbstore.manifest import FileEntry
 from pbstore.pool import Pool
 from pbstore.serve.library.decoded import DecodedBlocks
+from pbstore.serve.library.flights import Flights
 from pbstore.serve.library.hash_book import HashBook, content_key
 from pbstore.serve.library.hasher import Hasher
 from pbstore.serve.library.library import MAIN, Extent, History, Revision, commit_of
 from pbstore.serve.library.places import Places
 from pbstore.serve.library.quick import QuickAnswers
 from pbstore.serve.library.reading import RawBlock, Reading, Source
-from pbstore.serve.library.spans import Span, runs_of, spans_of
+from pbstore.serve.library.spans import Span, groups_of, runs_of, spans_of
 from pbstore.serve.library.trust import TrustedBlocks
+from pbstore.serve.library.window import Room, Window
 from pbstore.serve.settings import ServeSettings
 from pbstore.serve.wire.hub import FileHashes, is_plain
 
@@ -36,6 +38,8 @@ _MOST_REVISIONS = 64
 """Parsed manifests that are kept."""
 _LOOK_FOR_NEW_S = 5.0
 """How often new models are looked for, to hash their files, s."""
+_SHARED_BYTES = 4 << 20
+"""From this size on all cores decode a block together: it is sent only when it is whole."""
 _LOOK_FOR_GONE_S = 30.0
 """How often packs that a gc deleted are let go of, s."""
 
@@ -47,6 +51,9 @@ class StoreLibrary:
         self.store = store
         self.settings = settings or ServeSettings()
         self._pool = Pool(self.settings.readers, "serve-read")
+        self._cores = Pool(self.settings.decoders, "serve-decode")
+        self.room = Room(self.settings.all_ahead_bytes)
+        self._opening: Flights[BlockId, Source] = Flights()
         self._decoded = DecodedBlocks(self.settings.decoded_bytes)
         self._trusted = TrustedBlocks(self.settings.trust_s)
         self._revisions: OrderedDict[tuple[str, str], Revision] = OrderedDict()
@@ -65,7 +72,8 @@ class StoreLibrary:
 
     async def close(self) -> None:
         """See `Library`."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._cores):
+            pool.shutdown(wait=False, cancel_futures=True)
         self._hasher.close()
 
     async def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -178,20 +186,45 @@ class StoreLibrary:
                 await self.hashes(revision, file, plain=False)
 
     async def _read(self, spans: Iterable[Span]) -> AsyncIterator[Buffer]:
-        """Bytes of spans, the next run being read while one is sent."""
-        reading, runs = Reading(self._open), runs_of(spans, self.settings.part_bytes)
-        first = next(runs, None)
-        if first is None:
+        """Bytes of spans in parts; the next blocks are read and decoded while one part is sent."""
+        groups = ((group, sum(span.stop - span.start for span in group)) for group in self._groups(spans))
+        window = Window(self._opened, self.room, self.settings.ahead_bytes, self.settings.decoders + 1)
+        async with aclosing(window.results(groups)) as opened:
+            async for source, start, stop in opened:
+                async with aclosing(self._parts(source, start, stop)) as parts:
+                    async for part in parts:
+                        yield part
+
+    def _groups(self, spans: Iterable[Span]) -> Iterator[Sequence[Span]]:
+        return groups_of(spans, self.settings.part_bytes)
+
+    async def _opened(self, group: Sequence[Span]) -> tuple[Source, int, int]:
+        """What holds the bytes of a group of spans, and from where to where."""
+        if len(group) > 1:
+            whole = await self._on_a_core(Reading(self._open).read, group)
+            return whole, 0, len(whole)
+        ((block_id, start, stop),) = group
+        return await self._opening.join(block_id, lambda: self._on_a_core(self._open, block_id)), start, stop
+
+    async def _parts(self, source: Source, start: int, stop: int) -> AsyncGenerator[Buffer, None]:
+        """Bytes of an open block, of a raw one the next part being read while one is sent."""
+        step = self.settings.part_bytes
+        cuts = [(at, min(at + step, stop)) for at in range(start, stop, step)]
+        if isinstance(source, RawBlock):
+            reading: Window[tuple[int, int], bytes]
+            reading = Window(lambda cut: self.call(source.read, *cut), self.room, step, 2)
+            async with aclosing(reading.results((cut, cut[1] - cut[0]) for cut in cuts)) as parts:
+                async for part in parts:
+                    yield part
             return
-        ahead = asyncio.ensure_future(self.call(reading.read, first))
-        try:
-            for run in runs:
-                data = await ahead
-                ahead = asyncio.ensure_future(self.call(reading.read, run))
-                yield data
-            yield await ahead
-        finally:
-            ahead.cancel()
+        for first, last in cuts:
+            yield memoryview(source)[first:last]
+
+    async def _on_a_core(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function in one of the decoding threads."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._cores, partial(function, *args, **kwargs)
+        )
 
     async def history(self, name: str) -> History:
         """See `Library`."""
@@ -302,7 +335,9 @@ class StoreLibrary:
             return RawBlock(location, file, trust)
         raw = self._decoded.get(block_id)
         if raw is None:
-            raw = self.store.get(block_id)
+            large = location.record.raw_bytes >= _SHARED_BYTES
+            workers = self.settings.decoders if large else 1
+            raw = self.store.disk.get(block_id, workers=workers, at_hand=self._decoded.get)
             self._decoded.put(block_id, raw)
         return raw
 

@@ -16,7 +16,6 @@ from pbstore.hashing import BlockId, hash_block
 from pbstore.manifest import Manifest
 from pbstore.serve.fetch import fetcher as fetching
 from pbstore.serve.fetch.fetcher import Fetcher
-from pbstore.serve.fetch.flights import Flights
 from pbstore.serve.fetch.here import Here
 from pbstore.serve.fetch.keeper import Keeper
 from pbstore.serve.fetch.lanes import Lane
@@ -24,6 +23,7 @@ from pbstore.serve.fetch.peers import Holdings, Speed, rendezvous
 from pbstore.serve.fetch.policy import LeastRecentlyUsed
 from pbstore.serve.fetch.source import SourceError
 from pbstore.serve.library import StoreLibrary
+from pbstore.serve.library.flights import Flights
 from pbstore.serve.wire.frames import Partial
 from pbstore.store import raw_block
 from tests.pbstore.serve.nodes import Counts

@@ -144,8 +144,10 @@ def test_a_cold_block_is_decoded_once_for_many(
     library = StoreLibrary(store)
     file = file_of(library, "org/tuned")
     decoded = []
-    real = store.get
-    monkeypatch.setattr(store, "get", lambda block_id: (decoded.append(block_id), real(block_id))[1])
+    real = store.disk.get
+    monkeypatch.setattr(
+        store.disk, "get", lambda block_id, **how: (decoded.append(block_id), real(block_id, **how))[1]
+    )
 
     async def many() -> list[list[bytes]]:
         async def one() -> list[bytes]:
