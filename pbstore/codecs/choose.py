@@ -15,6 +15,7 @@ from pbstore.codecs.casts import cast_number
 from pbstore.codecs.chunk import CHUNK_BYTES, UINT, Mode, Uints, encode_chunk, num_bytes
 from pbstore.codecs.derive.choices import encode_choices
 from pbstore.codecs.derive.draft import Proposal
+from pbstore.codecs.edited import edited
 from pbstore.codecs.grid import GRID, encode_grid, find_kind, fits_grid, write_grid
 from pbstore.codecs.payload import DELTA, LORA, PLANES, ROWS, write_payload
 from pbstore.codecs.predict import Lora, Prediction, Runs, Straight, dtype_number
@@ -28,6 +29,10 @@ RAW, ZSTD = "raw", "zstd"
 MIN_GAIN = 0.03
 """A form that needs a base, or any form at all, must save this share of the bytes."""
 _SMALL_BYTES = 64
+_BASE_BYTES = 192
+"""What an index and a pack know of a base takes about so much."""
+OPAQUE = "U8"
+"""Dtype of a candidate that is no tensor: a piece of a text that may have been changed."""
 _CLEAR_COST = 0.05
 _DERIVE_COST = 0.01
 """A form below this share of the bytes is not compared with derived ones."""
@@ -90,7 +95,7 @@ def choose(
         raw: The block's bytes.
         spec: Dtype and shape, None for opaque bytes.
         candidates: Tensors that may serve as bases, the likeliest first; the caller sees to it that those of
-            the same dtype need no base themselves.
+            the same dtype need no base themselves. Of opaque bytes, what they may be an edit of (`OPAQUE`).
         loras: Merged adapters to try.
         derive: Asked for programs to try where no base fits clearly.
         own_costs: Share of its bytes that a candidate takes in its smallest form without a base, where known.
@@ -131,7 +136,22 @@ def _choose_opaque(
 ) -> Encoded:
     text = _Option(ZSTD, text_cost(data), Mode())
     found = [text, *(_guessed(data, candidates, thorough) if len(data) >= TABLE_FROM_BYTES else ())]
+    for block_id, base, spec in candidates:
+        if spec.dtype == OPAQUE:
+            found += _edited(data, block_id, memoryview(base).cast("B"), text.cost)
     return _write(data, min(found, key=lambda option: option.cost), workers, take)
+
+
+def _edited(data: memoryview, block_id: BlockId, base: memoryview, limit: float) -> Iterable[_Option]:
+    """Runs of other opaque bytes, if they are worth a base beside a form that leaves a share of the bytes."""
+    runs = edited(data, base)
+    if runs is None:
+        return
+    values, mode = np.frombuffer(data, np.uint8), Mode(item_bytes=1)
+    coded = encode_chunk(values, runs.elements(0, len(values)), mode)
+    cost = (len(runs.header()) + num_bytes(coded)) / len(values)
+    if cost + _BASE_BYTES / len(values) < limit:
+        yield _Option(ROWS, cost, mode, runs, (block_id,))
 
 
 def _guessed(data: memoryview, candidates: Sequence[Candidate], thorough: bool) -> Iterable[_Option]:

@@ -14,6 +14,7 @@ from pbstore.disk.add import again, undo
 from pbstore.disk.add.encode import Encoder
 from pbstore.disk.add.intake import Intake
 from pbstore.disk.add.next_base import Guess, Trail
+from pbstore.disk.add.next_text import TextTrail
 from pbstore.disk.add.untried import key_untried, sketch_untried
 from pbstore.disk.blocks import raw
 from pbstore.disk.blocks.transaction import Transaction
@@ -219,6 +220,7 @@ def _encoded(
             while run:
                 block = run.popleft()
                 if block.block_id in known:
+                    queue.texts.follow(block.block_id)
                     if block.spec is not None:
                         trail.follow(block.block_id)
                     feed.release(block)
@@ -248,6 +250,7 @@ class _Queue:
     ) -> None:
         self._models, self._tx, self._encoder, self._feed, self._pool = models, tx, encoder, feed, pool
         self._trail = trail
+        self.texts = TextTrail(models)
         self._dtypes: set[str] = set()
         self.jobs: deque[_Job] = deque()
         self._bytes = self._coded = 0
@@ -277,7 +280,7 @@ class _Queue:
             self._feed.release(block)
         else:
             guess = self._trail.guess(block.spec)
-            result = self._pool.submit(self._encode, block, guess, newest)
+            result = self._pool.submit(self._encode, block, guess, self.texts.guess(block), newest)
             self.jobs.append(_Job(head, len(block.raw), guess, result))
             self._bytes += len(block.raw)
             self._coded += 1
@@ -299,7 +302,7 @@ class _Queue:
         settle(job.result for job in self.jobs)
 
     def _encode(
-        self, block: FreshBlock, guess: Guess, newest: int
+        self, block: FreshBlock, guess: Guess, text: BlockId | None, newest: int
     ) -> tuple[StoredBlock, Sketch | CastKeys | None]:
         try:
             return self._encoder.smallest(
@@ -308,6 +311,7 @@ class _Queue:
                 block.spec,
                 block.name,
                 likely=guess.base,
+                text=text,
                 near=guess.near,
                 newest=newest,
             )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 
 from pbstore.blocks import CAST, MAX_BLOCK_BYTES, RAW, RECAST, StoredBlock
-from pbstore.codecs.choose import Candidate, Derive, LoraCandidate, choose, is_cast
+from pbstore.codecs.choose import OPAQUE, Candidate, Derive, LoraCandidate, choose, is_cast
 from pbstore.codecs.derive.evaluate import DERIVED
 from pbstore.codecs.sketch import Sketch, cast_keys, glance, sketch
 from pbstore.codecs.types import TensorSpec
@@ -68,6 +68,7 @@ class Encoder:
         *,
         steps: int = STEPS,
         likely: sketches.Neighbour | None = None,
+        text: BlockId | None = None,
         near: int | None = None,
         avoid: Iterable[BlockId] = (),
         newest: int = sketches.NO_LIMIT,
@@ -81,6 +82,7 @@ class Encoder:
             name: The tensor's name, where known: only to find an adapter that may have been merged into it.
             steps: Most steps to the last base: 0 for forms that need no other block, 1 for bases that do not.
             likely: A block that is tried as a base whatever else is found.
+            text: What opaque bytes may be an edit of; a block that needs no other.
             near: Where in the store relatives are likely to be.
             avoid: Blocks that must not be bases.
             newest: Place of the last tensor that is looked at: threads find the same whenever they run.
@@ -108,6 +110,8 @@ class Encoder:
                 wanted = dict.fromkeys([*found, *([] if likely is None else [likely.block_id])])
                 bases = self._candidates([i for i in wanted if i not in banned], guessed and guessed[1])
                 loras = self._loras(name, spec, bases)
+        if text is not None and steps and text not in {block_id, *avoid}:
+            bases = self._opaque(text)
         asked = Wanted(block_id, raw, spec, name, steps, newest, frozenset(avoid))
         with self._relatives.of(asked, bases, near) as relatives:
             candidates = [*bases, *(source for source, _ in sources)]
@@ -230,6 +234,16 @@ class Encoder:
             return (block_id, raw, spec) if spec.num_bytes == len(raw) else None
         except IntegrityError:
             return None
+
+    def _opaque(self, block_id: BlockId) -> list[Candidate]:
+        """Opaque bytes that others may be an edit of; none if they are damaged."""
+        self._spared.add(block_id)
+        known = locations.find_many_as_writer(self._connection, [block_id])
+        with suppress(IntegrityError):
+            raw = self._blocks.get_unchecked(block_id, 1, known)
+            check_hash(block_id, raw)
+            return [(block_id, raw, TensorSpec(OPAQUE, (len(raw),)))]
+        return []
 
     def _loras(self, name: str | None, spec: TensorSpec, bases: list[Candidate]) -> list[LoraCandidate]:
         """Adapters that may have been merged into this weight, on its likeliest bases."""
