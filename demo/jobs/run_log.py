@@ -239,4 +239,5 @@ def _delivered(row: DeliveryReport, digest: str) -> Delivered:
         sha256_ok=row.sha256_ok,
         inference_equal=row.inference_equal,
         answer=row.sample_output,
+        by_air=row.bytes_sent > 0,
     )

@@ -1,15 +1,13 @@
-"""A live edge: each model against the 3GPP target, rounds of faults, a soak.
+"""A live edge: each model against the 3GPP target, rounds of faults.
 
-    python tests/benchmarks/bench_emulate.py [--quick] [--only target rounds soak] [--json FILE]
+    python tests/benchmarks/bench_emulate.py [--quick] [--only target rounds] [--json FILE]
 
 target: TS 22.261 table 7.10.1-2 asks for 138 MB within 1 s. Every block of the zoo cached at every node of
 scenario `default`, real beams, one user: seconds of each model on the air as computed, beside the target for
-as many bytes. rounds: scripts of faults drawn by a seed. soak: slot after slot; memory and descriptors of the
-process.
+as many bytes. rounds: scripts of faults drawn by a seed.
 """
 
 import argparse
-import gc
 import json
 import shutil
 import sys
@@ -21,67 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
-from safetensors.numpy import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from demo.jobs.config import RunConfig
-from demo.jobs.emulate import emulate
-from demo.jobs.emulate_config import EmulateConfig
 from pbstore import open_store
-from policy.config import LinkConfig, ScenarioConfig
+from tests.benchmarks.live_family import make_family
 from tests.demo.emulation.faulty import faulty_round
 
 TARGET_BYTES, TARGET_S = 138e6, 1.0
-
-
-def make_family(root: Path, layer_bytes: int) -> Path:
-    """Five models of eight layers: a base, two that share half of it, a full fine-tune and a stranger."""
-    rng = np.random.default_rng(1)
-    shape = (256, layer_bytes // 1024)
-
-    def layers(count: int) -> list[np.ndarray[Any, Any]]:
-        return [rng.normal(size=shape).astype(np.float32) for _ in range(count)]
-
-    base = layers(8)
-    models = {
-        "org/base": base,
-        "org/half": base[:4] + layers(4),
-        "org/other-half": base[:4] + layers(4),
-        "org/tuned": [one + np.float32(1e-5) * rng.normal(size=shape).astype(np.float32) for one in base],
-        "org/stranger": layers(8),
-    }
-    with open_store(root / "store") as store:
-        for name, tensors in models.items():
-            folder = root / name
-            folder.mkdir(parents=True)
-            save_file({f"layer.{i}": one for i, one in enumerate(tensors)}, folder / "model.safetensors")
-            store.add(folder, name=name, base="org/base" if name == "org/tuned" else None)
-    return root / "store"
-
-
-def slow_network(store: Path, slots: int) -> RunConfig:
-    """Three nodes and four users on links so slow that no processor holds them up."""
-    config = ScenarioConfig(
-        num_nodes=3,
-        num_users=4,
-        num_slots=slots,
-        slot_s=4.0,
-        capacity_share=0.4,
-        timing="pipelined",
-        links=LinkConfig(backhaul_bit_s=100e6, cloud_bit_s=40e6),
-    )
-    radio = replace(config.radio, bandwidth_hz=10e6)
-    requests = replace(config.requests, request_prob=0.9)
-    return RunConfig(
-        store=store,
-        scenario=replace(config, radio=radio, requests=requests),
-        num_slots=slots,
-        emulated_slots=slots,
-        emulated_scheme="ewma-greedy",
-        antennas=4,
-    )
 
 
 def target(quick: bool) -> list[dict[str, Any]]:
@@ -146,40 +92,9 @@ def rounds(quick: bool) -> dict[str, Any]:
     return {"rounds": len(seeds), "failed": failed, "seconds": time.monotonic() - began}
 
 
-def soak(quick: bool) -> dict[str, Any]:
-    """Memory and descriptors after a warm-up and at the end, and what is left when all is closed."""
-    process, seen = psutil.Process(), []
-
-    def look(event: object) -> None:
-        if type(event).__name__ == "SlotBegan" and event.slot % 20 == 0:  # type: ignore[attr-defined]
-            gc.collect()
-            seen.append((event.slot, process.memory_info().rss, process.num_fds(), process.num_threads()))  # type: ignore[attr-defined]
-
-    with tempfile.TemporaryDirectory() as folder:
-        store = make_family(Path(folder), 1 << 14)
-        before = (process.num_fds(), process.num_threads(), len(process.children(recursive=True)))
-        run = slow_network(store, 24)
-        config = EmulateConfig(run=run, clients=0, minutes=1.0 if quick else 30.0)
-        report = emulate(config, Path(folder) / "out", progress=False, listener=look)
-    gc.collect()
-    after = (process.num_fds(), process.num_threads(), len(process.children(recursive=True)))
-    warm = seen[min(2, len(seen) - 1)]
-    return {
-        "slots": seen[-1][0],
-        "deliveries": len(report.deliveries),
-        "warm_mb": warm[1] / 1e6,
-        "end_mb": seen[-1][1] / 1e6,
-        "warm_descriptors": warm[2],
-        "end_descriptors": seen[-1][2],
-        "descriptors_threads_children_before": before,
-        "descriptors_threads_children_after": after,
-    }
-
-
 PARTS: dict[str, Callable[[bool], Any]] = {
     "target": target,
     "rounds": rounds,
-    "soak": soak,
 }
 
 

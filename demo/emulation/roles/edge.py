@@ -26,6 +26,7 @@ from pbstore import BlockId, BlockInfo, BlockMissingError
 from pbstore.serve.app import create_app
 from pbstore.serve.fetch.node import NodeLibrary
 from pbstore.serve.run import App
+from pbstore.serve.settings import ServeSettings
 from policy.interfaces import Bool
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,12 @@ class EdgeRole:
         self._mutex = threading.Lock()
         self._conductor = Conductor(settings, minds, self.wire, self.teller, self._neighbours)
         self._parts = OfferedLibrary(edge.cache.store, self._offers)
-        clients = NodeLibrary(edge.cache.store, upstream=settings.origin_url, policy=PlacementOnly())
+        clients = NodeLibrary(
+            edge.cache.store,
+            upstream=settings.origin_url,
+            settings=ServeSettings(readers=2),
+            policy=PlacementOnly(),
+        )
         self.app: App = create_app(
             clients,
             groups=[control_routes(self._verbs(), lambda: self.wire.cut), offered_blocks(self._parts)],
