@@ -10,6 +10,7 @@ from demo.emulation.runtime.base import ORIGIN, Runtime, device_place, node_plac
 from demo.emulation.runtime.processes import ProcessRuntime
 from demo.emulation.runtime.shaped import ShapedRuntime, role_of
 from demo.emulation.runtime.threads import ThreadRuntime
+from demo.emulation.wire.token import run_token
 from demo.jobs.stage import ProcessRoles, Stage, ThreadRoles
 from pbstore import DiskBlockStore
 
@@ -41,11 +42,17 @@ def runtime_of(stage: Stage, store: DiskBlockStore) -> Iterator[Runtime]:
     Raises:
         OSError: If links are to be shaped and this process may not make namespaces.
     """
+    with run_token() as token, _runtime(stage, store, token) as runtime:
+        yield runtime
+
+
+@contextmanager
+def _runtime(stage: Stage, store: DiskBlockStore, token: str) -> Iterator[Runtime]:
     if stage.config.runtime == "threads":
         roles = ThreadRoles(stage, store)
         yield OriginFirst(ThreadRuntime(roles), roles)
         return
-    spread = ProcessRoles(stage, store.path, _free_port())
+    spread = ProcessRoles(stage, store.path, _free_port(), token)
     if stage.config.runtime == "ray":
         from demo.emulation.runtime.ray_actors import RayRuntime
 

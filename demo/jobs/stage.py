@@ -17,6 +17,7 @@ from demo.emulation.runtime.base import ORIGIN
 from demo.emulation.runtime.threads import Role
 from demo.emulation.wire.band import Band, MemoryBand, MulticastBand
 from demo.emulation.wire.shaped_band import ShapedBand
+from demo.emulation.wire.token import take
 from demo.jobs.config import RunConfig
 from demo.jobs.emulate_config import EmulateConfig
 from demo.jobs.originals import Original
@@ -103,6 +104,8 @@ class ProcessRoles:
     """Store of the origin."""
     port: int
     """UDP port of the air."""
+    token: str
+    """Of the run."""
     origin_url: str = ""
     """Set when the origin has started."""
     air_of: Mapping[str, str] = field(default_factory=dict)
@@ -116,6 +119,7 @@ class ProcessRoles:
 
     def __call__(self, place: str, comes_back: bool) -> Role:
         """See `ProcessRuntime`."""
+        take(self.token)
         kind, _, number = place.partition(" ")
         if place == ORIGIN:
             return OriginRole(open_store(self.store, read_only=True))

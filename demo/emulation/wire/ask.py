@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import httpx
@@ -13,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from demo.blame import is_expected
+from demo.emulation.wire import token
 from pbstore import BlockCorruptError, BlockId, Manifest, StoredBlock, hash_block
 from pbstore.serve.http.context import Context, RouteGroup
 from pbstore.serve.wire import blocks as block_wire
@@ -26,6 +28,7 @@ Verb: TypeAlias = Callable[[Mapping[str, Any]], Answer]
 """Answers a question; it may take its time, for it runs in a thread of its own."""
 PATIENCE_S = 20.0
 """How long an answer is waited for unless the question says otherwise, s."""
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 log = logging.getLogger(__name__)
 
 
@@ -50,7 +53,7 @@ class RefusedError(NotReachedError):
 
 
 class Wire:
-    """The questions that one role asks; safe to use from many threads.
+    """The questions that one role asks, with the token of its run; safe to use from many threads.
 
     A role that is cut off hears and reaches nobody: `cut` is for the faults of an emulation.
     """
@@ -58,7 +61,7 @@ class Wire:
     def __init__(self) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
         self._client = httpx.Client(verify=False, trust_env=False, timeout=PATIENCE_S, limits=limits)
-        self._mutex = threading.Lock()
+        self._mutex, self._token = threading.Lock(), token.header(token.mine())
         self.cut = False
         self.block_bytes = 0
         """Payload bytes of blocks that were fetched."""
@@ -85,7 +88,7 @@ class Wire:
     ) -> tuple[Answer, int]:
         """`ask`; the answer, and the bytes of the question."""
         body = json.dumps(question, separators=(",", ":")).encode()
-        response = self._send("POST", f"{url}{PREFIX}/{verb}", verb, body, patience_s)
+        response = self._send("POST", f"{url}{PREFIX}/{verb}", verb, body, patience_s, self._token)
         try:
             tree = response.json()
         except ValueError:  # it was ended in the middle of its answer
@@ -130,12 +133,20 @@ class Wire:
             self.block_bytes += len(stored.payload)
         return stored
 
-    def _send(self, method: str, path: str, verb: str, body: bytes, patience_s: float) -> httpx.Response:
+    def _send(
+        self,
+        method: str,
+        path: str,
+        verb: str,
+        body: bytes,
+        patience_s: float,
+        token: Mapping[str, str] = NO_HEADERS,
+    ) -> httpx.Response:
         url = path.split("/-/")[0]
         self._refuse_if_cut(url, verb)
-        kind = {"content-type": "application/json"}
+        heads = {"content-type": "application/json", **token}
         try:
-            return self._client.request(method, path, content=body, headers=kind, timeout=patience_s)
+            return self._client.request(method, path, content=body, headers=heads, timeout=patience_s)
         except httpx.HTTPError as error:
             raise NotReachedError(url, verb, _why(error)) from None
 
@@ -149,14 +160,18 @@ def _why(error: httpx.HTTPError) -> str:
 
 
 def control_routes(verbs: Mapping[str, Verb], is_deaf: Callable[[], bool] = lambda: False) -> RouteGroup:
-    """Routes that answer questions.
+    """Routes that answer questions with the token of this process's run; others are refused unread.
 
     Args:
         verbs: What answers each.
         is_deaf: Whether the role is cut off now: then it answers nobody, but to `fault`.
     """
+    ours = token.mine()
 
     async def answer(request: Request) -> Response:
+        if not token.is_right(ours, request.headers.get("authorization")):
+            why = f"a question needs the token of this run ({token.VARIABLE})"
+            return JSONResponse({"type": "PermissionError", "error": why}, status_code=401)
         name = str(request.path_params["verb"])
         if name not in verbs or (is_deaf() and name != "fault"):
             return JSONResponse({"type": "ValueError", "error": f"no verb {name!r} here"}, status_code=404)
