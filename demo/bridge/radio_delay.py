@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -62,12 +63,14 @@ class RadioDelay:
         return self._ask_one(slot, holders, users)[2]
 
     def _ask_one(self, slot: int, holders: Sequence[int], users: Sequence[int]) -> tuple[float, bool, float]:
-        sender, user = (
-            np.zeros((1, self._config.num_nodes), bool),
-            np.zeros((1, self._config.num_users), bool),
-        )
+        return self._ask(slot, *self._row(holders, users))[0]
+
+    def _row(self, holders: Sequence[int], users: Sequence[int]) -> tuple[Bool, Bool]:
+        """One broadcast as rows, (1, nodes) and (1, users)."""
+        sender = np.zeros((1, self._config.num_nodes), bool)
+        user = np.zeros((1, self._config.num_users), bool)
         sender[0, list(holders)] = user[0, list(users)] = True
-        return self._ask(slot, sender, user)[0]
+        return sender, user
 
     def _ask(self, slot: int, holders: Bool, users: Bool) -> list[tuple[float, bool, float]]:
         keys = [row.tobytes() for row in np.packbits(np.concatenate([holders, users], axis=1), axis=1)]
@@ -78,7 +81,26 @@ class RadioDelay:
             known.update(zip(missing, self._solve(slot, holders[rows], users[rows]), strict=True))
         return [known[key] for key in keys]
 
+    def margins_db(self, slot: int, holders: Sequence[int], users: Sequence[int]) -> dict[int, float]:
+        """SNR of each user of a broadcast above that for which its rate is chosen, dB.
+
+        It is 0 for the weakest, or less where the true channel carries less than the nodes believe.
+        """
+        sender, user = self._row(holders, users)
+        solved = self._solved(slot, sender, user, every_user=True)
+        snr, least = solved.true[0, list(users)], solved.coded_for[0]
+        return dict(zip(users, (10.0 * np.log10(snr / least)).tolist(), strict=True))
+
     def _solve(self, slot: int, holders: Bool, users: Bool) -> list[tuple[float, bool, float]]:
+        config, is_known = self._config, self._csi is None
+        solved = self._solved(slot, holders, users, every_user=not is_known)
+        self.worst_gap = max(self.worst_gap, solved.gap)
+        true = solved.coded_for if is_known else _least(solved.true, users)
+        rates, fails = delivered(rate_bit_s(config, solved.coded_for), rate_bit_s(config, true))
+        bounds = rate_bit_s(config, solved.bound)
+        return list(zip(rates.tolist(), fails.tolist(), bounds.tolist(), strict=True))
+
+    def _solved(self, slot: int, holders: Bool, users: Bool, *, every_user: bool) -> "_Solved":
         rng = np.random.default_rng([self._seed, 1, slot])
         h = draw_channel(self._deployment, self._trace.user_xy[slot], rng)
         config = self._config
@@ -95,19 +117,34 @@ class RadioDelay:
             csi_error=None if error is None else np.tile(error, (holders.shape[0], 1, 1)),
             rng=rng,
         )
-        self.worst_gap = max(self.worst_gap, float(result.gap.max(initial=0.0)))
-        worst = result.worst_snr
-        true = worst if self._csi is None else _least(broadcast_snr(h, result.w, config.noise_w), users)
+        coded_for: NDArray[Any] = result.worst_snr
+        true: NDArray[Any] = np.empty((len(users), 0))
+        if every_user:
+            true = broadcast_snr(h, result.w, config.noise_w)
         if config.phase_std_deg or config.timing_std_s:
             coherence = node_coherence(
                 np.deg2rad(config.phase_std_deg), config.timing_std_s, config.bandwidth_hz
             )
             snr = expected_snr(believed, result.w, config.noise_w, coherence)
-            worst = np.minimum(worst, _least(snr, users))
-            true = np.minimum(true, _least(expected_snr(h, result.w, config.noise_w, coherence), users))
-        rates, fails = delivered(rate_bit_s(config, worst), rate_bit_s(config, true))
-        bounds = rate_bit_s(config, result.upper_bound)
-        return list(zip(rates.tolist(), fails.tolist(), bounds.tolist(), strict=True))
+            coded_for = np.minimum(coded_for, _least(snr, users))
+            if every_user:
+                true = np.minimum(true, expected_snr(h, result.w, config.noise_w, coherence))
+        gap = float(result.gap.max(initial=0.0))
+        return _Solved(np.asarray(coded_for), np.asarray(true), np.asarray(result.upper_bound), gap)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Solved:
+    """Beams of some broadcasts."""
+
+    coded_for: NDArray[Any]
+    """SNR that each is coded for, (broadcasts,)."""
+    true: NDArray[Any]
+    """SNR of every user, (broadcasts, users); (broadcasts, 0) if nobody asked."""
+    bound: NDArray[Any]
+    """SNR of the weakest that no beamformer exceeds, (broadcasts,)."""
+    gap: float
+    """The largest certified one."""
 
 
 def _least(snr: NDArray[Any], users: Bool) -> Float:

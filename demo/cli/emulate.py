@@ -56,6 +56,14 @@ def emulate(
     loss: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share of packets lost on the air.", rich_help_panel=LIFE)
     ] = 0.0,
+    snr_loss: Annotated[
+        bool,
+        typer.Option(
+            "--snr-loss",
+            help="Each device loses packets by its margin of SNR, beside --loss.",
+            rich_help_panel=LIFE,
+        ),
+    ] = False,
     pace: Annotated[
         float | None,
         typer.Option(
@@ -130,6 +138,7 @@ def emulate(
         runtime=runtime or ("processes" if links == "shaped" else "threads"),
         links=links,
         loss=loss,
+        snr_loss=snr_loss,
         pace=(1.0 if links == "shaped" else 0.0) if pace is None else pace,
         script=() if faults is None else read_script(faults),
         requests=requests,

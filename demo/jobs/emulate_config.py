@@ -21,6 +21,8 @@ class EmulateConfig:
     links: LinksName = "plain"
     loss: float = 0.0
     """Share of packets that each device loses on the air."""
+    snr_loss: bool = False
+    """Whether each device loses packets by its margin of SNR, too (`demo.emulation.air.loss_of_margin`)."""
     pace: float = 0.0
     """Speed of the emulated clock beside the wall's; 0: nothing is slowed down, delays are what they are."""
     script: tuple[Fault, ...] = ()

@@ -60,6 +60,7 @@ class Stage:
             origin_url=origin_url,
             scheme=self.config.run.emulated_scheme,
             pace=self.config.pace,
+            snr_loss=self.config.snr_loss,
         )
 
 

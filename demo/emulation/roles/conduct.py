@@ -199,7 +199,8 @@ class Conductor:
         if rate <= 0:
             return
         began = self._teller.now_s() if self._settings.pace else began
-        answer = self._air(cast, holders, rate)
+        loss = self._minds.loss(rows, holders, cast.users) if self._settings.snr_loss else {}
+        answer = self._air(cast, holders, rate, loss)
         self._gone |= {user for user in answer["missed"] if self._ask_device(user, "ping", 2.0) is None}
         self._teller.tell(
             Broadcast(
@@ -255,13 +256,16 @@ class Conductor:
             return 8.0 * size / cast.seconds
         return self._minds.rate_bit_s(rows, holders, cast.users)
 
-    def _air(self, cast: CastPlan, holders: Sequence[int], rate: float) -> dict[str, Any]:
+    def _air(
+        self, cast: CastPlan, holders: Sequence[int], rate: float, loss: Mapping[int, float]
+    ) -> dict[str, Any]:
         """Let the first holder that is there put the object on the air for all."""
         question = {
             "units": list(cast.units),
             "alone": cast.alone,
             "users": list(cast.users),
             "rate_bit_s": rate * self._settings.pace,
+            "loss": [[user, share] for user, share in loss.items()],
         }
         for node in holders:
             answer = self._ask_node(node, "air", 600.0, **question)

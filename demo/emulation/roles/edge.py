@@ -268,7 +268,8 @@ class EdgeRole:
         units, alone = tuple(int(unit) for unit in question["units"]), bool(question["alone"])
         data, _ = self._built(units, alone)
         users = [int(user) for user in question["users"]]
-        sent = self._band.send(self.settings.node, data, users, float(question["rate_bit_s"]))
+        loss = {int(user): float(share) for user, share in question["loss"]}
+        sent = self._band.send(self.settings.node, data, users, float(question["rate_bit_s"]), loss)
         with self._mutex:
             self._objects.pop((units, alone), None)
         return {

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from demo.emulation.air import loss_of_margin
 from policy.interfaces import Bool, Float, Int
 from policy.play.growing import Decider
 from policy.slot.dynamics import SlotOutcome
@@ -115,6 +116,17 @@ class Minds:
             delay: Any = self._decider.growing.world.delay
             told = getattr(delay, "bound_bit_s", None)
             return 0.0 if told is None else float(told(len(rows) - 1, holders, users))
+
+    def loss(self, rows: Sequence[Row], holders: Sequence[int], users: Sequence[int]) -> dict[int, float]:
+        """Share of a broadcast's datagrams that each user loses in the last slot, by its margin of SNR.
+
+        Empty if the radio says nothing of single users.
+        """
+        with self._mutex:
+            delay: Any = self._decider.growing.world.delay
+            told = getattr(delay, "margins_db", None)
+            margins = {} if told is None else told(len(rows) - 1, holders, users)
+        return {user: loss_of_margin(margin) for user, margin in margins.items()}
 
     def _go_to(self, rows: Sequence[Row]) -> None:
         """Bring the decider to the point before the slot after these, from the start if it is elsewhere."""

@@ -25,3 +25,5 @@ class EdgeSettings:
     scheme: str
     pace: float
     """Speed of the emulated clock; 0: no transfer is slowed down."""
+    snr_loss: bool = False
+    """Whether devices lose datagrams by their margins of SNR."""

@@ -4,8 +4,9 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 from demo.emulation.air import BytesPayload, Cast, Channel, Heard, MemoryChannel, MulticastChannel, Receiver
@@ -14,6 +15,9 @@ Hear = Callable[[bytes, float], None]
 """Takes an object from the air, and when its last bit came (`time.monotonic`)."""
 SETTLE_S = 60.0
 """How long a user may take with what it heard, s."""
+NO_LOSS: Mapping[int, float] = MappingProxyType({})
+MOST_LOSS = 0.99
+"""Share of datagrams that a user loses at most: who hears nothing at all is not served, but given up."""
 MAX_SENDERS = 1 << 12
 """Nodes whose broadcasts have numbers of their own."""
 
@@ -33,7 +37,14 @@ class Sent:
 class Band(Protocol):
     """One object goes to many users at once."""
 
-    def send(self, node: int, data: bytes, users: Sequence[int], rate_bit_s: float) -> Sent:
+    def send(
+        self,
+        node: int,
+        data: bytes,
+        users: Sequence[int],
+        rate_bit_s: float,
+        loss: Mapping[int, float] = NO_LOSS,
+    ) -> Sent:
         """Send an object; returns when all have it or nothing more is tried.
 
         Args:
@@ -41,6 +52,7 @@ class Band(Protocol):
             data: The object.
             users: Who is to receive it.
             rate_bit_s: Rate at which it goes, Ethernet bits; 0: as fast as it goes.
+            loss: Share of datagrams that each user loses, beside what all lose.
         """
 
     def listen(self, user: int, hear: Hear) -> None:
@@ -67,13 +79,21 @@ class _Numbers:
         return (next(self._next) * MAX_SENDERS + node) % (1 << 32)
 
 
-def _cast(number: int, data: bytes, users: Sequence[int], rate_bit_s: float, loss: float) -> Cast:
+def _cast(
+    number: int,
+    data: bytes,
+    users: Sequence[int],
+    rate_bit_s: float,
+    all_lose: float,
+    loss: Mapping[int, float],
+) -> Cast:
+    shares = {user: 1.0 - (1.0 - all_lose) * (1.0 - loss.get(user, 0.0)) for user in users}
     return Cast(
         cast_id=number,
         payload=BytesPayload(data),
         users=frozenset(users),
         rate_bit_s=rate_bit_s or math.inf,
-        loss=dict.fromkeys(users, loss) if loss else {},
+        loss={user: min(share, MOST_LOSS) for user, share in shares.items() if share > 0},
     )
 
 
@@ -115,14 +135,22 @@ class MemoryBand:
         """See `Band`."""
         self._channel.close()
 
-    def send(self, node: int, data: bytes, users: Sequence[int], rate_bit_s: float) -> Sent:
+    def send(
+        self,
+        node: int,
+        data: bytes,
+        users: Sequence[int],
+        rate_bit_s: float,
+        loss: Mapping[int, float] = NO_LOSS,
+    ) -> Sent:
         """See `Band`."""
         began = time.monotonic()
         with self._mutex:
             there = [user for user in users if user in self._ears]
             if not there:
                 return Sent(wire_bytes=0, repair_bytes=0, missed=tuple(users))
-            sent = self._channel.send(_cast(self._numbers.of(node), data, there, rate_bit_s, self._loss))
+            number = self._numbers.of(node)
+            sent = self._channel.send(_cast(number, data, there, rate_bit_s, self._loss, loss))
             heard, ears = list(self._heard), dict(self._ears)
             self._heard.clear()
         if rate_bit_s:
@@ -180,11 +208,18 @@ class MulticastBand:
         """See `Band`."""
         self._channel.close()
 
-    def send(self, node: int, data: bytes, users: Sequence[int], rate_bit_s: float) -> Sent:
+    def send(
+        self,
+        node: int,
+        data: bytes,
+        users: Sequence[int],
+        rate_bit_s: float,
+        loss: Mapping[int, float] = NO_LOSS,
+    ) -> Sent:
         """See `Band`."""
         with self._mutex:
             number = self._numbers.of(node)
-        sent = self._channel.send(_cast(number, data, users, rate_bit_s, self._loss))
+        sent = self._channel.send(_cast(number, data, users, rate_bit_s, self._loss, loss))
         return Sent(
             wire_bytes=sent.wire.ethernet_bytes,
             repair_bytes=sent.wire.repair_bytes,

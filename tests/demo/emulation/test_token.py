@@ -28,7 +28,7 @@ def test_a_question_without_the_token_reaches_no_verb() -> None:
             right,
             f"Bearer {right[:-1]}",
             f"Bearer {right}0",
-            "Bearer ",
+            "Bearer",
             "Bearer \u00fc",
             f"Basic {right}",
         ):
