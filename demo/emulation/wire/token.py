@@ -52,7 +52,7 @@ def header(token: str) -> dict[str, str]:
     return {"authorization": _SCHEME + token} if token else {}
 
 
-def is_right(token: str, given: str | None) -> bool:
+def is_right(token: str, told: str | None) -> bool:
     """Whether a question's header carries the token; it takes the same time however much of it is right."""
-    expected, told = (_SCHEME + token).encode(), (given or "").encode("utf-8", "surrogateescape")
-    return hmac.compare_digest(expected, told) and bool(token)
+    expected, came = (_SCHEME + token).encode(), (told or "").encode("utf-8", "surrogateescape")
+    return hmac.compare_digest(expected, came) and bool(token)
