@@ -1,36 +1,28 @@
 """Play schemes on the same worlds and compare them."""
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from policy.evaluation.closure import function_digest
-from policy.evaluation.episodes import EpisodeResult, Job, WorldMaker, draw_world, run_job
+from policy.evaluation.episodes import EpisodeResult, WorldMaker, draw_world
 from policy.evaluation.load import Load, mean_load
+from policy.evaluation.match import Match, Progress, play
 from policy.evaluation.oracles import BOUNDS, HINDSIGHT_UPPER, bounds_for
 from policy.evaluation.playable import check_playable
-from policy.evaluation.results import ResultFolder, scenario_digest
+from policy.evaluation.results import scenario_digest
 from policy.evaluation.sources import code_version
 from policy.evaluation.statistics import Draws, Paired, bootstrap, iqm, iqm_interval, mean_interval, paired
 from policy.interfaces import Float
-from policy.parallel import spread
 from policy.play.scheme import SchemeEntry
 from policy.scenario import Scenario, load_scenario
 from policy.schemes import find_scheme
 from policy.strict_json import strict_json
 from policy.world.looks import LOOKS, Look, check_unseen, past_looks, record_look, scheme_list
 from policy.world.splits import Split, world_seed
-
-log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-"""Told how many worlds are done, of how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,24 +189,9 @@ def evaluate(
     turns = {name: range(seeds if entry.random else 1) for name, entry in entries.items()}
     played = [(name, seed) for name in names for seed in turns[name]]
     wanted = {world: (*played, *((b, 0) for b in bounds if i < bound_worlds)) for i, world in enumerate(ids)}
-    maker = function_digest(make_world)
-    if folder is not None and maker is None:
-        log.warning("episodes are not kept: nothing names all that %r depends on", make_world)
-    store = ResultFolder(folder, problem, maker, own) if folder is not None and maker is not None else None
-    done = store.read([*names, *bounds]) if store else {}
-    jobs = [
-        Job(world=world, wanted=tuple(w for w in items if (w[0], world, w[1]) not in done))
-        for world, items in wanted.items()
-    ]
-    jobs = [job for job in jobs if job.wanted]
-    ready = len(ids) - len(jobs)
-    for results in spread(partial(run_job, problem, make_world=make_world, entries=own), jobs, workers, ray):
-        done.update({(r.scheme, r.world, r.seed): r for r in results})
-        if store:
-            store.append(results)
-        ready += 1
-        if progress:
-            progress(ready, len(ids))
+    match = Match(problem, wanted, make_world, folder, own)
+    play([match], workers, ray, progress)
+    done = match.done
     episodes = {n: [[done[(n, w, s)] for s in turns[n]] for w in ids] for n in names}
     limits = {b: [done[(b, w, 0)].cost_s for w in ids[:bound_worlds]] for b in bounds}
     settings = {
@@ -233,7 +210,7 @@ def evaluate(
         "looked_at_before": len(past),
         "scenario_sha256": digest,
         "code_sha256": {name: code_version(own.get(name, name)) for name in names},
-        "make_world_sha256": maker,
+        "make_world_sha256": match.maker,
         "bootstrap_seed": boot_seed,
     }
     if split == "held-out":

@@ -237,7 +237,7 @@ def test_the_report_is_json_with_the_agreed_fields() -> None:
 def test_bad_input_is_refused_before_anything_runs(
     changes: dict[str, object], error: type[Exception], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness, "spread", no_play)
+    monkeypatch.setattr("policy.evaluation.match.spread", no_play)
 
     with pytest.raises(error, match=text):
         evaluate(**{"scenario": tiny(), "schemes": ["lru"], "worlds": 1, **changes})
