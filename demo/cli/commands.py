@@ -79,6 +79,11 @@ COMMANDS: dict[str, Home] = {
         "what is left to gain.",
         extra="all",
     ),
+    "experiment": Home(
+        "demo.cli.experiment",
+        "Answer a question of the papers on the real chain: curves with intervals, as CSV, SVG and PDF.",
+        extra="all",
+    ),
     "zoo": Home(
         "demo.zoo.cli",
         "Fetch real models by name and pinned sha256, train their children, list them with their scores.",

@@ -1,0 +1,103 @@
+"""Pictures of experiments: curves over an axis, each with the interval of its mean, for one column."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from demo.show.figure import COLUMN_IN, clean_axes, pyplot, save_figure
+
+MARKERS = "osD^vPX*"
+PANEL_IN = 2.0
+"""Height of a panel, inch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """Values along the axis."""
+
+    name: str
+    x: Sequence[float]
+    mean: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One measure."""
+
+    label: str
+    """Of the vertical axis."""
+    curves: Sequence[Curve]
+    percent: bool = False
+    log: bool = False
+
+
+def draw_curves(
+    panels: Sequence[Panel],
+    axis: str,
+    path: Path,
+    rows: Sequence[Mapping[str, object]],
+    *,
+    log_x: bool = False,
+    places: Sequence[str] | None = None,
+) -> None:
+    """Draw panels one above the other, 3.5 inch wide, and write their numbers as CSV beside.
+
+    Args:
+        panels: What to draw, at least one.
+        axis: Label of the horizontal axis.
+        path: Picture.
+        rows: The numbers.
+        log_x: Whether the axis is logarithmic.
+        places: Names of the places 0, 1, ... on an axis that is none of numbers.
+    """
+    plt = pyplot()
+    with plt.rc_context({"font.size": 7}):
+        names = max((len(panel.curves) for panel in panels), default=0)
+        height = PANEL_IN * len(panels) + 0.25 + 0.14 * -(-names // 2)
+        shape = {"figsize": (COLUMN_IN, height), "layout": "constrained", "squeeze": False}
+        fig, axes = plt.subplots(len(panels), 1, sharex=True, **shape)
+        for ax, panel in zip(axes[:, 0], panels, strict=True):
+            _draw_panel(ax, panel)
+        _mark_axis(axes[-1, 0], panels[0], log_x, places)
+        axes[-1, 0].set_xlabel(axis)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside lower center", ncols=2, handlelength=2.2, borderaxespad=0.1)
+        save_figure(fig, path, rows)
+
+
+def _draw_panel(ax: Any, panel: Panel) -> None:  # noqa: ANN401
+    from matplotlib.ticker import FuncFormatter
+
+    for curve, marker in zip(panel.curves, cycle(MARKERS), strict=False):
+        (line,) = ax.plot(curve.x, curve.mean, marker=marker, mfc="none", ms=3.5, lw=1, label=curve.name)
+        ax.vlines(curve.x, curve.low, curve.high, color=line.get_color(), lw=0.8)
+    ax.set_ylabel(panel.label)
+    if panel.log:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        ax.set_ylim(bottom=0)
+    if panel.percent:
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    clean_axes(ax, "y")
+
+
+def _mark_axis(ax: Any, panel: Panel, log_x: bool, places: Sequence[str] | None) -> None:  # noqa: ANN401
+    """Ticks where something was played."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    if places is not None:
+        ax.set_xticks(range(len(places)), places)
+        ax.margins(x=0.1)
+        return
+    if log_x:
+        ax.set_xscale("log")
+    played = sorted({x for curve in panel.curves for x in curve.x})
+    if len(played) <= 8:
+        ax.xaxis.set_major_locator(FixedLocator(played))
+        ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
