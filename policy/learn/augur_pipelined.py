@@ -5,9 +5,13 @@ Additive values (`policy.learn.augur`) count each block's seconds alone. Here a 
 Which one binds depends on the placement, so placement and shares of the resources are played against one
 another (fictitious play, Brown, 1951): the best placement for the mean of the shares so far, then the shares
 that this placement makes binding. Only copies that the links can bring are planned, `policy.place.reach`.
+
+A placement made for samples looks better on them than it is. So it has to beat a plain rival (pooled
+coverage) on fresh samples, the same for both, by more than the standard error of the difference; else the
+rival's is taken.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,16 +20,16 @@ from policy.learn.augur import Reasons, message_bytes
 from policy.learn.decisions import DecisionWeights, Tradeoffs, circumstances
 from policy.learn.demand import DemandModel
 from policy.learn.forecast import Forecaster
-from policy.learn.motion import place_draws
+from policy.learn.motion import PlaceDraws, place_draws
 from policy.learn.sampling import as_likely, needed_chance
 from policy.learn.slot_clock import ImaginedSlots, SlotClock, turns_of
 from policy.learn.value import class_times, classes_of, draw_requests, seconds_per_bit, spread_draws
 from policy.place.reach import keep_at_hand, reachable_masks
 from policy.place.worth import worth_in_turn
-from policy.play.scheme import Observation, Placement
+from policy.play.scheme import Observation, Placement, Scheme
 from policy.scenario import Scenario
 from policy.slot.tables import from_masks, to_masks
-from policy.slot.updates import UpdateRoom, update_seconds
+from policy.slot.updates import UpdateRoom, bring, update_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +40,42 @@ class PipelinedConfig:
     """Sampled next slots."""
     rounds: int = 4
     """Placements tried against the shares of the resources."""
+    judges: int = 48
+    """Fresh slots on which the placement must beat the rival's."""
+    sure: float = 1.0
+    """By how many standard errors."""
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.rounds < 1:
-            raise ValueError(f"need samples >= 1 and rounds >= 1, got {self}")
+        if self.samples < 1 or self.rounds < 1 or self.judges < 2:
+            raise ValueError(f"need samples >= 1, rounds >= 1 and judges >= 2, got {self}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draws:
+    """Uniforms behind sampled slots; the same in every slot, so that noise moves no block."""
+
+    requests: Float
+    """(samples, users)."""
+    places: PlaceDraws
+
+    @classmethod
+    def make(cls, rng: np.random.Generator, samples: int, users: int) -> "Draws":
+        """Draw them."""
+        requests = spread_draws(rng, samples, users)
+        return cls(requests, place_draws(rng, samples, users))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outlook:
+    """What is forecast for the coming slot."""
+
+    chance: Float
+    """That a user asks for a model, (users, models)."""
+    kept: Bool | None
+    """Classes on each device, (users, classes)."""
+    wanted: Float
+    """Chance that somebody misses a class, (classes,)."""
+    trade: Tradeoffs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,7 +108,18 @@ class AugurPipelined:
         rng: np.random.Generator,
         learned: Learned,
         config: PipelinedConfig | None = None,
+        rival: Scheme | None = None,
     ) -> None:
+        """Start with nothing seen.
+
+        Args:
+            scenario: What is played.
+            rng: Source of all draws.
+            learned: All that is trained.
+            config: Effort.
+            rival: Whose placement is taken unless ours is clearly better; None: ours always.
+        """
+        self._rival = rival
         self._scenario, self._learned, self._config = scenario, learned, config or PipelinedConfig()
         self._forecaster = Forecaster(scenario, learned.demand)
         catalog, users = scenario.catalog, scenario.config.num_users
@@ -81,26 +128,42 @@ class AugurPipelined:
         self._bits = 8.0 * catalog.sizes_bytes.astype(np.float64)
         bits = np.bincount(self._classes.of_block, weights=self._bits)
         self._class_bits: Float = bits.astype(np.float64)
-        self._uniforms = spread_draws(rng, self._config.samples, users)
-        self._draws = place_draws(rng, self._config.samples, users)
+        self._draws = Draws.make(rng, self._config.samples, users)
+        self._judges = Draws.make(rng, self._config.judges, users)
         sets, bit = np.arange(2**scenario.config.num_nodes), np.array(1 / 8)
         self._update_s = update_seconds(sets[:, None], sets[None, :], bit, scenario.config.links)
         self.reasons: Reasons | None = None
         """Of the last decision."""
 
     def decide(self, observation: Observation) -> Placement:
-        """Learn from the slot that has passed, imagine the next ones, place."""
-        scenario, at_hand = self._scenario, observation.at_hand
+        """Learn from the slot that has passed, imagine the next ones, place; beat the rival or follow it."""
+        outlook = self._outlook(observation)
+        own = self._own(observation, outlook)
+        if self._rival is None:
+            return own
+        other, fresh = self._rival.decide(observation), self._imagine(observation, outlook, self._judges)
+        ours, theirs = (self._judged(placement, observation, outlook, fresh) for placement in (own, other))
+        if clearly_less(ours, theirs, self._config.sure):
+            return own
+        if self.reasons is not None:
+            self.reasons = replace(self.reasons, holds=other.holds)
+        return replace(other, message_bytes=max(own.message_bytes, other.message_bytes))
+
+    def _outlook(self, observation: Observation) -> Outlook:
         chance = self._forecaster.chance(observation.history, observation.slot)[0]
         kept = observation.history.devices()
         kept = None if kept is None else kept[:, self._first]
-        slots = self._imagine(observation, chance, kept)
-        trade = self._learned.decisions.at(circumstances(scenario, observation.idle_s))
-        wanted = needed_chance(chance, self._classes.members, kept)
+        trade = self._learned.decisions.at(circumstances(self._scenario, observation.idle_s))
+        return Outlook(chance, kept, needed_chance(chance, self._classes.members, kept), trade)
+
+    def _own(self, observation: Observation, outlook: Outlook) -> Placement:
+        """What is best on the sampled slots."""
+        scenario, at_hand, trade = self._scenario, observation.at_hand, outlook.trade
+        slots = self._imagine(observation, outlook, self._draws)
         update_s = trade.update * self._update_s[to_masks(at_hand)]
         share = np.broadcast_to(slots.weight / len(slots.cost_s), (len(slots.cost_s), *slots.weight.shape))
         for turn in range(self._config.rounds):
-            value = self._value(slots, share, wanted, trade)
+            value = self._value(slots, share, outlook)
             table = (value[self._classes.of_block] + update_s) * self._bits[:, None]
             masks = self._place(table, observation)
             step = 1.0 / (turn + 2)
@@ -112,7 +175,7 @@ class AugurPipelined:
         worth = worth_in_turn(table, sizes, at_hand, holds)
         least = np.where(holds, np.maximum(worth, 0.0), np.inf).min(axis=1)
         self.reasons = Reasons(
-            chance=chance,
+            chance=outlook.chance,
             class_of_block=self._classes.of_block,
             next_s=slots.marginal(np.asarray(share, dtype=np.float32)).T,
             value_s=value,
@@ -123,41 +186,66 @@ class AugurPipelined:
         )
         return Placement(holds=holds, value=worth, message_bytes=message_bytes(scenario))
 
-    def _imagine(self, observation: Observation, chance: Float, kept: Bool | None) -> ImaginedSlots:
+    def _judged(
+        self, placement: Placement, observation: Observation, outlook: Outlook, slots: ImaginedSlots
+    ) -> Float:
+        """Mean delay in each slot with what links can bring, and the price of work, (samples,), s."""
+        scenario, catalog = self._scenario, self._scenario.catalog
+        worth = catalog.members.sum(axis=0)
+        holds, _ = bring(
+            observation.placement,
+            placement.holds,
+            np.broadcast_to(worth, placement.holds.shape) if placement.value is None else placement.value,
+            self._room(observation),
+            catalog.sizes_bytes,
+            scenario.capacity_bytes,
+            scenario.config.links,
+        )
+        held = self._held_bits(to_masks(holds))
+        delay = (slots.waits(held).max(axis=0) * slots.weight).sum(axis=1) * len(slots.weight)
+        return np.asarray(delay + self._work_s(outlook) @ held[0], dtype=np.float64)
+
+    def _imagine(self, observation: Observation, outlook: Outlook, draws: Draws) -> ImaginedSlots:
         """Sampled next slots, priced."""
         config, rules = self._scenario.config, observation.history.rules
-        asked = draw_requests(chance, self._uniforms)
-        places = self._forecaster.places(self._draws)
+        asked = draw_requests(outlook.chance, draws.requests)
+        places = self._forecaster.places(draws.places)
         air = seconds_per_bit(observation.history.node_xy, places, config.radio)
-        times = class_times(asked, air, self._classes, kept, rules)
-        sent, weight = turns_of(asked, air[..., -1], self._classes, self._class_bits, kept)
+        times = class_times(asked, air, self._classes, outlook.kept, rules)
+        sent, weight = turns_of(asked, air[..., -1], self._classes, self._class_bits, outlook.kept)
         costs = self._learned.clock.costs(times, config.links, rules.migration)
         return ImaginedSlots(cost_s=costs, sent=sent, weight=weight)
 
-    def _value(self, slots: ImaginedSlots, share: Float, wanted: Float, trade: Tradeoffs) -> Float:
+    def _work_s(self, outlook: Outlook) -> Float:
+        """Price of a bit of each class that lies nowhere, beyond its delay in this slot, (classes,), s."""
+        links = self._scenario.config.num_nodes * self._scenario.config.links.cloud_bit_s
+        return np.asarray(outlook.trade.work * outlook.wanted / links)
+
+    def _value(self, slots: ImaginedSlots, share: Float, outlook: Outlook) -> Float:
         """Seconds a bit of each class under each set of nodes, (classes, 2^nodes)."""
         seen: Float = np.asarray((slots.sent[:, -1] > 0).mean(axis=0, dtype=np.float64))
         value = as_likely(
             slots.marginal(np.asarray(share, dtype=np.float32)).T,
             seen,
-            wanted,
+            outlook.wanted,
             self._class_bits,
             slots.sent.shape[0],
         )
         nodes = self._scenario.config.num_nodes
         single = value[:, 1 << np.arange(nodes)].mean(axis=1, keepdims=True)
-        work = trade.work * wanted / (nodes * self._scenario.config.links.cloud_bit_s)
-        spread: Float = single + trade.near * (value - single)
-        spread[:, 0] = value[:, 0] + work
+        spread: Float = single + outlook.trade.near * (value - single)
+        spread[:, 0] = value[:, 0] + self._work_s(outlook)
         return spread
 
-    def _place(self, table: Float, observation: Observation) -> Int:
-        scenario = self._scenario
-        room = UpdateRoom(
+    def _room(self, observation: Observation) -> UpdateRoom:
+        return UpdateRoom(
             at_hand=observation.at_hand,
             idle_s=observation.idle_s,
-            budget_bytes=scenario.config.update_budget_bytes,
+            budget_bytes=self._scenario.config.update_budget_bytes,
         )
+
+    def _place(self, table: Float, observation: Observation) -> Int:
+        scenario, room = self._scenario, self._room(observation)
         sizes = scenario.catalog.sizes_bytes
         return reachable_masks(table, sizes, scenario.capacity_bytes, room, scenario.config.links)
 
@@ -166,3 +254,15 @@ class AugurPipelined:
         held = np.zeros((self._update_s.shape[0], self._class_bits.size))
         np.add.at(held, (masks, self._classes.of_block), self._bits)
         return held
+
+
+def clearly_less(ours: Float, theirs: Float, sure: float) -> bool:
+    """Whether ours is below theirs in the mean by more than so many standard errors of the difference.
+
+    Args:
+        ours: In each sample, (samples,).
+        theirs: In the same samples.
+        sure: Standard errors.
+    """
+    less = theirs - ours
+    return bool(less.mean() > sure * less.std(ddof=1) / np.sqrt(less.size))

@@ -65,7 +65,7 @@ def start_with(weights: Path | None, scenario: Scenario, rng: np.random.Generato
         kind = ForecastCoverage if overlap else AugurManyNodes
         return kind(scenario, rng, model_from(weights))
     if overlap:
-        return AugurPipelined(scenario, rng, learned_from(weights))
+        return AugurPipelined(scenario, rng, learned_from(weights), rival=PooledCoverage(scenario, rng))
     return Augur(scenario, rng, model_from(weights))
 
 

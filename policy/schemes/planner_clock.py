@@ -25,8 +25,12 @@ def start(
     demand: float = 0.0,
     clock: float = 0.0,
     decisions: float = 0.0,
+    guard: float = 1.0,
 ) -> Scheme:
-    """The planner of one world; from 0.5 on a part is the trained one. Many nodes: pooled coverage."""
+    """The planner of one world; from 0.5 on a part is the trained one. Many nodes: pooled coverage.
+
+    Below 0.5 `guard` takes away the rival that a placement must beat.
+    """
     nodes = scenario.config.num_nodes
     if nodes > MAX_TABLE_NODES:
         return PooledCoverage(scenario, rng)
@@ -36,7 +40,8 @@ def start(
         trained = learned_from()
         parts = replace(parts, **{name: getattr(trained, name) for name in wanted})
     config = PipelinedConfig(samples=int(samples), rounds=int(rounds))
-    return AugurPipelined(scenario, rng, parts, config)
+    rival = PooledCoverage(scenario, rng) if guard >= 0.5 else None
+    return AugurPipelined(scenario, rng, parts, config, rival)
 
 
 ENTRY = SchemeEntry(

@@ -17,6 +17,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "horizon": (1, math.inf),
     "inertia": (0, 1),
     "later": (0, 1),
+    "guard": (0, 1),
     "local": (0, 1),
     "memory": (0, 1),
     "own": (0, 1),

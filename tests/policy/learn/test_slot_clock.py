@@ -7,7 +7,7 @@ import pytest
 
 from policy.config import PRESETS, LinkConfig
 from policy.interfaces import Bool, Float
-from policy.learn.augur_pipelined import AugurPipelined, Learned, PipelinedConfig
+from policy.learn.augur_pipelined import AugurPipelined, Learned, PipelinedConfig, clearly_less
 from policy.learn.decisions import DecisionWeights, circumstances
 from policy.learn.sampling import as_likely, needed_chance
 from policy.learn.slot_clock import ImaginedSlots, SlotClock, turns_of
@@ -17,6 +17,7 @@ from policy.play.rollout import Course, rollout
 from policy.scenario import Scenario
 from policy.schemes.learned import ENTRY, learned_from
 from policy.schemes.planner_clock import ENTRY as UNTRAINED
+from policy.schemes.pooled import PooledCoverage
 from policy.slot.tables import ServiceRules, mask_bits, to_masks
 from policy.world.synthetic import synthetic_catalog
 
@@ -112,6 +113,33 @@ def test_links_bring_all_that_it_decides() -> None:
     augur = AugurPipelined(SCENARIO, np.random.default_rng(0), Learned.untrained(CONFIG.num_nodes))
     for _ in range(CONFIG.num_slots):
         assert course.step(augur.decide(course.observation())).update.cut_bytes == 0
+
+
+@pytest.mark.parametrize(("sure", "follows"), [(1e9, True), (-1e9, False)])
+def test_a_placement_that_is_not_clearly_better_gives_way_to_the_rivals(sure: float, follows: bool) -> None:
+    config, world = PipelinedConfig(sure=sure, judges=8), SCENARIO.world(4)
+    parts = Learned.untrained(CONFIG.num_nodes)
+    rival = PooledCoverage(SCENARIO, np.random.default_rng(0))
+    guarded = AugurPipelined(SCENARIO, np.random.default_rng(0), parts, config, rival)
+    alone = AugurPipelined(SCENARIO, np.random.default_rng(0), parts, config)
+    plain = PooledCoverage(SCENARIO, np.random.default_rng(0))
+    course = Course(world)
+    for _ in range(CONFIG.num_slots):
+        seen = course.observation()
+        decided = guarded.decide(seen)
+        theirs, own = plain.decide(seen), alone.decide(seen)
+        np.testing.assert_array_equal(decided.holds, theirs.holds if follows else own.holds)
+        assert guarded.reasons is not None
+        np.testing.assert_array_equal(guarded.reasons.holds, decided.holds)
+        course.step(decided)
+
+
+def test_less_is_clear_only_beyond_the_noise_of_the_difference() -> None:
+    theirs = np.array([1.0, 2.0, 3.0, 4.0])
+
+    assert clearly_less(theirs - 0.1, theirs, 1.0)  # the same in every sample: no noise at all
+    assert not clearly_less(theirs - np.array([1.0, -1.0, 1.0, -0.9]), theirs, 1.0)
+    assert not clearly_less(theirs, theirs, 1.0)
 
 
 def test_parts_are_switched_on_one_by_one() -> None:
