@@ -142,6 +142,27 @@ def test_scales_are_made_of_the_weights_that_they_belong_to(
         check(store, {name: folder}, tmp_path / "out", name)
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("kind", ["bool", "uint64", "complex64", "int32", "float8_e5m2"])
+def test_moved_elements_of_any_dtype_are_found(tmp_path: Path, kind: str) -> None:
+    dtype = getattr(torch, kind)
+    g = torch.Generator().manual_seed(1)
+    numbers = torch.randint(0, 256, (128, 96 * dtype.itemsize), dtype=torch.uint8, generator=g)
+    tensor = (numbers & 1).bool() if kind == "bool" else numbers.view(dtype)
+    made = {
+        "old": tensor,
+        "turned": tensor.view(torch.uint8).T.contiguous().view(dtype) if kind == "bool" else tensor.T,
+        "cut": tensor[:, :48],
+        "beside": torch.cat([tensor.view(torch.uint8)] * 2, 1).view(dtype),
+    }
+    found = {name: write(tmp_path / name, {"layer.0.w": one}) for name, one in made.items()}
+    for name in ("turned", "cut", "beside"):
+        with open_store(tmp_path / f"store-{name}", durable=False) as store:
+            store.add(found["old"], "old")
+            assert store.add(found[name], name).codecs == {"raw": 1, "derive1": 1}
+            check(store, found, tmp_path / f"out-{name}", "old", name)
+
+
 def test_a_derived_block_needs_its_parents_and_what_these_need(
     store: DiskBlockStore, folders: dict[str, Path]
 ) -> None:

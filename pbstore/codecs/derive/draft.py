@@ -22,6 +22,17 @@ NEXT = Term(0, 1)
 FLOAT_DTYPES = ("F32", "BF16", "F16", "F64", "F8_E4M3", "F8_E5M2")
 
 
+_BY_WIDTH = {1: "U8", 2: "U16", 4: "U32", 8: "I64"}
+
+
+def plain(spec: TensorSpec) -> TensorSpec | None:
+    """The tensor as one of a dtype that programs know, of the same width; None if elements are no bytes."""
+    if spec.dtype in DTYPES:
+        return spec
+    whole = spec.num_elements * spec.item_bytes == spec.num_bytes and spec.item_bytes in _BY_WIDTH
+    return TensorSpec(_BY_WIDTH[spec.item_bytes], spec.shape) if whole else None
+
+
 @dataclass(frozen=True, slots=True)
 class Parent:
     """A stored tensor that a program may work on."""

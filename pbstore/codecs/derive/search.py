@@ -8,6 +8,7 @@ from typing import TypeAlias
 from pbstore.codecs.derive.case import Case
 from pbstore.codecs.derive.draft import FLOAT_DTYPES, Parent, Proposal
 from pbstore.codecs.derive.factors import low_rank
+from pbstore.codecs.derive.grown import grown
 from pbstore.codecs.derive.masks import pruned
 from pbstore.codecs.derive.merges import merged
 from pbstore.codecs.derive.moved import moved, transposed
@@ -57,5 +58,5 @@ def _looks(case: Case, parents: Sequence[Parent], others: Others) -> Iterator[Pr
         )
         yield low_rank(case, alike[0])
     for parent in parents[:4]:
-        elsewhere = () if parent in alike else (transposed, moved)
+        elsewhere = () if parent in alike else (transposed, moved, grown)
         yield from (look(case, parent) for look in (quantised, scales, *elsewhere))

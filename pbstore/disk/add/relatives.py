@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pbstore.blocks import MAX_BLOCK_BYTES
 from pbstore.codecs.choose import Candidate
 from pbstore.codecs.derive.case import Case
-from pbstore.codecs.derive.draft import FLOAT_DTYPES, Parent, Proposal
+from pbstore.codecs.derive.draft import FLOAT_DTYPES, Parent, Proposal, plain
 from pbstore.codecs.derive.probes import likely, unlikeness, values_of
 from pbstore.codecs.derive.search import CLEAR, MIN_ELEMENTS, search
 from pbstore.codecs.sketch import probe
@@ -143,6 +143,7 @@ class Relatives:
         """A block as a parent, and what it needs; None if it cannot be one."""
         known = locations.find_many_as_writer(self._connection, [block_id])
         spec = sketches.spec_of(self._connection, block_id)
+        spec = None if spec is None else plain(spec)
         if spec is None or block_id not in known:
             return None
         record = known[block_id].record
@@ -168,7 +169,8 @@ class Search:
         self, relatives: Relatives, wanted: Wanted, bases: Sequence[Candidate], near: int | None
     ) -> None:
         self._relatives, self._wanted, self._near = relatives, wanted, near
-        self._bases = [Parent(*base) for base in bases]
+        known = ((block_id, raw, plain(spec)) for block_id, raw, spec in bases)
+        self._bases = [Parent(block_id, raw, spec) for block_id, raw, spec in known if spec is not None]
         self._further: dict[BlockId, tuple[BlockId, ...]] = {}
         self._known: dict[BlockId, Parent] = {}
         self.held: dict[BlockId, Buffer] = {}
@@ -176,10 +178,10 @@ class Search:
 
     def derive(self, cost: float) -> Sequence[Proposal]:
         """Programs worth a trial, where the best other form leaves this share of the bytes."""
-        spec = self._wanted.spec
+        spec = None if self._wanted.spec is None else plain(self._wanted.spec)
         if spec is None or not self._wanted.steps or spec.num_elements < MIN_ELEMENTS:
             return ()
-        if not self._relatives.may_search or spec.num_elements * spec.item_bytes != spec.num_bytes:
+        if not self._relatives.may_search:
             return ()
         case = Case(memoryview(self._wanted.raw).cast("B"), spec)
         found = self._search(case, self._bases) if self._bases else []

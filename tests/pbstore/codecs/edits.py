@@ -124,5 +124,12 @@ def edits(x: Tensor, y: Tensor, z: Tensor) -> dict[str, tuple[Callable[[], Tenso
         "half of the columns": (lambda: x[:, x.shape[1] // 2 :], 0.004),
         "columns permuted": (lambda: x[:, columns], 0.01),
         "neurons permuted": (lambda: x[rows][:, columns], 0.01),
+        "beside itself": (lambda: torch.cat([x, x], 1), 0.004),
+        "halves of it beside each other": (lambda: torch.cat([x, x], 1) / 2, 0.004),
+        "on a diagonal": (lambda: torch.block_diag(x, x), 0.006),
+        "tiled in bf16": (lambda: x.repeat(2, 2).bfloat16(), 0.006),
+        "columns repeated": (lambda: x.repeat_interleave(2, 1), 0.002),
+        "columns padded": (lambda: torch.nn.functional.pad(x, (0, 64)), 0.004),
+        "rows repeated in bf16": (lambda: x.repeat_interleave(3, 0).bfloat16(), 0.004),
         "a low-rank update": (lambda: x + up @ down, 0.13),
     }
