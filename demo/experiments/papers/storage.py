@@ -63,7 +63,7 @@ SHARING = Experiment(
     ),
     schemes=("whole-model", *SCHEMES[1:]),
     references=(REFERENCE,),
-    scenario={**LARGE, "slot_s": 30.0, "capacity_bytes": [0.7e9]},
+    scenario={**LARGE, "slot_s": 20.0, "requests": {"request_prob": 0.3}, "capacity_bytes": [0.7e9]},
     log_y=True,
     note=f"{COLD} Always 8 bases of ResNet and ViT by exact shape in half precision, each with two "
     "fine-tunes; models and rooms (0.7 GB) have the same bytes everywhere, only what is equal among "
@@ -96,11 +96,10 @@ LLAMA = Experiment(
         **LARGE,
         "slot_s": 900.0,
         "requests": {"request_prob": 0.1},
-        "links": {"backhaul_bit_s": 10e9, "cloud_bit_s": 1e9},
     },
     log_y=True,
     note=f"{COLD} Both bases in half precision by exact shape (13.5 and 26 GB) with four LoRA adapters of "
-    "rank 16 each; 10 Gbit/s between nodes, 1 Gbit/s from the cloud, slots of 15 minutes; devices keep "
+    "rank 16 each; 1 Gbit/s between nodes, 200 Mbit/s from the cloud, slots of 15 minutes; devices keep "
     "nothing, so each delivery is a whole model.",
 )
 EXPERIMENTS = (CAPACITY, CAPACITY_ZOO, GRANULARITY, SHARING, ADAPTERS, LLAMA)
