@@ -11,6 +11,10 @@ from demo.show.figure import COLUMN_IN, clean_axes, pyplot, save_figure
 MARKERS = "osD^vPX*"
 PANEL_IN = 2.0
 """Height of a panel, inch."""
+ASIDE_PT = 1.2
+"""Curves stand so far aside of one another, points, that their intervals can be told apart."""
+LONG_NAME = 26
+"""Longest name of a curve, letters, of which two fit side by side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +60,9 @@ def draw_curves(
     """
     plt = pyplot()
     with plt.rc_context({"font.size": 7}):
-        names = max((len(panel.curves) for panel in panels), default=0)
-        height = PANEL_IN * len(panels) + 0.25 + 0.14 * -(-names // 2)
+        names = [curve.name for curve in panels[0].curves]
+        columns = 1 if max(map(len, names)) > LONG_NAME else 2
+        height = PANEL_IN * len(panels) + 0.25 + 0.14 * -(-len(names) // columns)
         shape = {"figsize": (COLUMN_IN, height), "layout": "constrained", "squeeze": False}
         fig, axes = plt.subplots(len(panels), 1, sharex=True, **shape)
         for ax, panel in zip(axes[:, 0], panels, strict=True):
@@ -65,20 +70,28 @@ def draw_curves(
         _mark_axis(axes[-1, 0], panels[0], log_x, places)
         axes[-1, 0].set_xlabel(axis)
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=2, handlelength=2.2, borderaxespad=0.1)
+        place = {"loc": "outside lower center", "ncols": columns}
+        fig.legend(handles, labels, handlelength=2.2, borderaxespad=0.1, **place)
         save_figure(fig, path, rows)
 
 
 def _draw_panel(ax: Any, panel: Panel) -> None:  # noqa: ANN401
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.transforms import ScaledTranslation
 
-    for curve, marker in zip(panel.curves, cycle(MARKERS), strict=False):
+    middle = (len(panel.curves) - 1) / 2
+    for number, (curve, marker) in enumerate(zip(panel.curves, cycle(MARKERS), strict=False)):
         (line,) = ax.plot(curve.x, curve.mean, marker=marker, mfc="none", ms=3.5, lw=1, label=curve.name)
-        ax.vlines(curve.x, curve.low, curve.high, color=line.get_color(), lw=0.8)
+        bars = ax.vlines(curve.x, curve.low, curve.high, color=line.get_color(), lw=0.8)
+        aside = ScaledTranslation((number - middle) * ASIDE_PT / 72, 0, ax.figure.dpi_scale_trans)
+        for drawn in (line, bars):  # once the axes know how far they reach
+            drawn.set_transform(ax.transData + aside)
     ax.set_ylabel(panel.label)
     if panel.log:
         ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
     else:
         ax.set_ylim(bottom=0)
     if panel.percent:

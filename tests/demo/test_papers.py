@@ -168,19 +168,19 @@ def test_without_an_error_both_designs_are_the_same() -> None:
         SWEEP,
         schemes=("lru",),
         references=("lru, nominal",),
-        measures=("delay_s",),
+        measures=("delay_s", "outage"),
         points=tuple(
             Point(x=size, arm=design, air=Air(csi=CsiError(size=size, design=design)))
             for size in (0.0, 0.3)
             for design in ("robust", "nominal")
         ),
     )
-    by_place = {
-        (row.x, row.curve): row.means for row in rows_of(designs, play_experiment(designs, EXTENT, None))
-    }
+    rows = rows_of(designs, play_experiment(designs, EXTENT, None))
+    by_place = {(row.x, row.curve): row.means for row in rows}
 
     assert by_place[(0.0, "lru, robust")] == by_place[(0.0, "lru, nominal")]
     assert by_place[(0.3, "lru, robust")]["outage"].value == 0.0
+    assert len(csv_rows(designs, rows)) == 4
     assert by_place[(0.3, "lru, robust")] != by_place[(0.3, "lru, nominal")]
 
 

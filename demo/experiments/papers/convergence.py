@@ -47,7 +47,6 @@ LEARNING = Experiment(
     references=(),
     measures=("cost_s",),
     log_x=True,
-    log_y=True,
     note="Nothing is trained by this command: it tells the record of `python -m demo.experiments.learners` "
     "(scenario `findings`, each learner tuned with the same CPU time, on validation worlds); the sample is "
     "training seeds, not worlds.",

@@ -41,7 +41,7 @@ MEASURES: dict[str, Measure] = {
     "tasks_in_time": Measure(label="tasks done in time", short="tasks in time", share=True),
     "tasks_a_second": Measure(label="tasks a second", short="tasks a second"),
     "loaded_gb": Measure(label="loaded (GB)", short="loaded, GB"),
-    "cost_s": Measure(label="cost on validation worlds (s per slot)", short="s per slot"),
+    "cost_s": Measure(label="validation cost (s a slot)", short="s per slot"),
 }
 """All measures by the names that they have in the CSV."""
 
@@ -117,7 +117,7 @@ class Experiment:
     schemes: tuple[str, ...] = ()
     """What is compared, as `pbcast evaluate` names it, or as `player` does."""
     references: tuple[str, ...]
-    """Curves that the others are compared with on the same worlds, see `curve_of`."""
+    """Curves that others are compared with on the same worlds, see `curve_of`; each with those before it."""
     scenario: Mapping[str, Any] = field(default_factory=dict)
     """As in a scenario's TOML file; `base` names the preset, else `default`."""
     measures: tuple[str, ...] = ("delay_s",)

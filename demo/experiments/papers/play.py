@@ -132,11 +132,10 @@ def values_of(result: EpisodeResult) -> dict[str, float]:
         "cloud_mb": result.cloud_bytes / slots / 1e6,
         "migrated_mb": result.migrated_bytes / slots / 1e6,
         "update_mb": result.update_bytes / slots / 1e6,
+        "outage": result.lost_ratio or 0.0,
     }
     if result.load is not None:
         values |= {"band": result.load.band, "busiest_link": result.load.busiest_link}
-    if result.lost_ratio is not None:
-        values["outage"] = result.lost_ratio
     return values
 
 

@@ -1,5 +1,6 @@
 """From what was played to rows: means over worlds with intervals, and each curve beside the reference."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class Row:
     """Means of all measures over worlds, with 95 % intervals."""
     against: Mapping[tuple[str, str], Spread]
     """Beside each reference on the same worlds, by reference and measure: which share of the reference's is
-    saved, or, for shares of 1, the difference. None beside itself, nor where a reference was not played."""
+    saved, or, for shares of 1, the difference. A reference is compared with those before it alone."""
 
 
 def rows_of(experiment: Experiment, cells: Sequence[Cell]) -> list[Row]:
@@ -52,9 +53,8 @@ def _row(
     mine = groups[(x, curve)]
     names = [name for name in MEASURES if all(name in cell.values for cell in mine)]
     arrays = {name: _array(mine, name) for name in names}
-    others = {
-        name: groups[(x, name)] for name in experiment.references if name != curve and (x, name) in groups
-    }
+    before = itertools.takewhile(lambda name: name != curve, experiment.references)
+    others = {name: groups[(x, name)] for name in before if (x, name) in groups}
     against = {
         (other, name): _beside(name, arrays[name], _array(cells, name))
         for other, cells in others.items()
@@ -89,9 +89,9 @@ def _array(cells: Sequence[Cell], name: str) -> Float:
 
 
 def csv_rows(experiment: Experiment, rows: Sequence[Row]) -> list[dict[str, object]]:
-    """What the files hold: all that was measured, six digits, empty where there is nothing."""
-    names = [name for name in MEASURES if any(name in row.means for row in rows)]
-    names = [*experiment.measures, *(name for name in names if name not in experiment.measures)]
+    """What the files hold: all that is not zero everywhere, six digits, empty where there is nothing."""
+    others = [name for name in MEASURES if any(name in row.means and row.means[name].value for row in rows)]
+    names = [*experiment.measures, *(name for name in others if name not in experiment.measures)]
     return [_csv_row(experiment, row, names) for row in rows]
 
 

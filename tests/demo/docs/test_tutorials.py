@@ -13,6 +13,7 @@ from tests.demo.docs.pages import PAGES, ROOT, Runner, blocks_of, runs
 QUICK = {
     "run": ["--slots", "2", "--worlds", "1", "--workers", "1"],
     "evaluate": ["--fresh", "--workers", "1"],
+    "experiment": ["--workers", "1"],
 }
 PORT = str(20_000 + os.getpid() % 10_000)
 
@@ -49,7 +50,8 @@ def test_an_engineer_stores_serves_and_pulls(folder: Path) -> None:
 def test_a_researcher_writes_and_compares_a_scheme(folder: Path) -> None:
     runner = Runner(shorter=QUICK)
     runner.run(blocks_of(PAGES / "researcher.md"))
-    assert len(runner.done) == 5
+    assert len(runner.done) == 6
+    assert (folder / "out" / "loading.pdf").is_file()
     assert (folder / "ladder.pdf").stat().st_size > 5_000
     assert "my_scheme.py:ENTRY" in (folder / "ladder.csv").read_text()
 
