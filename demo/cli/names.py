@@ -1,13 +1,14 @@
 """Names of models on the command line: patterns, and revisions behind an `@`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from demo.cli.store_shared import complete_name
+from demo.cli.store_shared import IN_THE_STORE, complete_name
 from pbstore import DiskBlockStore, ModelMissingError
+from pbstore.disk.index.revisions import AT
 
 NamesArgument = Annotated[
     list[str],
@@ -23,19 +24,28 @@ def is_pattern(name: str) -> bool:
     return any(sign in name for sign in "*?[")
 
 
-def matching(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
+def matching(
+    names: Iterable[str], wanted: Sequence[str], where: str = IN_THE_STORE, *, all_known: bool = False
+) -> list[str]:
     """Those of some names that are wanted by name or pattern, each once, in the order of what is wanted.
 
-    What is no pattern is taken as it is, with the revision that it may have.
+    A revision behind an `@` is that of each name that matches. What is no pattern is taken as it is, or with
+    `all_known` only if it is one of the names.
 
     Raises:
-        ModelMissingError: If nothing matches a pattern.
+        ModelMissingError: If nothing matches.
     """
     chosen: dict[str, None] = {}
+    known = list(dict.fromkeys(names))
     for one in wanted:
-        matches = [name for name in names if fnmatchcase(name, one)] if is_pattern(one) else [one]
+        name, at, revision = one.partition(AT)
+        matches = [one]
+        if is_pattern(name):
+            matches = [f"{match}{at}{revision}" for match in known if fnmatchcase(match, name)]
+        elif all_known and name not in known:
+            matches = []
         if not matches:
-            raise ModelMissingError(one)
+            raise ModelMissingError(one, where)
         chosen.update(dict.fromkeys(matches))
     return list(chosen)
 
@@ -46,10 +56,24 @@ def chosen(store: DiskBlockStore, wanted: Sequence[str]) -> list[str]:
     Raises:
         ModelMissingError: If nothing matches, or there is no model of a name.
     """
-    names = matching(store.models(), wanted)
+    names = matching(store.models() if any(map(is_pattern, wanted)) else (), wanted)
     for name in names:
         store.disk.model_row(name)
     return names
+
+
+def chosen_in_trash(store: DiskBlockStore, wanted: Sequence[str]) -> list[str]:
+    """`matching`, of the removed models of a store.
+
+    Raises:
+        ModelMissingError: If nothing matches.
+    """
+    return matching((item.name.partition(AT)[0] for item in store.trash.models()), wanted, "in the trash")
+
+
+def one_or_list(items: Sequence[Any]) -> Any:  # noqa: ANN401
+    """What is printed as JSON: one document for one model, a list of them for several."""
+    return items[0] if len(items) == 1 else {"models": list(items)}
 
 
 def parse_duration(text: str | None) -> float | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from demo.cli.app import EXIT_CODES
+from demo.cli.names import NamesArgument, chosen, one_or_list
 from demo.cli.store_add import adding
 from demo.cli.store_hfcache import hfcache
 from demo.cli.store_history import history
@@ -16,7 +17,6 @@ from demo.cli.store_shared import (
     DEFAULT_STORE,
     MODELS_PANEL,
     JsonOption,
-    NameArgument,
     StoreOption,
     YesOption,
     agree,
@@ -35,7 +35,7 @@ from demo.show.figure import check_figure
 from demo.show.savings_picture import CAUSES, draw_savings
 
 if TYPE_CHECKING:
-    from pbstore import DiskBlockStore, Savings
+    from pbstore import DiskBlockStore, Manifest, Savings
     from pbstore.disk.upkeep.savings_by_cause import Causes
 
 app = typer.Typer(
@@ -55,11 +55,22 @@ app.add_typer(remote)
 
 
 @app.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
-def show(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """Show the files and blocks of a model, or of NAME@REVISION."""
+def show(names: NamesArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """Show the files and blocks of models, or of NAME@REVISION."""
     with existing(store) as opened:
-        manifest = opened.manifest(name)
-        row = opened.disk.model_row(name)
+        wanted = chosen(opened, names)
+        shown = [(name, opened.disk.model_row(name), opened.manifest(name)) for name in wanted]
+    if as_json:
+        print_json(one_or_list([_shown(row, manifest) for _, row, manifest in shown]))
+        return
+    for name, row, manifest in shown:
+        table = Sheet("file", "#bytes", "#blocks", "#sha256", title=visible(name))
+        for item in _shown(row, manifest)["files"]:
+            table.row(item["path"], item["bytes"], item["blocks"], str(item["sha256"])[:16])
+        table.print()
+
+
+def _shown(row: Any, manifest: "Manifest") -> dict[str, Any]:  # noqa: ANN401
     files = [
         {
             "path": f.path,
@@ -70,14 +81,8 @@ def show(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOp
         }
         for f in manifest.files
     ]
-    if as_json:
-        extra = {"weights": manifest.weights, "empty_folders": manifest.empty_folders}
-        print_json({**_model(row), **extra, "files": files})
-        return
-    table = Sheet("file", "#bytes", "#blocks", "#sha256", title=visible(name))
-    for item in files:
-        table.row(item["path"], item["bytes"], item["blocks"], str(item["sha256"])[:16])
-    table.print()
+    extra = {"weights": manifest.weights, "empty_folders": manifest.empty_folders}
+    return {**_model(row), **extra, "files": files}
 
 
 @app.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
@@ -141,8 +146,10 @@ def _print_steps(report: "Savings") -> None:
 
 @app.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
 def checkout(
-    name: NameArgument,
-    folder: Annotated[Path, typer.Argument(help="Target folder, made if missing.")],
+    names: NamesArgument,
+    folder: Annotated[
+        Path, typer.Argument(help="Target folder, made if missing; of several models, the folder of theirs.")
+    ],
     force: Annotated[
         bool, typer.Option("--force", help="Replace files that have other bytes; asks before it does.")
     ] = False,
@@ -150,15 +157,34 @@ def checkout(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a model's files and empty folders, byte for byte, each block checked against its hash."""
+    """Write a model's files and empty folders, byte for byte, each block checked against its hash.
+
+    One model goes into FOLDER itself; several, and those that match a pattern, into FOLDER/ORG/MODEL each.
+    """
     from pbstore.folders.restore import replaced_files
 
     with existing(store) as opened:
-        if force and (lost := replaced_files(opened.manifest(name), folder)):
+        wanted = chosen(opened, names)
+        alone = names == wanted and len(wanted) == 1
+        folders = {name: folder if alone else folder / name for name in wanted}
+        lost = [
+            str(place / path)
+            for name, place in (folders if force else {}).items()
+            for path in replaced_files(opened.manifest(name), place)
+        ]
+        if lost:
             agree(f"replace {len(lost)} files in {folder}", some_of(lost), yes)
-        with progress(opened.disk.model_row(name).raw_bytes) as advance:
-            report = opened.checkout(name, folder, force=force, progress=lambda _, size: advance(size))
-    print_result(asdict(report), as_json, f"wrote {name} to {folder}: {report.files} files, all checked")
+        with progress(sum(opened.disk.model_row(name).raw_bytes for name in wanted)) as advance:
+            reports = {
+                name: opened.checkout(name, place, force=force, progress=lambda _, size: advance(size))
+                for name, place in folders.items()
+            }
+    if as_json:
+        print_json(one_or_list([asdict(report) for report in reports.values()]))
+        return
+    for name, report in reports.items():
+        line = f"wrote {name} to {folders[name]}: {report.files} files, all checked"
+        print_result(asdict(report), as_json, line)
 
 
 def _model(row: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -1,14 +1,14 @@
 """`pbcast store log|diff|tag|rename|cp|forget`: what a model was before, and under which name it goes."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from demo.cli.app import EXIT_CODES
-from demo.cli.names import age, chosen, parse_duration
+from demo.cli.names import NamesArgument, age, chosen, chosen_in_trash, one_or_list, parse_duration
 from demo.cli.store_shared import (
     DEFAULT_STORE,
     HISTORY_PANEL,
@@ -30,7 +30,7 @@ from pbstore import DiskBlockStore
 if TYPE_CHECKING:
     from pbstore.disk.upkeep.collect import GcReport
     from pbstore.disk.upkeep.diff import Difference
-    from pbstore.disk.upkeep.history import ForgetReport
+    from pbstore.disk.upkeep.history import ForgetReport, Revision
     from pbstore.disk.upkeep.plans import Plan
 
 history = typer.Typer(epilog=EXIT_CODES)
@@ -42,13 +42,19 @@ SHORT = 12
 
 
 @history.command(epilog=EXIT_CODES, rich_help_panel=HISTORY_PANEL)
-def log(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """List a model's revisions, the newest first."""
+def log(names: NamesArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """List models' revisions, the newest first."""
     with existing(store) as opened:
-        revisions = opened.history.log(name)
+        logs = {name: opened.history.log(name) for name in chosen(opened, names)}
     if as_json:
-        print_json([asdict(item) for item in revisions])
+        items = [[asdict(item) for item in revisions] for revisions in logs.values()]
+        print_json(items[0] if len(items) == 1 else {"models": dict(zip(logs, items, strict=True))})
         return
+    for name, revisions in logs.items():
+        _print_log(name, revisions)
+
+
+def _print_log(name: str, revisions: "Sequence[Revision]") -> None:
     table = Sheet("revision", "#age", "#files", "#size", "#own", "tags", title=visible(name))
     now = time.time()
     for item in revisions:
@@ -110,19 +116,31 @@ def tag(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Give a revision a tag: a name that stays with it, and keeps `forget` from it."""
+    """Give a revision a tag: a name that stays with it, and keeps `forget` from it.
+
+    A pattern such as 'org/*' means each model that it matches: all get the tag, or none does.
+    """
     if tag is None and (delete or move):
         raise ValueError("expected a tag")
     with existing(store) as opened:
-        model = opened.disk.model_row(name).key.model
-        if tag is not None and delete:
-            opened.history.untag(model, tag)
-        elif tag is not None:
-            opened.history.tag(name, tag, move=move)
-        tags = opened.disk.tags(model)
+        wanted = chosen(opened, [name])
+        models = [opened.disk.model_row(one).key.model for one in wanted]
+        if tag is not None:
+            with opened.disk.writing():
+                for one, model in zip(wanted, models, strict=True):
+                    if delete:
+                        opened.history.untag(model, tag)
+                    else:
+                        opened.history.tag(one, tag, move=move)
+        tags = {model: opened.disk.tags(model) for model in models}
     if as_json:
-        print_json({"name": model, "tags": tags})
+        print_json(one_or_list([{"name": model, "tags": named} for model, named in tags.items()]))
         return
+    for model, named in tags.items():
+        _print_tags(model, named)
+
+
+def _print_tags(model: str, tags: "Mapping[str, str]") -> None:
     table = Sheet("tag", "revision", title=visible(model))
     for one, commit in sorted(tags.items()):
         table.row(one, commit[:SHORT])
@@ -202,8 +220,9 @@ def forget(
                 plan = opened.plan.forget_revisions(wanted, keep_last=keep_last, keep_within_s=within_s)
             _forget_revisions(opened, plan, dry_run, yes, as_json)
         else:
+            gone = chosen_in_trash(opened, names) if names else None
             with busy("look for what no model needs"):
-                collection = opened.plan.forget(names or None)
+                collection = opened.plan.forget(gone)
             collect(collection, dry_run, yes, as_json)
 
 

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from demo.cli.app import EXIT_CODES
-from demo.cli.names import age, matching
+from demo.cli.names import NamesArgument, age, chosen, matching, one_or_list
 from demo.cli.store_shared import (
     DEFAULT_STORE,
     MODELS_PANEL,
     JsonOption,
-    NameArgument,
     StoreOption,
     complete_name,
     existing,
@@ -27,6 +26,7 @@ from demo.console import Sheet, say, visible
 
 if TYPE_CHECKING:
     from pbstore import Savings
+    from pbstore.disk.upkeep.explain import ModelStory
     from pbstore.disk.upkeep.lineage import Kin
     from pbstore.disk.upkeep.listing import ListedModel
 
@@ -61,7 +61,7 @@ def list_models(
         items = listing(opened.disk, sort)
         total = opened.savings()
     if names:
-        wanted = set(matching([item.name for item in items], names))
+        wanted = set(matching([item.name for item in items], names, all_known=True))
         items = [item for item in items if item.name in wanted]
     if as_json:
         print_json([asdict(item) for item in items])
@@ -111,16 +111,23 @@ def _print_table(items: "Sequence[ListedModel]", total: "Savings", *, only_some:
 
 
 @listed.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
-def explain(name: NameArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """Show where a model comes from, and how each of its tensors is stored."""
+def explain(names: NamesArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """Show where models come from, and how each of their tensors is stored."""
     from pbstore.disk.upkeep.lineage import kin_of
 
     with existing(store) as opened:
-        story = opened.explain(name)
-        root = kin_of(opened.disk, opened.disk.model_row(name).key.model)
+        told = {
+            name: (opened.explain(name), kin_of(opened.disk, opened.disk.model_row(name).key.model))
+            for name in chosen(opened, names)
+        }
     if as_json:
-        print_json({**asdict(story), "tree": asdict(root)})
+        print_json(one_or_list([{**asdict(story), "tree": asdict(root)} for story, root in told.values()]))
         return
+    for name, (story, root) in told.items():
+        _print_story(name, story, root)
+
+
+def _print_story(name: str, story: "ModelStory", root: "Kin") -> None:
     base = f", base {story.base}{'' if story.base_present else ' (not here)'}" if story.base else ""
     title = f"{name} ({story.form}){base}"
     table = Sheet("tensor", "#shape", "form", "#bytes", "#stored", "#models", "from", title=visible(title))

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from demo.cli.app import EXIT_CODES
+from demo.cli.names import is_pattern
 from demo.cli.store_shared import (
     COPIES_PANEL,
     DEFAULT_STORE,
+    IN_THE_STORE,
     DryRunOption,
     JsonOption,
     NameArgument,
@@ -23,7 +25,7 @@ from demo.cli.store_shared import (
     progress,
 )
 from demo.console import say, warn
-from pbstore import DiskBlockStore, open_store
+from pbstore import DiskBlockStore, ModelMissingError, open_store
 
 if TYPE_CHECKING:
     from pbstore.serve.fetch.transfer import TransferReport
@@ -41,13 +43,19 @@ def pull(
     token: TokenOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
-) -> None:
-    """Copy a model from a node: only missing blocks, each checked; interrupted, it goes on where it ended."""
+) -> int:
+    """Copy a model from a node: only missing blocks, each checked; interrupted, it goes on where it ended.
+
+    A pattern such as 'org/*' does what `sync --only` does.
+    """
     from pbstore.serve.fetch import copies
 
+    if is_pattern(name):
+        return _sync(store, url, copies.PULL, name, dry_run, token, as_json)
     with _target(store, url, dry_run) as opened, progress(None) as advance:
         report = copies.pull(opened, name, url, token=token, dry_run=dry_run, progress=advance)
     _tell(report, f"{name} from {url}", as_json)
+    return 0
 
 
 @remote.command(epilog=EXIT_CODES, rich_help_panel=COPIES_PANEL)
@@ -58,13 +66,19 @@ def push(
     token: TokenOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
-) -> None:
-    """Copy a model to a node: only missing blocks, which the node checks before it files the model."""
+) -> int:
+    """Copy a model to a node: only missing blocks, which the node checks before it files the model.
+
+    A pattern such as 'org/*' does what `sync --only` does.
+    """
     from pbstore.serve.fetch import copies
 
+    if is_pattern(name):
+        return _sync(store, url, copies.PUSH, name, dry_run, token, as_json)
     with existing(store) as opened, progress(None) as advance:
         report = copies.push(opened, name, url, token=token, dry_run=dry_run, progress=advance)
     _tell(report, f"{name} to {url}", as_json)
+    return 0
 
 
 @remote.command(epilog=EXIT_CODES, rich_help_panel=COPIES_PANEL)
@@ -83,12 +97,21 @@ def sync(
     url = source or target
     if url is None or (source and target):
         raise ValueError("expected one of --from URL and --to URL")
-    direction = copies.PULL if source else copies.PUSH
-    place = _target(store, url, dry_run) if source else existing(store)
+    return _sync(store, url, copies.PULL if source else copies.PUSH, only, dry_run, token, as_json)
+
+
+def _sync(
+    store: Path, url: str, direction: str, only: str, dry_run: bool, token: str | None, as_json: bool
+) -> int:
+    from pbstore.serve.fetch import copies
+
+    place = _target(store, url, dry_run) if direction == copies.PULL else existing(store)
     with place as opened, progress(None) as advance:
         report = copies.sync(
             opened, url, direction, only=only, token=token, dry_run=dry_run, progress=advance
         )
+    if only != "*" and not report.models and not report.failed:
+        raise ModelMissingError(only, IN_THE_STORE if direction == copies.PUSH else f"at {url}")
     if as_json:
         print_json({**asdict(report), "sent_bytes": report.sent_bytes})
     else:

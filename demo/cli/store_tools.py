@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from demo.cli.app import EXIT_CODES
+from demo.cli.names import NamesArgument, chosen, one_or_list
 from demo.cli.store_convert import source_folder
 from demo.cli.store_shared import (
     DEFAULT_STORE,
@@ -19,10 +20,10 @@ from demo.cli.store_shared import (
     IncludeOption,
     JsonOption,
     KeepDamagedOption,
-    NameArgument,
     StoreOption,
     ThoroughOption,
     existing,
+    print_json,
     progress,
     selection,
     show,
@@ -83,19 +84,26 @@ MOST_SHOWN = 20
 
 @tools.command(epilog=EXIT_CODES, rich_help_panel=ROOM_PANEL)
 def pin(
-    name: NameArgument,
+    names: NamesArgument,
     off: Annotated[bool, typer.Option("--off", help="Let it be evicted again.")] = False,
     priority: Annotated[float | None, typer.Option(help="Models with a lower priority go first.")] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep a model from eviction."""
+    """Keep models from eviction."""
     with existing(store) as opened:
-        opened.pin(name, not off, priority)
-        row = opened.disk.model_row(name)
-    state = "pinned" if row.pinned else "not pinned"
-    result = {"name": name, "pinned": row.pinned, "priority": row.priority}
-    show(result, as_json, f"{name} is {state}, priority {row.priority:g}")
+        wanted = chosen(opened, names)
+        with opened.disk.writing():
+            for name in wanted:
+                opened.pin(name, not off, priority)
+        rows = {name: opened.disk.model_row(name.partition("@")[0]) for name in wanted}
+    if as_json:
+        items = [{"name": name, "pinned": row.pinned, "priority": row.priority} for name, row in rows.items()]
+        print_json(one_or_list(items))
+        return
+    for name, row in rows.items():
+        state = "pinned" if row.pinned else "not pinned"
+        say(f"{name} is {state}, priority {row.priority:g}")
 
 
 @tools.command(epilog=EXIT_CODES, rich_help_panel=TRUST_PANEL)

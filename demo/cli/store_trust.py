@@ -3,14 +3,13 @@
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from demo.cli.app import EXIT_CODES
-from demo.cli.names import chosen, parse_duration
+from demo.cli.names import chosen, matching, parse_duration
 from demo.cli.store_shared import (
     COPIES_PANEL,
     DEFAULT_STORE,
@@ -176,25 +175,24 @@ def audit(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what changed when: models that were filed, removed, restored, renamed, heated or pinned."""
+    """Show what changed when: models filed, removed, restored, renamed, tagged, pinned; collections."""
     from pbstore.disk.index.audit import read
 
     age_s = parse_duration(since)
     oldest = 0.0 if age_s is None else time.time() - age_s
     with existing(store) as opened:
-        changes = [one for one in read(opened.disk.layout.audit) if one.at >= oldest]
+        changes = list(read(opened.disk.layout.audit))
     if names:
-        changes = [
-            one
-            for one in changes
-            if any(fnmatchcase(name, wanted) for wanted in names for name in (one.model, one.new_name))
-        ]
+        known = [name for one in changes for name in (one.model, one.new_name) if name]
+        wanted = set(matching(known, names, "in the audit log", all_known=True))
+        changes = [one for one in changes if {one.model, one.new_name} & wanted]
+    changes = [one for one in changes if one.at >= oldest]
     if as_json:
         print_json([asdict(one) for one in changes])
         return
-    table = Sheet("when", "what", "model", "revision")
+    table = Sheet("when", "what", "model", "revision", "")
     for one in changes:
         when = datetime.fromtimestamp(one.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
         model = f"{one.model} -> {one.new_name}" if one.new_name else one.model
-        table.row(when, one.what, model, one.commit[:12])
+        table.row(when, one.what, model, one.commit[:12], one.detail)
     table.print()

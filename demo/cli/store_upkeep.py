@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from demo.cli.app import EXIT_CODES
-from demo.cli.names import NamesArgument, chosen
+from demo.cli.names import NamesArgument, chosen, chosen_in_trash, one_or_list
 from demo.cli.store_history import collect, print_collected
 from demo.cli.store_shared import (
     DEFAULT_STORE,
     ROOM_PANEL,
     DryRunOption,
     JsonOption,
-    NameArgument,
     StoreOption,
     YesOption,
     agree,
@@ -24,7 +23,6 @@ from demo.cli.store_shared import (
     parse_size,
     print_json,
     room,
-    show,
     some_of,
 )
 from demo.console import busy, say, table_of
@@ -83,20 +81,27 @@ def _print_removed(
         {"removed": name, "dry_run": dry_run, "trash_days": days, "dependents": asdict(dependents[name])}
         for name in going
     ]
-    print_json(items[0] if len(items) == 1 else {"models": items})
+    print_json(one_or_list(items))
 
 
 @upkeep.command(epilog=EXIT_CODES, rich_help_panel=ROOM_PANEL)
 def restore(
-    name: NameArgument,
+    names: NamesArgument,
     new_name: Annotated[str | None, typer.Option("--as", help="Another name, if it is taken.")] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a model out of the trash; of several of one name, the one that was removed last."""
+    """Take models out of the trash, all or none; of several of one name, the one that was removed last."""
     with existing(store) as opened:
-        manifest = opened.trash.restore(name, new_name)
-    show({"restored": name, "name": manifest.name}, as_json, f"restored {manifest.name}")
+        wanted = chosen_in_trash(opened, names)
+        if new_name is not None and len(wanted) > 1:
+            raise ValueError(f"--as is for one model, got {len(wanted)}")
+        with opened.disk.writing():
+            restored = {name: opened.trash.restore(name, new_name).name for name in wanted}
+    if as_json:
+        print_json(one_or_list([{"restored": old, "name": name} for old, name in restored.items()]))
+    else:
+        say(f"restored {', '.join(some_of(list(restored.values())))}")
 
 
 @upkeep.command(epilog=EXIT_CODES, rich_help_panel=ROOM_PANEL)

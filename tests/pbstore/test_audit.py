@@ -1,6 +1,7 @@
 """Every change of a model leaves a line, in the order of the commits; what is rolled back leaves none."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -57,9 +58,53 @@ def test_each_verb_leaves_its_lines(tmp_path: Path) -> None:
         ("removed", "org/n"),
         ("restored", "org/n"),
         ("deleted", "org/n"),
+        ("collected", ""),
     ]
     assert [change.at for change in changes] == sorted(change.at for change in changes)
-    assert all(len(change.commit) == 40 for change in changes)
+    assert all(len(change.commit) == 40 for change in changes if change.model)
+    assert re.fullmatch(r"2 blocks, [0-9]+ bytes, 1 packs", changes[-1].detail)
+
+
+def test_tags_copies_priorities_and_what_is_done_to_the_store_are_told(tmp_path: Path) -> None:
+    with open_store(tmp_path / "store", durable=False) as store:
+        first = store.add(write_model(tmp_path / "v0", base_tensors(rows=4)), "org/m").commit
+        store.history.tag("org/m", "v1")
+        store.history.tag("org/m", "v1")  # it has it already
+        second = store.add(write_model(tmp_path / "v1", base_tensors(1, rows=4)), "org/m").commit
+        store.history.tag("org/m", "v1", move=True)
+        store.history.tag("org/m@~1", "a")
+        store.history.untag("org/m", "v1")
+        store.history.copy("org/m@~1", "org/n")
+        store.pin("org/m", priority=2.5)
+        store.history.untag("org/m", "a")
+        store.history.forget(["org/m"], keep_last=1)
+        store.trash.forget()
+        store.remove("org/m")
+        store.trash.restore("org/m", "org/back")
+        store.trash.keep(3)
+        store.evict(1)
+        store.gc()  # nothing is left to be collected
+        store.disk.rebuild_index()
+        lines = [(one.what, one.model, one.detail) for one in audit.read(store.disk.layout.audit)]
+        tagged = [one.commit for one in audit.read(store.disk.layout.audit) if one.what == "tagged"]
+    assert [line for line in lines if line[0] not in ("filed", "set aside")] == [
+        ("tagged", "org/m", "v1"),
+        ("tagged", "org/m", "v1"),
+        ("tagged", "org/m", "a"),
+        ("untagged", "org/m", "v1"),
+        ("copied", "org/m", ""),
+        ("pinned", "org/m", ""),
+        ("priority", "org/m", "2.5"),
+        ("untagged", "org/m", "a"),
+        ("removed", "org/m", ""),
+        ("deleted", "org/m", ""),
+        ("removed", "org/m", ""),
+        ("restored", "org/m", ""),
+        ("trash days", "", "3"),
+        ("deleted", "org/n", ""),
+        ("index built anew", "", ""),
+    ]
+    assert tagged == [first, second, first]
 
 
 def test_the_log_is_shown(

@@ -12,7 +12,7 @@ from pbstore.disk.blocks import manifests_found
 from pbstore.disk.files import fsio, pack
 from pbstore.disk.files.layout import Layout
 from pbstore.disk.files.pack import Record
-from pbstore.disk.index import database, intents, locations, model_rows, packs
+from pbstore.disk.index import audit, database, intents, locations, model_rows, packs
 from pbstore.disk.index.sqlite import FAILURES
 from pbstore.errors import IndexCorruptError
 
@@ -59,6 +59,8 @@ def rebuild_index(layout: Layout) -> None:
     _unlink_database(layout.index)
     temporary.replace(layout.index)
     fsio.fsync_folder(layout.root)
+    if pack.pack_numbers(layout.packs):  # it is no new store
+        audit.append(layout.audit, [audit.of_store("index built anew")])
 
 
 def finish_intent(layout: Layout, connection: sqlite3.Connection) -> None:

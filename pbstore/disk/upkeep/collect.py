@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pbstore.disk.blocks import compact, recount, recover
 from pbstore.disk.blocks.space import DiskUse
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import locations, model_rows
+from pbstore.disk.index import audit, locations, model_rows
 from pbstore.disk.index.locations import Location
 from pbstore.disk.index.model_rows import ModelRow
 from pbstore.disk.models import Models
@@ -76,6 +76,10 @@ def gc(
         if not models.has_room(0):  # each dead byte counts
             compact.punch_all(models, tx)
         recover.remove_strays(models.layout, tx.connection, compact.is_dispensable(models, named))
+        if orphans or packs:
+            size = sum(item.record.stored_bytes for item in orphans)
+            told = f"{len(orphans)} blocks, {size} bytes, {packs} packs"
+            audit.note(tx.connection, "collected", detail=told)
     models.tidy_index()
     after = models.disk_use()
     return GcReport(

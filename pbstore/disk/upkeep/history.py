@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from pbstore.disk import revisions as filing
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import locations, model_rows, notes, revisions
+from pbstore.disk.index import audit, locations, model_rows, notes, revisions
 from pbstore.disk.index.model_rows import ModelRow
 from pbstore.disk.index.row_names import RowName
 from pbstore.disk.models import Models
@@ -174,6 +174,7 @@ def copy(models: Models, name: str, new_name: str) -> Revision:
         manifest = replace(models.manifest_of(row), name=new_name)
         own = model_rows.is_own(tx.connection, row)
         filing.file(models, tx, manifest, row.form, own=own)
+        audit.note(tx.connection, "copied", row.key.model, row.commit, new_name)
         return _revision(models, models.model_row(new_name), revisions.tags(tx.connection, new_name))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pbstore.disk import revisions
 from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.files.layout import write_settings
-from pbstore.disk.index import locations, lora_pairs, model_rows, notes
+from pbstore.disk.index import audit, locations, lora_pairs, model_rows, notes
 from pbstore.disk.index.locations import Location
 from pbstore.disk.index.model_rows import ModelRow
 from pbstore.disk.index.revisions import (
@@ -146,8 +146,9 @@ def keep(models: Models, days: float) -> None:
         ValueError: If it is negative or out of range.
     """
     settings = replace(models.settings, trash_days=days)
-    with models.writing():
+    with models.writing() as tx:
         write_settings(models.layout, settings)
+        audit.note(tx.connection, "trash days", detail=f"{days:g}")
     models.settings = settings
 
 
