@@ -85,6 +85,22 @@ class GrowingWorld:
         self._forget(self.num_slots - KEPT_SLOTS)
         return self.world
 
+    def see(self, requests: Int) -> World:
+        """Let the past show other requests of the last slot than were served, (users,): all demand.
+
+        What devices hold stays what they were sent. Where that follows from the requests alone (a catalog
+        without forms, devices that keep), nothing changes.
+        """
+        config = self.scenario.config.requests
+        if self._fold is None and config.keep_downloads:
+            return self.world
+        self._requests[-1] = np.array(requests, dtype=np.int64)
+        if self._fold is not None:
+            self._fold.see(self._requests[-1])
+        self.world.forget(self.num_slots - 1)
+        self.world = self._seen(self.world)
+        return self.world
+
     def _forget(self, slot: int) -> None:
         """Keep memory flat: let go of what was computed of an old slot, also by a radio that remembers."""
         self.world.forget(slot)
@@ -131,3 +147,7 @@ class Decider:
         """Learn the requests of the slot that was decided for, and serve it as well as is known."""
         self.course.world = self.growing.add(user_xy, requests)
         return self.course.serve()
+
+    def see(self, requests: Int) -> None:
+        """Let later decisions see other requests of the last slot, see `GrowingWorld.see`."""
+        self.course.world = self.growing.see(requests)

@@ -248,19 +248,30 @@ class DeliveryFold:
         self._choice, self._config = choice, config
         groups = choice.kept_bytes.size
         self._used, self._held_bytes = np.full((num_users, groups), -1), np.zeros((num_users, groups))
+        self._before = self._used >= 0
         self._sent: list[Delivery] = []
         self._kept: list[Bool] = []
 
     def add(self, asked: Int) -> None:
         """Take the next slot's requests, (users,), -1 for none."""
-        choice, has = self._choice, self._used >= 0
+        choice = self._choice
+        has = self._before = self._used >= 0
         self._kept.append(choice.blocks(has))
-        wanted = choice.content[np.maximum(asked, 0)] & (asked >= 0)[:, None]
-        needs, alone = choice.choose(wanted, has)
+        wanted, needs, alone = self._chosen(asked)
         self._sent.append(Delivery(choice.blocks(needs), choice.blocks(alone)))
         if self._config.keep_downloads:
             members = choice.members[np.maximum(asked, 0)] & has
             self._keep(asked, (wanted | needs | members) & (asked >= 0)[:, None], needs, alone)
+
+    def see(self, asked: Int) -> None:
+        """Let the needs of the last slot be those of these requests; what devices hold after it stays."""
+        _, needs, alone = self._chosen(asked)
+        self._sent[-1] = Delivery(self._choice.blocks(needs), self._choice.blocks(alone))
+
+    def _chosen(self, asked: Int) -> tuple[Bool, Bool, Bool]:
+        """What requests of the last slot want, need and get alone, in groups."""
+        wanted = self._choice.content[np.maximum(asked, 0)] & (asked >= 0)[:, None]
+        return (wanted, *self._choice.choose(wanted, self._before))
 
     def delivered(self) -> Delivered:
         """All slots so far."""

@@ -60,6 +60,41 @@ def test_deciding_online_is_playing_a_finished_trace(scheme: str, keeps: bool, f
         np.testing.assert_array_equal(served.user_delay_s, step.outcome.user_delay_s)
 
 
+@pytest.mark.parametrize("forms", [True, False])
+def test_demand_that_is_seen_and_not_served_is_past_and_not_on_devices(
+    forms: bool,
+) -> None:
+    scene = scenario(keeps=forms, forms=forms)
+    trace, _ = generate(np.random.default_rng(3), scene.config, scene.families)
+    places = trace.user_xy[0]
+
+    def grown(requests: list[list[int]]) -> GrowingWorld:
+        world = GrowingWorld(scene, trace.node_xy, lambda _: ConstantDelay())
+        for asked in requests:
+            world.add(places, np.array(asked))
+        return world
+
+    served, seen = [1, -1, 0], [1, 2, 0]
+    before, as_if = grown([[0, 1, -1], served]), grown([[0, 1, -1], seen])
+    rules = find_scheme("ewma-greedy").rules
+    before.world.table(1, rules)  # as a service computes it
+    world = before.see(np.array(seen))
+    np.testing.assert_array_equal(world.trace.requests[1], seen)
+    np.testing.assert_array_equal(world.needs(1), as_if.world.needs(1))
+    told, expected = (one.planning_table(1, rules) for one in (world, as_if.world))
+    np.testing.assert_array_equal(told, expected)
+    held = grown([[0, 1, -1], served]).world.devices(2)
+    assert (held is None) is not forms
+    if held is not None:
+        np.testing.assert_array_equal(world.devices(2), held)
+
+
+def test_where_devices_hold_what_requests_say_nothing_else_is_seen() -> None:
+    growing = GrowingWorld(scenario(keeps=True, forms=False), np.zeros((2, 2)), lambda _: ConstantDelay())
+    growing.add(np.zeros((3, 2)), np.array([1, -1, -1]))
+    assert growing.see(np.array([1, 2, -1])).trace.requests[0].tolist() == [1, -1, -1]
+
+
 def test_what_is_not_known_yet_cannot_be_asked_for() -> None:
     scene = scenario(keeps=False, forms=True)
     growing = GrowingWorld(scene, np.zeros((2, 2)), lambda _: ConstantDelay())

@@ -117,6 +117,9 @@ class Reported:
     """Bytes of its reports, to all."""
     late: tuple[int, ...]
     """Nodes whose report did not come in time: it goes on without."""
+    visits: tuple[int, ...] = ()
+    """Models, by their number in `started`, that programs loaded from this node itself: decisions see each as
+    a request of the nearest user who has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

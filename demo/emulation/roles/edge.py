@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,40 +18,18 @@ from demo.emulation.roles.reports import Reports
 from demo.emulation.roles.settings import EdgeSettings
 from demo.emulation.roles.shelves import Link, Shelves, Wish
 from demo.emulation.roles.teller import Teller
+from demo.emulation.roles.visits import VisitedLibrary
 from demo.emulation.wire.air import AirObject, part_of
 from demo.emulation.wire.ask import Answer, Verb, Wire, control_routes
 from demo.emulation.wire.band import Band
 from demo.emulation.wire.offers import OfferedLibrary, Offers, offered_blocks
-from pbstore import BlockId, BlockInfo, BlockMissingError
+from pbstore import BlockMissingError
 from pbstore.serve.app import create_app
-from pbstore.serve.fetch.node import NodeLibrary
 from pbstore.serve.run import App
-from pbstore.serve.settings import ServeSettings
 from policy.interfaces import Bool
 
 log = logging.getLogger(__name__)
 _KEPT_OBJECTS = 2
-
-
-class PlacementOnly:
-    """A `CachePolicy` that leaves the cache to the placement: what clients make a node fetch is not kept."""
-
-    def wants(self, info: BlockInfo) -> bool:
-        """See `CachePolicy`."""
-        return False
-
-    def used(self, block_ids: Iterable[BlockId]) -> None:
-        """See `CachePolicy`."""
-
-    def passed(self, block_id: BlockId) -> None:
-        """See `CachePolicy`."""
-
-    def first_to_go(self, coming: BlockId) -> Iterator[BlockId]:
-        """See `CachePolicy`."""
-        return iter(())
-
-    def gone(self, block_id: BlockId) -> None:
-        """See `CachePolicy`."""
 
 
 class EdgeRole:
@@ -78,12 +56,7 @@ class EdgeRole:
         self._mutex = threading.Lock()
         self._conductor = Conductor(settings, minds, self.wire, self.teller, self._neighbours)
         self._parts = OfferedLibrary(edge.cache.store, self._offers)
-        clients = NodeLibrary(
-            edge.cache.store,
-            upstream=settings.origin_url,
-            settings=ServeSettings(readers=2),
-            policy=PlacementOnly(),
-        )
+        clients = VisitedLibrary(edge.cache.store, settings.origin_url, self._visited)
         self.app: App = create_app(
             clients,
             groups=[control_routes(self._verbs(), lambda: self.wire.cut), offered_blocks(self._parts)],
@@ -95,6 +68,11 @@ class EdgeRole:
         self.wire.close()
         asyncio.run(self._parts.close())
         self.shelves.close()
+
+    def _visited(self, model: str) -> None:
+        """A program asks here for a model: what decides sees it as a request."""
+        if model in self.settings.model_names:
+            self.reports.visit(self.settings.model_names.index(model))
 
     def _verbs(self) -> Mapping[str, Verb]:
         told: dict[str, Verb] = {
@@ -216,7 +194,14 @@ class EdgeRole:
         slot, me = int(question["slot"]), self.settings.node
         told = self.reports.exchange(slot, self._neighbours.others(me), float(question["wait_s"]))
         self.teller.tell(
-            Reported(slot=slot, node=me, requests=told.requests, sent_bytes=told.sent_bytes, late=told.late)
+            Reported(
+                slot=slot,
+                node=me,
+                requests=told.requests,
+                sent_bytes=told.sent_bytes,
+                late=told.late,
+                visits=told.visits,
+            )
         )
         return {"late": list(told.late), "message_bytes": told.sent_bytes}
 

@@ -31,16 +31,33 @@ class Row:
     """(users, 2), m."""
     requests: Int
     """Model each user asked for, -1 for none, (users,)."""
+    visits: tuple[tuple[int, int], ...] = ()
+    """Node and model of what programs asked for at nodes themselves, sorted."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; floats are exact."""
-        return {"user_xy": self.user_xy.tolist(), "requests": self.requests.tolist()}
+        return {
+            "user_xy": self.user_xy.tolist(),
+            "requests": self.requests.tolist(),
+            "visits": [list(visit) for visit in self.visits],
+        }
+
+    def seen(self, node_xy: Float) -> Int:
+        """Requests as later decisions see them, (users,): a visit is one of the nearest user who has none."""
+        requests = self.requests.copy()
+        for node, model in self.visits:
+            idle = np.flatnonzero(requests < 0)
+            if idle.size:
+                away = np.linalg.norm(self.user_xy[idle] - node_xy[node], axis=1)
+                requests[idle[away.argmin()]] = model
+        return requests
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> "Row":
         """Out of plain values."""
         places = np.array(row["user_xy"], dtype=np.float64).reshape(-1, 2)
-        return cls(places, np.array(row["requests"], dtype=np.int64))
+        visits = tuple((int(node), int(model)) for node, model in row["visits"])
+        return cls(places, np.array(row["requests"], dtype=np.int64), visits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -163,6 +180,8 @@ class Minds:
         kept = self._decider.growing.world.devices(slot)
         spent = time.perf_counter() - began
         self._put(self._services, key, Service(outcome=outcome, kept=kept, seconds=spent))
+        if row.visits:
+            self._decider.see(row.seen(self._decider.growing.places.node_xy))
         self._key, self._has_decided = key, False
 
     def _put(self, results: OrderedDict[str, Any], key: str, result: object) -> None:
@@ -175,5 +194,5 @@ def key_of(rows: Sequence[Row]) -> str:
     """Name of a history: equal histories, and only they, have equal names."""
     digest = hashlib.sha256(len(rows).to_bytes(8, "little"))
     for row in rows:
-        digest.update(row.user_xy.tobytes() + row.requests.tobytes())
+        digest.update(row.user_xy.tobytes() + row.requests.tobytes() + repr(row.visits).encode())
     return digest.hexdigest()

@@ -20,6 +20,8 @@ class Told:
     """One exchange of reports."""
 
     requests: int
+    visits: tuple[int, ...]
+    """Models that programs asked this node for."""
     sent_bytes: int
     late: tuple[int, ...]
 
@@ -33,6 +35,8 @@ class Reports:
         self.rows: list[Row] = []
         """Slots that are known, from the first on."""
         self._own: dict[int, dict[int, tuple[list[float], int]]] = {}
+        self._visited: set[int] = set()
+        self._heard_visits: dict[int, dict[int, list[int]]] = {}
         self._heard: dict[int, dict[int, dict[int, tuple[list[float], int]]]] = {}
         self._changed = threading.Condition()
 
@@ -43,22 +47,31 @@ class Reports:
             if model >= 0 or user not in mine:
                 mine[user] = (xy, model)
 
+    def visit(self, model: int) -> None:
+        """Note that a program asked this node for a model: once for each report, however often it does."""
+        with self._changed:
+            self._visited.add(model)
+
     def hear(self, question: Mapping[str, Any]) -> None:
         """Take another node's report."""
         users = {int(user): ([float(x), float(y)], int(model)) for user, x, y, model in question["users"]}
         with self._changed:
-            self._heard.setdefault(int(question["slot"]), {})[int(question["node"])] = users
+            slot, node = int(question["slot"]), int(question["node"])
+            self._heard_visits.setdefault(slot, {})[node] = [int(one) for one in question["visits"]]
+            self._heard.setdefault(slot, {})[node] = users
             self._changed.notify_all()
 
     def exchange(self, slot: int, others: Mapping[int, str], patience_s: float) -> Told:
         """Tell all others, wait for theirs, and take the slot into the history, with what came in time."""
         mine = dict(self._own.get(slot, {}))
+        with self._changed:
+            visits, self._visited = sorted(self._visited), set()
         users = [[user, *xy, model] for user, (xy, model) in mine.items()]
         sent, reached = 0, set[int]()
         for node, url in others.items():
             try:
                 told = self._wire.ask_counted(
-                    url, "report", patience_s, slot=slot, node=self._node, users=users
+                    url, "report", patience_s, slot=slot, node=self._node, users=users, visits=visits
                 )
                 sent += told[1]
                 reached.add(node)
@@ -66,8 +79,10 @@ class Reports:
                 log.info("%s", error)
         heard = self._wait(slot, reached, patience_s)
         late = tuple(sorted(set(others) - set(heard)))
-        self._append(slot, [mine, *heard.values()])
-        return Told(sum(model >= 0 for _, model in mine.values()), sent, late)
+        every = {self._node: visits, **self._heard_visits.get(slot, {})}
+        visited = sorted((node, model) for node, models in every.items() for model in models)
+        self._append(slot, [mine, *heard.values()], tuple(visited))
+        return Told(sum(model >= 0 for _, model in mine.values()), tuple(visits), sent, late)
 
     def _wait(
         self, slot: int, nodes: set[int], patience_s: float
@@ -78,7 +93,12 @@ class Reports:
                 self._changed.wait(max(0.0, min(0.5, end - time.monotonic())))
             return dict(self._heard.get(slot, {}))
 
-    def _append(self, slot: int, reports: list[dict[int, tuple[list[float], int]]]) -> None:
+    def _append(
+        self,
+        slot: int,
+        reports: list[dict[int, tuple[list[float], int]]],
+        visits: tuple[tuple[int, int], ...],
+    ) -> None:
         """One more slot; users of whom nobody says anything are where they were, and ask for nothing."""
         self._fill_up(slot)
         places = self._last_places()
@@ -88,8 +108,9 @@ class Reports:
                 places[user] = xy
                 if model >= 0:
                     requests[user] = model
-        self.rows.append(Row(places, requests))
-        for table in (self._own, self._heard):
+        self.rows.append(Row(places, requests, visits))
+        tables: tuple[dict[int, Any], ...] = (self._own, self._heard, self._heard_visits)
+        for table in tables:
             for old in [number for number in table if number < slot]:
                 del table[old]
 
