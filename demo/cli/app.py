@@ -53,7 +53,17 @@ class LazyGroup(TyperGroup):
             return super().resolve_command(ctx, args)
         command = typer.main.get_command(import_module(COMMANDS[name].module).app)
         command.name = name
+        _reflow(command)
         return name, command, args[1:]
+
+
+def _reflow(command: Any) -> None:  # noqa: ANN401
+    """Let lines of help break where the terminal ends, not where they do in the source."""
+    if command.help:
+        paragraphs = re.split(r"\n\s*\n", command.help)
+        command.help = "\n\n".join(" ".join(part.split()) for part in paragraphs)
+    for one in getattr(command, "commands", {}).values():
+        _reflow(one)
 
 
 def meant(word: str, known: Iterable[str]) -> str:

@@ -44,8 +44,10 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
+own = typer.Typer(epilog=EXIT_CODES)
 app.add_typer(adding)
 app.add_typer(listed)
+app.add_typer(own)
 app.add_typer(history)
 app.add_typer(upkeep)
 app.add_typer(trust)
@@ -54,7 +56,7 @@ app.add_typer(hfcache)
 app.add_typer(remote)
 
 
-@app.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
+@own.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
 def show(names: NamesArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Show the files and blocks of models, or of NAME@REVISION."""
     with existing(store) as opened:
@@ -85,7 +87,7 @@ def _shown(row: Any, manifest: "Manifest") -> dict[str, Any]:  # noqa: ANN401
     return {**_model(row), **extra, "files": files}
 
 
-@app.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
+@own.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
 def savings(
     by: Annotated[
         str | None, typer.Option("--by", help="model or family: which saving comes from what.")
@@ -144,7 +146,7 @@ def _print_steps(report: "Savings") -> None:
     table.print()
 
 
-@app.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
+@own.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)
 def checkout(
     names: NamesArgument,
     folder: Annotated[

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,7 +43,7 @@ def source_folder(
         ValueError: If the folder does not hold exactly one GGUF file to de-quantise.
     """
     if not path.exists() or (path.is_file() and convert):
-        raise FileNotFoundError(f"expected the folder of a model, there is none at {path}")
+        raise FileNotFoundError(f"expected the folder of a model, there is none at {path}{_near(path)}")
     if not convert and dequantise is None:
         yield ToAdd(path)
         return
@@ -63,6 +64,13 @@ def source_folder(
         else:
             _tell(convert_folder(path, target, own=_own(store), link=True))
         yield ToAdd(target, check)
+
+
+def _near(path: Path) -> str:
+    """A question that names what lies there and is called almost so; empty if nothing is."""
+    there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, there, 1)
+    return f"; did you mean {path.with_name(near[0])}?" if near else ""
 
 
 def _stamps(path: Path, store: Path | None) -> "dict[Path, Stamp]":

@@ -104,10 +104,12 @@ def _print_table(items: "Sequence[ListedModel]", total: "Savings", *, only_some:
         size, own = (sum(getattr(item, key) for item in items) for key in ("raw_bytes", "own_stored_bytes"))
         say(f"{len(items)} of {total.models} models: {human(size)}, {human(own)} theirs alone")
     else:
-        ratio = f", {total.ratio:.1f} times less" if total.disk_bytes and total.ratio > 1 else ""
+        saves = total.disk_bytes < total.raw_bytes
+        ratio = f" ({total.disk_bytes / total.raw_bytes:.0%})" if saves else ""
         trash = f"; {human(total.trash_bytes)} of it in the trash" if total.trash_bytes else ""
         disk = f"{human(total.disk_bytes)} on the disk{ratio}{trash}"
-        say(f"{total.models} models, {human(total.raw_bytes)} in all revisions: {disk}")
+        count = "1 model" if total.models == 1 else f"{total.models} models"
+        say(f"{count}, {human(total.raw_bytes)} in all revisions: {disk}")
 
 
 @listed.command(epilog=EXIT_CODES, rich_help_panel=MODELS_PANEL)

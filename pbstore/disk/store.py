@@ -271,7 +271,7 @@ class DiskBlockStore:
     def verify(
         self,
         sample: float = 1.0,
-        rng: np.random.Generator | None = None,
+        rng: "np.random.Generator | None" = None,
         progress: Callable[[int], None] | None = None,
         names: Sequence[str] | None = None,
     ) -> VerifyReport:

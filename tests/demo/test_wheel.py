@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 import subprocess
 import sys
 import tomllib
@@ -18,8 +17,6 @@ from tests.pbstore.folders import base_tensors, folder_content, write_model
 ROOT = Path(__file__).parents[2]
 MOST_MB = 60
 """Of all that is downloaded with the plain install."""
-MOST_CPU_S = 0.4
-"""Of `pbcast store add` of a small model."""
 DEAR = ("torch", "cvxpy", "gymnasium", "transformers", "scipy", "matplotlib", "httpx", "starlette")
 
 
@@ -106,12 +103,8 @@ def test_the_wheel_alone_keeps_models(tmp_path: Path) -> None:
     assert sum(sizes) < MOST_MB * 1e6
     call("pip", "install", "-q", "--no-index", "--find-links", "wheels", str(wheel))
     content = folder_content(write_model(tmp_path / "model", base_tensors(rows=8)))
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     call("pbcast", "store", "add", "model", "--name", "me/model")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     call("pbcast", "store", "checkout", "me/model", "out")
     assert folder_content(tmp_path / "out") == content
     assert "me/model" in call("pbcast", "store", "ls")
     assert "pip install 'pbcast[radio,show]'" in call("pbcast", "radio")
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert cpu_s < 2 * MOST_CPU_S  # compiles once; a machine that is shared is up to twice as slow

@@ -50,7 +50,7 @@ export class Sharing {
     this.mark = draw("rect", { class: "chosen", y: 0, width: 0, height: height });
     svg.append(this.holders, this.mark);
     const narrow = matchMedia("(max-width: 900px)").matches;
-    const labels = make("div", { class: "labels" }, ...models.map((model) => make("span", { text: narrow ? model.name.split("/").pop() : model.name, title: `${model.name}: ${model.kind}, ${bytes(model.raw_bytes)}` })), make("span", { class: "note", text: "copies in caches" }));
+    const labels = make("div", { class: "labels" }, ...models.map((model) => make("span", { text: narrow ? model.name.split("/").pop() : model.name, title: `${model.name}: ${model.kind}, ${bytes(model.raw_bytes)}` })), make("span", { class: "note", text: "in caches" }));
     const picture = make("div", { class: "picture" }, svg);
     const raw = run.models.reduce((sum, model) => sum + model.raw_bytes, 0);
     const note = make("p", { class: "note", text: `${run.models.length} models of ${bytes(raw)} are ${this.order.length} units of ${bytes(this.total)} (${(100 * this.total / raw).toFixed(0)} %); full colour: held by several models. Choose a place to see why its unit is where it is.` });

@@ -40,7 +40,7 @@ class VerifyReport:
 def verify(
     models: Models,
     sample: float = 1.0,
-    rng: np.random.Generator | None = None,
+    rng: "np.random.Generator | None" = None,
     progress: Callable[[int], None] | None = None,
     names: Sequence[str] | None = None,
 ) -> VerifyReport:
@@ -95,7 +95,7 @@ def _verify_some(
     models: Models,
     names: Sequence[str],
     sample: float,
-    rng: np.random.Generator | None,
+    rng: "np.random.Generator | None",
     progress: Callable[[int], None] | None,
 ) -> VerifyReport:
     problems: list[str] = []

@@ -1,5 +1,6 @@
 """What one sees first: the version, what was probably meant, plain errors, lines broken between words."""
 
+import itertools
 import re
 from collections.abc import Callable
 from importlib import import_module
@@ -45,6 +46,7 @@ def test_the_version_is_told(run: Run) -> None:
         (["storr", "ls"], "'store'"),
         (["store", "lss"], "'ls'"),
         (["store", "show", "me/bass"], "'me/base'"),
+        (["store", "plan", "./bas"], "base"),
         (["evaluate", "--scenario", "defaults"], "'default'"),
         (["run", "--scheme", "learnedd"], "'learned'"),
     ],
@@ -109,3 +111,29 @@ def test_lines_break_between_words_only(line: str, width: int) -> None:
     assert [word for part in parts for word in part.split()] == line.split()
     for part in parts:
         assert cell_len(part) <= width or len(part.split()) <= 1 or len(part) <= width
+
+
+@pytest.mark.parametrize("words", [["train"], ["radio"], ["store", "add"], ["store", "rm"]], ids=" ".join)
+def test_help_breaks_lines_where_the_terminal_ends(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*words, "--help"]) == 0
+    told = capsys.readouterr().out.split("╭─")[0].splitlines()
+    for line, after in itertools.pairwise(told[2:]):
+        if line.strip() and after.strip():  # a word more would not have had room
+            assert cell_len(line.rstrip()) + 1 + cell_len(after.split()[0]) > 78, line
+
+
+def test_the_list_says_what_share_is_kept(run: Run, tmp_path: Path) -> None:
+    """And no share of a small store, whose index alone takes more than its model."""
+    write_model(tmp_path / "base", base_tensors(rows=2000))
+    said = []
+    for name in ("me/base", "me/copy"):
+        run("store", "add", "base", "--name", name)
+        said.append(run("store", "ls")[1].strip().split("\n")[-1])
+    assert re.fullmatch(r"1 model, \S+ kB in all revisions: \S+ kB on the disk", said[0])
+    raw, disk, share = re.fullmatch(
+        r"2 models, (\S+) MB .*: (\S+) kB on the disk \((\d+)%\)", said[1]
+    ).groups()
+    assert int(share) == pytest.approx(float(disk) / float(raw) / 10, abs=6)

@@ -2,16 +2,13 @@
 
 import os
 import shutil
-import time
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from demo.cli import main
-from demo.emulation.air import Receiver
 from pbstore import open_store
 from tests.demo.docs.models import write_models
 from tests.demo.docs.pages import ROOT, Runner, blocks_of, runs
@@ -19,7 +16,7 @@ from tests.pbstore.serve.stores import family_store
 
 SAMPLE = ROOT / "demo" / "emulation" / "log" / "sample.jsonl"
 PORTS = {str(8765 + i): str(20_000 + (os.getpid() + i) % 10_000) for i in range(3)}
-EDGE = ["--nodes", "2", "--users", "3", "--clients", "0"]
+EDGE = ["--nodes", "2", "--users", "3", "--clients", "0", "--capacity", "100%"]
 
 pytestmark = pytest.mark.slow
 
@@ -123,7 +120,6 @@ def test_a_log_is_read_as_the_page_says(folder: Path) -> None:
 
 @runs("demo/emulation/air/README.md")
 def test_a_datagram_is_heard() -> None:
-    assert Receiver
     run_page("demo/emulation/air/README.md", names={"47_000": str(40_000 + os.getpid() % 9_000)})
 
 
@@ -131,6 +127,7 @@ def test_a_datagram_is_heard() -> None:
 def test_a_run_is_shown(folder: Path) -> None:
     write_models(folder)
     add("my-base", "me/base")
+    add("my-finetune", "me/finetune")
     more = {"emulate": ["--store", "store", *EDGE], "dashboard": ["--port", PORTS["8765"]]}
     run_page("demo/docs/pages/dashboard.md", shorter=more)
 
@@ -141,10 +138,3 @@ def test_a_folder_becomes_a_page(folder: Path) -> None:
     shutil.copy(SAMPLE, folder / "out/small/events.jsonl")
     run_page("demo/docs/pages/report.md")
     assert (folder / "out/small/report.html").stat().st_size > 10_000
-
-
-def wait_for_model(url: str, name: str) -> None:
-    end = time.monotonic() + 60
-    while name not in httpx.get(f"{url}/api/models").text:
-        assert time.monotonic() < end
-        time.sleep(0.1)
