@@ -41,6 +41,13 @@ MEASURES: dict[str, Measure] = {
     "tasks_in_time": Measure(label="tasks done in time", short="tasks in time", share=True),
     "tasks_a_second": Measure(label="tasks a second", short="tasks a second"),
     "loaded_gb": Measure(label="loaded (GB)", short="loaded, GB"),
+    "score": Measure(label="held-out accuracy", short="score", share=True),
+    "first_mb": Measure(label="sent at first (MB)", short="at first, MB"),
+    "exact_mb": Measure(label="sent until exact (MB)", short="until exact, MB"),
+    "upgrade_mb": Measure(label="sent from one size to the next (MB)", short="upgrade, MB"),
+    "added_mb": Measure(label="added to a store with the whole (MB)", short="added, MB"),
+    "stale_s": Measure(label="mean staleness at the edge (s)", short="stale, s"),
+    "air_s": Measure(label="time on the air (s)", short="on the air, s"),
     "cost_s": Measure(label="validation cost (s a slot)", short="s per slot"),
 }
 """All measures by the names that they have in the CSV."""

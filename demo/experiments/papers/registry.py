@@ -2,14 +2,22 @@
 
 from difflib import get_close_matches
 
-from demo.experiments.papers import network, storage
+from demo.experiments.papers import network, parts, storage
 from demo.experiments.papers.convergence import LEARNING
 from demo.experiments.papers.description import Experiment
 from demo.experiments.papers.partialloading import LOADING
 from demo.experiments.papers.trimcaching import DEADLINE
 
 EXPERIMENTS: dict[str, Experiment] = {
-    one.name: one for one in (*storage.EXPERIMENTS, *network.EXPERIMENTS, DEADLINE, LOADING, LEARNING)
+    one.name: one
+    for one in (
+        *storage.EXPERIMENTS,
+        *network.EXPERIMENTS,
+        DEADLINE,
+        LOADING,
+        *parts.EXPERIMENTS,
+        LEARNING,
+    )
 }
 """In the order of the page that tells them."""
 

@@ -90,6 +90,10 @@ def _how(experiment: Experiment, rows: Sequence[Row], extent: Extent, origin: Or
         first = f"the first of them number {extent.first_world} of split `{extent.split}`"
         draws = f"; {seeds} seeds a world for what draws" if seeds > 1 else ""
         played = f"{_span(worlds)} worlds, {first}{draws}"
+    if experiment.record is None and worlds == [1]:  # nothing was drawn
+        return (
+            f"Nothing is drawn. `{origin.command}`, commit {origin.commit}, {origin.cpu_s:.0f} s of CPU time."
+        )
     return (
         f"{played}. `{origin.command}`, commit {origin.commit}, {origin.cpu_s:.0f} s of CPU time. "
         "Brackets: 95 % intervals by Student's t over worlds, comparisons on the same worlds."
@@ -107,9 +111,10 @@ def table(experiment: Experiment, name: str, rows: Sequence[Row]) -> str:
         return _table_of_ends(name, rows)
     by_place = {(row.curve, row.x): row for row in rows}
     word = "more" if measure.share else "less"
+    beside = f"; in italics, how much {word} than another on the same worlds" if experiment.references else ""
     heads = " | ".join(place if isinstance(place, str) else f"{place:g}" for place in places)
     lines = [
-        f"{measure.label}; in italics, how much {word} than another on the same worlds:\n",
+        f"{measure.label}{beside}:\n",
         f"| {experiment.axis} | {heads} |",
         "|---" * (len(places) + 1) + "|",
     ]
