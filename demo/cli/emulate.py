@@ -86,6 +86,13 @@ def emulate(
     ray_address: Annotated[
         str, typer.Option(help="Cluster for the runtime ray: local, or its address.", rich_help_panel=LIFE)
     ] = "local",
+    listen: Annotated[
+        str,
+        typer.Option(
+            help="Address that roles listen at, or a network in which every host has one, as 10.1.0.0/16.",
+            rich_help_panel=LIFE,
+        ),
+    ] = "127.0.0.1",
     minutes: Annotated[float, typer.Option(min=0, help="Go on for so long.", rich_help_panel=LIFE)] = 0.0,
     clients: Annotated[
         int,
@@ -143,6 +150,7 @@ def emulate(
         script=() if faults is None else read_script(faults),
         requests=requests,
         ray_address=ray_address,
+        listen=listen,
         minutes=minutes,
         clients=clients,
     )

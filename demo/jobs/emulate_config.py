@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from demo.emulation.faults.script import Fault
+from demo.emulation.runtime.addresses import LOOPBACK, check_listen
 from demo.jobs.config import RunConfig
 
 RuntimeName = Literal["threads", "processes", "ray"]
@@ -31,6 +32,9 @@ class EmulateConfig:
     """Who asks: users of the scenario, or clients at the devices' endpoints and nobody else."""
     ray_address: str = "local"
     """Cluster of the runtime `ray`: `local` starts one here."""
+    listen: str = LOOPBACK
+    """Address that roles listen at and send from, on plain links; or a network in which every host that runs
+    roles has one. On the loopback nobody else reaches them."""
     minutes: float = 0.0
     """Go on for so long; 0: `emulated_slots` and no more."""
     clients: int = 2
@@ -50,6 +54,11 @@ class EmulateConfig:
             raise ValueError(f"requests must be trace or clients, got {self.requests!r}")
         if not 0 <= self.loss < 1:
             raise ValueError(f"loss must be in [0, 1), got {self.loss}")
+        check_listen(self.listen)
+        if self.links == "shaped" and self.listen != LOOPBACK:
+            raise ValueError(
+                f"on shaped links roles listen inside, listen must be {LOOPBACK}, got {self.listen}"
+            )
         for name in ("pace", "minutes", "clients", "patience_s"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be >= 0 and finite, got {getattr(self, name)}")

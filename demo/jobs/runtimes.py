@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from demo.emulation.links import AIR, ShapedLinks, Wire, edge_wires
+from demo.emulation.runtime.addresses import address_in
 from demo.emulation.runtime.base import ORIGIN, Runtime, device_place, node_place
-from demo.emulation.runtime.processes import ProcessRuntime
+from demo.emulation.runtime.processes import ProcessRuntime, Seat
 from demo.emulation.runtime.shaped import ShapedRuntime, role_of
 from demo.emulation.runtime.threads import ThreadRuntime
 from demo.emulation.wire.token import run_token
@@ -50,16 +51,17 @@ def runtime_of(stage: Stage, store: DiskBlockStore) -> Iterator[Runtime]:
 def _runtime(stage: Stage, store: DiskBlockStore, token: str) -> Iterator[Runtime]:
     if stage.config.runtime == "threads":
         roles = ThreadRoles(stage, store)
-        yield OriginFirst(ThreadRuntime(roles), roles)
+        yield OriginFirst(ThreadRuntime(roles, address_in(stage.config.listen)), roles)
         return
     spread = ProcessRoles(stage, store.path, _free_port(), token)
     if stage.config.runtime == "ray":
         from demo.emulation.runtime.ray_actors import RayRuntime
 
-        yield OriginFirst(RayRuntime(spread, stage.config.ray_address), spread)
+        yield OriginFirst(RayRuntime(spread, stage.config.ray_address, stage.config.listen), spread)
         return
     if stage.config.links == "plain":
-        yield OriginFirst(ProcessRuntime(spread, PRELOAD), spread)
+        host = address_in(stage.config.listen)
+        yield OriginFirst(ProcessRuntime(spread, PRELOAD, lambda place: Seat(host), host), spread)
         return
     with ShapedLinks(wires_of(stage)) as links:
         spread.air_of = {place: links.address(role_of(place), AIR) for place in _on_air(stage)}

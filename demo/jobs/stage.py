@@ -13,6 +13,7 @@ from demo.emulation.roles import EdgeRole, Minds
 from demo.emulation.roles.device import DeviceRole
 from demo.emulation.roles.origin import OriginRole
 from demo.emulation.roles.settings import EdgeSettings
+from demo.emulation.runtime.addresses import address_in
 from demo.emulation.runtime.base import ORIGIN
 from demo.emulation.runtime.threads import Role
 from demo.emulation.wire.band import Band, MemoryBand, MulticastBand
@@ -110,12 +111,13 @@ class ProcessRoles:
     origin_url: str = ""
     """Set when the origin has started."""
     air_of: Mapping[str, str] = field(default_factory=dict)
-    """Address of each place on the air; empty: the loopback."""
+    """Address of each place on the air; empty: that at which it listens."""
 
     def _band(self, place: str) -> Band:
         config = self.stage.config
         if not self.air_of:
-            return MulticastBand(self.port, loss=config.loss, seed=config.run.seed)
+            interface = address_in(config.listen)
+            return MulticastBand(self.port, interface, loss=config.loss, seed=config.run.seed)
         return ShapedBand(self.port, self.air_of[place], loss=config.loss, seed=config.run.seed)
 
     def __call__(self, place: str, comes_back: bool) -> Role:

@@ -11,11 +11,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 
 from demo.emulation.links import enter
+from demo.emulation.runtime.addresses import LOOPBACK
 from demo.emulation.runtime.base import port_of
 from demo.emulation.runtime.heap import few_arenas
 from demo.emulation.runtime.threads import Role
 from pbstore.serve.run import serve
-from pbstore.serve.sockets import LOOPBACK
 
 log = logging.getLogger(__name__)
 START_S = 120.0
@@ -46,12 +46,17 @@ class ProcessRuntime:
         make: Makes a role by its name, in its process; it must be picklable.
         preload: Modules that are imported once for all.
         seat_of: Says where each role sits.
+        host: Address at which roles reach whoever starts them.
     """
 
     def __init__(
-        self, make: MakeRole, preload: tuple[str, ...], seat_of: Callable[[str], Seat] = lambda place: Seat()
+        self,
+        make: MakeRole,
+        preload: tuple[str, ...],
+        seat_of: Callable[[str], Seat] = lambda place: Seat(),
+        host: str = LOOPBACK,
     ) -> None:
-        self.host = LOOPBACK
+        self.host = host
         self._make, self._seat_of = make, seat_of
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__, *preload])

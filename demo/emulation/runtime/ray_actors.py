@@ -15,11 +15,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from demo.emulation.runtime.addresses import LOOPBACK, AddressError, address_in, is_loopback
 from demo.emulation.runtime.base import ORIGIN, port_of
 from demo.emulation.runtime.heap import few_arenas
 from demo.emulation.runtime.threads import Role
 from pbstore.serve.run import serving
-from pbstore.serve.sockets import LOOPBACK
 
 log = logging.getLogger(__name__)
 START_S = 180.0
@@ -62,16 +62,12 @@ class RoleActor:
     def __init__(self) -> None:
         self._stack = ExitStack()
 
-    def start(self, make: MakeRole, place: str, comes_back: bool, host: str, port: int) -> str:
-        """Be a role; its URL."""
+    def start(self, make: MakeRole, place: str, comes_back: bool, listen: str, port: int) -> str:
+        """Be a role, at the address that this host has there; its URL."""
         few_arenas()
-        role = make(place, comes_back)
+        role, host = make(place, comes_back), address_in(listen)
         self._stack.callback(role.close)
         return self._stack.enter_context(serving(role.app, host, port))
-
-    def where(self) -> str:
-        """Address of the Ray node that this is on."""
-        return str(load_ray().util.get_node_ip_address())
 
     def stop(self) -> None:
         """End the role."""
@@ -84,27 +80,34 @@ class RayRuntime:
     Args:
         make: Makes a role by its name, where the actor is.
         address: `local`, or that of a cluster.
+        listen: Address that roles listen at, or a network in which every host has one.
+
+    Raises:
+        AddressError: If the cluster has several hosts, and roles would listen on their loopbacks.
     """
 
-    def __init__(self, make: MakeRole, address: str = LOCAL) -> None:
+    def __init__(self, make: MakeRole, address: str = LOCAL, listen: str = LOOPBACK) -> None:
         self._ray, self._make = load_ray(), make
         self._owns = not self._ray.is_initialized()
         if self._owns:
             self._connect(address)
-        addresses = {str(node["NodeManagerAddress"]) for node in self._ray.nodes() if node["Alive"]}
-        self._spreads = len(addresses) > 1
-        """Over several hosts: roles then listen at their host's address, not on its loopback."""
-        self.host = str(self._ray.util.get_node_ip_address()) if self._spreads else LOOPBACK
         self._actors: dict[str, Any] = {}
         self._ports: dict[str, int] = {}
         self._mutex = threading.Lock()
+        addresses = {str(node["NodeManagerAddress"]) for node in self._ray.nodes() if node["Alive"]}
+        if len(addresses) > 1 and is_loopback(listen):
+            hosts = ", ".join(sorted(addresses))
+            self.close()
+            raise AddressError(
+                f"roles on {hosts} do not reach one another at {listen}: ask for their network"
+            )
+        self._listen, self.host = listen, address_in(listen)
 
     def start(self, place: str, *, comes_back: bool = False) -> str:
         """See `Runtime`."""
         actor = self._new_actor(place)
-        host = self._ray.get(actor.where.remote(), timeout=START_S) if self._spreads else LOOPBACK
         port = self._ports.get(place, 0)
-        started = actor.start.remote(self._make, place, comes_back, host, port)
+        started = actor.start.remote(self._make, place, comes_back, self._listen, port)
         url = str(self._ray.get(started, timeout=START_S))
         with self._mutex:
             self._actors[place], self._ports[place] = actor, port_of(url)

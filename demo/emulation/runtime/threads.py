@@ -6,12 +6,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
+from demo.emulation.runtime.addresses import LOOPBACK
 from demo.emulation.runtime.base import port_of
 from demo.emulation.runtime.heap import few_arenas
 from demo.emulation.wire.ask import Wire
 from pbstore.serve.http.guard_settings import GuardSettings
 from pbstore.serve.run import App, serving
-from pbstore.serve.sockets import LOOPBACK
 
 _TELLING = ("uvicorn.error", "pbstore.serve.http.connection")
 
@@ -36,11 +36,12 @@ class ThreadRuntime:
 
     Args:
         make: Makes a role by its name; told whether it comes back to its disk.
+        host: Address that roles listen at.
     """
 
-    def __init__(self, make: Callable[[str, bool], Role]) -> None:
+    def __init__(self, make: Callable[[str, bool], Role], host: str = LOOPBACK) -> None:
         few_arenas()
-        self.host = LOOPBACK
+        self.host = host
         self._make = make
         self._running: dict[str, _Running] = {}
         self._ports: dict[str, int] = {}
@@ -51,7 +52,8 @@ class ThreadRuntime:
         role, stack = self._make(place, comes_back), ExitStack()
         stack.callback(role.close)
         port = self._ports.get(place, 0)
-        url = stack.enter_context(serving(role.app, port=port, limits=GuardSettings(grace_s=1.0)))
+        limits = GuardSettings(grace_s=1.0)
+        url = stack.enter_context(serving(role.app, self.host, port, limits=limits))
         self._ports[place] = port_of(url)
         self._running[place] = _Running(role, stack)
         return url
