@@ -122,6 +122,19 @@ def test_each_piece_of_a_widened_tensor_is_made_of_the_same_parent(
         check(store, found, tmp_path / "out", *found)
 
 
+def test_no_tensor_is_read_that_a_new_one_cannot_be_made_of(
+    store: DiskBlockStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    monkeypatch.setattr(relatives.Relatives, "parent", lambda *asked: read.append(asked[1]))
+    g = torch.Generator().manual_seed(77)
+    other = {name: torch.randn(tensor.shape, generator=g) for name, tensor in MODELS[0].items()}
+
+    store.add(write(tmp_path / "other", other), "other")
+
+    assert read == []
+
+
 def with_scales(tensors: Tensors) -> Tensors:
     made = dict(tensors)
     for name in [name for name, tensor in tensors.items() if tensor.ndim == 2]:

@@ -7,11 +7,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from pbstore.codecs.chunk import UINT
+from pbstore.codecs.chunk import UINT, Uints
 from pbstore.codecs.derive.draft import F64, as_floats
 from pbstore.codecs.derive.narrow import cast
 from pbstore.codecs.sketch import HEAD_BYTES
-from pbstore.codecs.types import DTYPE_BITS
+from pbstore.codecs.types import DTYPE_BITS, Buffer
 
 T = TypeVar("T")
 _FITS = 1e-3
@@ -21,11 +21,14 @@ _LOW_FITS = 0.4
 _MUCH_BETTER = 0.25
 """One tensor is enough where a second one leaves more than this part of what it leaves."""
 _SAME = 2e-2
-_CHANCE, _UNKNOWN = 0.5, 2.0
+_CHANCE, UNKNOWN = 0.5, 2.0
 """Unlikeness from which on two probes are alike by chance only, and what is said of these."""
 _LEAST_HITS = 3
 _ROUGH = ("I8", "U8", "F8_E4M3", "F8_E5M2")
 _KINDS = ("F32", "BF16", "F16", "F64")
+_LEAST_ITEM = 4
+"""Of shorter elements any tensor holds any."""
+_KEY_BITS, _TILE = 16, 1 << 16
 
 
 def values_of(probe: bytes, dtype: str) -> F64 | None:
@@ -42,17 +45,74 @@ def _floats(probe: bytes, dtype: str) -> F64 | None:
 def unlikeness(one: bytes, dtype: str, other: bytes | None, other_dtype: str) -> float:
     """How far one probe is from a multiple of another: 0 is one; 2 if it is none, or that is not known.
 
-    Rows of a tensor that was cut lie elsewhere in a relative: their probes say nothing.
+    What was set to zero does not count. Rows of a tensor that was cut lie elsewhere in a relative: their
+    probes say nothing.
     """
     if other is None or {dtype, other_dtype} - {*_KINDS, *_ROUGH}:
-        return _UNKNOWN
+        return UNKNOWN
     first, second = _floats(one, dtype), _floats(other, other_dtype)
     if first is None or second is None or len(first) != len(second):
-        return _UNKNOWN
+        return UNKNOWN
+    kept = first != 0
+    if np.count_nonzero(kept) >= _LEAST_HITS:
+        first, second = first[kept], second[kept]
     with np.errstate(all="ignore"):
         size = float((first @ first) * (second @ second))
-        found = 1 - float(first @ second) ** 2 / size if 0 < size < np.inf else _UNKNOWN
-    return found if found < _CHANCE else _UNKNOWN
+        found = 1 - float(first @ second) ** 2 / size if 0 < size < np.inf else UNKNOWN
+    return found if found < _CHANCE else UNKNOWN
+
+
+def holding(raw: Buffer, dtype: str, others: Sequence[tuple[bytes | None, str]]) -> list[bool]:
+    """Of which others a tensor may hold elements, wherever they stand; of what has no probe, it may.
+
+    Elements are looked for as they are, in the tensor's dtype, and halved, as doubled layers have them.
+
+    Args:
+        raw: The tensor's bytes.
+        dtype: Its dtype.
+        others: Probes of others, and their dtypes.
+    """
+    bits = np.frombuffer(raw, UINT[DTYPE_BITS[dtype] // 8])
+    looked_for = [_as_in(one, other_dtype, dtype) for one, other_dtype in others]
+    every = [some for some in looked_for if some is not None]
+    if bits.itemsize < _LEAST_ITEM or not every:
+        return [True] * len(others)
+    held = _held(bits, np.unique(np.concatenate(every)))
+    return [some is None or int(np.count_nonzero(np.isin(some, held))) >= _LEAST_HITS for some in looked_for]
+
+
+def _as_in(one: bytes | None, source: str, dtype: str) -> Uints | None:
+    """Elements of a probe, and their halves, as bits of a dtype; None if they are not to be looked for."""
+    values = None if one is None or {source, dtype} - set(_KINDS) else values_of(one, source)
+    if values is None:
+        return None
+    both = np.concatenate([values[values != 0], values[values != 0] / 2])
+    if dtype == "F64":
+        return both.view(np.uint64)
+    with np.errstate(all="ignore"):
+        single = both.astype(np.float32)
+    found = single if dtype == "F32" else cast(single, "F32", dtype)
+    bits: Uints = found.view(UINT[DTYPE_BITS[dtype] // 8])
+    return bits
+
+
+def _held(bits: Uints, wanted: Uints) -> Uints:
+    """Those of some elements that a tensor holds."""
+    known = np.zeros(1 << _KEY_BITS, np.bool_)
+    known[_key(wanted)] = True
+    found = [np.empty(0, bits.dtype)]
+    for begin in range(0, len(bits), _TILE):
+        some = bits[begin : begin + _TILE]
+        found.append(some[known[_key(some)]])
+    return np.intersect1d(np.concatenate(found), wanted)
+
+
+def _key(bits: Uints) -> Uints:
+    """A few bits of a hash of each element."""
+    kind, width = bits.dtype.type, 8 * bits.itemsize
+    odd = kind(0x9E3779B97F4A7C15 >> (64 - width) | 1)
+    keys: Uints = (bits * odd) >> kind(width - _KEY_BITS)
+    return keys
 
 
 def rounded(values: F64, dtype: str) -> F64:

@@ -14,7 +14,7 @@ from pbstore.blocks import MAX_BLOCK_BYTES
 from pbstore.codecs.choose import Candidate
 from pbstore.codecs.derive.case import Case
 from pbstore.codecs.derive.draft import FLOAT_DTYPES, Parent, Proposal, plain
-from pbstore.codecs.derive.probes import likely, unlikeness, values_of
+from pbstore.codecs.derive.probes import UNKNOWN, holding, likely, unlikeness, values_of
 from pbstore.codecs.derive.search import CLEAR, MIN_ELEMENTS, search
 from pbstore.codecs.sketch import probe
 from pbstore.codecs.types import CodecError, TensorSpec
@@ -32,6 +32,8 @@ PATIENCE = 3
 """Searches that may fail after one that did not, before they count."""
 LOOKED_AT = 64
 """Tensors of the same name whose probes are looked at."""
+ELSEWHERE = 16
+"""Of these, those whose elements are looked for in other places: a tensor that holds none is not read."""
 FIRST_PARENTS, MOST_PARENTS = 2, 6
 """Tensors of the same name that are read: while none was right yet, and after."""
 UNLIKE_COST = 0.5
@@ -61,6 +63,8 @@ class Relatives:
         self._looked_at = tx.looked_at
         self._left = float(TRIES)
         self._credit = 0
+        self.any_named = False
+        """Whether there were tensors of the name that was looked for last."""
         self.places: list[int] = []
         """Where the parents of the last derived block came into the store."""
 
@@ -110,13 +114,21 @@ class Relatives:
             return []
         weight = names.owner(wanted.name)
         found = names.named(self._connection, weight or wanted.name, near, wanted.newest, LOOKED_AT)
+        self.any_named = bool(found)
         if weight is not None:
             limit = MOST_PARENTS
             found.sort(key=lambda one: one.dtype not in FLOAT_DTYPES)
         mine = probe(wanted.raw, spec)
-        if mine is not None:
-            found.sort(key=lambda one: unlikeness(mine, spec.dtype, one.probe, one.dtype))
-        return [one.block_id for one in found[:limit]]
+        if mine is None:
+            return [one.block_id for one in found[:limit]]
+        gaps = {one.block_id: unlikeness(mine, spec.dtype, one.probe, one.dtype) for one in found}
+        found.sort(key=lambda one: gaps[one.block_id])
+        like = [one for one in found if gaps[one.block_id] < UNKNOWN][:limit]
+        others = [one for one in found if gaps[one.block_id] >= UNKNOWN][:ELSEWHERE]
+        if len(like) < limit and others:
+            held = holding(wanted.raw, spec.dtype, [(one.probe, one.dtype) for one in others])
+            like += [one for one, holds in zip(others, held, strict=True) if holds]
+        return [one.block_id for one in like[:limit]]
 
     def siblings(self, wanted: Wanted, spec: TensorSpec, first: Parent) -> list[BlockId]:
         """Likely further parents: those that probes tell of, else where the last ones lead to."""
@@ -191,7 +203,7 @@ class Search:
             named = self._read(ids, len(ids))
             found = self._search(case, named)
             found = self._better(case, found, [one for one in ids if one not in self._known])
-            tried |= bool(named)
+            tried |= self._relatives.any_named
         if tried:
             self._relatives.learn(found)
         return found

@@ -1,0 +1,93 @@
+"""What looking for derivations costs an add that has none: processor time, with the search and without.
+
+Run: `python tests/benchmarks/bench_plain_add.py [--runs N] [--out FILE]`. Full fine-tunes, models with frozen
+layers and unrelated ones of the small zoo are added one by one to a new store, each run in a process of its
+own, the two ways by turns: load of the machine hits both alike. Without the search no elements are kept to
+find merges by, no text is compared, and no program is tried.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from unittest.mock import patch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from demo.zoo import build_zoo
+from pbstore import open_store
+from pbstore.disk.add import adding, intake
+from pbstore.disk.add.next_text import TextTrail
+from pbstore.disk.add.relatives import Relatives
+
+MADE = ("bf16", "lora", "soup")
+"""Parts of names of models that are made of others: these are derived."""
+RESULTS = Path(__file__).parent / "results" / "plain_add.json"
+
+
+def folders() -> list[Path]:
+    """Models of the zoo that are derived from none."""
+    return [model.folder for model in build_zoo("small") if not any(part in model.name for part in MADE)]
+
+
+def add_all(searches: bool) -> dict[str, float]:
+    """Processor seconds of adding all models to a new store, and bytes of the payloads."""
+    off = [
+        patch.object(Relatives, "may_search", False),
+        patch.object(TextTrail, "guess", lambda *_: None),
+        patch.object(adding, "probe", lambda *_: None),
+        patch.object(intake, "probe", lambda *_: None),
+    ]
+    for one in () if searches else off:
+        one.start()
+    found = folders()
+    for folder in found:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                path.read_bytes()
+    with tempfile.TemporaryDirectory() as root, open_store(Path(root) / "store", durable=False) as store:
+        before = os.times()
+        reports = [store.add(folder, f"model{number}") for number, folder in enumerate(found)]
+        after = os.times()
+    derived = sum(count for report in reports for codec, count in report.codecs.items() if "derive" in codec)
+    return {
+        "cpu_s": sum(after[:4]) - sum(before[:4]),
+        "raw_bytes": sum(report.raw_bytes for report in reports),
+        "stored_bytes": sum(report.stored_bytes for report in reports),
+        "derived": derived,
+    }
+
+
+def main() -> None:
+    """Parse, measure, report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=7, help="of each way")
+    parser.add_argument("--out", type=Path, default=RESULTS, help=f"JSON file (default: {RESULTS})")
+    parser.add_argument("--one", choices=("on", "off"), help="one run of one way, in this process")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(add_all(options.one == "on")))
+        return
+    runs: dict[str, list[dict[str, float]]] = {"on": [], "off": []}
+    for turn in range(2 * options.runs):
+        way = ("on", "off")[(turn + turn // 2) % 2]  # on, off, off, on, on, ...
+        command = [sys.executable, __file__, "--one", way]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        runs[way].append(json.loads(done.stdout.splitlines()[-1]))
+        print(f"{way}: {runs[way][-1]['cpu_s']:.2f} s", flush=True)
+    middle = {way: statistics.median(run["cpu_s"] for run in some) for way, some in runs.items()}
+    least = {way: min(run["cpu_s"] for run in some) for way, some in runs.items()}
+    ratios = {"median": middle["on"] / middle["off"], "least": least["on"] / least["off"]}
+    report = {"median_cpu_s": middle, "least_cpu_s": least, "ratio": ratios, "runs": runs}
+    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps({key: report[key] for key in ("median_cpu_s", "least_cpu_s", "ratio")}))
+
+
+if __name__ == "__main__":
+    main()
