@@ -179,19 +179,20 @@ def test_bad_model_name(store: Path, tmp_path: Path) -> None:
 
 
 HELD = """
-import os, signal, sys
+import os, sys, time
 from pathlib import Path
 from demo.cli import main
 from pbstore.folders import source
 
 def hold(step):
-    while Path(os.environ["PACK"]).stat().st_size >= int(os.environ["PACK_BYTES"]):
-        signal.pause()
+    enough = Path(os.environ["PACK"]).stat().st_size >= int(os.environ["PACK_BYTES"])
+    while enough and not Path(os.environ["GO"]).exists():
+        time.sleep(0.01)
 
 source.on_step(hold)
 sys.exit(main())
 """
-"""A command that reads no other file once a pack is so large."""
+"""A command that, once a pack is so large, reads no file until it may go on; some are read in threads."""
 
 
 @pytest.mark.slow
@@ -203,12 +204,18 @@ def test_interrupt_in_the_middle_of_add(store: Path, tmp_path: Path) -> None:
         write_model(folder / str(shard), {"w": array})
     pack = store / "packs" / "00000001.pack"
     enough = pack.stat().st_size + (40 << 20)
-    about = {"PBCAST_STORE": str(store), "PACK": str(pack), "PACK_BYTES": str(enough)}
+    about = {
+        "PBCAST_STORE": str(store),
+        "PACK": str(pack),
+        "PACK_BYTES": str(enough),
+        "GO": str(tmp_path / "go"),
+    }
     command = [sys.executable, "-c", HELD, "store", "add", str(folder), "--name", "org/large"]
     process = subprocess.Popen(command, env={**os.environ, **about}, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and pack.stat().st_size < enough:
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
+    (tmp_path / "go").touch()
     _, errors = process.communicate(timeout=600)
 
     assert process.returncode == 130
