@@ -127,6 +127,21 @@ def _tell_problems(report: "VerifyReport | ScrubReport", as_json: bool) -> int:
     return 3
 
 
+@trust.command("snapshot", epilog=EXIT_CODES, rich_help_panel=TRUST_PANEL)
+def take_snapshot(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """Keep a copy of the index; a store that finds its index lost or damaged takes it back by itself.
+
+    If the store has changed since, the index is built from packs and manifests, and pins, priorities, uses
+    and times are those of the copy and the log of changes. A large store makes a copy once a day by itself.
+    """
+    with existing(store) as opened:
+        size, models = opened.snapshot(), len(opened.models())
+    if as_json:
+        print_json({"bytes": size, "models": models})
+    else:
+        say(f"kept a copy of the index of {models} models: {human(size)}")
+
+
 @trust.command(epilog=EXIT_CODES, rich_help_panel=COPIES_PANEL)
 def export(
     file: Annotated[Path, typer.Argument(help="The archive to be written.")],

@@ -278,6 +278,13 @@ class DiskBlockStore:
         """Check manifests, references and the hash of each block, or of a sample, or of some models only."""
         return verify.verify(self.disk, sample, rng, progress, names)
 
+    def snapshot(self) -> int:
+        """Keep a copy of the index, so that a lost one comes back at once, with pins and uses; its length.
+
+        A store with a long index does so by itself once a day.
+        """
+        return self.disk.take_snapshot()
+
     def repair(self, other: "DiskBlockStore | None" = None) -> RepairReport:
         """Build the index anew, and take damaged blocks and manifests from another store."""
         return repair.repair(self.disk, None if other is None else other.disk)

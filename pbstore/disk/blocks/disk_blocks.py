@@ -1,7 +1,9 @@
 """Blocks on the disk: put, get, export, import and delete, each atomic and durable."""
 
 import errno
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
@@ -9,7 +11,7 @@ from typing import Self
 
 from pbstore.blocks import StoredBlock
 from pbstore.coding import decode_block
-from pbstore.disk.blocks import compact, recover
+from pbstore.disk.blocks import compact, recover, snapshot
 from pbstore.disk.blocks.read import BlockReader
 from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.blocks.writer import PackWriter
@@ -19,6 +21,11 @@ from pbstore.disk.index import audit, database, locations, packs
 from pbstore.errors import BlockInUseError, CapacityError, IntegrityError, PBStoreError
 from pbstore.hashing import BlockId, Buffer, hash_block
 from pbstore.store import raw_block, with_all_needs
+
+SNAPSHOT_BYTES = 1 << 20
+"""An index from this length on is kept a copy of, when a store is closed that was written to."""
+SNAPSHOT_AGE_S = 86_400.0
+"""But not before the last copy is so old."""
 
 
 class DiskBlocks(BlockReader):
@@ -156,6 +163,22 @@ class DiskBlocks(BlockReader):
                 with lock.exclusive(self.layout.lock, 0.0):
                     if self.has_room(2 * database.size_bytes(self.connection)):
                         database.write_anew(self.connection)
+            size = database.size_bytes(self.connection)
+            if size >= SNAPSHOT_BYTES and self._snapshot_age_s() > SNAPSHOT_AGE_S and self.has_room(2 * size):
+                self.take_snapshot()
+
+    def _snapshot_age_s(self) -> float:
+        try:
+            return time.time() - self.layout.snapshot.stat().st_mtime
+        except FileNotFoundError:
+            return math.inf
+
+    def take_snapshot(self) -> int:
+        """Keep a copy of the index for when it is lost; returns its length, bytes."""
+        if self.read_only:
+            raise PermissionError(errno.EROFS, f"store {self.path} was opened for reading only")
+        with fsio.durability(self._durable):
+            return snapshot.write(self.layout, self.connection)
 
     def tidy_index(self) -> None:
         """Outside `writing`: write the index anew if that gives much room back, and nobody is in the way."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from pbstore.disk.blocks import manifests_found
+from pbstore.disk.blocks import manifests_found, snapshot
 from pbstore.disk.files import fsio, pack
 from pbstore.disk.files.layout import Layout
 from pbstore.disk.files.pack import Record
@@ -38,8 +38,11 @@ def index_is_usable(layout: Layout) -> bool:
 
 
 def rebuild_index(layout: Layout) -> None:
-    """Build the index from packs and manifests and put it in place. Call it under the writer's lock."""
-    taste = _saved_taste(layout)
+    """Build the index from packs and manifests and put it in place. Call it under the writer's lock.
+
+    Pins, priorities, uses and times are those of the old index if it can be read, else of its snapshot.
+    """
+    taste = _saved_taste(layout) or snapshot.taste(layout)
     temporary = layout.root / ".tmp-index.sqlite"
     _unlink_database(temporary)
     connection = database.build(temporary)
@@ -51,6 +54,11 @@ def rebuild_index(layout: Layout) -> None:
         database.finish_build(connection)
     finally:
         connection.close()
+    _put_in_place(layout, temporary, "index built anew")
+
+
+def _put_in_place(layout: Layout, temporary: Path, what: str) -> None:
+    """Let a new index take the place of the old one."""
     fd = os.open(temporary, os.O_RDONLY)
     try:
         fsio.fsync(fd, "index")
@@ -60,7 +68,7 @@ def rebuild_index(layout: Layout) -> None:
     temporary.replace(layout.index)
     fsio.fsync_folder(layout.root)
     if pack.pack_numbers(layout.packs):  # it is no new store
-        audit.append(layout.audit, [audit.of_store("index built anew")])
+        audit.append(layout.audit, [audit.of_store(what)])
 
 
 def finish_intent(layout: Layout, connection: sqlite3.Connection) -> None:
@@ -189,5 +197,10 @@ def ensure_index(layout: Layout) -> None:
     if index_is_usable(layout):
         return
     if layout.index.exists():
-        log.warning("the index of %s is damaged: built again from packs and manifests", layout.root)
-    rebuild_index(layout)
+        log.warning("the index of %s is damaged: it is made again", layout.root)
+    temporary = layout.root / ".tmp-index.sqlite"
+    _unlink_database(temporary)
+    if snapshot.take_back(layout, temporary):
+        _put_in_place(layout, temporary, "index from its snapshot")
+    else:
+        rebuild_index(layout)

@@ -83,6 +83,11 @@ class Layout:
         return self.root / "changes.jsonl"
 
     @property
+    def snapshot(self) -> Path:
+        """A copy of the index, for when it is lost."""
+        return self.root / "index.snapshot"
+
+    @property
     def uses(self) -> Path:
         """Uses of models that are not yet counted in the index, a line each."""
         return self.root / "uses"

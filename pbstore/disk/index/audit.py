@@ -54,7 +54,7 @@ class Change:
     what: str
     """`filed`, `set aside` (an earlier revision now), `removed` (to the trash), `restored`, `renamed`,
     `deleted`, `hot`, `cold`, `pinned`, `unpinned`, `priority`, `copied`, `tagged`, `untagged`; of the store
-    `collected`, `trash days`, `index built anew`."""
+    `collected`, `trash days`, `index built anew`, `index from its snapshot`."""
     model: str
     """Empty of a change of the store."""
     commit: str
@@ -182,9 +182,10 @@ def _tree(change: Change) -> dict[str, object]:
     return tree | {key: text for key, text in rare.items() if text}
 
 
-def read(path: Path) -> Iterator[Change]:
-    """All lines, the oldest first; what is no such line is left out."""
+def read(path: Path, start: int = 0) -> Iterator[Change]:
+    """All lines from a place on, the oldest first; what is no such line is left out."""
     with suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(start)
         for line in file:
             with suppress(ValueError, KeyError, TypeError):
                 tree = json.loads(line)
