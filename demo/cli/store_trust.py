@@ -135,7 +135,7 @@ def take_snapshot(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = Fals
     and times are those of the copy and the log of changes. A large store makes a copy once a day by itself.
     """
     with existing(store) as opened:
-        size, models = opened.snapshot(), len(opened.models())
+        size, models = opened.disk.take_snapshot(), len(opened.models())
     if as_json:
         print_json({"bytes": size, "models": models})
     else:

@@ -55,7 +55,7 @@ def remove(
         what = f"remove {going[0] if len(going) == 1 else f'{len(going)} models'}"
         if not dry_run:
             agree(what, lines, yes)
-            opened.remove_all(going)
+            opened.trash.put(going)
     if as_json:
         _print_removed(going, dependents, dry_run, days)
     elif dry_run:

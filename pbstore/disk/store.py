@@ -262,12 +262,6 @@ class DiskBlockStore:
         """
         _trash.remove(self.disk, name, trash=trash)
 
-    def remove_all(self, names: Sequence[str], *, trash: bool = True) -> None:
-        """Take some models out of the store together, or none of them; see `remove`."""
-        with self.disk.writing():
-            for name in names:
-                _trash.remove(self.disk, name, trash=trash)
-
     def verify(
         self,
         sample: float = 1.0,
@@ -277,13 +271,6 @@ class DiskBlockStore:
     ) -> VerifyReport:
         """Check manifests, references and the hash of each block, or of a sample, or of some models only."""
         return verify.verify(self.disk, sample, rng, progress, names)
-
-    def snapshot(self) -> int:
-        """Keep a copy of the index, so that a lost one comes back at once, with pins and uses; its length.
-
-        A store with a long index does so by itself once a day.
-        """
-        return self.disk.take_snapshot()
 
     def repair(self, other: "DiskBlockStore | None" = None) -> RepairReport:
         """Build the index anew, and take damaged blocks and manifests from another store."""

@@ -63,6 +63,12 @@ class Trash:
         """Removed models that can be restored, those that were removed first first."""
         return trash.listed(self._models)
 
+    def put(self, names: Sequence[str]) -> None:
+        """Remove some models together, or none of them; see `DiskBlockStore.remove`."""
+        with self._models.writing():
+            for name in names:
+                trash.remove(self._models, name)
+
     def restore(self, name: str, new_name: str | None = None) -> Manifest:
         """Take a model out of the trash, under its name or another one; the newest if there are several.
 

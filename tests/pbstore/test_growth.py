@@ -34,7 +34,7 @@ def filled(path: Path, count: int) -> DiskBlockStore:
 VERBS: dict[str, Callable[[DiskBlockStore], object]] = {
     "remove": lambda store: store.remove("org/m0"),
     "remove for good": lambda store: store.remove("org/m1", trash=False),
-    "remove three": lambda store: store.remove_all(["org/m2", "org/m3", "org/m4"]),
+    "remove three": lambda store: store.trash.put(["org/m2", "org/m3", "org/m4"]),
     "dependents": lambda store: store.trash.dependents_of_all(["org/m5", "org/m6"]),
     "restore": lambda store: store.trash.restore("org/m3"),
     "rename": lambda store: store.history.rename("org/m5", "org/n5"),
@@ -61,10 +61,10 @@ def test_what_is_removed_or_moved_reads_nothing_of_the_others(tmp_path: Path, re
 def test_all_go_or_none(tmp_path: Path) -> None:
     with filled(tmp_path / "store", 5) as store:
         with pytest.raises(ModelMissingError):
-            store.remove_all(["org/m0", "org/m1", "org/none"])
+            store.trash.put(["org/m0", "org/m1", "org/none"])
         assert len(store.models()) == 5
         assert store.trash.models() == []
-        store.remove_all(["org/m0", "org/m1"])
+        store.trash.put(["org/m0", "org/m1"])
         assert store.models() == ("org/m2", "org/m3", "org/m4")
         assert [item.name for item in store.trash.models()] == ["org/m0", "org/m1"]
         assert store.verify().ok

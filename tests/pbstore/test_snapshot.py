@@ -73,7 +73,7 @@ def test_all_that_was_known_comes_back(
 ) -> None:
     with store:
         known(store)  # counts the uses
-        assert store.snapshot() < 4 * database.size_bytes(store.disk.connection)
+        assert store.disk.take_snapshot() < 4 * database.size_bytes(store.disk.connection)
         LATER[later](store, tmp_path)
         before = known(store)
     damage(store.disk.layout.index)
@@ -109,7 +109,7 @@ def test_without_a_snapshot_the_log_of_changes_tells_of_pins(store: DiskBlockSto
 def test_a_damaged_snapshot_is_no_snapshot(store: DiskBlockStore, place: int | None) -> None:
     with store:
         before = known(store)
-        store.snapshot()
+        store.disk.take_snapshot()
     path = store.disk.layout.snapshot
     data = bytearray(path.read_bytes())
     if place is None:
@@ -133,7 +133,7 @@ def test_a_store_that_is_not_the_snapshots_is_read_anew(
     store: DiskBlockStore, tmp_path: Path, change: str
 ) -> None:
     with store:
-        store.snapshot()
+        store.disk.take_snapshot()
         manifest = store.disk.layout.manifest("org/other")
         pack = next(store.disk.layout.packs.iterdir())
     store.disk.layout.index.unlink()

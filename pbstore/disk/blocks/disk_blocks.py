@@ -174,7 +174,13 @@ class DiskBlocks(BlockReader):
             return math.inf
 
     def take_snapshot(self) -> int:
-        """Keep a copy of the index for when it is lost; returns its length, bytes."""
+        """Keep a copy of the index, so that a lost one comes back at once, with pins and uses.
+
+        A store with a long index does so by itself once a day.
+
+        Returns:
+            The length of the copy, bytes.
+        """
         if self.read_only:
             raise PermissionError(errno.EROFS, f"store {self.path} was opened for reading only")
         with fsio.durability(self._durable):
