@@ -54,8 +54,8 @@ class Replayed:
         how = "ended" if verdict.ended else "not ended"
         told = [
             f"{verdict.lines} lines, {how}: {totals.deliveries} of {totals.requests} requests delivered, "
-            f"{totals.broadcast_bytes} bytes broadcast, {totals.backhaul_bytes} between nodes, "
-            f"{totals.origin_bytes} from the origin",
+            f"{totals.broadcast_bytes / 1e6:.1f} MB broadcast, {totals.backhaul_bytes / 1e6:.1f} MB between "
+            f"nodes, {totals.origin_bytes / 1e6:.1f} MB from the origin",
             *[f"broken: {one}" for one in verdict.broken],
         ]
         return told if verdict.broken else [*told, "every law holds"]

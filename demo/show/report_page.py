@@ -16,6 +16,7 @@ body{margin:0 auto;max-width:72rem;padding:1rem;background:var(--back);color:var
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}p.note,figcaption{color:var(--soft);font-size:.875rem}
 figure{margin:1rem 0}figure svg{max-width:100%;height:auto;background:#fff;border-radius:6px}
+@media(max-width:700px){figure svg{max-width:none;width:42rem}}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.875rem}
 th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;white-space:nowrap}
 td.n{text-align:right;font-variant-numeric:tabular-nums}
@@ -105,7 +106,8 @@ def figure(draw: Callable[[Path], Any], folder: Path, name: str, caption: str) -
     text = (folder / f"{name}.svg").read_text(encoding="utf-8")
     drawn = METADATA.sub("", text[text.index("<svg") :])
     files = f"{folder.name}/{name}.svg, -column.pdf, -page.pdf, .csv"
-    return f"<figure>{drawn}<figcaption>{_text(caption)} ({_text(files)})</figcaption></figure>"
+    below = f"<figcaption>{_text(caption)} ({_text(files)})</figcaption>"
+    return f'<figure><div class="scroll">{drawn}</div>{below}</figure>'
 
 
 def flat(value: Mapping[str, Any], path: str = "") -> dict[str, object]:

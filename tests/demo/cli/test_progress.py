@@ -16,7 +16,7 @@ from tests.pbstore.folders import base_tensors, write_model
 
 MOVES = "\x1b[2K"
 """What a line begins with that takes the place of the last."""
-EDGE = ["--store", "store", "--nodes", "2", "--users", "2"]
+EDGE = ["--store", "store", "--nodes", "2", "--users", "2", "--capacity", "100%"]
 
 
 @contextmanager
