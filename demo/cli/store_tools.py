@@ -10,6 +10,7 @@ from demo.cli.app import EXIT_CODES
 from demo.cli.names import NamesArgument, chosen, one_or_list
 from demo.cli.store_convert import source_folder
 from demo.cli.store_shared import (
+    COPIES_PANEL,
     DEFAULT_STORE,
     MODELS_PANEL,
     ROOM_PANEL,
@@ -104,6 +105,23 @@ def pin(
     for name, row in rows.items():
         state = "pinned" if row.pinned else "not pinned"
         say(f"{name} is {state}, priority {row.priority:g}")
+
+
+@tools.command(epilog=EXIT_CODES, rich_help_panel=COPIES_PANEL)
+def mount(
+    folder: Annotated[Path, typer.Argument(help="Empty folder in which the models are shown.")],
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Show all models as folders, for reading, until Ctrl-C or `fusermount3 -u FOLDER`.
+
+    Files are read from the store as they are asked for, each block checked against its hash. FOLDER/ORG/MODEL
+    is a model, FOLDER/ORG/MODEL@REVISION a revision of it. Needs FUSE and pip install 'pbcast[mount]'.
+    """
+    from pbstore.mount import mount as mount_store
+
+    with existing(store) as opened:
+        line = f"{len(opened.models())} models at {folder}, for reading; Ctrl-C ends it"
+        mount_store(opened, folder, on_ready=lambda: say(line))
 
 
 @tools.command(epilog=EXIT_CODES, rich_help_panel=TRUST_PANEL)
