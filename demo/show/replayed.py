@@ -69,10 +69,16 @@ def replay_log(path: Path, until_s: float | None, speed: float, *, quiet: bool) 
         until_s: Stop there, s since the start.
         speed: How many times as fast as it was; 0: at once.
         quiet: Say nothing.
+
+    Raises:
+        ValueError: If there is nothing in it.
     """
     path = path / LOG_NAME if path.is_dir() else path
     until = math.inf if until_s is None else until_s
-    return Replayed(check_log(_told(path, until, speed, quiet)))
+    verdict = check_log(_told(path, until, speed, quiet))
+    if not verdict.lines and until_s is None:
+        raise ValueError(f"{path} is no event log: it has not a whole line")
+    return Replayed(verdict)
 
 
 def _told(path: Path, until_s: float, speed: float, quiet: bool) -> Iterator[Line]:

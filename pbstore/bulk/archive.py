@@ -59,11 +59,14 @@ def export_archive(
 
     Raises:
         FileExistsError: If the file is there.
+        FileNotFoundError: If the folder that it goes into is not there.
         ModelMissingError: If there is no such model.
         IntegrityError: If a block is damaged.
     """
     if os.path.lexists(file):
         raise FileExistsError(f"{file} is there already: choose another name")
+    if not file.absolute().parent.is_dir():
+        raise FileNotFoundError(f"cannot write {file}: there is no folder {file.absolute().parent}")
     chosen = tuple(store.models() if names is None else dict.fromkeys(names))
     with scratch(file.absolute().parent, PREFIX) as folder:
         with open_store(folder / "store", durable=False, pack_bytes=Settings().pack_bytes) as passing:

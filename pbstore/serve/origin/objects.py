@@ -23,6 +23,8 @@ from pbstore.serve.origin.errors import OriginError
 
 RETRIES = 30
 """Times that a request is sent again."""
+METADATA_HOST = "169.254.169.254"
+"""Where clients of S3 look for credentials on a machine of AWS, when the environment has none."""
 MAX_BACKOFF_S = 1.0
 """Longest pause before that, s."""
 RETRY_S = 60.0
@@ -182,6 +184,8 @@ def _is_final(text: str) -> bool:
 def _first_line(error: BaseException) -> str:
     """What an error of obstore says, without the tree of its causes and the document that came with it."""
     text = str(error)
+    if METADATA_HOST in text:
+        return "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     code = re.search(r"<Code>([A-Za-z]{1,60})</Code>", text)
     said = " ".join(text.split("\n\nDebug source")[0].split("<?xml")[0].split())[:300]
     return f"{said} {code[1]}" if code else said

@@ -16,6 +16,7 @@ from demo.cli import main
 from demo.cli.app import said_plainly
 from demo.cli.commands import COMMANDS, EXTRAS
 from demo.console import at_words
+from pbstore.serve.origin.objects import _first_line
 from tests.pbstore.folders import base_tensors, write_model
 
 Run = Callable[..., tuple[int, str]]
@@ -137,3 +138,26 @@ def test_the_list_says_what_share_is_kept(run: Run, tmp_path: Path) -> None:
         r"2 models, (\S+) MB .*: (\S+) kB on the disk \((\d+)%\)", said[1]
     ).groups()
     assert int(share) == pytest.approx(float(disk) / float(raw) / 10, abs=6)
+
+
+def test_what_is_no_log_keeps_no_law(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "junk.jsonl").write_text("x")
+    code, told = run("replay", "junk.jsonl")
+    assert code == 1
+    assert "junk.jsonl is no event log" in told
+
+
+def test_an_archive_names_the_folder_that_is_not_there(run: Run, tmp_path: Path) -> None:
+    write_model(tmp_path / "base", base_tensors(rows=8))
+    run("store", "add", "base", "--name", "me/base")
+    code, told = run("store", "export", "nowhere/all.pbcast")
+    assert code == 1
+    assert f"there is no folder {tmp_path}/nowhere" in told
+    assert ".tmp" not in told
+
+
+def test_an_origin_without_credentials_says_what_to_set() -> None:
+    error = RuntimeError(
+        "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 7 ms"
+    )
+    assert _first_line(error).endswith("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
