@@ -12,7 +12,7 @@ from policy.interfaces import Bool, Float, Int
 from policy.serving import kernels
 from policy.serving.freight import Freight
 from policy.serving.genes import Genes
-from policy.serving.plans import Lines, Plans
+from policy.serving.plans import Climb, Lines, Plans
 
 
 def planned(freight: Freight, genes: Genes, comp: Int, lines: Lines) -> tuple[Plans, Float]:
@@ -53,6 +53,31 @@ def spread(freight: Freight, genes: Genes, comp: Int, lines: Lines, price: Float
     plans = _blank(freight, genes)
     kernels.spread(freight.cargo, genes, lines, comp, price, allowed, plans)
     return genes._replace(option=plans.option)
+
+
+def climbed(
+    freight: Freight, genes: Genes, delay_s: Float, comp: Int, lines: Lines, climb: Climb
+) -> tuple[Genes, Float, Plans]:
+    """Improve the plan of each thread by one small change after another, as long as none makes it slower.
+
+    Args:
+        freight: The slot.
+        genes: A plan of each thread.
+        delay_s: What they take, (threads,), s.
+        comp: Row of `Freight.air_s`, (threads,).
+        lines: Links that each is made for.
+        climb: What may be changed and how often.
+
+    Returns:
+        The plans reached, what they take, and plans on the way.
+    """
+    genes, trial = (Genes._make(part.copy() for part in genes) for _ in range(2))
+    delay_s, count = delay_s.copy(), np.zeros(genes.size, dtype=np.int64)
+    kept = _blank(freight, genes.rows(np.repeat(np.arange(genes.size), climb.kept)))
+    kernels.climb_up(
+        freight.cargo, genes, trial, lines, comp, climb, _blank(freight, genes), delay_s, kept, count
+    )
+    return genes, delay_s, kept.rows(np.flatnonzero(np.arange(climb.kept) < count[:, None]))
 
 
 def _blank(freight: Freight, genes: Genes) -> Plans:

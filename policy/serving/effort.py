@@ -10,6 +10,6 @@ class Effort:
     rounds: int = 3
     """Rounds of changes."""
     share: float = 1.0
-    """Of `Kind.children`, the changes tried in a round."""
-    most_cells: int = 100_000
+    """Of `Kind.steps`, the changes tried in a round."""
+    most_cells: int = 250_000
     """Numbers that one round of a level works on; fewer changes are tried where slots are large."""

@@ -12,7 +12,7 @@ from policy.serving.splits import UserSets, user_sets
 from policy.slot.problem import SlotProblem
 from policy.slot.rates import AirTimes
 
-SHARES = 64
+SHARES = 128
 """Blocks with the same users and holders travel as parcels of at most this part of all bytes, or one
 block."""
 
@@ -40,6 +40,11 @@ class Cargo(NamedTuple):
     kind: Int
     in_way: Bool
     air_s: Float
+    bundle: Int
+    chance: Float
+    """That a change starts at this parcel or one before, (parcels,)."""
+    num_ways: Int
+    """Ways to split each set of users, (sets,)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,6 +106,7 @@ class Freight:
         """The slot as the clock sees it."""
         parcel, option, node = np.nonzero(self.fetching)
         group, user = np.nonzero(self.sets.members)
+        weight = self.wire_bits + self.wire_bits.mean()
         options, groups = self.holders.shape[1], self.sets.members.shape[0]
         arrays = Cargo(
             wire_bits=self.wire_bits,
@@ -117,6 +123,9 @@ class Freight:
             kind=self.kind,
             in_way=self.in_way,
             air_s=self.air_s,
+            bundle=self.bundle,
+            chance=np.cumsum(weight / weight.sum()),
+            num_ways=self.sets.num_ways,
         )
         return Cargo._make(map(np.ascontiguousarray, arrays))
 

@@ -4,20 +4,46 @@ import numpy as np
 from numba import types
 
 from policy.interfaces import Bool, Float, Int
+from policy.serving.changes import change, copy_row, draw, pick
 from policy.serving.compiled import array, kernel, part
 from policy.serving.freight import Cargo
 from policy.serving.genes import Genes
-from policy.serving.parts import Desk, begin, carry, derive, desk_for, fill, put_on_air, sort, wait_s
-from policy.serving.plans import Lines, Plans
+from policy.serving.parts import Desk, begin, carry, derive, desk_for, fill, put_on_air, sort, split, wait_s
+from policy.serving.plans import Climb, Lines, Plans
 
 BOOLS, INTS, FLOATS = array("bool", 2), array("int", 2), array("float", 2)
 BOOL, INT, FLOAT = array("bool", 1), array("int", 1), array("float", 1)
 CARGO = types.NamedTuple(
-    [FLOAT, BOOL, INTS, INTS, INT, INT, INT, INT, INT, INT, INT, INT, BOOLS, array("float", 3)], Cargo
+    [
+        FLOAT,
+        BOOL,
+        INTS,
+        INTS,
+        INT,
+        INT,
+        INT,
+        INT,
+        INT,
+        INT,
+        INT,
+        INT,
+        BOOLS,
+        array("float", 3),
+        INT,
+        FLOAT,
+        INT,
+    ],
+    Cargo,
 )
 GENES = types.NamedTuple([INTS, INTS, FLOATS, FLOATS, INT, BOOL, INT], Genes)
 PLANS = types.NamedTuple([INTS, BOOLS, INTS, INTS], Plans)
 LINES = types.NamedTuple([FLOAT, FLOAT, FLOAT, types.float64, types.boolean], Lines)
+CLIMB = types.NamedTuple([INTS, array("bool", 3), BOOL, INT, INT, INT, types.int64, types.boolean], Climb)
+
+AGAIN = 0.5
+"""Of all changes, those that choose the holders of some parcels anew, seeing the queues."""
+LOWEST, HIGHEST = 0.02, 2.0
+"""Prices of a copy there, in units of its time."""
 
 
 @kernel(CARGO, GENES, LINES, INT, PLANS, FLOAT)
@@ -104,27 +130,30 @@ def _choose(
 @part
 def _spread_one(
     cargo: Cargo,
-    parcels: Int,
-    may: Bool,
+    option: Int,
+    allowed: Bool,
     active: Bool,
     comp: int,
     price: float,
-    backhaul: float,
-    cloud: float,
     lines: Lines,
-    free: Float,
-    option: Int,
+    row: int,
+    desk: Desk,
 ) -> None:
-    """Options of one parcel after another."""
-    band = lines.band_free_s
-    for parcel in parcels:
+    """Options of one parcel after another, of those that are marked in `desk.first`."""
+    free, band = desk.free, lines.band_free_s
+    backhaul, cloud = lines.backhaul_bit_s[row], lines.cloud_bit_s[row]
+    for parcel in desk.parcels:
         hop_s, cloud_s = cargo.wire_bits[parcel] / backhaul, cargo.wire_bits[parcel] / cloud
         start = lines.band_free_s if lines.sequential else band
-        best = _choose(cargo, parcel, may[parcel], active, comp, price * hop_s, hop_s, cloud_s, start, free)
-        option[parcel] = best
+        best = option[parcel]
+        if desk.first[parcel] > 0.0:
+            best = _choose(
+                cargo, parcel, allowed[parcel], active, comp, price * hop_s, hop_s, cloud_s, start, free
+            )
+            option[parcel] = best
         came, ready = _arrivals(cargo, parcel, best, hop_s, cloud_s, free)
-        row = parcel * cargo.first.shape[1] + best
-        for at in range(cargo.target_start[row], cargo.target_start[row + 1]):
+        code = parcel * cargo.first.shape[1] + best
+        for at in range(cargo.target_start[code], cargo.target_start[code + 1]):
             free[cargo.target[at]] = max(free[cargo.target[at]], came) + hop_s
         if not cargo.held[parcel]:
             free[cargo.first[parcel, best]] = came
@@ -141,16 +170,92 @@ def spread(
         derive(cargo, genes, row, lines, comp, plans, desk)
         _first_sent(cargo, plans.active[row], plans.sends[row], desk)
         begin(lines, desk)
-        _spread_one(
-            cargo,
-            desk.parcels,
-            allowed[genes.thread[row]],
-            plans.active[row],
-            comp[row],
-            price[row],
-            lines.backhaul_bit_s[row],
-            lines.cloud_bit_s[row],
-            lines,
-            desk.free,
-            plans.option[row],
-        )
+        fill(desk.first, 1.0)
+        option, allow = plans.option[row], allowed[genes.thread[row]]
+        _spread_one(cargo, option, allow, plans.active[row], comp[row], price[row], lines, row, desk)
+
+
+@part
+def _again(
+    cargo: Cargo, genes: Genes, row: int, lines: Lines, comp: int, allowed: Bool, active: Bool, desk: Desk
+) -> None:
+    """Choose the options of some parcels anew: of any, or of some that are sent one after another."""
+    split(cargo, genes.way[row], active)
+    begin(lines, desk)
+    count, price = desk.parcels.size, LOWEST * (HIGHEST / LOWEST) ** draw(desk)
+    share = draw(desk) if draw(desk) < 0.5 else 0.0
+    one = pick(count, desk)
+    other = min(one + int(count * draw(desk)), count - 1)
+    for place in range(count):
+        parcel = desk.queue[place]
+        desk.parcels[place] = parcel
+        chosen = draw(desk) < share if share > 0.0 else one <= place <= other
+        desk.first[parcel] = 1.0 if chosen else 0.0
+    _spread_one(cargo, genes.option[row], allowed, active, comp, price, lines, row, desk)
+
+
+@part
+def _note(cargo: Cargo, active: Bool, sends: Int, desk: Desk) -> None:
+    """Note the order in which the present plan sends parcels."""
+    _first_sent(cargo, active, sends, desk)
+    for place in range(desk.queue.size):
+        desk.queue[place] = desk.parcels[place]
+
+
+@part
+def _try(
+    cargo: Cargo, trial: Genes, row: int, lines: Lines, comp: Int, climb: Climb, plans: Plans, desk: Desk
+) -> bool:
+    """One change; whether anything is other."""
+    if draw(desk) < AGAIN:
+        allowed = climb.allowed[trial.thread[row]]
+        _again(cargo, trial, row, lines, comp[row], allowed, plans.active[row], desk)
+        return True
+    return change(cargo, trial, row, climb.options[row], climb.split[row], desk)
+
+
+@part
+def copy_plan(genes: Genes, source: Plans, row: int, target: Plans, to: int) -> None:
+    """Copy a plan that was just derived from genes."""
+    for parcel in range(genes.option.shape[1]):
+        target.option[to, parcel] = genes.option[row, parcel]
+    for item in range(source.active.shape[1]):
+        target.active[to, item] = source.active[row, item]
+        target.sends[to, item] = source.sends[row, item]
+    for at in range(source.moves.shape[1]):
+        target.moves[to, at] = source.moves[row, at]
+
+
+@kernel(CARGO, GENES, GENES, LINES, INT, CLIMB, PLANS, FLOAT, PLANS, INT)
+def climb_up(
+    cargo: Cargo,
+    genes: Genes,
+    trial: Genes,
+    lines: Lines,
+    comp: Int,
+    climb: Climb,
+    plans: Plans,
+    delay_s: Float,
+    kept: Plans,
+    count: Int,
+) -> None:
+    """Improve the plan of each thread; `kept` has plans on the way, of `count` the last."""
+    desk = desk_for(cargo, lines, genes.turn.shape[1])
+    for row in range(delay_s.size):
+        desk.state[0] = np.uint64(climb.seeds[row])
+        derive(cargo, genes, row, lines, comp, plans, desk)
+        _note(cargo, plans.active[row], plans.sends[row], desk)
+        for step in range(-1, climb.steps[row]):
+            below = climb.below[row] if step < 0 <= climb.below[row] else row
+            copy_row(genes, below, trial, row)
+            if step >= 0 and not _try(cargo, trial, row, lines, comp, climb, plans, desk):
+                continue
+            derive(cargo, trial, row, lines, comp, plans, desk)
+            tried = wait_s(cargo, plans.active[row], plans.sends[row], lines.band_free_s, desk)
+            if climb.all_kept or tried < delay_s[row]:
+                copy_plan(trial, plans, row, kept, row * climb.kept + count[row] % climb.kept)
+                count[row] += 1
+            if tried <= delay_s[row]:
+                delay_s[row] = tried
+                copy_row(trial, row, genes, row)
+                _note(cargo, plans.active[row], plans.sends[row], desk)

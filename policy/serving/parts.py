@@ -3,7 +3,7 @@
 What arrays mean: `freight.Cargo`, `plans.Plans`, `plans.Lines`, `genes.Genes`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,8 +34,14 @@ class Desk(NamedTuple):
     """When each user has all it misses, (users,), s."""
     parcels: Int
     """In the order of their first item, (parcels,)."""
+    queue: Int
+    """Parcels in the order in which the present plan sends them, (parcels,)."""
     spare: Int
-    """(items,)."""
+    """To sort with, (items + users,)."""
+    order: Int
+    """Of users, (users,)."""
+    state: Any
+    """Of the draws, uint64 (1,)."""
 
 
 @part
@@ -50,7 +56,10 @@ def desk_for(cargo: Cargo, lines: Lines, users: int) -> Desk:
         np.empty(lines.links_free.size),
         np.empty(users),
         np.empty(parcels, np.int64),
-        np.empty(items, np.int64),
+        np.empty(parcels, np.int64),
+        np.empty(items + users, np.int64),
+        np.empty(users, np.int64),
+        np.zeros(1, np.uint64),
     )
 
 

@@ -61,3 +61,24 @@ class Lines(NamedTuple):
         links = problem.links
         rates = np.full(plans, float(links.backhaul_bit_s)), np.full(plans, float(links.cloud_bit_s))
         return cls.of(problem, *rates)
+
+
+class Climb(NamedTuple):
+    """What may be changed of the plan of each thread."""
+
+    options: Int
+    """Options of each parcel that may be taken, the first so many, (threads, parcels)."""
+    allowed: Bool
+    """The same, (threads, parcels, options)."""
+    split: Bool
+    """Whether users may be split otherwise, (threads,)."""
+    steps: Int
+    """Changes tried, (threads,)."""
+    below: Int
+    """Thread before it whose plan is tried, too, (threads,); -1: none."""
+    seeds: Int
+    """Of the draws, (threads,)."""
+    kept: int
+    """Plans on the way that are kept of each thread, the last so many."""
+    all_kept: bool
+    """Whether they are all that were tried, not only those that were better."""

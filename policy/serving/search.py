@@ -7,12 +7,11 @@ import numpy as np
 
 from policy.errors import PlacementError
 from policy.interfaces import Bool, Float, Int
-from policy.serving.clock import planned, spread, timed
+from policy.serving.clock import climbed, planned, spread, timed
 from policy.serving.effort import Effort
 from policy.serving.freight import UNHEARD_S, Freight
 from policy.serving.genes import Genes, joined
-from policy.serving.moves import DRAWS, Scope, changed, reordered, united
-from policy.serving.plans import Lines, Plans, joined_plans
+from policy.serving.plans import Climb, Lines, Plans, joined_plans
 from policy.serving.starts import start_turns
 from policy.serving.threads import KINDS, NUM_LEVELS, Threads, below, options_of, threads_of
 from policy.slot.problem import SlotProblem
@@ -20,17 +19,14 @@ from policy.slot.rates import COMP, SINGLE
 
 START_LAG = 2
 """`Genes.lag` of the plans to start from."""
-UNITED = (1, 3, 8)
-"""So many of a thread's best changes are tried together."""
-
-REPAIRS = (0.3, 0.3)
-"""Prices of a copy, in units of its time, at which a thread's best plan has all its holders chosen anew: once
-in its own order and, in slots that are not large, with two users in other turns."""
-
-SMALL = 256
-"""Numbers that a plan is made of, up to which all plans tried are judged, not only the best of each
-thread."""
-SMALL_CHILDREN = 144
+REPAIR = 0.3
+"""Price of a copy, in units of its time, at which a thread's best plan has all its holders chosen anew."""
+KEPT = 4
+"""Plans on the way of each thread that are judged, too: the last that were better."""
+SMALL = 200
+"""Numbers that a plan is made of, up to which all plans tried last are judged: links may lie between those
+that plans are made for."""
+SMALL_STEPS = 100
 """Changes that each thread of such a slot tries in a round at least: they cost next to nothing."""
 
 
@@ -55,13 +51,11 @@ def best_plan(problem: SlotProblem, freight: Freight, effort: Effort | None = No
     search = _Search(problem, freight, effort or Effort())
     genes, plans, values = search.starts()
     best = _fittest(genes, values)
-    pool, count = [plans], genes.size
+    pool, genes, values = [plans], genes.rows(best), values[best]
     for _ in range(search.effort.rounds):
-        genes, plans, values, tried = search.round(genes.rows(best), values[best])
-        best = _fittest(genes, values)
-        pool += [plans, tried] if search.small else [plans.rows(best)]
-        count += genes.size + tried.option.shape[0]
-    return replace(_judged(problem, freight, joined_plans(pool)), evaluations=count)
+        genes, values, plans = search.round(genes, values)
+        pool.append(plans)
+    return replace(_judged(problem, freight, joined_plans(pool)), evaluations=search.evaluations)
 
 
 class _Search:
@@ -72,11 +66,12 @@ class _Search:
         self._threads = threads_of(freight, problem.links)
         self._comp = self._threads.of_kind("comp")
         self._allowed = options_of(freight, self._threads)
-        split = np.array([kind.groups and not kind.alone for kind in KINDS])[self._threads.kind]
-        self._scope = Scope(options=self._allowed.sum(axis=2), split=split)
+        self._split = np.array([kind.groups and not kind.alone for kind in KINDS])[self._threads.kind]
+        self._options = np.ascontiguousarray(self._allowed.sum(axis=2))
+        self.evaluations = 0
         self._rng = np.random.default_rng(0)
-        self._cells = freight.num_parcels * problem.num_nodes + 4 * freight.item_parcel.size
-        self._room = self.effort.most_cells / (self._cells * sum(kind.children for kind in KINDS))
+        self._cells = 2 * freight.num_parcels + 4 * freight.item_parcel.size
+        self._room = self.effort.most_cells / (self._cells * sum(kind.steps for kind in KINDS))
         self.small = self._cells <= SMALL
 
     def starts(self) -> tuple[Genes, Plans, Float]:
@@ -109,55 +104,42 @@ class _Search:
         home = (freight.first == node[:, None, None]) & (freight.copies == 0)
         return genes.rows(rows)._replace(option=home.argmax(axis=2))
 
-    def round(self, parents: Genes, value: Float) -> tuple[Genes, Plans, Float, Plans]:
-        """Change each thread's best plan in many ways, then try the best changes together.
+    def round(self, genes: Genes, delay_s: Float) -> tuple[Genes, Float, Plans]:
+        """Improve each thread's best plan step by step, then choose its holders anew.
 
         Returns:
-            What was tried last, its plans and what they take, and the plans tried first.
+            The best plan of each thread, what it takes, and plans to be judged.
         """
-        threads = self._threads
-        count = self._children()
-        most = int(count.max())
-        draws = self._rng.random((len(KINDS), NUM_LEVELS, most, DRAWS))[threads.kind, threads.level]
-        there = np.arange(most) < count[:, None]
-        who = np.repeat(np.arange(count.size), count)
-        scope = Scope(options=self._scope.options[who], split=self._scope.split[who])
-        children = changed(self._freight, parents.rows(who), scope, draws[there])
-        took = np.full(there.shape, np.inf)
-        tried, took[there] = self._timed(children)
-        index = np.zeros(there.shape, dtype=np.int64)
-        index[there] = np.arange(who.size)
-        order = np.argsort(took, axis=1, kind="stable")[:, : UNITED[-1]]
-        ranked = [children.rows(index[at, row]) for at, row in _columns(order)]
-        better = [took[at, row] < value for at, row in _columns(order)]
-        tries = [united(parents, ranked[:j], better[:j]) for j in UNITED]
-        tries.append(self._repaired(tries[-1]))
-        high, low = below(threads)
-        slower = parents.rows(low)._replace(thread=parents.thread[high])
-        genes = joined([parents, *tries, slower])
-        return (*self._with_plans(genes), tried)
+        threads, freight = self._threads, self._freight
+        seeds = self._rng.integers(2**63, size=(len(KINDS), NUM_LEVELS))[threads.kind, threads.level]
+        climb = Climb(
+            options=self._options,
+            allowed=self._allowed,
+            split=self._split,
+            steps=self._steps(),
+            below=below(threads),
+            seeds=seeds,
+            kept=SMALL_STEPS if self.small else KEPT,
+            all_kept=self.small,
+        )
+        lines = self._lines(genes.thread)
+        genes, _, kept = climbed(freight, genes, delay_s, self._comp, lines, climb)
+        price = np.full(genes.size, REPAIR)
+        every = joined([genes, spread(freight, genes, self._comp, lines, price, self._allowed)])
+        every, plans, values = self._with_plans(every)
+        self.evaluations += int(climb.steps.sum()) + every.size
+        best = _fittest(every, values)
+        return every.rows(best), values[best], joined_plans([kept, plans])
 
-    def _repaired(self, best: Genes) -> Genes:
-        """Plans in the order of the best, whose holders are chosen one parcel after another (`REPAIRS`)."""
-        freight, threads = self._freight, self._threads
-        prices = REPAIRS if self._room >= 1.0 else REPAIRS[:1]
-        draws = self._rng.random((len(REPAIRS), len(KINDS), NUM_LEVELS, DRAWS))[
-            :, threads.kind, threads.level
-        ]
-        others = [reordered(freight, best, draws[at]) for at in range(1, len(prices))]
-        genes, price = joined([best, *others]), np.repeat(prices, best.size)
-        comp, lines = self._comp[genes.thread], self._lines(genes.thread)
-        return spread(freight, genes, comp, lines, price, self._allowed)
+    def _steps(self) -> Int:
+        """Changes to try of each thread, (threads,); the same however many threads there are."""
+        share = self.effort.share * min(1.0, self._room)
+        least = math.ceil(self.effort.share * SMALL_STEPS) if self.small else 1
+        steps = np.array([max(math.ceil(share * kind.steps), least) for kind in KINDS])
+        return np.asarray(steps[self._threads.kind], dtype=np.int64)
 
     def _with_plans(self, genes: Genes) -> tuple[Genes, Plans, Float]:
         return (genes, *self._timed(genes))
-
-    def _children(self) -> Int:
-        """Changes to try of each thread, (threads,); the same however many threads there are."""
-        share = self.effort.share * min(1.0, self._room)
-        least = math.ceil(self.effort.share * SMALL_CHILDREN) if self.small else 1
-        children = np.array([max(math.ceil(share * kind.children), least) for kind in KINDS])
-        return np.asarray(children[self._threads.kind], dtype=np.int64)
 
     def _lines(self, thread: Int) -> Lines:
         threads = self._threads
@@ -166,11 +148,6 @@ class _Search:
     def _timed(self, genes: Genes) -> tuple[Plans, Float]:
         """Plans, and what they take on the links they are made for, (plans,), s."""
         return planned(self._freight, genes, self._comp[genes.thread], self._lines(genes.thread))
-
-
-def _columns(order: Int) -> list[tuple[Int, Int]]:
-    at = np.arange(order.shape[0])
-    return [(at, order[:, column]) for column in range(order.shape[1])]
 
 
 def _grid(threads: Threads) -> tuple[Int, Int, Int, Float]:

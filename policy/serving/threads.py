@@ -41,7 +41,7 @@ class Kind:
     """Whether users may be split."""
     alone: bool = False
     """Whether each user is served alone."""
-    children: int
+    steps: int
     """Changes tried in a round."""
     starts: tuple[tuple[int, float], ...] = ((1, 0.1), (1, 0.5))
     """Plans to start from: which `starts.start_turns`, and the price of a copy in units of its time."""
@@ -50,11 +50,11 @@ class Kind:
 
 
 KINDS = (
-    Kind(comp=COMP, migration=True, groups=True, children=36, starts=MAIN_STARTS, ways=(0, 1)),
-    Kind(comp=SINGLE, migration=True, groups=True, children=6),
-    Kind(comp=COMP, migration=True, groups=False, children=6),
-    Kind(comp=COMP, migration=False, groups=True, children=4, starts=((0, 0.0), (1, 0.0)), ways=(0, 1, -1)),
-    Kind(comp=COMP, migration=True, groups=True, alone=True, children=2, ways=(-1,)),
+    Kind(comp=COMP, migration=True, groups=True, steps=200, starts=MAIN_STARTS, ways=(0, 1)),
+    Kind(comp=SINGLE, migration=True, groups=True, steps=8),
+    Kind(comp=COMP, migration=True, groups=False, steps=8),
+    Kind(comp=COMP, migration=False, groups=True, steps=6, starts=((0, 0.0), (1, 0.0)), ways=(0, 1, -1)),
+    Kind(comp=COMP, migration=True, groups=True, alone=True, steps=4, ways=(-1,)),
 )
 """First all rules, which gets most of the effort, then one less. Twice weakened rules have hardly any."""
 
@@ -94,11 +94,11 @@ def threads_of(freight: Freight, links: LinkConfig) -> Threads:
     return Threads(kind=kind, level=level, backhaul_bit_s=rates[:, 0], cloud_bit_s=rates[:, 1])
 
 
-def below(threads: Threads) -> tuple[Int, Int]:
-    """Threads, and the one of the same kind that is made for links one level slower."""
+def below(threads: Threads) -> Int:
+    """Thread of the same kind that is made for links one level slower, (threads,); -1: none."""
     same = threads.kind[:, None] == threads.kind
-    high, low = np.nonzero(same & (threads.level[:, None] == threads.level + 1))
-    return np.asarray(high), np.asarray(low)
+    slower = same & (threads.level[:, None] == threads.level + 1)
+    return np.where(slower.any(axis=1), slower.argmax(axis=1), -1)
 
 
 def options_of(freight: Freight, threads: Threads) -> Bool:

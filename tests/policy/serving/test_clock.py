@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from policy.interfaces import Bool
 from policy.serving import compiled
-from policy.serving.clock import planned, spread, timed
+from policy.serving.clock import climbed, planned, spread, timed
 from policy.serving.freight import Freight, freight_of
 from policy.serving.genes import Genes
-from policy.serving.plans import Lines
+from policy.serving.plans import Climb, Lines
 from policy.serving.serve import plan_in_full
 from policy.slot.problem import SlotProblem
 from policy.slot.rates import COMP, AirTimes
@@ -164,3 +164,36 @@ def test_kept_kernels_are_stale_once_any_source_beside_them_is_other(tmp_path: P
     assert stamp() == before
     (tmp_path / "parts.py").write_text("LIMIT = 2")
     assert stamp() != before
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 100_000), shape=SHAPES, timing=st.sampled_from(["pipelined", "sequential"]))
+def test_climbing_never_makes_a_plan_slower_and_tells_what_it_takes(
+    seed: int, shape: dict[str, float], timing: str
+) -> None:
+    problem, freight = draw_slot(seed, shape, timing, busy=True)
+    rng, rows = np.random.default_rng(seed), 4
+    genes, drawn = draw_genes(rng, freight, problem.needs.shape[0], rows)
+    genes = genes._replace(thread=np.arange(rows))
+    rates = np.sort(drawn.backhaul_bit_s), np.sort(drawn.cloud_bit_s)
+    lines, comp = Lines.of(problem, *rates), np.zeros(rows, dtype=np.int64)
+    allowed: Bool = np.repeat(freight.valid[None], rows, axis=0)
+    climb = Climb(
+        options=allowed.sum(axis=2),
+        allowed=allowed,
+        split=np.ones(rows, dtype=bool),
+        steps=np.array([0, 20, 40, 0]),
+        below=np.array([-1, 0, 1, 2]),
+        seeds=rng.integers(2**63, size=rows),
+        kept=8,
+        all_kept=True,
+    )
+    before = planned(freight, genes, comp, lines)[1]
+    better, delay_s, kept = climbed(freight, genes, before, comp, lines, climb)
+
+    assert (delay_s <= before).all()
+    assert (planned(freight, better, comp, lines)[1] == delay_s).all()
+    assert (freight.valid[np.arange(freight.num_parcels), better.option]).all()
+    assert kept.option.shape[0] <= rows * climb.kept
+    again = climbed(freight, genes, before, comp, lines, climb)
+    assert (again[1] == delay_s).all()
