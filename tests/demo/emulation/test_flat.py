@@ -1,21 +1,28 @@
 """A live edge lives on what it has: nothing of it grows with the number of slots or of threads."""
 
+import gc
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from demo.emulation.desk import Desk, DeskClosedError
 from demo.emulation.device import Device
+from demo.emulation.log.events import SlotBegan
 from demo.emulation.roles.device import DeviceRole
 from demo.emulation.wire.air import AirObject
 from demo.emulation.wire.band import MemoryBand
+from demo.jobs.emulate import emulate
+from demo.jobs.emulate_config import EmulateConfig
 from demo.parts import CodedPart, Part
 from pbstore import BlockId, BlockInfo, hash_block
+from tests.demo.emulation.conftest import small_run
 
 
 def index_descriptors(folder: Path) -> int:
@@ -85,3 +92,41 @@ def test_a_desk_does_jobs_in_one_thread_and_parts_of_jobs_at_once() -> None:
     assert len(last) == 1
     with pytest.raises(DeskClosedError, match="one has ended"):
         desk.do(lambda: 7)
+
+
+def left_over() -> tuple[int, int, int]:
+    """Descriptors, threads and children of this process."""
+    gc.collect()
+    own = psutil.Process()
+    return own.num_fds(), own.num_threads(), len(own.children(recursive=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["threads", "processes"])
+def test_a_second_life_leaves_no_more_behind_than_the_first(
+    family: Path, tmp_path: Path, runtime: str
+) -> None:
+    seen = []
+    for number in range(2):
+        run = small_run(family, slots=2)
+        config = EmulateConfig(run=run, clients=0, loss=0.05, runtime=runtime)  # type: ignore[arg-type]
+        assert emulate(config, tmp_path / str(number), progress=False).good
+        seen.append(left_over())
+    end = time.monotonic() + 20.0
+    while any(now > then for now, then in zip(left_over(), seen[0], strict=True)):
+        assert time.monotonic() < end, f"after the first {seen[0]}, after the second {left_over()}"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_slots_cost_no_descriptors_of_indexes(family: Path, tmp_path: Path) -> None:
+    most: list[int] = []
+
+    def look(event: object) -> None:
+        if isinstance(event, SlotBegan):
+            most.append(index_descriptors(tmp_path))
+
+    config = EmulateConfig(run=small_run(family, slots=12), clients=0)
+    assert emulate(config, tmp_path / "out", progress=False, listener=look).good
+    # A node: desk, event loop, three readers (index, log), one shm, the relay. A device: two threads.
+    assert max(most) <= 2 * (5 * 2 + 1 + 3) + 3 * (2 * 2 + 1)
