@@ -143,7 +143,6 @@ class World:
                     collector=self._collector,
                     now_s=now_s,
                     slot=self.slot,
-                    num_users=self.num_users,
                     **told,
                 )
 

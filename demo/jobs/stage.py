@@ -55,6 +55,7 @@ class Stage:
             folder=self.folder / f"node{node}",
             capacity_bytes=int(self.scenario.capacity_bytes[node]),
             units=self.offer.units,
+            num_users=self.scenario.config.num_users,
             unit_bytes=tuple(catalog.sizes_bytes.tolist()),
             model_names=catalog.model_names,
             bases=self.bases,

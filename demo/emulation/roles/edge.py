@@ -50,7 +50,9 @@ class EdgeRole:
         self.shelves = Shelves(settings.node, edge, settings.units, self.wire, self.teller)
         self._offers = Offers(self.shelves.give)
         self._link = Link(self.shelves, self.teller.flush)
-        self.reports = Reports(settings.node, self.wire)
+        self.reports = Reports(settings.node, settings.num_users, self.wire)
+        self._is_met = False
+        """Whether it knows who else there is."""
         self._neighbours = Neighbours()
         self._objects: dict[tuple[tuple[int, ...], bool], tuple[bytes, int]] = {}
         self._mutex = threading.Lock()
@@ -76,16 +78,16 @@ class EdgeRole:
 
     def _verbs(self) -> Mapping[str, Verb]:
         told: dict[str, Verb] = {
-            "hello": self._hello,
             "decide": self._decide,
             "request": self._request,
             "close": self._close_slot,
             "serve": self._serve,
             "mend": self._mend,
-            "flush": lambda _: {},
         }
         return {
-            **{name: self._telling(verb) for name, verb in told.items()},
+            **{name: self._telling(self._if_met(verb)) for name, verb in told.items()},
+            "hello": self._telling(self._hello),
+            "flush": self._telling(lambda _: {}),
             "ping": lambda _: {},
             "report": self._hear,
             "history": lambda _: {"rows": [row.to_dict() for row in self.reports.rows]},
@@ -96,6 +98,16 @@ class EdgeRole:
             "offer": self._offer,
             "fault": self._fault,
         }
+
+    def _if_met(self, verb: Verb) -> Verb:
+        """A verb that a node refuses until it knows who else there is, and what has been."""
+
+        def answer(question: Mapping[str, Any]) -> Answer:
+            if not self._is_met:
+                raise ValueError(f"node {self.settings.node} has not been told yet who else there is")
+            return verb(question)
+
+        return answer
 
     def _telling(self, verb: Verb) -> Verb:
         """A verb whose events are in the log before it answers."""
@@ -112,12 +124,12 @@ class EdgeRole:
         """Learn where all others are; a node that comes back takes up the history of one of them."""
         self.teller.meet(str(question["collector"]), float(question["now_s"]))
         self._neighbours.meet(question)
-        self.reports.num_users = int(question["num_users"])
         self.shelves.urls = {ORIGIN: self.settings.origin_url, **self._neighbours.nodes}
         slot = int(question["slot"])
         if self.shelves.slot < 0 < slot:  # it comes in the middle of a slot, and begins the next
             self.shelves.slot = slot
         self.reports.catch_up(slot, self._neighbours.others(self.settings.node))
+        self._is_met = True
         return {}
 
     def _decide(self, question: Mapping[str, Any]) -> Answer:

@@ -29,9 +29,8 @@ class Told:
 class Reports:
     """A node's reports, its own and those of others; safe to use from many threads."""
 
-    def __init__(self, node: int, wire: Wire) -> None:
-        self._node, self._wire = node, wire
-        self.num_users = 0
+    def __init__(self, node: int, num_users: int, wire: Wire) -> None:
+        self._node, self.num_users, self._wire = node, num_users, wire
         self.rows: list[Row] = []
         """Slots that are known, from the first on."""
         self._own: dict[int, dict[int, tuple[list[float], int]]] = {}

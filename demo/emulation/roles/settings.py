@@ -16,6 +16,7 @@ class EdgeSettings:
     capacity_bytes: int
     units: Sequence[Sequence[Part]]
     """Parts of each unit of placement."""
+    num_users: int
     unit_bytes: tuple[int, ...]
     """Kept bytes of each."""
     model_names: tuple[str, ...]
