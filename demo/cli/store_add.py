@@ -128,7 +128,7 @@ def add(
                 check=ready.check,
                 progress=lambda _, size: advance(size),
             )
-            _tell_optimizer(opened, report)
+            _tell_optimizer(opened, [report])
     show(asdict(report), as_json, told(report))
     tell_exceptions(report)
     return 0
@@ -146,15 +146,17 @@ MUCH = 0.1
 """Share of a model's bytes from which its optimizer states are worth a word."""
 
 
-def _tell_optimizer(opened: DiskBlockStore, report: AddReport) -> None:
+def _tell_optimizer(opened: DiskBlockStore, reports: "Sequence[AddReport]") -> None:
     """Say how much of what was added is the state of a training run."""
     from pbstore.folders.select import Selection
 
-    states = Selection(exclude=("optimizer",))
-    files = opened.manifest(f"{report.name}@{report.commit}").files
-    size = sum(entry.size_bytes for entry in files if states.leaves_out(entry.path))
-    if size > MUCH * report.raw_bytes and not report.already_there:
-        share = f"{human(size)} of {human(report.raw_bytes)}"
+    states, size = Selection(exclude=("optimizer",)), 0
+    new = [report for report in reports if not report.already_there]
+    for report in new:
+        files = opened.manifest(f"{report.name}@{report.commit}").files
+        size += sum(entry.size_bytes for entry in files if states.leaves_out(entry.path))
+    if size > MUCH * (total := sum(report.raw_bytes for report in new)):
+        share = f"{human(size)} of {human(total)}"
         warn(f"pbcast: optimizer states are {share}: --exclude optimizer leaves them out")
 
 
@@ -192,6 +194,7 @@ def _add_recursive(
             keep_damaged=how.keep_damaged,
         )
         disk_bytes = opened.savings().disk_bytes
+        _tell_optimizer(opened, report.models)
     if as_json:
         print_json(
             {

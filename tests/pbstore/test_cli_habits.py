@@ -102,6 +102,24 @@ def test_models_go_into_a_cache_and_come_back(run: Run, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("recursive", [False, True])
+def test_states_of_a_training_run_are_told_of_and_can_be_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], recursive: bool
+) -> None:
+    folder = write_model(tmp_path / "runs" / "one", base_tensors(rows=20), optimizer__pt=bytes(9000))
+    words = ["-r", "--org", "me"] if recursive else ["--name", "me/one"]
+    source = str(folder.parent if recursive else folder)
+    for number, more in enumerate(([], ["--exclude", "optimizer"])):
+        monkeypatch.setenv("PBCAST_STORE", str(tmp_path / f"store-{number}"))
+        assert main(["store", "add", source, *words, *more]) == 0
+        told = capsys.readouterr().err
+        assert ("optimizer states are 9.0 kB of" in told) == (not more)
+        assert ("left out 'optimizer.pt'" in told) == bool(more)
+        assert main(["store", "show", "me/one", "--json"]) == 0
+        paths = {file["path"] for file in json.loads(capsys.readouterr().out)["files"]}
+        assert ("optimizer.pt" in paths) == (not more)
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("30d", 30 * 86400), ("12h", 43200), ("2w", 14 * 86400), ("0s", 0)]
 )

@@ -45,6 +45,8 @@ def test_the_how_tos_work(folder: Path) -> None:
     write_models(folder)
     add("my-base", "me/base", "a")
     add("my-finetune", "me/finetune")
+    for name in ("my-base", "my-finetune"):
+        shutil.copytree(folder / name, folder / "models" / name)
     run_page("demo/docs/pages/howto.md", names={**PORTS, "s3://models/edge": f"file://{folder}/origin"})
     assert any((folder / "origin").iterdir())
 
