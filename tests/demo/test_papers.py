@@ -13,7 +13,7 @@ import pytest
 from demo.bridge.csi import CsiError
 from demo.cli import main
 from demo.experiments.papers.catalogs import catalog_names
-from demo.experiments.papers.description import MEASURES, Air, Experiment, Point
+from demo.experiments.papers.description import Air, Experiment, Point
 from demo.experiments.papers.partialloading import done_in_time, greedy_order, load_times, tasks_in_time
 from demo.experiments.papers.play import QUICK, Extent, merged, play_experiment
 from demo.experiments.papers.registry import EXPERIMENTS
@@ -27,7 +27,8 @@ from policy.interfaces import BlockCatalog
 from policy.scenario import Scenario, load_scenario
 from policy.schemes import find_scheme
 
-RESULTS = Path(__file__).parents[2] / "demo" / "experiments" / "results"
+RESULTS = Path(__file__).parents[2] / "demo" / "experiments" / "results" / "papers"
+DESIGNS = ("robust", "nominal")
 TINY = {
     "base": "default",
     "catalog": "findings",
@@ -172,7 +173,7 @@ def test_without_an_error_both_designs_are_the_same() -> None:
         points=tuple(
             Point(x=size, arm=design, air=Air(csi=CsiError(size=size, design=design)))
             for size in (0.0, 0.3)
-            for design in ("robust", "nominal")
+            for design in DESIGNS
         ),
     )
     rows = rows_of(designs, play_experiment(designs, EXTENT, None))
@@ -327,13 +328,17 @@ def test_a_command_writes_and_prints_json(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "loading.pdf").is_file()
 
 
-COMMITTED = [RESULTS / f"{name}.csv" for name in EXPERIMENTS if (RESULTS / f"{name}.pdf").exists()]
+COMMITTED = sorted(RESULTS.glob("*.csv"))
+
+
+def committed(name: str) -> list[dict[str, str]]:
+    path = RESULTS / f"{name}.csv"
+    return list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_committed_results_are_of_the_experiments_as_described(path: Path) -> None:
-    experiment = EXPERIMENTS[path.stem]
-    rows = list(csv.DictReader(path.read_text().splitlines()))
+    experiment, rows = EXPERIMENTS[path.stem], committed(path.stem)
     for ending in (".svg", ".pdf", ".md"):
         assert path.with_suffix(ending).is_file()
     if experiment.record is None:
@@ -342,4 +347,23 @@ def test_committed_results_are_of_the_experiments_as_described(path: Path) -> No
         }
         assert {row["curve"] for row in rows} == set(experiment.curves)
     assert all(row[name] for row in rows for name in experiment.measures)
-    assert set(experiment.measures) <= set(MEASURES)
+    assert f"{experiment.name}.svg" in (RESULTS / "README.md").read_text()
+
+
+def test_who_keeps_nothing_waits_alike_whatever_the_room() -> None:
+    for name in ("capacity", "capacity-zoo", "llama"):
+        assert len({row["delay_s"] for row in committed(name) if row["curve"] == "no-cache"}) <= 1
+
+
+def test_robust_beams_lose_nothing_and_nominal_ones_more_with_the_error() -> None:
+    rows = committed("csi")
+    lost = {design: [float(row["outage"]) for row in rows if design in row["curve"]] for design in DESIGNS}
+    assert not any(lost["robust"])
+    assert lost["nominal"] == sorted(lost["nominal"])
+
+
+def test_more_time_is_never_less_done() -> None:
+    for name, measure, curve in (("deadline", "hit_ratio", EVERYWHERE), ("loading", "tasks_in_time", None)):
+        for each in {row["curve"] for row in committed(name)} if curve is None else {curve}:
+            shares = [float(row[measure]) for row in committed(name) if row["curve"] == each]
+            assert shares == sorted(shares)

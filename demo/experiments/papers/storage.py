@@ -45,10 +45,11 @@ GRANULARITY = Experiment(
     references=("whole-model", "whole-model-shared-air"),
     scenario={**BASE, "requests": {"request_prob": 0.15}},
     log_y=True,
-    note=f"{COLD} `whole-model`: whole models in the caches, and each is sent whole. "
-    "`whole-model-shared-air`: whole models in the caches, but a block that several users miss is "
-    "broadcast once. The others cache and send blocks. Users ask with probability 0.15, so that the "
-    "band can still carry whole models.",
+    note=f"{COLD} `whole-model`: whole models in the caches, and each is sent whole, as one piece: over "
+    "one node's link, on the air once all of it is there, once for all who ask for it. "
+    "`whole-model-shared-air`: whole models in the caches, but blocks come over all links and are sent as "
+    "they come, once for all who miss them. The others cache blocks, too. Users ask with probability 0.15, "
+    "so that the band can still carry whole models.",
 )
 SHARING = Experiment(
     name="sharing",

@@ -8,7 +8,11 @@ import pytest
 from tests.demo.docs.pages import PAGES, ROOT
 
 SOURCES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(PAGES.rglob("*.md"))]
-RESULTS = [ROOT / "demo/experiments/results/README.md", ROOT / "tests/benchmarks/results/README.md"]
+RESULTS = [
+    ROOT / "demo/experiments/results/README.md",
+    ROOT / "demo/experiments/results/papers/README.md",
+    ROOT / "tests/benchmarks/results/README.md",
+]
 
 
 def anchors(page: Path) -> set[str]:
