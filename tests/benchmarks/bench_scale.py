@@ -5,8 +5,10 @@
 Metadata at scale, small payloads: every model has real safetensors files of a few kilobytes; the first
 ones are bases, then come models that change two tensors of a base, then adapters bound to one. At each tenth
 of the way it times adding, opening, look-ups, a list of all models, savings, savings by family and a dry
-gc, and at the end the removal of a tenth of the models and a real gc. Times are CPU seconds of this process,
-so that a busy machine or a slow disk does not show; the wall milliseconds of an add stand beside them.
+gc, and at the end the removal and return of one model and of a hundred, forgetting, the removal of a tenth of
+the models, a real gc, and a lost index. Times are CPU seconds of this process, so that a busy machine or a
+slow disk does not show; the wall milliseconds of an add stand beside them. `--store DIR` times the end alone,
+on a copy of a store that was kept with `--keep`.
 """
 
 import argparse
@@ -151,6 +153,44 @@ def measure(
     )
 
 
+def removals(store: DiskBlockStore) -> dict[str, float]:
+    """CPU milliseconds of taking models away and back, for each model where there are several."""
+    names = store.models()
+    first, many = names[-1], list(names[-101:-1])
+    calls: dict[str, tuple[Callable[[], object], int]] = {
+        "dependents": (lambda: store.trash.dependents_of(names[0]), 1),
+        "rm one": (lambda: store.remove(first), 1),
+        "restore one": (lambda: store.trash.restore(first), 1),
+        "rm 100": (lambda: store.trash.put(many), 100),
+        "restore 50": (lambda: [store.trash.restore(name) for name in many[:50]], 50),
+        "forget one": (lambda: store.trash.forget(many[50:51]), 1),
+        "forget 49": (lambda: store.trash.forget(many[51:]), 1),
+        "gc": (store.gc, 1),
+        "dry gc": (lambda: store.gc(dry_run=True), 1),
+        "snapshot": (store.disk.take_snapshot, 1),
+    }
+    return {label: 1e3 * timed(call)[0] / count for label, (call, count) in calls.items()}
+
+
+def lost_index(path: Path) -> dict[str, float]:
+    """CPU milliseconds in which a lost index comes back, from its snapshot and from the packs."""
+    found = {}
+    for label in ("index from snapshot", "index from packs"):
+        (path / "index.sqlite").unlink()
+        found[label] = 1e3 * timed(lambda: open_store(path).close())[0]
+        (path / "index.snapshot").unlink(missing_ok=True)
+    return found
+
+
+def end_alone(path: Path, root: Path) -> dict[str, object]:
+    """Time the removals on a copy of a store."""
+    shutil.copytree(path, root / "store")
+    with open_store(root / "store") as store:
+        models = len(store.models())
+        found = removals(store)
+    return {"models": models, "removals_ms": found | lost_index(root / "store")}
+
+
 def exponent(rows: list[Row], field: str) -> float:
     """Slope of a cost over the number of models, both logarithmic: 0 is flat, 1 is linear."""
     x = np.log([row.models for row in rows])
@@ -158,7 +198,9 @@ def exponent(rows: list[Row], field: str) -> float:
     return float(np.polyfit(x, y, 1)[0])
 
 
-def run(num_models: int, num_adapters: int, num_bases: int, root: Path) -> dict[str, object]:
+def run(
+    num_models: int, num_adapters: int, num_bases: int, root: Path, keep: Path | None = None
+) -> dict[str, object]:
     """Grow a store step by step, then shrink it."""
     rng = np.random.default_rng(0)
     total = num_models + num_adapters
@@ -170,10 +212,15 @@ def run(num_models: int, num_adapters: int, num_bases: int, root: Path) -> dict[
             cpu, wall = add_models(store, root, numbers, num_models, num_bases)
             rows.append(measure(store, len(numbers), cpu, wall, rng))
             print_row(rows[-1], header=len(rows) == 1)
+        if keep is not None:
+            shutil.copytree(store.path, keep)
+        end = removals(store)
         gone = store.models()[::10]
         remove = timed(lambda: [store.remove(name, trash=False) for name in gone])
         gc = timed(store.gc)
         left = store.verify(sample=0.02, rng=rng)
+        store.disk.take_snapshot()
+    end |= lost_index(root / "store")
     costs = ("add_ms", "block_us", "manifest_us", "open_ms", "ls_ms", "savings_ms", "family_ms", "gc_plan_ms")
     slopes = {field: exponent(rows, field) for field in costs}
     return {
@@ -184,6 +231,7 @@ def run(num_models: int, num_adapters: int, num_bases: int, root: Path) -> dict[
         "removed_models": len(gone),
         "remove_ms": 1e3 * remove[0] / len(gone),
         "gc_s": gc[0],
+        "removals_ms": end,
         "verified": left.ok,
     }
 
@@ -208,12 +256,17 @@ def main() -> None:
     parser.add_argument("--adapters", type=int, default=0)
     parser.add_argument("--bases", type=int, default=100)
     parser.add_argument("--folder", type=Path, help="where to work; default a temporary folder")
+    parser.add_argument("--keep", type=Path, help="keep a copy of the whole store there")
+    parser.add_argument("--store", type=Path, help="time only the removals, on a copy of this store")
     arguments = parser.parse_args()
     own = (arguments.models, arguments.adapters, arguments.bases)
     size = (1000, 0, 20) if arguments.quick else own
     root = Path(tempfile.mkdtemp(prefix="bench-scale-", dir=arguments.folder))
     try:
-        result = run(*size, root)
+        if arguments.store is not None:
+            print(json.dumps(end_alone(arguments.store, root), indent=1))
+            return
+        result = run(*size, root, arguments.keep)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     print(json.dumps({key: value for key, value in result.items() if key != "rows"}, indent=1))
