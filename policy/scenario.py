@@ -16,7 +16,7 @@ from policy.slot.tables import DelayTable, ServiceRules, delay_table, migration_
 from policy.world.cheap_radio import proxy_delay
 from policy.world.devices import device_blocks
 from policy.world.forms import Delivered, Delivery, FormChoice, deliveries
-from policy.world.synthetic import findings_catalog
+from policy.world.synthetic import findings_catalog, merged_catalog
 from policy.world.trace import Trace, WorldState, generate
 
 log = logging.getLogger(__name__)
@@ -313,16 +313,19 @@ def shipped_catalog(name: str) -> BlockCatalog:
     """A catalog that comes with the package.
 
     Args:
-        name: `findings`, the prototype's twelve models of sixty blocks; `vision` or `shapes`, families of
-            real architectures by exact shape (real sizes and sharing, no weights).
+        name: `findings`, the prototype's twelve models of sixty blocks; `trio`, the same with blocks that
+            always go together as one (18); `vision` or `shapes`, families of real architectures by exact
+            shape (real sizes and sharing, no weights).
 
     Raises:
         ValueError: If there is no such catalog.
     """
     if name == "findings":
         return findings_catalog()
+    if name == "trio":
+        return merged_catalog(findings_catalog())
     known = sorted(path.stem for path in SCENARIOS.glob("*.npz"))
     if name not in known:
-        names = ", ".join(["findings", *known])
+        names = ", ".join(["findings", "trio", *known])
         raise ValueError(f"no catalog {name!r} comes with the package ({names} do): give the scenario one")
     return BlockCatalog.load(SCENARIOS / f"{name}.npz")

@@ -18,7 +18,6 @@ from demo.show.figure import BLUE, FAINT, INK, SKY, clean_axes, pyplot, save_fig
 RESULTS = Path(__file__).parent / "results" / "convergence.json"
 LEARNERS = {
     # row of the JSON: label
-    "augur": "Augur (ours)",
     "maasn-da": "MAASN-DA, our reading",
     "mappo": "MAPPO",
     "maddpg": "MADDPG",
@@ -27,14 +26,30 @@ LEARNERS = {
 }
 ABLATIONS = {
     "maasn-da": "MAASN-DA, our reading",
+    "maasn-da, exact counterfactuals": "exact counterfactuals",
     "maasn-da without augmentation": "without augmentation",
     "maasn-da without action semantics": "without action semantics",
     "maasn-da without decomposition": "without decomposition",
+    "maasn-da without gumbel noise": "without Gumbel noise",
+    "maasn-da without discount": "without discount",
     "maasn-da, qmix critic": "QMIX critic",
     "maasn-da, vdn critic": "VDN critic",
 }
-REFERENCES = {"ewma-greedy": "EWMA-greedy (nothing learnt)", "lru": "LRU"}
+REFERENCES = {"pooled": "pooled coverage (nothing learnt)", "lru": "LRU"}
 ROWS = (LEARNERS, ABLATIONS)
+LOGGED = (
+    "env_steps",
+    "cpu_s",
+    "cost_s",
+    "loss",
+    "value_error",
+    "entropy",
+    "actor_norm",
+    "critic_norm",
+    "synthetic_share",
+    "echo_explained",
+)
+"""What is kept of a look; empty where a learner has no such number."""
 
 Curve = Sequence[Mapping[str, float]]
 
@@ -43,7 +58,7 @@ def curve_rows(curves: Mapping[str, Mapping[str, Curve]]) -> list[dict[str, obje
     """All looks of all curves that are drawn."""
     drawn = [name for name in {**LEARNERS, **ABLATIONS} if curves.get(name)]
     return [
-        {"learner": name, "seed": seed, **point}
+        {"learner": name, "seed": seed, **{key: point.get(key, "") for key in LOGGED}}
         for name in drawn
         for seed, curve in curves[name].items()
         for point in curve
@@ -75,7 +90,7 @@ def draw_convergence(results: Mapping[str, Any], path: Path) -> None:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside lower right", ncols=2)
         text = (
-            f"Scenario findings; thick: mean of {count} seeds, thin: each seed, faint: other means; to 60 s"
+            f"Scenario trio, by the clock; thick: mean of {count} seeds, thin: each seed, faint: other means"
         )
         fig.suptitle(text, fontsize=8, x=0.01, ha="left")
         save_figure(fig, path, curve_rows(results["curves"]))
@@ -83,7 +98,7 @@ def draw_convergence(results: Mapping[str, Any], path: Path) -> None:
 
 def _shared_axes(axes: Any) -> None:  # noqa: ANN401
     first = axes[0, 0]
-    first.set_ylim(32, 60)
+    first.set_ylim(4.0, 5.8)
     first.set_xscale("log")
     first.xaxis.set_major_formatter(_thousands)
     first.xaxis.set_minor_formatter("")

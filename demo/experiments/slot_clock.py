@@ -27,10 +27,11 @@ from demo.experiments.ten_settings import SETTINGS, Setting
 from policy.config import LinkConfig
 from policy.interfaces import Bool, Float, Int
 from policy.learn.checkpoint import load_checkpoint, save_checkpoint, versions, weights_of
+from policy.learn.single_rates import user_air
 from policy.play.migration import serve_best
 from policy.scenario import Scenario, World
 from policy.schemes.static_distinct import first_copies, further_copies, whole_models_first
-from policy.slot.tables import ServiceRules, mask_bits, to_masks
+from policy.slot.tables import ServiceRules, to_masks
 from policy.world.splits import world_seed
 
 SLOTS = (1, 4, 7)
@@ -130,21 +131,6 @@ def served(setting: Setting, world: World, slot: int, rng: np.random.Generator) 
         users=int(world.asked(slot).sum()),
         delay_s=np.array(delay),
     )
-
-
-def user_air(world: World, slot: int, users: Int) -> Float:
-    """Time on the air of a bit from each set of nodes to each user, (users, 2^nodes), s; amplitudes add."""
-    config = world.scenario.config
-    nodes = config.num_nodes
-    holders = np.tile(np.eye(nodes, dtype=bool), (users.size, 1))
-    receivers = np.repeat(np.eye(config.num_users, dtype=bool)[users], nodes, axis=0)
-    rate = world.delay.rate_bit_s(slot, holders, receivers).reshape(users.size, nodes)
-    band = config.radio.bandwidth_hz
-    joint = (np.sqrt(2.0 ** (rate / band) - 1.0) @ mask_bits(nodes).T.astype(np.float64)) ** 2
-    with np.errstate(divide="ignore"):
-        air = 1.0 / (band * np.log2(1.0 + joint))
-    air[:, 0] = 1e3
-    return np.minimum(air, 1e3)
 
 
 def estimate(log_prices: Tensor, slot: Served) -> Tensor:

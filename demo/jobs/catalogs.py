@@ -47,6 +47,7 @@ def catalog_named(name: str) -> BlockCatalog:
 
 CATALOGS: dict[str, Callable[[], BlockCatalog]] = {
     "findings": partial(shipped_catalog, "findings"),
+    "trio": partial(shipped_catalog, "trio"),
     "vision": partial(shipped_catalog, "vision"),
     "shapes": partial(shipped_catalog, "shapes"),
     "zoo-small": partial(zoo_catalog, "small"),

@@ -5,7 +5,6 @@ pbcast evaluate --weights runs/mine/best.safetensors --schemes lru,policy/exampl
 """
 
 import torch
-from torch import Tensor
 
 from policy.learn.checkpoint import load_checkpoint, weights_of
 from policy.learn.marl.actor_scheme import ActorScheme
@@ -25,17 +24,11 @@ class Regression(Learner):
         self.actor = FlatActor()
         self._steps = torch.optim.Adam(self.actor.parameters(), lr=config.learning_rate)
 
-    def scores(self, features: Tensor) -> Tensor:
-        """Scores of all blocks for all nodes, (worlds, nodes, blocks)."""
-        scores: Tensor = self.actor(features, self.world_set.distance)
-        return scores
-
     def update(self) -> None:
         """One step towards the cost of the block as it was served, the larger the more a copy could save."""
         slots = self.memory.sample(self.config.batch, self.generator)
-        features = self.world_set.features(slots.slot, slots.world, slots.before)
-        cost = self.world_set.block_costs(slots.slot, slots.world, slots.before, slots.after)
-        descend(self._steps, (self.scores(features) - cost[:, None]).square().mean())
+        cost = self.costs_of(slots)
+        descend(self._steps, (self.scores(self.features_of(slots)) - cost[:, None]).square().mean())
 
 
 def start(scenario, rng):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201

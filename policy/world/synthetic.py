@@ -42,6 +42,17 @@ def findings_catalog() -> BlockCatalog:
     )
 
 
+def merged_catalog(catalog: BlockCatalog) -> BlockCatalog:
+    """The same models with all blocks that the same models need as one; for settings of few blocks."""
+    distinct, of_block = np.unique(catalog.members.T, axis=0, return_inverse=True)
+    sizes = np.bincount(of_block.reshape(-1), weights=catalog.sizes_bytes)
+    return BlockCatalog(
+        sizes_bytes=sizes.astype(np.int64),
+        members=np.ascontiguousarray(distinct.T),
+        model_names=catalog.model_names,
+    )
+
+
 def synthetic_catalog(
     rng: np.random.Generator,
     *,

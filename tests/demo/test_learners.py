@@ -19,11 +19,17 @@ def _stand_in(job: run.Job) -> tuple[run.Job, list[dict[str, float]], dict[str, 
     return job, curve, {"about": {"seed": job.seed}, "weights": {"w": np.full(1, job.seed, np.float32)}}
 
 
+def _refer(results: run.Results) -> None:
+    results.done["references_s"] = {"lru": 46.0}
+    results.done["real_s"] |= {"lru": {"-": 45.0}}
+
+
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(run, "train", _stand_in)
     monkeypatch.setattr(run, "SHIPPED", tmp_path / "weights")
-    monkeypatch.setattr(run, "reference_costs", lambda: {"lru": 46.0})
+    monkeypatch.setattr(run.Results, "refer", _refer)
+    monkeypatch.setattr(run, "real_cost_of", lambda name, weights: 40.0)
     return tmp_path / "convergence.json"
 
 
@@ -31,11 +37,12 @@ def test_everything_is_trained_over_seeds_and_the_best_seed_ships(out: Path) -> 
     assert run.main(["--seeds", "2", "--out", str(out)]) == 0
     done = json.loads(out.read_text())
 
-    assert set(done["curves"]) == {*CHOICES, *ABLATIONS, run.AUGUR}
+    assert set(done["curves"]) == {*CHOICES, *ABLATIONS}
     assert all(set(runs) == {"1", "2"} for runs in done["curves"].values())
     assert load_checkpoint(out.parent / "weights" / "vdn.safetensors").about["seed"] == 2
-    assert load_checkpoint(out.parent / "augur-seed-1.safetensors").tensors["w"] == 1
-    assert "| augur | 2 | 20 | 2 | 47.50 | 46.50 | 46.00 to 47.00 |" in out.with_suffix(".md").read_text()
+    table = out.with_suffix(".md").read_text()
+    assert "| vdn | 2 | 20 | 2 | 47.500 | 46.500 | 46.500 | 46.000 to 47.000 | 40.000 |" in table
+    assert "| lru | | | | | | 46.000 | | 45.000 |" in table
 
 
 def test_what_is_finished_is_not_trained_again(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,8 +51,8 @@ def test_what_is_finished_is_not_trained_again(out: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(run, "train", lambda job: jobs.append(job) or _stand_in(job))
     run.main(["--seeds", "2", "--out", str(out), "--only", "vdn"])
 
-    assert [(job.name, job.seed, job.episodes) for job in jobs] == [("vdn", 2, episodes_in("vdn", 22))]
-    with pytest.raises(StaleResultsError, match=r"made by other training_s \(22, not 5.0\)"):
+    assert [(job.name, job.seed, job.episodes) for job in jobs] == [("vdn", 2, episodes_in("vdn", 9))]
+    with pytest.raises(StaleResultsError, match=r"made by other training_s \(9, not 5.0\)"):
         run.main(["--training-s", "5", "--out", str(out)])
 
 

@@ -11,7 +11,7 @@ def test_curves_are_drawn_from_their_json(tmp_path: Path) -> None:
     curve = [{"env_steps": 100 * look, "cpu_s": 1.0 * look, "cost_s": 50.0 - look} for look in range(4)]
     results = {
         "curves": {name: {"1": curve, "2": curve} for name in (*LEARNERS, *ABLATIONS)},
-        "references_s": {"ewma-greedy": 36.0, "lru": 46.0},
+        "references_s": {"pooled": 36.0, "lru": 46.0},
     }
     path = tmp_path / "convergence.json"
     path.write_text(json.dumps(results))

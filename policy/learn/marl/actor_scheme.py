@@ -1,23 +1,22 @@
-"""A trained actor as a scheme: every node scores its blocks from what it sees, then fills its cache."""
+"""A trained actor as a scheme: nodes score blocks by what they see, in turn, and fill their caches."""
 
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from policy.learn.augur import message_bytes
 from policy.learn.checkpoint import load_checkpoint, weights_of
-from policy.learn.marl.actors import FlatActor, SemanticActor
-from policy.learn.marl.vdn import Utilities
-from policy.learn.marl.view import View, held_features, node_distance
-from policy.place.greedy import fill_by_score
+from policy.learn.marl.actors import Actor, FlatActor, SemanticActor, Utilities
+from policy.learn.marl.training_worlds import limits_of
+from policy.learn.marl.turns import decide
+from policy.learn.marl.view import View, bits_of_holders, distances, node_distance
+from policy.learn.single_rates import node_rates
 from policy.play.scheme import Observation, Placement, Scheme
 from policy.scenario import Scenario
 from policy.world.trace import nearest
 
-ACTORS: dict[str, type[nn.Module]] = {
+ACTORS: dict[str, type[Actor]] = {
     "maasn-da": SemanticActor,
     "maddpg": FlatActor,
     "mappo": FlatActor,
@@ -28,7 +27,7 @@ ACTORS: dict[str, type[nn.Module]] = {
 
 
 @cache
-def load_actor(name: str, path: Path) -> nn.Module:
+def load_actor(name: str, path: Path) -> Actor:
     """The actor of a learner's checkpoint."""
     actor = ACTORS[name]()
     tensors = load_checkpoint(path).tensors
@@ -36,35 +35,51 @@ def load_actor(name: str, path: Path) -> nn.Module:
     return actor.eval()
 
 
+def message_bytes(nodes: int, blocks: int) -> int:
+    """What nodes send in a slot: to each other node, what it will hold and what it pushes, 2 bits a block."""
+    return nodes * (nodes - 1) * 2 * -(-blocks // 8)
+
+
 class ActorScheme:
     """Plays one world."""
 
-    def __init__(self, scenario: Scenario, actor: nn.Module) -> None:
+    def __init__(self, scenario: Scenario, actor: Actor) -> None:
         self._scenario, self._actor = scenario, actor
-        self._view = View(scenario, 1)
-        sizes = scenario.catalog.sizes_bytes
-        self._relative = sizes.mean() / sizes if isinstance(actor, Utilities) else np.ones(sizes.size)
+        self._view, self._limits = View(scenario, 1), limits_of(scenario)
+        self._budget_s = scenario.config.update_budget_bytes * 8.0 / scenario.config.links.backhaul_bit_s
 
     def decide(self, observation: Observation) -> Placement:
-        """Look, score, fill."""
-        scenario, history, slot = self._scenario, observation.history, observation.slot
+        """Look, score, fill, one node after another."""
+        config, history, slot = self._scenario.config, observation.history, observation.slot
         if slot:
-            cells = nearest(history.node_xy, history.user_xy[slot - 1])[None]
-            self._view.observe(history.requests[None, slot - 1], cells)
-        held = held_features(observation.placement[None])
-        features = torch.from_numpy(np.concatenate([self._view.features(), held], axis=-1))
-        distance = torch.from_numpy(node_distance(history.node_xy, scenario.config.area_m))
+            places, users = history.user_xy[slot - 1], np.arange(config.num_users)
+            rates = node_rates(_Past(observation), slot - 1, users, (config.num_users, config.num_nodes))
+            cells = nearest(history.node_xy, places)[None]
+            apart = distances(history.node_xy, places)[None]
+            self._view.observe(history.requests[None, slot - 1], cells, rates[None], apart)
+        idle_s = np.minimum(observation.idle_s, self._budget_s)
         with torch.no_grad():
-            scores: Tensor = self._actor(features, distance)[0]
-        value = scores.double().numpy() * self._relative
-        holds = fill_by_score(
-            value,
-            scenario.catalog.sizes_bytes,
-            scenario.capacity_bytes,
-            observation.at_hand,
-            scenario.config.update_budget_bytes,
+            decided = decide(
+                self._actor,
+                torch.from_numpy(self._view.features()),
+                torch.from_numpy(bits_of_holders(observation.at_hand)),
+                torch.tensor([slot]),
+                torch.from_numpy(idle_s)[None],
+                self._limits,
+                torch.from_numpy(node_distance(history.node_xy, config.area_m)),
+            )
+        return Placement(
+            holds=decided.holds[0].numpy() > 0,
+            value=decided.scores[0].double().numpy(),
+            message_bytes=message_bytes(config.num_nodes, self._scenario.catalog.num_blocks),
         )
-        return Placement(holds=holds, value=value, message_bytes=message_bytes(scenario))
+
+
+class _Past:
+    """The radio of slots that have passed."""
+
+    def __init__(self, observation: Observation) -> None:
+        self.rate_bit_s = observation.history.rate_bit_s
 
 
 def start_actor(name: str, scenario: Scenario, rng: np.random.Generator) -> Scheme:

@@ -2,7 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from policy.learn.checkpoint import Arrays, part_of
-from policy.learn.marl.actors import gumbel_like
+from policy.learn.marl.actors import Actor, keep_noise
 from policy.learn.marl.training_worlds import WorldSet
 from policy.learn.state import load_optimizer, optimizer_state
 
@@ -25,11 +26,11 @@ class MarlConfig:
     seed: int = 0
     """Source of weights, noise and minibatches."""
     learning_rate: float = 2e-3
-    """Adam's."""
-    discount: float = 0.0
-    """Weight of the next slot; placements act on later slots through update costs alone."""
+    """Adam's, at first; it falls to nothing as a cosine."""
+    discount: float = 0.8
+    """Weight of the next slot: copies serve as long as they stay, and links bring few of them at once."""
     noise: float = 1.0
-    """Scale of the Gumbel noise on the scores."""
+    """Scale of the Gumbel noise on the scores, at first; it falls to a tenth."""
     worlds: int = 48
     """Worlds that step together."""
     batch: int = 48
@@ -97,25 +98,28 @@ class Learner(ABC):
     """A way to learn an actor."""
 
     name: str
-    actor: nn.Module
-    """What is deployed: features and distances to scores."""
+    actor: Actor
+    """What is deployed."""
 
     def __init__(self, world_set: WorldSet, config: MarlConfig) -> None:
         self.world_set, self.config = world_set, config
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.memory = Memory(config.memory, world_set.sizes.numel())
+        self.memory = Memory(config.memory, world_set.num_blocks)
         self.env_steps = 0
+        self.share = 0.0
+        """Share of training that is done."""
+        self._notes: dict[str, list[float]] = defaultdict(list)
 
     def scores(self, features: Tensor) -> Tensor:
-        """Scores by which capacities are filled, (samples, nodes, blocks)."""
+        """Scores by which caches are filled, (samples, nodes, blocks)."""
         scores: Tensor = self.actor(features, self.world_set.distance)
         return scores
 
-    def explore(self, features: Tensor) -> Tensor:
-        """Placement with Gumbel noise on the scores, (samples, blocks)."""
-        scores = self.scores(features)
-        return self.world_set.fill(scores + self.config.noise * gumbel_like(scores, self.generator))
+    def noise(self, scores: Tensor) -> Tensor:
+        """Noise of exploration."""
+        scale = self.config.noise * (1 - 0.9 * self.share)
+        return scale * keep_noise(scores, self.generator)
 
     @abstractmethod
     def update(self) -> None:
@@ -123,22 +127,45 @@ class Learner(ABC):
 
     def episode(self) -> None:
         """Play some worlds once, learning on the way."""
-        world_set, count = self.world_set, min(self.config.worlds, self.world_set.batch.num_worlds)
-        worlds = torch.randperm(world_set.batch.num_worlds, generator=self.generator)[:count]
+        world_set, worlds = self.world_set, self.some_worlds()
         before = world_set.empty[worlds]
-        for slot in range(world_set.batch.num_slots):
+        for slot in range(world_set.num_slots):
+            here = torch.full_like(worlds, slot)
             with torch.no_grad():
-                after = self.explore(world_set.features(torch.tensor(slot), worlds, before))
+                decided = world_set.decide(self.actor, here, worlds, before, self.noise)
+            after = world_set.holders_of(decided.holds)
             self.memory.add(slot, worlds, before, after)
-            self.env_steps += count
+            self.played(here, worlds, before, after)
             before = after
             self.update()
 
+    def some_worlds(self) -> Tensor:
+        """Worlds of an episode, counted as played."""
+        count = min(self.config.worlds, self.world_set.num_worlds)
+        self.env_steps += count * self.world_set.num_slots
+        return torch.randperm(self.world_set.num_worlds, generator=self.generator)[:count]
+
+    def played(self, slots: Tensor, worlds: Tensor, before: Tensor, after: Tensor) -> None:
+        """Take in what was just played; for learners that learn more from it than `update` does."""
+        return
+
+    def note(self, **values: float | Tensor) -> None:
+        """Take numbers down for the log: losses, errors, entropy, norms of gradients."""
+        for name, value in values.items():
+            self._notes[name].append(float(value.detach() if isinstance(value, Tensor) else value))
+
+    def notes(self) -> dict[str, float]:
+        """Means of what was noted since the last call."""
+        means = {name: float(np.mean(values)) for name, values in self._notes.items()}
+        self._notes.clear()
+        return means
+
     def slow_down(self, share: float) -> None:
-        """Let all learning rates fall as a cosine while the share of training that is done grows to 1."""
+        """Tell how much of training is done: learning rates fall as a cosine, noise in a line."""
+        self.share = min(share, 1.0)
         for _, optimizer in self._parts(torch.optim.Optimizer):
             for group in optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+                group["lr"] = self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.share))
 
     def state(self) -> Arrays:
         """Everything that training goes on from, but the world set and the config."""
@@ -167,25 +194,35 @@ class Learner(ABC):
             if isinstance(value, kind):
                 yield name, value
 
-    def next_features(self, slots: Slots) -> tuple[Tensor, Tensor]:
-        """Features of the slot after, and 1 where there is one, (samples,)."""
-        last = self.world_set.batch.num_slots - 1
-        live = (slots.slot < last).float()
-        after = (slots.slot + 1).clamp(max=last)
-        return self.world_set.features(after, slots.world, slots.after), live
+    @torch.no_grad()
+    def next_slots(self, slots: Slots) -> tuple[Slots, Tensor]:
+        """The slots after, as the actor would decide them now, and 1 where there is one, (samples,)."""
+        live = (slots.slot < self.world_set.num_slots - 1).float()
+        later = (slots.slot + 1).clamp(max=self.world_set.num_slots - 1)
+        decided = self.world_set.decide(self.actor, later, slots.world, slots.after)
+        after = self.world_set.holders_of(decided.holds)
+        return Slots(slot=later, world=slots.world, before=slots.after, after=after), live
+
+    def features_of(self, slots: Slots) -> Tensor:
+        """What nodes saw, see `WorldSet.features`."""
+        return self.world_set.features(slots.slot, slots.world, slots.before, slots.after)
+
+    def costs_of(self, slots: Slots) -> Tensor:
+        """See `WorldSet.block_costs`."""
+        return self.world_set.block_costs(slots.slot, slots.world, slots.before, slots.after)
 
 
 @torch.no_grad()
-def play(world_set: WorldSet, scores: Callable[[Tensor], Tensor]) -> float:
+def play(world_set: WorldSet, actor: Actor) -> float:
     """Mean cost of a slot when the best scores are taken, s."""
-    worlds = torch.arange(world_set.batch.num_worlds)
+    worlds = torch.arange(world_set.num_worlds)
     before, total = world_set.empty, 0.0
-    for slot in range(world_set.batch.num_slots):
+    for slot in range(world_set.num_slots):
         here = torch.full_like(worlds, slot)
-        after = world_set.fill(scores(world_set.features(here, worlds, before)))
-        total += float(world_set.batch.costs(slot, before, after).mean())
+        after = world_set.holders_of(world_set.decide(actor, here, worlds, before).holds)
+        total += float(world_set.block_costs(here, worlds, before, after).sum(dim=1).mean())
         before = after
-    return total / world_set.batch.num_slots
+    return total * world_set.scale_s / world_set.num_slots
 
 
 def soft_update(target: nn.Module, source: nn.Module, rate: float = 0.01) -> None:
@@ -195,10 +232,17 @@ def soft_update(target: nn.Module, source: nn.Module, rate: float = 0.01) -> Non
             old.lerp_(new, rate)
 
 
-def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One clipped gradient step."""
-    optimizer.zero_grad()
+def descend(steps: torch.optim.Optimizer, loss: Tensor, norm: float = 5.0) -> float:
+    """One optimiser step with the gradient clipped to a norm; returns the norm before."""
+    steps.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    for group in optimizer.param_groups:
-        nn.utils.clip_grad_norm_(group["params"], 1.0)
-    optimizer.step()
+    parameters = [value for group in steps.param_groups for value in group["params"]]
+    total = nn.utils.clip_grad_norm_(parameters, norm)
+    steps.step()
+    return float(total)
+
+
+def relative_error(value: Tensor, goal: Tensor) -> float:
+    """Share of the goal's variance that a value leaves: 0 is exact, 1 no better than the mean."""
+    with torch.no_grad():
+        return float((value - goal).square().mean() / goal.var(unbiased=False).clamp(min=1e-9))

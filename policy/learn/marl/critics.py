@@ -1,4 +1,4 @@
-"""Critics: what a joint placement costs, for each block and node, and how these values are mixed."""
+"""Critics: what a joint placement costs from now on, by block and node, and how these values are mixed."""
 
 from typing import Literal
 

@@ -1,7 +1,8 @@
 """MAPPO (Yu et al., arXiv 2103.01955): PPO, a shared actor for all nodes, a central value of the state.
 
-Deviation: a node's action is the order in which it fills its cache; sorting scores plus Gumbel noise draws
-such an order, and its likelihood is Plackett's and Luce's over the blocks that were taken.
+Deviations: a node's action is the order in which it fills its cache; sorting scores plus Gumbel noise draws
+such an order, and its likelihood is Plackett's and Luce's over the blocks that were taken. Nodes decide in
+turn. Advantages are generalised (Schulman et al., 2016).
 """
 
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from policy.learn.marl.actors import FlatActor, gumbel_like
-from policy.learn.marl.base import Learner, MarlConfig, descend
+from policy.learn.marl.actors import Actor, FlatActor, gumbel, keep_entropy
+from policy.learn.marl.base import Learner, MarlConfig, descend, relative_error
 from policy.learn.marl.critics import TeamCritic
 from policy.learn.marl.training_worlds import WorldSet
 
@@ -20,6 +21,8 @@ class Step:
     """One slot of an episode, all worlds."""
 
     features: Tensor
+    state: Tensor
+    """Features before anybody has decided: what the central value sees."""
     noisy: Tensor
     taken: Tensor
     log_chance: Tensor
@@ -40,6 +43,24 @@ def order_log_chance(scores: Tensor, noisy: Tensor, taken: Tensor) -> Tensor:
     return ((ranked - left) * picked).sum(dim=-1) / picked.sum(dim=-1).clamp(min=1)
 
 
+def advantages(cost: Tensor, value: Tensor, discount: float, decay: float) -> Tensor:
+    """Generalised advantage of each slot, in cost: above 0 is worse than expected, (slots, worlds).
+
+    Args:
+        cost: Of each slot, (slots, worlds).
+        value: Expected discounted cost from each slot on, (slots, worlds).
+        discount: Weight of the next slot.
+        decay: Weight of the next slot's advantage beside it (lambda).
+    """
+    after = torch.cat([value[1:], torch.zeros_like(value[:1])])
+    surprise = cost + discount * after - value
+    edges, edge = [], torch.zeros_like(cost[0])
+    for step in surprise.flip(0):
+        edge = step + discount * decay * edge
+        edges.append(edge)
+    return torch.stack(edges).flip(0)
+
+
 class Mappo(Learner):
     """On-policy: an episode, then some passes over it."""
 
@@ -52,48 +73,58 @@ class Mappo(Learner):
         clip: float = 0.2,
         passes: int = 3,
         entropy: float = 0.0,
+        decay: float = 0.9,
     ) -> None:
         super().__init__(world_set, config)
-        self.actor, self._critic = FlatActor(), TeamCritic(actions=False)
-        self._clip, self._passes, self._entropy = clip, passes, entropy
+        self.actor: Actor = FlatActor()
+        self._critic = TeamCritic(actions=False)
+        self._clip, self._passes, self._entropy, self._decay = clip, passes, entropy, decay
         parameters = [*self.actor.parameters(), *self._critic.parameters()]
         self._steps = torch.optim.Adam(parameters, lr=config.learning_rate)
+
+    def noise(self, scores: Tensor) -> Tensor:
+        """What makes sorting draw orders by their likelihood."""
+        return gumbel(scores, self.generator)
 
     def update(self) -> None:
         """Nothing within an episode."""
 
+    @torch.no_grad()
+    def _play(self) -> list[Step]:
+        world_set, worlds = self.world_set, self.some_worlds()
+        before, steps = world_set.empty[worlds], []
+        for slot in range(world_set.num_slots):
+            here = torch.full_like(worlds, slot)
+            decided = world_set.decide(self.actor, here, worlds, before, self.noise)
+            after = world_set.holders_of(decided.holds)
+            features = world_set.features(here, worlds, before, after)
+            steps.append(
+                Step(
+                    features=features,
+                    state=world_set.features(here, worlds, before, before),
+                    noisy=decided.scores,
+                    taken=decided.holds,
+                    log_chance=order_log_chance(self.scores(features), decided.scores, decided.holds),
+                    cost=world_set.block_costs(here, worlds, before, after).sum(dim=1),
+                )
+            )
+            before = after
+        return steps
+
     def episode(self) -> None:
         """Play some worlds once, then learn from them."""
-        world_set, count = self.world_set, min(self.config.worlds, self.world_set.batch.num_worlds)
-        worlds = torch.randperm(world_set.batch.num_worlds, generator=self.generator)[:count]
-        before, steps = world_set.empty[worlds], []
-        for slot in range(world_set.batch.num_slots):
-            here = torch.full_like(worlds, slot)
-            features = world_set.features(here, worlds, before)
-            with torch.no_grad():
-                scores = self.scores(features)
-                noisy = scores + gumbel_like(scores, self.generator)
-                after = world_set.fill(noisy)
-                taken = world_set.bits_of(after)
-                chance = order_log_chance(scores, noisy, taken)
-            cost = world_set.block_costs(here, worlds, before, after).sum(dim=1)
-            steps.append(Step(features=features, noisy=noisy, taken=taken, log_chance=chance, cost=cost))
-            before = after
-            self.env_steps += count
-        self._learn(steps)
-
-    def _learn(self, steps: list[Step]) -> None:
-        goals, goal = [], torch.zeros_like(steps[0].cost)
-        for step in reversed(steps):
-            goal = step.cost + self.config.discount * goal
-            goals.append(goal)
-        goals.reverse()
+        steps = self._play()
         with torch.no_grad():
-            edges = [goal - self._critic(step.features) for goal, step in zip(goals, steps, strict=True)]
-        spread = torch.stack(edges).std() + 1e-8
+            value = torch.stack([self._critic(step.state) for step in steps])
+            edges = advantages(
+                torch.stack([step.cost for step in steps]), value, self.config.discount, self._decay
+            )
+            goals = value + edges
+            self.note(value_error=relative_error(value, goals))
+        edges = (edges - edges.mean()) / (edges.std() + 1e-8)
         for _ in range(self._passes):
             for place in torch.randperm(len(steps), generator=self.generator).tolist():
-                self._step(steps[place], goals[place], -edges[place] / spread)
+                self._step(steps[place], goals[place], -edges[place])
 
     def _step(self, step: Step, goal: Tensor, edge: Tensor) -> None:
         scores = self.scores(step.features)
@@ -105,5 +136,8 @@ class Mappo(Learner):
         )
         log_share = torch.log_softmax(scores, dim=-1)
         spread = -(log_share.exp() * log_share).sum(dim=-1).mean()
-        miss = (self._critic(step.features) - goal).square().mean()
-        descend(self._steps, -better.mean() - self._entropy * spread + miss)
+        miss = (self._critic(step.state) - goal).square().mean()
+        norm = descend(self._steps, -better.mean() - self._entropy * spread + miss)
+        with torch.no_grad():
+            entropy = float(keep_entropy(scores, step.taken))
+            self.note(loss=miss, entropy=entropy, actor_norm=norm, critic_norm=norm)

@@ -58,8 +58,8 @@ class Setup:
         return asdict(self)
 
 
-def _maasn(rate: float = 1e-2, **own: Any) -> Setup:  # noqa: ANN401 - fields of MaasnConfig
-    config = MarlConfig(learning_rate=rate, noise=0.3, worlds=16, batch=16)
+def _maasn(rate: float = 5e-3, **own: Any) -> Setup:  # noqa: ANN401 - fields of MaasnConfig
+    config = MarlConfig(learning_rate=rate, noise=0.5, worlds=24, batch=32)
     return Setup(scheme="maasn-da", config=config, own=MaasnConfig(**{"temperature": 0.5, **own}))
 
 
@@ -69,9 +69,9 @@ def _other(scheme: str, rate: float, noise: float) -> Setup:
 
 CHOICES: dict[str, dict[str, Setup]] = {
     "maasn-da": {
-        "temperature 0.5": _maasn(),
-        "temperature 0.5, rate 0.005": _maasn(rate=5e-3),
-        "temperature 0.5, synthetic 0.25": _maasn(most_synthetic=0.25),
+        "rate 0.005": _maasn(),
+        "rate 0.01": _maasn(rate=1e-2),
+        "rate 0.005, temperature 1": _maasn(temperature=1.0),
     },
     "mappo": {f"rate {rate}": _other("mappo", rate, 1.0) for rate in (1e-2, 3e-3, 3e-2)},
     **{
@@ -85,7 +85,7 @@ CHOICES: dict[str, dict[str, Setup]] = {
 """Settings tried for each learner, by a name for the tables."""
 
 BEST: dict[str, str] = {
-    "maasn-da": "temperature 0.5, rate 0.005",
+    "maasn-da": "rate 0.01",
     "mappo": "rate 0.01",
     "maddpg": "rate 0.003, noise 1.0",
     "qmix": "rate 0.003, noise 0.3",
@@ -95,32 +95,41 @@ BEST: dict[str, str] = {
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "maasn-da without action semantics": {"semantics": False},
-    "maasn-da without augmentation": {"augmentation": False},
+    "maasn-da without augmentation": {"augmentation": "none"},
+    "maasn-da, exact counterfactuals": {"augmentation": "exact"},
     "maasn-da without decomposition": {"decomposition": False},
+    "maasn-da without gumbel noise": {"gumbel": False},
     "maasn-da, vdn critic": {"mixing": "vdn"},
     "maasn-da, qmix critic": {"mixing": "qmix"},
+    "maasn-da without discount": {"discount": 0.0},
 }
-"""What differs from the best MAASN-DA."""
+"""What differs from the best MAASN-DA: a field of `MaasnConfig`, or of `MarlConfig`."""
 
 
 def ablated(name: str, best: Setup) -> Setup:
     """MAASN-DA with one thing changed."""
     if best.own is None:
         raise ValueError(f"{best.scheme} has no ablations")
-    return replace(best, own=replace(best.own, **ABLATIONS[name]))
+    changes = ABLATIONS[name]
+    if "discount" in changes:
+        return replace(best, config=replace(best.config, **changes))
+    return replace(best, own=replace(best.own, **changes))
 
 
 SPEEDS: dict[str, float] = {
-    "maasn-da": 4.5,
-    "mappo": 2.8,
-    "maddpg": 4.25,
-    "qmix": 8.9,
-    "vdn": 10.0,
-    "maasn-da without action semantics": 5.6,
-    "maasn-da without augmentation": 4.9,
-    "maasn-da without decomposition": 4.5,
-    "maasn-da, vdn critic": 5.1,
-    "maasn-da, qmix critic": 3.9,
+    "maasn-da": 2.0,
+    "mappo": 2.9,
+    "maddpg": 2.7,
+    "qmix": 4.2,
+    "vdn": 4.5,
+    "maasn-da without action semantics": 2.2,
+    "maasn-da without augmentation": 2.2,
+    "maasn-da, exact counterfactuals": 1.9,
+    "maasn-da without decomposition": 2.0,
+    "maasn-da without gumbel noise": 2.1,
+    "maasn-da, vdn critic": 2.1,
+    "maasn-da, qmix critic": 1.9,
+    "maasn-da without discount": 2.0,
 }
 """Episodes in a CPU second of a quiet core: budgets of time become whole numbers of episodes."""
 

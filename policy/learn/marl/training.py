@@ -22,7 +22,7 @@ from policy.learn.checkpoint import (
 )
 from policy.learn.marl.base import play
 from policy.learn.marl.setups import Setup
-from policy.learn.marl.training_worlds import WorldSet, make_world_set
+from policy.learn.marl.training_worlds import MakeWorld, WorldSet, make_world_set
 from policy.scenario import Scenario, load_scenario
 from policy.world.splits import world_seed
 
@@ -50,7 +50,7 @@ class MarlTrainConfig:
     """Episodes between looks at the validation worlds."""
     patience: int = 20
     """Looks without a new best before stopping."""
-    scenario: str = "findings"
+    scenario: str = "trio"
     """Name of a preset, or a file."""
 
     def __post_init__(self) -> None:
@@ -69,17 +69,33 @@ class CurvePoint:
     """CPU time of training so far; drawing worlds counts, looks do not."""
     cost_s: float
     """Mean cost of a slot, s."""
+    loss: float | None = None
+    """Of the critic since the last look, mean; units of the learner."""
+    value_error: float | None = None
+    """Share of the variance of its goals that the critic leaves."""
+    entropy: float | None = None
+    """Of the choices between keeping a block and not, bits."""
+    actor_norm: float | None = None
+    """Of the actor's gradient before clipping."""
+    critic_norm: float | None = None
+    """Of the critic's gradient before clipping."""
+    synthetic_share: float | None = None
+    """Of samples judged by prediction; MAASN-DA alone."""
+    echo_explained: float | None = None
+    """Share of the variance of costs in held-out worlds that the echo state network predicted."""
 
 
 @lru_cache(maxsize=2)
-def world_sets(scenario: str, training: int, validation: int) -> tuple[WorldSet, WorldSet, str, float]:
+def world_sets(
+    scenario: str, training: int, validation: int, make_world: MakeWorld
+) -> tuple[WorldSet, WorldSet, str, float]:
     """Training and validation worlds, a hash of all traces learnt from, and the CPU time it took, s."""
     began, problem = time.process_time(), load_scenario(scenario)
     numbers = [world_seed("train", FIRST_TRAINING_WORLD + i) for i in range(training)]
-    train = make_world_set(problem, numbers)
+    train = make_world_set(problem, numbers, make_world)
     spent = time.process_time() - began
     checks = [world_seed("validation", FIRST_VALIDATION_WORLD + i) for i in range(validation)]
-    return train, make_world_set(problem, checks), _digest(problem, numbers), spent
+    return train, make_world_set(problem, checks, make_world), _digest(problem, numbers), spent
 
 
 def _digest(scenario: Scenario, numbers: Sequence[int]) -> str:
@@ -92,10 +108,16 @@ def _digest(scenario: Scenario, numbers: Sequence[int]) -> str:
 class MarlTrainer:
     """One training run; the same config gives the same weights, also when it was interrupted and resumed."""
 
-    def __init__(self, config: MarlTrainConfig) -> None:
+    def __init__(self, config: MarlTrainConfig, make_world: MakeWorld = Scenario.world) -> None:
+        """Draw worlds and start.
+
+        Args:
+            config: How to train.
+            make_world: What draws the worlds; the cheap radio unless told.
+        """
         self.config = config
         self._world_set, self._judge, self.digest, self._cpu_s = world_sets(
-            config.scenario, config.worlds, config.validation_worlds
+            config.scenario, config.worlds, config.validation_worlds, make_world
         )
         began = time.process_time()
         self.learner = config.setup.make(self._world_set, config.seed)
@@ -132,7 +154,7 @@ class MarlTrainer:
 
     def _look(self, folder: Path | None, report: Callable[[CurvePoint], None] | None) -> None:
         """Judge on the validation worlds, keep the best that was learnt, write what was asked for."""
-        cost_s = play(self._judge, self.learner.scores)
+        cost_s = play(self._judge, self.learner.actor)
         self._since += 1
         better = bool(self._episode) and cost_s < self._best
         if better:
@@ -144,6 +166,7 @@ class MarlTrainer:
                 env_steps=self.learner.env_steps,
                 cpu_s=round(self._cpu_s, 2),
                 cost_s=cost_s,
+                **self.learner.notes(),
             )
         )
         if folder is not None:

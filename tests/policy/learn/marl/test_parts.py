@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy.config import FINDINGS
-from policy.learn.marl.actors import FlatActor, SemanticActor, soft_choice
+from policy.learn.marl.actors import FlatActor, SemanticActor, room_price, soft_choice
 from policy.learn.marl.critics import BlockCritic, Mixing, MonotoneMixer
 from policy.learn.marl.mappo import order_log_chance
-from policy.learn.marl.view import NUM_FEATURES, View, precompute, turns
+from policy.learn.marl.view import MINE, NUM_FEATURES, VIEW, View, distances, precompute
+from policy.learn.single_rates import joint_air, world_rates
 from policy.scenario import Scenario
-from policy.world.synthetic import synthetic_catalog
+from policy.world.synthetic import merged_catalog, synthetic_catalog
 
 SCENARIO = Scenario(
     FINDINGS,
@@ -23,27 +24,51 @@ SCENARIO = Scenario(
 def _features(samples: int = 2) -> torch.Tensor:
     torch.manual_seed(0)
     made = torch.rand(samples, 4, 6, NUM_FEATURES)
-    made[..., -2] = made[..., -2].round()
+    made[..., MINE] = made[..., MINE].round()
     return made
 
 
 def test_views_online_and_precomputed_agree() -> None:
     trace = SCENARIO.world(1).trace
     requests, cells = trace.requests[None], trace.cells()[None]
-    made = precompute(SCENARIO, requests, cells)
+    rates = world_rates(SCENARIO.world(1))[None]
+    apart = distances(trace.node_xy, trace.user_xy)[None]
+    made = precompute(SCENARIO, requests, cells, rates, apart)
     view = View(SCENARIO, 1)
     for slot in range(5):
         np.testing.assert_array_equal(view.features(), made[slot])
-        view.observe(requests[:, slot], cells[:, slot])
+        view.observe(requests[:, slot], cells[:, slot], rates[:, slot], apart[:, slot])
 
     assert np.isfinite(made).all()
 
 
-def test_every_block_has_one_node_whose_turn_is_first() -> None:
-    made = turns(4, 30)
+def test_a_node_sees_of_demand_its_own_users_and_the_band_alone() -> None:
+    trace = SCENARIO.world(1).trace
+    cells, rates = trace.cells()[None], world_rates(SCENARIO.world(1))[None]
+    apart = distances(trace.node_xy, trace.user_xy)[None]
+    view = View(SCENARIO, 1)
+    view.observe(trace.requests[None, 0], cells[:, 0], rates[:, 0], apart[:, 0])
+    features, members = view.features()[0], SCENARIO.catalog.members
+    for node in range(4):
+        here = [r for r, cell in zip(trace.requests[0], cells[0, 0], strict=True) if cell == node and r >= 0]
+        np.testing.assert_allclose(features[node, :, VIEW["own_last"]][:, 0], members[here].sum(axis=0))
+    everyone = members[[r for r in trace.requests[0] if r >= 0]].sum(axis=0)
+    np.testing.assert_allclose(features[:, :, VIEW["heard_last"]][..., 0], np.tile(everyone, (4, 1)))
 
-    assert ((made == 0).sum(axis=0) == 1).all()
-    assert (made == 0).any(axis=1).all()
+
+def test_amplitudes_of_single_nodes_add() -> None:
+    rates = np.array([[2.0, 4.0]])
+    air = joint_air(rates, 1.0)[0]
+    joint = (np.sqrt(3.0) + np.sqrt(15.0)) ** 2
+
+    np.testing.assert_allclose(1 / air[1:], [2.0, 4.0, np.log2(1 + joint)])
+
+
+def test_merging_keeps_every_models_bytes() -> None:
+    merged = merged_catalog(SCENARIO.catalog)
+
+    assert np.unique(merged.members, axis=1).shape[1] == merged.num_blocks
+    np.testing.assert_array_equal(merged.model_bytes, SCENARIO.catalog.model_bytes)
 
 
 @pytest.mark.parametrize("actor", [FlatActor, SemanticActor])
@@ -59,10 +84,9 @@ def test_renumbering_nodes_and_blocks_renumbers_scores(actor: type[torch.nn.Modu
 
 def test_a_node_without_a_block_cannot_send_it() -> None:
     net, features = SemanticActor(), _features()
-    features[..., -2] = 0
-    alone = net.own(features).squeeze(-1)
+    features[..., MINE] = 0
 
-    torch.testing.assert_close(net(features, torch.rand(4, 4)), alone)
+    torch.testing.assert_close(net(features, torch.rand(4, 4)), net.own(features))
 
 
 @settings(max_examples=20, deadline=None)
@@ -103,15 +127,34 @@ def test_likelihoods_of_all_orders_sum_to_one() -> None:
     assert total == pytest.approx(1.0, abs=1e-5)
 
 
-def test_choices_are_hard_forward_and_soft_backward() -> None:
-    scores = torch.tensor([[[3.0, 1.0, 2.0]]], requires_grad=True)
-    hard = torch.tensor([[[1.0, 0.0, 1.0]]])
-    choice = soft_choice(scores, hard, 1.0)
-    choice.sum().backward()
-
+def test_choices_are_hard_forward_and_within_the_room_backward() -> None:
+    scores = torch.tensor([[[3.0, 1.0, 2.0]]], dtype=torch.float64, requires_grad=True)
+    hard, sizes = (
+        torch.tensor([[[1.0, 0.0, 1.0]]], dtype=torch.float64),
+        torch.tensor([1.0, 2.0, 3.0]).double(),
+    )
+    choice = soft_choice(scores, hard, sizes, 1.0)
     torch.testing.assert_close(choice.detach(), hard)
+
+    (choice * sizes).sum().backward()  # bytes taken do not change, whatever the scores
     assert scores.grad is not None
-    assert (scores.grad > 0).all()
+    torch.testing.assert_close(scores.grad, torch.zeros_like(scores))
+
+    first = torch.autograd.grad(soft_choice(scores, hard, sizes, 1.0)[..., 0].sum(), scores)[0]
+    assert first[0, 0, 0] > 0
+    assert (first[0, 0, 1:] < 0).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31 - 1), temperature=st.floats(0.1, 3.0))
+def test_the_price_of_room_takes_as_many_bytes_as_were_taken(seed: int, temperature: float) -> None:
+    torch.manual_seed(seed)
+    scores, sizes = torch.randn(3, 7).double(), torch.rand(7).double() + 0.1
+    taken = (torch.rand(3, 1).double() * 0.8 + 0.1) * sizes.sum()
+    price = room_price(scores, taken, sizes, temperature)
+
+    soft = (torch.sigmoid((scores - price) / temperature) * sizes).sum(dim=-1, keepdim=True)
+    torch.testing.assert_close(soft, taken, rtol=1e-3, atol=1e-3)
 
 
 def test_an_unknown_mixing_is_refused() -> None:

@@ -67,7 +67,7 @@ def test_it_ends_with_the_best_actor_and_a_story(scenario: str, tmp_path: Path) 
     about = load_checkpoint(tmp_path / "best.safetensors").about
 
     costs = [point.cost_s for point in trainer.history[1:]]
-    assert play(trainer._judge, trainer.learner.scores) == pytest.approx(min(costs))
+    assert play(trainer._judge, trainer.learner.actor) == pytest.approx(min(costs))
     assert about["trace_hash"] == trainer.digest
     assert about["seed"] == 0
     assert "torch" in about["versions"]
