@@ -94,6 +94,12 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     kept, end = options.out / f"{options.runtime}-{version()}.jsonl", time.monotonic() + 60 * options.minutes
     rows = read(kept)
+    if options.runtime == "ray":  # one cluster for all rounds: to start one takes longer than a round
+        from demo.emulation.runtime.ray_actors import load_ray
+
+        load_ray().init(
+            address="local", log_to_driver=False, include_dashboard=False, configure_logging=False
+        )
     with tempfile.TemporaryDirectory() as root, kept.open("a") as file:
         store = make_family(Path(root), LAYER_BYTES)
         for seed in range(options.first, options.first + options.rounds):
