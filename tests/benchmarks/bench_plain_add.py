@@ -26,7 +26,6 @@ from pbstore.disk.add.relatives import Relatives
 
 MADE = ("bf16", "lora", "soup")
 """Parts of names of models that are made of others: these are derived."""
-RESULTS = Path(__file__).parent / "results" / "plain_add.json"
 
 
 def folders() -> list[Path]:
@@ -68,7 +67,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=7, help="of each way")
-    parser.add_argument("--out", type=Path, default=RESULTS, help=f"JSON file (default: {RESULTS})")
+    parser.add_argument("--out", type=Path, default=None, help="JSON file, too")
     parser.add_argument("--one", choices=("on", "off"), help="one run of one way, in this process")
     options = parser.parse_args()
     if options.one:
@@ -85,7 +84,8 @@ def main() -> None:
     least = {way: min(run["cpu_s"] for run in some) for way, some in runs.items()}
     ratios = {"median": middle["on"] / middle["off"], "least": least["on"] / least["off"]}
     report = {"median_cpu_s": middle, "least_cpu_s": least, "ratio": ratios, "runs": runs}
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    if options.out is not None:
+        options.out.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps({key: report[key] for key in ("median_cpu_s", "least_cpu_s", "ratio")}))
 
 

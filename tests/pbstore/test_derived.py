@@ -122,6 +122,19 @@ def test_each_piece_of_a_widened_tensor_is_made_of_the_same_parent(
         check(store, found, tmp_path / "out", *found)
 
 
+def test_scales_of_many_rows_are_found_though_they_hold_no_weight(tmp_path: Path) -> None:
+    g = torch.Generator().manual_seed(2)
+    table = {"layer.0.weight": torch.randn(8192, 16, generator=g)}
+    folders = {
+        "table": write(tmp_path / "table", table),
+        "int8": write(tmp_path / "int8", with_scales(table)),
+    }
+    with open_store(tmp_path / "store", durable=False) as store:
+        store.add(folders["table"], "table")
+        assert store.add(folders["int8"], "int8").codecs["derive1"] == 2
+        check(store, folders, tmp_path / "out", *folders)
+
+
 def test_no_tensor_is_read_that_a_new_one_cannot_be_made_of(
     store: DiskBlockStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,7 +119,7 @@ class Relatives:
             limit = MOST_PARENTS
             found.sort(key=lambda one: one.dtype not in FLOAT_DTYPES)
         mine = probe(wanted.raw, spec)
-        if mine is None:
+        if mine is None or weight is not None:
             return [one.block_id for one in found[:limit]]
         gaps = {one.block_id: unlikeness(mine, spec.dtype, one.probe, one.dtype) for one in found}
         found.sort(key=lambda one: gaps[one.block_id])
