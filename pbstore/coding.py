@@ -1,6 +1,6 @@
 """From a stored block back to raw bytes, checked."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -54,6 +54,44 @@ def check_hash(block_id: BlockId, raw: Buffer) -> None:
     actual = hash_block(raw)
     if actual != block_id:
         raise BlockCorruptError(block_id, f"its bytes hash to {actual[:12]}")
+
+
+def with_needs(
+    block_id: BlockId, read: Callable[[BlockId], StoredBlock]
+) -> tuple[StoredBlock, dict[BlockId, StoredBlock]]:
+    """A block and all that it needs, also where a base has been stored anew with other needs since.
+
+    Raises:
+        BlockCorruptError: If its last base is more than `STEPS` steps away, or is the block itself.
+    """
+    stored = read(block_id)
+    needed: dict[BlockId, StoredBlock] = {}
+    blocks = [stored]
+    for _ in range(STEPS):
+        bases = dict.fromkeys(base for block in blocks for base in block.bases)
+        needed.update({base: read(base) for base in bases if base not in needed})
+        blocks = [needed[base] for base in bases]
+    if any(block.bases for block in blocks):
+        raise BlockCorruptError(block_id, f"it is more than {STEPS} steps away from its last base")
+    return stored, needed
+
+
+def decode_with_needs(
+    stored: StoredBlock,
+    needed: Mapping[BlockId, StoredBlock],
+    take: Callable[[int], memoryview],
+    workers: int,
+    out: memoryview | None,
+) -> Buffer:
+    """Raw bytes of a stored block, unchecked, from it and all that it needs; see `decode_block`.
+
+    `take` gives memory for a base.
+    """
+    bases = []
+    for base in map(needed.__getitem__, stored.bases):
+        room = None if base.codec == RAW else take(base.raw_bytes)
+        bases.append(decode_with_needs(base, needed, take, workers, room))
+    return decode_block(stored, bases, check=False, workers=workers, out=out)
 
 
 def decode_checked_parts(

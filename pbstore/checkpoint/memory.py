@@ -20,6 +20,7 @@ from typing import TypeAlias
 import numpy as np
 
 from pbstore.checkpoint import patchwork, shared
+from pbstore.checkpoint.into import Filling
 from pbstore.checkpoint.patchwork import Span
 from pbstore.coding import check_hash
 from pbstore.disk.files.pack import pack_path
@@ -74,14 +75,27 @@ class BlockMemory:
             BlockMissingError: If a block is not there.
             BlockCorruptError: If a block does not hash to its id (mapped blocks: only with `verify`).
         """
-        known = self._joined_before(runs) if self._share and not self._verify else {}
-        views = self._blocks(block_id for run in runs if run not in known for block_id in run)
         if not self._share:
-            return self._each_its_own(runs, views)
+            return self._own(runs)
+        known = {} if self._verify else self._joined_before(runs)
+        views = self._blocks(block_id for run in runs if run not in known for block_id in run)
         for run in dict.fromkeys(runs):
             if run not in known:
                 known[run] = self._common(run, views)
         return [known[run] for run in runs]
+
+    def _own(self, runs: Sequence[Run]) -> list[memoryview]:
+        """Memory of each run: mapped where all of its blocks lie raw, else filled."""
+        raw = self._raw(list(dict.fromkeys(block_id for run in runs for block_id in run)))
+        is_filled = [any(block_id not in raw for block_id in run) for run in runs]
+        to_fill = [run for run, filled in zip(runs, is_filled, strict=True) if filled]
+        filling = Filling(self._store, to_fill, raw, self._threads)
+        ids = list(raw)
+        checks = [partial(self._check, raw, ids[part :: self._threads]) for part in range(self._threads)]
+        _run([*(checks if self._verify else ()), *filling.jobs()], self._threads)
+        mapped = [run for run, filled in zip(runs, is_filled, strict=True) if not filled]
+        filled_ones, others = iter(filling.memory), iter(self._each_its_own(mapped, raw))
+        return [next(filled_ones if filled else others) for filled in is_filled]
 
     def _joined_before(self, runs: Sequence[Run]) -> dict[Run, memoryview]:
         """Runs of several blocks that are shared with an earlier load."""

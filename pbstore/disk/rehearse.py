@@ -135,9 +135,10 @@ class Rehearsal(Models):
         workers: int = 1,
         known: Mapping[BlockId, Location] = NOWHERE,
         at_hand: AtHand = nothing,
+        out: memoryview | None = None,
     ) -> Buffer:
         """See `DiskBlocks`."""
-        return self._real.get_unchecked(block_id, workers, at_hand=at_hand)
+        return self._real.get_unchecked(block_id, workers, at_hand=at_hand, out=out)
 
     def get_alone(self, location: Location, workers: int = 1) -> memoryview:
         """See `DiskBlocks`."""

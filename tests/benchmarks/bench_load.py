@@ -1,13 +1,14 @@
 """From a store on the disk to tensors and to a ready model, beside what else loads safetensors.
 
-Run: `python tests/benchmarks/bench_load.py [--quick] [--peers] [--only small|sizes]`. Every loader runs in a
-process of its own; loaders that are compared take turns, round by round, so that other load on the machine
-hits them alike. "Open to tensors" opens the same model again and again, as a server does; the first open is
-shown by itself. The model is all-MiniLM-L6-v2 from its package (fetched once); the eight siblings are it with
-noise on its two top layers, which is what a frozen-bottom fine-tune changes. `--peers` makes a virtual
-environment in the cache folder for tensorizer, fastsafetensors and the runai streamer; a peer that does not
-install is left out with a line. `sizes` are models of 0.1 to 4 GB (see `load_sizes.py`): 9 GB of disk, some
-minutes.
+Run: `python tests/benchmarks/bench_load.py [--quick] [--peers] [--only small|sizes|cold]`. Every loader
+runs in a process of its own; loaders that are compared take turns, round by round, so that other load on
+the machine hits them alike. "Open to tensors" opens the same model again and again, as a server does; the
+first open is shown by itself. The model is all-MiniLM-L6-v2 from its package (fetched once); the eight
+siblings are it with noise on its two top layers, which is what a frozen-bottom fine-tune changes. `--peers`
+makes a virtual environment in the cache folder for tensorizer, fastsafetensors and the runai streamer; a
+peer that does not install is left out with a line. `sizes` are models of 0.1 to 4 GB (see `load_sizes.py`):
+9 GB of disk, some minutes. `cold` is a cold model of 4 GB beside reading its stored bytes (see
+`load_cold.py`): 7 GB of disk.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import load_cold
 import load_sizes
 from environment import make_environment
 
@@ -380,7 +382,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--peers", action="store_true", help="also the other loaders")
-    parser.add_argument("--only", choices=("small", "sizes"), help="only one part, the other stays as it was")
+    parser.add_argument("--only", choices=("small", "sizes", "cold"), help="only one part; the others stay")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -390,9 +392,13 @@ def main() -> None:
     from demo.zoo.cache import cache_root
 
     report = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    if arguments.only != "sizes":
+    if arguments.only in (None, "small"):
         report |= measure_small(prepare(cache_root() / "bench-load-2"), arguments.quick, arguments.peers)
-    if arguments.only != "small":
+    if arguments.only in (None, "cold"):
+        source = Path(prepare(cache_root() / "bench-load-2")["base"])
+        report["cold, 4 GB"] = load_cold.run(source, cache_root(), 1 if arguments.quick else 3)
+        show("cold, 4 GB", {way: report["cold, 4 GB"][way] for way in load_cold.WAYS})
+    if arguments.only in (None, "sizes"):
         report["sizes"] = load_sizes.run(cache_root() / "bench-load-sizes", 1 if arguments.quick else 3)
         for name, rows in report["sizes"].items():
             show(name, {way: row for way, row in rows.items() if way in load_sizes.WAYS})

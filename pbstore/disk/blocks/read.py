@@ -10,7 +10,7 @@ from typing import TypeAlias
 from pbstore.blocks import RAW, BlockInfo, StoredBlock
 from pbstore.buffers import Buffers
 from pbstore.codecs.choose import ZSTD
-from pbstore.coding import STEPS, check_hash, decode_block, decode_checked_parts
+from pbstore.coding import check_hash, decode_block, decode_checked_parts, decode_with_needs, with_needs
 from pbstore.disk.blocks import space
 from pbstore.disk.blocks.space import DiskUse
 from pbstore.disk.blocks.writer import PackWriter
@@ -106,8 +106,12 @@ class BlockReader:
         workers: int = 1,
         known: Mapping[BlockId, Location] = NOWHERE,
         at_hand: AtHand = nothing,
+        out: memoryview | None = None,
     ) -> Buffer:
-        """Raw bytes of a block, for a caller who checks a hash over them anyway; `known` as `write_block`."""
+        """Raw bytes of a block, for a caller who checks a hash over them anyway; `known` as `write_block`.
+
+        What is given is `out`, memory of their length, unless they are there without decoding.
+        """
         location = known.get(block_id) or self.locate(block_id)
         if location.record.codec in (RAW, ZSTD):  # what comes out may be the payload itself
             with suppress(FileNotFoundError):  # collected between the look-up and the read
@@ -115,16 +119,13 @@ class BlockReader:
                 return decode_block(StoredBlock.of(location.record, payload), (), check=False)
         held: list[memoryview] = []
 
-        def decode(stored: StoredBlock) -> Buffer:
-            """The block's bytes, those of a base in memory that is given back."""
-            bases = [decode(needed[base]) for base in stored.bases]
-            out = None
-            if stored is not wanted and stored.codec != RAW:
-                held.append(out := self.buffers.take(stored.raw_bytes))
-            return decode_block(stored, bases, check=False, workers=workers, out=out)
-
         wanted, needed = self._borrow_all(block_id, known, held, at_hand)
-        raw = decode(wanted)
+
+        def take(num_bytes: int) -> memoryview:
+            held.append(self.buffers.take(num_bytes))
+            return held[-1]
+
+        raw = decode_with_needs(wanted, needed, take, workers, out)
         if wanted.codec in (RAW, ZSTD):  # stored anew since it was located: the bytes may be the payload's
             raw = bytearray(raw)
         for memory in held:  # not after an error: a thread might still write to it
@@ -185,7 +186,7 @@ class BlockReader:
                 return self._borrow(one, known, held)
             return StoredBlock(block_id=one, raw_bytes=len(raw), codec=RAW, payload=raw)
 
-        return _with_needs(block_id, read)
+        return with_needs(block_id, read)
 
     def _borrow(
         self, block_id: BlockId, known: Mapping[BlockId, Location], held: list[memoryview]
@@ -349,7 +350,7 @@ class BlockReader:
         """
         stored = StoredBlock.of(location.record, self._reader.read(location.pack, location.record))
         _check_payload(location, stored)
-        _, needed = _with_needs(
+        _, needed = with_needs(
             stored.block_id, lambda one: stored if one == stored.block_id else self._read(one)
         )
         for _ in decode_checked_parts(stored, needed):
@@ -366,26 +367,6 @@ class BlockReader:
             location = self.locate(block_id)
             payload = self._reader.read(location.pack, location.record)
         return location, StoredBlock.of(location.record, payload)
-
-
-def _with_needs(
-    block_id: BlockId, read: Callable[[BlockId], StoredBlock]
-) -> tuple[StoredBlock, dict[BlockId, StoredBlock]]:
-    """A block and all that it needs, also where a base has been stored anew with other needs since.
-
-    Raises:
-        BlockCorruptError: If its last base is more than `STEPS` steps away, or is the block itself.
-    """
-    stored = read(block_id)
-    needed: dict[BlockId, StoredBlock] = {}
-    blocks = [stored]
-    for _ in range(STEPS):
-        bases = dict.fromkeys(base for block in blocks for base in block.bases)
-        needed.update({base: read(base) for base in bases if base not in needed})
-        blocks = [needed[base] for base in bases]
-    if any(block.bases for block in blocks):
-        raise BlockCorruptError(block_id, f"it is more than {STEPS} steps away from its last base")
-    return stored, needed
 
 
 def _check_payload(location: Location, stored: StoredBlock) -> None:

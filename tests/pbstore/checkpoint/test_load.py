@@ -296,14 +296,14 @@ def test_a_block_that_is_stored_anew_at_this_moment_is_read_again(
 ) -> None:
     add(bert(), "m", "cold")
     expected = load_state_dict(store, "m")
-    get, errors = store.get, [error]
+    get, errors = store.disk.get_unchecked, [error]
 
-    def get_while_it_changes(block_id: str) -> object:
+    def get_while_it_changes(block_id: str, *args: object, **how: object) -> object:
         if errors:
             raise errors.pop()
-        return get(block_id)
+        return get(block_id, *args, **how)
 
-    monkeypatch.setattr(store, "get", get_while_it_changes)
+    monkeypatch.setattr(store.disk, "get_unchecked", get_while_it_changes)
     found = load_state_dict(store, "m")
     assert not errors
     assert all(torch.equal(found[key], expected[key]) for key in expected)

@@ -1,5 +1,6 @@
 """That tensors have equal bytes, and so one block, does not make them one memory: only a loader's ties do."""
 
+import gc
 import tempfile
 from collections.abc import Callable
 from itertools import pairwise
@@ -299,3 +300,63 @@ def test_a_fresh_adapter_is_trained_and_saved_as_that_of_peft(
     assert saved.keys() == written.keys()
     assert all(torch.equal(saved[key], written[key]) for key in saved)
     assert trained(found) == trained(expected)
+
+
+@pytest.mark.parametrize("form", ["hot", "cold"])
+@pytest.mark.parametrize("block", [CUT, 64 << 20], ids=["several blocks", "one block"])
+def test_memory_of_a_load_goes_with_its_tensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, block: int
+) -> None:
+    """Nothing of it is in a circle, which would stay until somebody looks for circles."""
+    monkeypatch.setattr(ingest.cut, "__defaults__", (block,))
+    rng = np.random.default_rng(0)
+    base = {f"w{i}": torch.from_numpy(rng.normal(size=(130, 1024)).astype(np.float32)) for i in range(1)}
+    store = open_store(tmp_path / "store", durable=False)
+    for name, tensors in {"base": base, "tuned": {k: v + 1e-4 * v.roll(1) for k, v in base.items()}}.items():
+        (tmp_path / name).mkdir()
+        save_file(tensors, tmp_path / name / "model.safetensors")
+        store.add(tmp_path / name, name, form=form)
+    load_state_dict(store, "tuned")
+    gc.disable()
+    gc.freeze()  # what is there already is not looked through
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        loaded = load_state_dict(store, "tuned")
+        del loaded
+        gc.collect()
+        assert [one for one in gc.garbage if isinstance(one, memoryview | np.ndarray | torch.Tensor)] == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.unfreeze()
+        gc.enable()
+        store.close()
+
+
+@pytest.mark.parametrize("form", ["hot", "cold"])
+def test_tensors_of_several_blocks_are_filled_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Equal blocks, in one tensor and in several, are decoded once, and no byte is memory of two tensors."""
+    monkeypatch.setattr(ingest.cut, "__defaults__", (CUT,))
+    rng = np.random.default_rng(1)
+    part = torch.from_numpy(rng.normal(size=(CUT // 4096, 1024)).astype(np.float32))
+    tensors = {"twice": torch.cat([part, part]), "once": part.clone(), "more": torch.cat([part, part + 1])}
+    (tmp_path / "m").mkdir()
+    save_file(tensors, tmp_path / "m" / "model.safetensors")
+    with open_store(tmp_path / "store", durable=False) as store:
+        store.add(tmp_path / "m", "m", form=form)
+        decoded = []
+        real = store.disk.get_unchecked
+
+        def get(block: str, *args: object, **how: object) -> object:
+            decoded.append(block)
+            return real(block, *args, **how)
+
+        monkeypatch.setattr(store.disk, "get_unchecked", get)
+        for threads in (1, 2, 5):
+            decoded.clear()
+            found = load_state_dict(store, "m", threads=threads)
+            assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+            assert overlaps(found) == []
+            assert len(decoded) == len(set(decoded))
