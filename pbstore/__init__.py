@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pbstore.blocks import BlockInfo, StoredBlock
-    from pbstore.checkpoint import load_adapter, load_model, load_state_dict
+    from pbstore.checkpoint import lazy_model, load_adapter, load_model, load_state_dict
     from pbstore.disk.opening import open_store
     from pbstore.disk.store import DiskBlockStore
     from pbstore.errors import (
@@ -89,6 +89,7 @@ __all__ = [
     "StoredBlock",
     "UnsafeDeletionError",
     "hash_block",
+    "lazy_model",
     "load_adapter",
     "load_model",
     "load_state_dict",

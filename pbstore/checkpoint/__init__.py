@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pbstore.checkpoint.adapter import find_base, load_adapter
     from pbstore.checkpoint.convert import ConvertReport, convert_folder
     from pbstore.checkpoint.dequantise import dequantise_gguf
+    from pbstore.checkpoint.lazy import lazy_model
     from pbstore.checkpoint.model import load_model
     from pbstore.checkpoint.state_dict import load_state_dict
     from pbstore.errors import CheckpointError
@@ -23,6 +24,7 @@ __all__ = [
     "convert_folder",
     "dequantise_gguf",
     "find_base",
+    "lazy_model",
     "load_adapter",
     "load_model",
     "load_state_dict",
@@ -36,6 +38,7 @@ _MODULES = {
     "convert_folder": "pbstore.checkpoint.convert",
     "dequantise_gguf": "pbstore.checkpoint.dequantise",
     "find_base": "pbstore.checkpoint.adapter",
+    "lazy_model": "pbstore.checkpoint.lazy",
     "load_adapter": "pbstore.checkpoint.adapter",
     "load_model": "pbstore.checkpoint.model",
     "load_state_dict": "pbstore.checkpoint.state_dict",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,33 @@ def _put_in(
     kind: type[PreTrainedModel], config: PretrainedConfig, state: State, dtype: torch.dtype
 ) -> PreTrainedModel | None:
     """The fast way; None where the general loader has to decide."""
+    found = put_in(kind, config, state, dtype)
+    if found is None:
+        return None
+    left = [*found.model.parameters(), *found.model.buffers()]
+    return None if found.missing or any(tensor.is_meta for tensor in left) else found.model
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A model into which tensors were put as they are."""
+
+    model: PreTrainedModel
+    tensors: dict[str, torch.Tensor]
+    """By the model's names, in its dtypes."""
+    keys: dict[str, str]
+    """The checkpoint's names of them."""
+    missing: set[str]
+    """What the checkpoint lacks and no tie gives."""
+
+
+def put_in(
+    kind: type[PreTrainedModel], config: PretrainedConfig, state: State, dtype: torch.dtype
+) -> Placed | None:
+    """A model with the tensors of a checkpoint; None if one needs more than another name or dtype.
+
+    Tensors on the meta device only take their places.
+    """
     special = ("quantization_config", "fusion_config")
     if any(getattr(config, name, None) is not None for name in special):
         return None
@@ -84,24 +112,23 @@ def _put_in(
         with _ParametersOnMeta():
             model: PreTrainedModel = kind._from_config(config, dtype=dtype)
         expected = model.state_dict()
-        placed = _placed(model, expected, state, dtype)
+        keys = _keys(model, expected, state)
+        wanted = _dtypes(model, dtype)
     except (*_REFUSALS, AttributeError, TypeError):  # also where another transformers has other functions
         return None
-    if placed is None:
+    if keys is None:
         return None
+    placed = {name: state[key].to(wanted(name, expected[name])) for name, key in keys.items()}
     missing = set(expected.keys() - placed.keys())
     if missing - {name for pair in model.all_tied_weights_keys.items() for name in pair}:
         return None
     _set(model, placed)
     model.tie_weights(missing_keys=missing, recompute_mapping=False)
-    left = [*model.parameters(), *model.buffers()]
-    return None if missing or any(tensor.is_meta for tensor in left) else model
+    return Placed(model, placed, keys, missing)
 
 
-def _placed(
-    model: PreTrainedModel, expected: State, state: State, dtype: torch.dtype
-) -> dict[str, torch.Tensor] | None:
-    """The tensors under the model's names, in its dtypes; None unless each is one tensor of the checkpoint.
+def _keys(model: PreTrainedModel, expected: State, state: State) -> dict[str, str] | None:
+    """The checkpoint's names by the model's; None unless each is one tensor of the checkpoint.
 
     What the model does not know is left out.
     """
@@ -114,8 +141,7 @@ def _placed(
     converters = [change for change in changes if isinstance(change, WeightConverter)]
     if len(renamings) + len(converters) < len(changes):
         return None
-    prefix, wanted_dtype = model.base_model_prefix, _dtypes(model, dtype)
-    placed: dict[str, torch.Tensor] = {}
+    prefix, placed = model.base_model_prefix, dict[str, str]()
     for key, tensor in state.items():
         name, converted = rename_source_key(key, renamings, converters, prefix, known)
         if name not in known and key in known:
@@ -126,7 +152,7 @@ def _placed(
             continue
         if known[name].shape != tensor.shape:
             return None
-        placed[name] = tensor.to(wanted_dtype(name, known[name]))
+        placed[name] = key
     model._weight_conversions = [change for change in changes if change.was_used()]
     return placed
 

@@ -15,6 +15,7 @@ from pbstore.checkpoint.weights import Weights, choose_weights, inside
 from pbstore.errors import CheckpointError
 from pbstore.manifest import Manifest
 from pbstore.store import BlockStore
+from pbstore.tensors import StoredTensor
 
 if TYPE_CHECKING:
     import torch
@@ -97,6 +98,33 @@ class Ready:
 
 def build(store: BlockStore, name: str, wanted: Wanted, options: MemoryOptions) -> Ready:
     """A stored model, though its checkpoint may lack tensors; see `load_model`."""
+    found = plan(store, name, wanted)
+    manifest, kind, config, dtype = found.manifest, found.kind, found.config, found.dtype
+    state = as_torch(store, found.tensors, **options)
+    touch(store, name)
+    try:
+        model, missing = assemble(kind, config, state, dtype)
+    except CheckpointError as error:
+        raise CheckpointError(f"{name}: {error}") from error
+    finish(store, name, wanted, manifest, model)
+    if options.get("share"):
+        model.requires_grad_(False)
+    return Ready(model.eval(), missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a model is made of."""
+
+    manifest: Manifest
+    kind: type[PreTrainedModel]
+    config: PretrainedConfig
+    dtype: torch.dtype
+    tensors: list[StoredTensor]
+
+
+def plan(store: BlockStore, name: str, wanted: Wanted) -> Plan:
+    """Class, config, dtype and tensors of a stored model; see `load_model`."""
     manifest, at = manifest_of(store, name), inside(wanted.subfolder)
     _check_no_adapter(manifest, at)
     kind, config = _kind_and_config(store, manifest, wanted)
@@ -104,17 +132,13 @@ def build(store: BlockStore, name: str, wanted: Wanted, options: MemoryOptions) 
     weights = choose_weights(store, manifest, subfolder=at, variant=wanted.variant, named=named, strict=True)
     weights = _with_extra_files(manifest, at, weights, config)
     dtype = _dtype(store, manifest, config, weights)
-    state = as_torch(store, list(tensors_in(store, weights.files).values()), **options)
-    touch(store, name)
-    try:
-        model, missing = assemble(kind, config, state, dtype)
-    except CheckpointError as error:
-        raise CheckpointError(f"{name}: {error}") from error
-    _set_generation_config(store, manifest, at, model)
+    return Plan(manifest, kind, config, dtype, list(tensors_in(store, weights.files).values()))
+
+
+def finish(store: BlockStore, name: str, wanted: Wanted, manifest: Manifest, model: PreTrainedModel) -> None:
+    """Give a model the rest of what `from_pretrained` gives."""
+    _set_generation_config(store, manifest, inside(wanted.subfolder), model)
     model.config.name_or_path = name
-    if options.get("share"):
-        model.requires_grad_(False)
-    return Ready(model.eval(), missing)
 
 
 def read_config(store: BlockStore, manifest: Manifest, subfolder: str = "") -> PretrainedConfig:
