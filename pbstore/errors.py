@@ -16,6 +16,7 @@
     │   └── EvictGoalError        so much cannot be freed
     ├── HubError                  a Hub did not give a model
     ├── ServerStartError          the server did not come up
+    ├── MountError                a store cannot be mounted here
     ├── CheckpointError           a file of a checkpoint is damaged, of an unknown form, or refused
     │   └── NotWeightsError       a pickle holds something else than weights
     ├── CodecError                (exit code 3) a payload cannot be decoded
@@ -194,6 +195,10 @@ class PlanOutdatedError(PBStoreError):
 
     def __str__(self) -> str:
         return f"store {self.path} has changed since the plan was made: nothing was done, plan again"
+
+
+class MountError(PBStoreError):
+    """A store cannot be mounted here."""
 
 
 class HubError(PBStoreError):

@@ -15,17 +15,13 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from pbstore.disk.store import DiskBlockStore
-from pbstore.errors import BlockMissingError, PBStoreError
+from pbstore.errors import BlockMissingError, MountError, PBStoreError
 from pbstore.mount.tree import Node, OpenFile, StoreTree
 
 DEVICE = Path("/dev/fuse")
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-
-
-class MountError(PBStoreError):
-    """A store cannot be mounted here."""
 
 
 def mount(store: DiskBlockStore, folder: Path, *, on_ready: Callable[[], None] = lambda: None) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from demo.cli import main
 from pbstore import DiskBlockStore, open_store
+from pbstore.errors import MountError
 from pbstore.mount import StoreTree
 from pbstore.mount import fuse as mounting
 from pbstore.mount.fuse import Operations
@@ -191,7 +192,7 @@ TOOL = shutil.which("fusermount3") or shutil.which("fusermount")
 def can_mount() -> bool:
     try:
         mounting._library()
-    except mounting.MountError:
+    except MountError:
         return False
     return TOOL is not None
 
