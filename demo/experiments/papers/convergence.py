@@ -47,8 +47,7 @@ LEARNING = Experiment(
     references=(),
     measures=("cost_s",),
     log_x=True,
-    note="Nothing is trained by this command: it tells the record of `python -m demo.experiments.learners` "
-    "(scenario `findings`, each learner tuned with the same CPU time, on validation worlds); the sample is "
-    "training seeds, not worlds.",
+    note="Nothing is trained by this command: it tells the record of `python -m demo.experiments.learners`, "
+    "whose scenario and budget stand in `results/convergence.md`. The sample is training seeds, not worlds.",
     record=recorded,
 )
