@@ -20,7 +20,7 @@ from pbstore import (
 from pbstore.codecs.casts import bf16_to_f32, f32_to_bf16, f32_to_f16
 from pbstore.codecs.sketch import cast_keys
 from pbstore.codecs.types import TensorSpec
-from pbstore.disk.blocks.read import _with_needs
+from pbstore.coding import with_needs
 from pbstore.disk.blocks.writer import PackWriter
 from pbstore.disk.files.pack import Record
 from pbstore.disk.upkeep.verify import reference_problems
@@ -226,7 +226,7 @@ def test_circles_and_longer_chains_are_refused_before_they_are_decoded(needs: di
         )
 
     with pytest.raises(BlockCorruptError, match="more than 2 steps"):
-        _with_needs("C", read)
+        with_needs("C", read)
     assert len(reads) <= 3
 
 
