@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 OLD = "7b3b7af1b"
 """Last commit that served slots by the overlap heuristics."""
+FIRST_SEED = 8000
+"""Of the worlds; the search was tuned on 7000 and 7001."""
 CASES = {
     "v30": {
         "capacity_share": 0.3,
@@ -164,7 +166,7 @@ def main() -> None:
     if options.play:
         print(json.dumps(play(json.loads(options.play))))
         return
-    seeds = [7000, 7001] if options.quick else list(range(7000, 7006))
+    seeds = [FIRST_SEED, FIRST_SEED + 1] if options.quick else list(range(FIRST_SEED, FIRST_SEED + 6))
     slots = 6 if options.quick else 24
     schemes = ("no-cache", "rendezvous", "ewma-greedy", "learned") if options.quick else SCHEMES
     base = {"timing": "pipelined", "objective": "mean-user", "num_slots": slots}
