@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from pbstore.errors import PBStoreError
 from pbstore.hashing import Buffer
-from pbstore.serve.http.connection import is_gone
+from pbstore.serve.http.connection import as_body, is_gone
 from pbstore.serve.http.errors import refusal
 from pbstore.serve.http.extents import ExtentsResponse, Find, Read
 from pbstore.serve.wire.ranges import BadRangeError, content_range, multipart_heads, parse_ranges
@@ -35,12 +35,12 @@ class PartsResponse(Response):
         """See ASGI."""
         first = await anext(self._parts, b"")
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": first, "more_body": True})
+        await send({"type": "http.response.body", "body": as_body(first, scope), "more_body": True})
         try:
             async for part in self._parts:
                 if is_gone(scope):
                     return
-                await send({"type": "http.response.body", "body": part, "more_body": True})
+                await send({"type": "http.response.body", "body": as_body(part, scope), "more_body": True})
         except PBStoreError as error:
             log.error("%s %s: cut short: %s", scope["method"], scope["path"], error)
             raise

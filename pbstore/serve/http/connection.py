@@ -20,6 +20,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from pbstore.hashing import Buffer
 from pbstore.serve.http.guard_settings import GuardSettings
 from pbstore.serve.http.sending import FileSender, Part
 
@@ -285,6 +286,11 @@ class GuardedConnection(HttpToolsProtocol):
 def guarded(settings: GuardSettings, express: ShortWay | None = None) -> type[GuardedConnection]:
     """The class of connections within some limits, and with a short way, for uvicorn's `http`."""
     return type("GuardedConnection", (GuardedConnection,), {"settings": settings, "express": express})
+
+
+def as_body(part: Buffer, scope: Scope) -> Buffer:
+    """A part of a body as its server takes it: ASGI says bytes, some take a view element by element."""
+    return part if EXTENTS in scope.get("extensions", ()) else bytes(part)
 
 
 def is_gone(scope: Scope) -> bool:

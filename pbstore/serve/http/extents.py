@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from pbstore.errors import PBStoreError
 from pbstore.hashing import Buffer
-from pbstore.serve.http.connection import EXTENTS, is_gone
+from pbstore.serve.http.connection import EXTENTS, as_body, is_gone
 from pbstore.serve.library import Extent
 from pbstore.serve.library.window import Steps
 
@@ -91,7 +91,7 @@ class _Memory:
             await begin()
             if is_gone(scope):
                 return False
-            await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": as_body(part, scope), "more_body": True})
         return True
 
     async def close(self) -> None:
