@@ -14,7 +14,15 @@ from demo.bridge.csi import CsiError
 from demo.cli import main
 from demo.experiments.papers.catalogs import catalog_names
 from demo.experiments.papers.description import Air, Experiment, Point
-from demo.experiments.papers.partialloading import done_in_time, greedy_order, load_times, tasks_in_time
+from demo.experiments.papers.load_orders import (
+    MOST_RELATED,
+    best_order,
+    done_in_time,
+    families,
+    greedy_order,
+    load_times,
+)
+from demo.experiments.papers.partialloading import tasks_in_time
 from demo.experiments.papers.play import QUICK, Extent, merged, play_experiment
 from demo.experiments.papers.registry import EXPERIMENTS
 from demo.experiments.papers.run import quick, run_experiment
@@ -235,6 +243,43 @@ def test_loading_in_order_is_at_most_the_best_order_and_sharing_never_hurts(seed
         assert done[3] == counts.sum()
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_no_order_of_all_does_more_than_the_best_order(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    members = rng.random((5, 7)) < 0.35
+    members[~members.any(axis=1), 0] = True
+    catalog = BlockCatalog(sizes_bytes=rng.integers(1, 100, size=7), members=members)
+    counts = rng.integers(0, 9, size=5)
+    for share, deadline_s in itertools.product((False, True), (0.0, 0.1, 0.25, 0.5, 0.8, 1.2, 9.0)):
+        times = load_times(catalog, 500.0, share)
+        order = best_order(counts, times, deadline_s)
+        every = [done_in_time(counts, one, times, deadline_s) for one in itertools.permutations(range(5))]
+
+        assert len(set(order)) == len(order)
+        assert done_in_time(counts, order, times, deadline_s) == max(every)
+
+
+def test_greedy_is_not_always_the_best_order() -> None:
+    # a task a second for the small model first leaves no time for the large one with most tasks
+    times = load_times(catalog_with([[1, 0], [0, 1]], [10, 95]), 100.0, True)
+    counts = np.array([1, 9])
+
+    assert done_in_time(counts, greedy_order(counts, times, 1.0), times, 1.0) == 1
+    assert done_in_time(counts, best_order(counts, times, 1.0), times, 1.0) == 9
+
+
+def test_families_share_nothing_and_too_large_ones_are_refused() -> None:
+    catalog = catalog_with([[1, 0, 1], [0, 1, 0], [1, 0, 0]], [5, 6, 7])
+    assert families([0, 1, 2], load_times(catalog, 1.0, True)) == [[0, 2], [1]]
+    assert families([0, 1, 2], load_times(catalog, 1.0, False)) == [[0], [1], [2]]
+    assert best_order(np.zeros(3, dtype=np.int64), load_times(catalog, 1.0, True), 1.0) == []
+
+    many = MOST_RELATED + 1
+    alike = catalog_with([[1]] * many, [5])
+    with pytest.raises(ValueError, match="hang together"):
+        best_order(np.ones(many, dtype=np.int64), load_times(alike, 1.0, True), 1.0)
+
+
 def test_the_order_reuses_what_is_loaded() -> None:
     # two families: alternating between them loads each base anew
     members = [[1, 0, 1, 0, 0, 0], [0, 1, 0, 1, 0, 0], [1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 0, 1]]
@@ -371,3 +416,10 @@ def test_more_time_is_never_less_done() -> None:
         for each in {row["curve"] for row in committed(name)} if curve is None else {curve}:
             shares = [float(row[measure]) for row in committed(name) if row["curve"] == each]
             assert shares == sorted(shares)
+
+
+def test_no_order_is_committed_that_does_more_than_the_best() -> None:
+    done: dict[str, dict[str, float]] = {}
+    for row in committed("loading"):
+        done.setdefault(row["x"], {})[row["curve"]] = float(row["tasks_in_time"])
+    assert all(max(curves.values()) == curves["the best order, shared"] for curves in done.values())
