@@ -22,7 +22,7 @@ def test_what_a_program_leaves_out_is_as_in_the_default_scenario() -> None:
 
 
 def test_every_scenario_that_comes_with_the_package_can_be_played() -> None:
-    assert set(PRESETS) == {"default", "findings", "p1", "p2", "trio", "v30"}
+    assert set(PRESETS) == {"default", "findings", "p1", "p2", "trio", "trio-narrow", "v30"}
     for name, preset in PRESETS.items():
         assert preset.name == name
         if preset.catalog.startswith("zoo"):  # made of real models, see demo.jobs.catalogs

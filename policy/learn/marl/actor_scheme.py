@@ -46,7 +46,6 @@ class ActorScheme:
     def __init__(self, scenario: Scenario, actor: Actor) -> None:
         self._scenario, self._actor = scenario, actor
         self._view, self._limits = View(scenario, 1), limits_of(scenario)
-        self._budget_s = scenario.config.update_budget_bytes * 8.0 / scenario.config.links.backhaul_bit_s
 
     def decide(self, observation: Observation) -> Placement:
         """Look, score, fill, one node after another."""
@@ -57,14 +56,13 @@ class ActorScheme:
             cells = nearest(history.node_xy, places)[None]
             apart = distances(history.node_xy, places)[None]
             self._view.observe(history.requests[None, slot - 1], cells, rates[None], apart)
-        idle_s = np.minimum(observation.idle_s, self._budget_s)
         with torch.no_grad():
             decided = decide(
                 self._actor,
                 torch.from_numpy(self._view.features()),
                 torch.from_numpy(bits_of_holders(observation.at_hand)),
                 torch.tensor([slot]),
-                torch.from_numpy(idle_s)[None],
+                torch.from_numpy(observation.idle_s)[None],
                 self._limits,
                 torch.from_numpy(node_distance(history.node_xy, config.area_m)),
             )

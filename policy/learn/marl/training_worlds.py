@@ -166,6 +166,7 @@ def limits_of(scenario: Scenario) -> Limits:
         capacity=torch.tensor(scenario.capacity_bytes),
         hop_s=bits / links.backhaul_bit_s,
         cloud_s=bits / links.cloud_bit_s,
+        budget_bytes=scenario.config.update_budget_bytes,
     )
 
 

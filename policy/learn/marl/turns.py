@@ -2,12 +2,14 @@
 
 The order rotates by one node a slot. A node that decides sees its own view and what the others have
 announced: those before it what they will hold now, those after it what they held last. It takes blocks from
-its best score down, those that fit its room and that its link can bring.
+its best score down, those that fit its room and that its link and its budget of updates can bring.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +30,8 @@ class Limits:
     """Time of each block from another node, (blocks,), s."""
     cloud_s: Tensor
     """Time of each block from the cloud, (blocks,), s."""
+    budget_bytes: float = math.inf
+    """Most bytes that a node may bring in a slot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,7 +98,10 @@ def decide(
         score = score if noise is None else score + noise(score)
         there = (before.sum(dim=1) + now.sum(dim=1)) > 0
         seconds = torch.where(there, limits.hop_s, limits.cloud_s) * (1 - mine)
-        taken = fill(score.detach(), limits.sizes, limits.capacity[node], seconds, idle_s[rows, node])
+        rations = [(limits.sizes, limits.capacity[node]), (seconds, idle_s[rows, node])]
+        if math.isfinite(limits.budget_bytes):
+            rations.append((limits.sizes * (1 - mine), torch.full((samples,), limits.budget_bytes)))
+        taken = fill(score.detach(), rations)
         now = now.clone()
         now[rows, node] = taken
         scores.append(score)
@@ -102,15 +109,13 @@ def decide(
     return Decided(scores=torch.stack(scores, dim=1).gather(1, turn), holds=now)
 
 
-def fill(scores: Tensor, sizes: Tensor, room: Tensor, seconds: Tensor, idle_s: Tensor) -> Tensor:
-    """Take blocks from the best score down, skipping what does not fit room or link; ties by block number.
+def fill(scores: Tensor, rations: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Take blocks from the best score down, skipping what does not fit a ration; ties by block number.
 
     Args:
         scores: (samples, blocks).
-        sizes: (blocks,), bytes.
-        room: (samples,), bytes.
-        seconds: Link time of each block, (samples, blocks), s.
-        idle_s: (samples,), s.
+        rations: Of room, of link time, of updates: what each block needs, (blocks,) or (samples, blocks), and
+            what each sample has, (samples,).
 
     Returns:
         1 where taken, (samples, blocks).
@@ -121,12 +126,11 @@ def fill(scores: Tensor, sizes: Tensor, room: Tensor, seconds: Tensor, idle_s: T
     if bool(torch.isnan(scores).any()):
         raise DivergedError(f"{int(torch.isnan(scores).sum())} of {scores.numel()} scores are not numbers")
     ranks = torch.argsort(scores, dim=-1, descending=True, stable=True)
-    size, wait = sizes.double()[ranks].T.contiguous(), seconds.double().gather(-1, ranks).T.contiguous()
-    room, idle = room.double().clone(), idle_s.double().clone()
-    takes = torch.empty(size.shape, dtype=torch.bool)
-    for place in range(len(size)):
-        take = (size[place] <= room) & (wait[place] <= idle)
-        room -= size[place] * take
-        idle -= torch.where(take, wait[place], 0.0)
-        takes[place] = take
-    return torch.zeros(scores.shape).scatter_(-1, ranks, takes.T.float())
+    ordered = [need.double().expand_as(ranks).gather(-1, ranks).T for need, _ in rations]
+    needs = torch.stack(ordered, dim=1).numpy()  # (blocks, rations, samples)
+    left = torch.stack([has.double().expand(len(ranks)) for _, has in rations]).numpy()
+    takes = np.empty((len(needs), len(ranks)), dtype=bool)
+    for place, need in enumerate(needs):
+        takes[place] = (need <= left).all(axis=0)
+        left -= need * takes[place]
+    return torch.zeros(scores.shape).scatter_(-1, ranks, torch.from_numpy(takes).T.float())

@@ -153,6 +153,22 @@ def test_nodes_take_what_fits_and_what_their_links_bring(clocked: WorldSet) -> N
     torch.testing.assert_close(clocked.bits_of(clocked.holders_of(held)), held)
 
 
+def test_no_node_brings_more_than_the_budget_of_updates() -> None:
+    plain = _overlapping()
+    budget = 1.1 * float(plain.catalog.sizes_bytes.max())
+    scenario = Scenario(replace(plain.config, update_budget_bytes=budget), plain.catalog)
+    worlds, slots = make_world_set(scenario, range(4)), torch.arange(4)
+    before = torch.randint(4, (4, 18), generator=torch.Generator().manual_seed(4))
+    draws = torch.Generator().manual_seed(5)
+    decided = worlds.decide(
+        Hand(lambda features: torch.rand(features.shape[:-1], generator=draws)), slots, slots, before
+    )
+    fresh = (decided.holds * (1 - worlds.bits_of(before)) * worlds.limits.sizes).sum(dim=-1)
+
+    assert (fresh <= budget).all()
+    assert (fresh > 0).any()
+
+
 def test_what_a_node_saw_is_what_the_features_of_a_replay_say(clocked: WorldSet) -> None:
     seen: list[Tensor] = []
 
