@@ -8,13 +8,15 @@ from, each tried for `tuning-s`; the best one on validation worlds is trained fr
 `training-s`, once per seed. Ablations of MAASN-DA get the same time, and no fewer slots. Times are CPU
 seconds of a quiet core, turned into numbers of episodes (`setups.SPEEDS`), so that the same seed gives
 the same weights; the file has the CPU time that it really took. Then each learner plays test worlds on
-the real chain: real beams, real serving. What is finished is found in the output file and skipped.
+the real chain: real beams, real serving. MAASN-DA with several discounts is also trained, for as many
+episodes, in `trio-narrow`. What is finished is found in the output file and skipped.
 """
 
 import argparse
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import numpy as np
 import torch
 
 from demo.bridge.beamformed import beamformed_world
+from demo.experiments.learners_table import NARROW, lowest, markdown
 from policy.evaluation.closure import closure_of
 from policy.kept import Unfinished
 from policy.learn.checkpoint import SHIPPED, save_checkpoint, versions
@@ -29,6 +32,7 @@ from policy.learn.marl.actor_scheme import ACTORS, ActorScheme
 from policy.learn.marl.setups import ABLATIONS, BEST, CHOICES, Setup, ablated, episodes_in
 from policy.learn.marl.training import (
     FIRST_VALIDATION_WORLD,
+    VALIDATION_WORLDS,
     CurvePoint,
     MarlTrainConfig,
     MarlTrainer,
@@ -37,7 +41,7 @@ from policy.learn.marl.training_worlds import make_world_set
 from policy.parallel import spread
 from policy.play.rollout import rollout
 from policy.play.scheme import SchemeEntry
-from policy.scenario import Scenario, load_scenario
+from policy.scenario import Scenario, World, load_scenario
 from policy.schemes import find_scheme
 from policy.slot.tables import to_masks
 from policy.world.splits import world_seed
@@ -47,12 +51,12 @@ log = logging.getLogger(__name__)
 REFERENCES = ("no-cache", "lru", "rendezvous", "ewma-greedy", "pooled")
 """Schemes that learn nothing, for comparison."""
 SCENARIO = MarlTrainConfig(setup=CHOICES["vdn"][BEST["vdn"]]).scenario
+NARROW_SCENARIO, DISCOUNTS = "trio-narrow", (0.0, 0.8)
+"""Where links bring little, and what is tried there."""
 LOOKS = 10
 """Looks at the validation worlds in a curve, after the first."""
-REAL_WORLDS = 3
+FIRST_REAL_WORLD, REAL_WORLDS = 1_000, 8
 """Test worlds that are played on the real chain."""
-CLOCK_WORLDS = 8
-"""Validation worlds on which placements of unlearned schemes are judged by the clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,7 @@ class Job:
     seed: int
     setup: Setup
     episodes: int = 0
+    scenario: str = SCENARIO
 
 
 def train(job: Job) -> tuple[Job, list[dict[str, float]], dict[str, Any]]:
@@ -71,7 +76,12 @@ def train(job: Job) -> tuple[Job, list[dict[str, float]], dict[str, Any]]:
     torch.set_num_threads(1)
     every = -(-job.episodes // LOOKS)
     config = MarlTrainConfig(
-        setup=job.setup, seed=job.seed, episodes=job.episodes, check_every=every, patience=LOOKS + 1
+        setup=job.setup,
+        seed=job.seed,
+        episodes=job.episodes,
+        check_every=every,
+        patience=LOOKS + 1,
+        scenario=job.scenario,
     )
     trainer = MarlTrainer(config)
     trainer.run()
@@ -87,10 +97,9 @@ def _plain(point: CurvePoint) -> dict[str, float]:
     return {name: round(value, 4) for name, value in asdict(point).items() if value is not None}
 
 
-def reference_costs() -> dict[str, float]:
+def reference_costs(scenario: Scenario) -> dict[str, float]:
     """What schemes that learn nothing cost on validation worlds, judged by the clock like the learners, s."""
-    scenario = load_scenario(SCENARIO)
-    seeds = [world_seed("validation", FIRST_VALIDATION_WORLD + i) for i in range(CLOCK_WORLDS)]
+    seeds = [world_seed("validation", FIRST_VALIDATION_WORLD + i) for i in range(VALIDATION_WORLDS)]
     judge, by_scheme = make_world_set(scenario, seeds), {}
     for name in REFERENCES:
         costs = []
@@ -103,23 +112,29 @@ def reference_costs() -> dict[str, float]:
     return by_scheme
 
 
-def real_cost(entry: SchemeEntry) -> float:
-    """Mean user delay on the real chain, s, on test worlds."""
-    scenario = load_scenario(SCENARIO)
-    worlds = [beamformed_world(scenario, world_seed("test", number)) for number in range(REAL_WORLDS)]
-    costs = [rollout(world, entry, np.random.default_rng(0)).mean_cost_s for world in worlds]
-    return round(float(np.mean(costs)), 3)
+@cache
+def real_worlds(scenario: str) -> tuple[World, ...]:
+    """Test worlds with real beams; a world remembers its beams, which are the same whoever asks first."""
+    numbers = range(FIRST_REAL_WORLD, FIRST_REAL_WORLD + REAL_WORLDS)
+    return tuple(beamformed_world(load_scenario(scenario), world_seed("test", n)) for n in numbers)
 
 
-def real_cost_of(name: str, weights: Mapping[str, Any]) -> float:
-    """The same of a learner's trained weights."""
-    actor = ACTORS[name]()
+def real_costs(entry: SchemeEntry, scenario: str) -> list[float]:
+    """Mean user delay on the real chain, s, in each test world."""
+    played = [rollout(world, entry, np.random.default_rng(0)) for world in real_worlds(scenario)]
+    return [round(one.mean_cost_s, 4) for one in played]
+
+
+def real_costs_of(job: Job, weights: Mapping[str, Any]) -> list[float]:
+    """The same of a run's trained weights."""
+    own = job.setup.own
+    actor = ACTORS[job.setup.scheme]() if own is None else own.make_actor()
     actor.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
 
     def start(scenario: Scenario, rng: np.random.Generator) -> ActorScheme:
         return ActorScheme(scenario, actor.eval())
 
-    return real_cost(SchemeEntry(name=name, start=start, paper=""))
+    return real_costs(SchemeEntry(name=job.name, start=start, paper=""), job.scenario)
 
 
 class Results(Unfinished):
@@ -147,45 +162,53 @@ class Results(Unfinished):
         """Train what was not trained before; the best seed's weights become the package's."""
         curves = self.done["curves"]
         jobs = [
-            Job(name=name, seed=seed, setup=setup, episodes=episodes_in(name, cpu_s))
-            for name, setup in self._rows().items()
-            if not only or name in only
-            for seed in range(1, seeds + 1)
-            if str(seed) not in curves.setdefault(name, {})
+            replace(row, seed=seed)
+            for seed in range(1, seeds + 1)  # rows side by side: what a stop leaves has as many seeds each
+            for row in self._rows(cpu_s)
+            if not only or row.name in only
+            if str(seed) not in curves.setdefault(row.name, {})
         ]
         for job, curve, trained in spread(train, jobs, workers):
+            log.info("%s, seed %d: %.3f s", job.name, job.seed, lowest(curve))
             curves[job.name][str(job.seed)] = curve
-            self.save()
-            log.info("%s, seed %d: %.2f s", job.name, job.seed, lowest(curve))
-            if job.name in CHOICES:
+            if job.name not in ABLATIONS or job.setup.told:
                 real = self.done["real_s"].setdefault(job.name, {})
-                real[str(job.seed)] = real_cost_of(job.name, trained["weights"])
-                self.save()
+                real[str(job.seed)] = real_costs_of(job, trained["weights"])
+            self.save()
             if job.name in CHOICES and lowest(curve) == min(map(lowest, curves[job.name].values())):
                 save_checkpoint(SHIPPED / f"{job.name}.safetensors", trained["weights"], trained["about"])
 
     def refer(self) -> None:
         """Play what learns nothing, and ours, unless it was played before."""
-        if "references_s" not in self.done:
-            self.done["references_s"] = reference_costs()
-        for name in (*REFERENCES, "learned"):
-            if name not in self.done["real_s"]:
-                self.done["real_s"][name] = {"-": real_cost(find_scheme(name))}
-        self.save()
+        clock, real = self.done.setdefault("references_s", {}), self.done["real_s"]
+        for scenario, suffix in ((SCENARIO, ""), (NARROW_SCENARIO, NARROW)):
+            if f"{REFERENCES[0]}{suffix}" not in clock:
+                costs = reference_costs(load_scenario(scenario))
+                clock |= {f"{name}{suffix}": cost for name, cost in costs.items()}
+                self.save()
+            for name in (*REFERENCES, "learned"):
+                if f"{name}{suffix}" not in real:
+                    real[f"{name}{suffix}"] = {"-": real_costs(find_scheme(name), scenario)}
+                    self.save()
 
-    def _rows(self) -> dict[str, Setup]:
-        """All that is trained: learners as tuned, ablations."""
+    def _rows(self, cpu_s: float) -> list[Job]:
+        """All that is trained, seed 0 of each: learners as tuned, ablations, discounts on narrow links."""
         best = {name: min(tried, key=tried.__getitem__) for name, tried in self.done["tried_s"].items()}
         if best != BEST:
             log.warning("setups.BEST says %s, tuning says %s", BEST, best)
         tuned = {name: CHOICES[name][text] for name, text in best.items()}
-        changed = {name: ablated(name, CHOICES["maasn-da"][best["maasn-da"]]) for name in ABLATIONS}
-        return tuned | changed
-
-
-def lowest(curve: Sequence[dict[str, float]]) -> float:
-    """Lowest cost of a curve after its start, s."""
-    return min(point["cost_s"] for point in curve[1:])
+        ours = tuned["maasn-da"]
+        setups = tuned | {name: ablated(name, ours) for name in ABLATIONS}
+        rows = [
+            Job(name=name, seed=0, setup=setup, episodes=episodes_in(name, cpu_s))
+            for name, setup in setups.items()
+        ]
+        episodes = episodes_in("maasn-da", cpu_s)
+        for discount in DISCOUNTS:
+            setup = replace(ours, config=replace(ours.config, discount=discount))
+            name = f"maasn-da, discount {discount}{NARROW}"
+            rows.append(Job(name=name, seed=0, setup=setup, episodes=episodes, scenario=NARROW_SCENARIO))
+        return rows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -213,40 +236,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = markdown(results.done["curves"], results.done["real_s"], results.done["references_s"])
     options.out.with_suffix(".md").write_text(text, encoding="utf-8")
     return 0
-
-
-def markdown(
-    curves: Mapping[str, Mapping[str, list[dict[str, float]]]],
-    real_s: Mapping[str, Mapping[str, float]],
-    references_s: Mapping[str, float],
-) -> str:
-    """Learners as a table: cost on the validation worlds, mean and range over training seeds."""
-    lines = [
-        "By the clock on validation worlds, s per slot; real: test worlds, real beams and serving.\n",
-        "| learner | seeds | env steps | CPU s | at half | last | lowest | range | real |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    done = {name: list(by_seed.values()) for name, by_seed in curves.items() if by_seed}
-    for name, runs in sorted(done.items(), key=lambda item: np.mean([lowest(curve) for curve in item[1]])):
-        best, half = [lowest(curve) for curve in runs], [_at_half(curve) for curve in runs]
-        steps, cpu_s, last = (
-            float(np.mean([curve[-1][key] for curve in runs])) for key in ("env_steps", "cpu_s", "cost_s")
-        )
-        real = f"{np.mean(list(real_s[name].values())):.3f}" if real_s.get(name) else ""
-        lines.append(
-            f"| {name} | {len(runs)} | {steps:,.0f} | {cpu_s:.0f} | {np.mean(half):.3f} | {last:.3f} "
-            f"| {np.mean(best):.3f} | {min(best):.3f} to {max(best):.3f} | {real} |"
-        )
-    for name, by_seed in real_s.items():
-        if name not in curves:
-            clock = f"{references_s[name]:.3f}" if name in references_s else ""
-            lines.append(f"| {name} | | | | | | {clock} | | {next(iter(by_seed.values())):.3f} |")
-    return "\n".join(lines) + "\n"
-
-
-def _at_half(curve: Sequence[dict[str, float]]) -> float:
-    """Lowest cost within the first half of training, s."""
-    return min(point["cost_s"] for point in curve if point["env_steps"] <= curve[-1]["env_steps"] / 2)
 
 
 if __name__ == "__main__":

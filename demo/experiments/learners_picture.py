@@ -34,6 +34,7 @@ ABLATIONS = {
     "maasn-da without discount": "without discount",
     "maasn-da, qmix critic": "QMIX critic",
     "maasn-da, vdn critic": "VDN critic",
+    "maasn-da told neighbours' forecasts": "told neighbours' forecasts",
 }
 REFERENCES = {"pooled": "pooled coverage (nothing learnt)", "lru": "LRU"}
 ROWS = (LEARNERS, ABLATIONS)

@@ -20,8 +20,8 @@ def _stand_in(job: run.Job) -> tuple[run.Job, list[dict[str, float]], dict[str, 
 
 
 def _refer(results: run.Results) -> None:
-    results.done["references_s"] = {"lru": 46.0}
-    results.done["real_s"] |= {"lru": {"-": 45.0}}
+    results.done["references_s"] = {"lru": 46.0, "lru, narrow links": 56.0}
+    results.done["real_s"] |= {"lru": {"-": [44.0, 46.0]}, "pooled": {"-": [38.0, 42.0]}}
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(run, "train", _stand_in)
     monkeypatch.setattr(run, "SHIPPED", tmp_path / "weights")
     monkeypatch.setattr(run.Results, "refer", _refer)
-    monkeypatch.setattr(run, "real_cost_of", lambda name, weights: 40.0)
+    monkeypatch.setattr(run, "real_costs_of", lambda job, weights: [38 + 3.8 * job.seed, 42 + 4.2 * job.seed])
     return tmp_path / "convergence.json"
 
 
@@ -37,12 +37,19 @@ def test_everything_is_trained_over_seeds_and_the_best_seed_ships(out: Path) -> 
     assert run.main(["--seeds", "2", "--out", str(out)]) == 0
     done = json.loads(out.read_text())
 
-    assert set(done["curves"]) == {*CHOICES, *ABLATIONS}
+    narrow = {f"maasn-da, discount {discount}, narrow links" for discount in run.DISCOUNTS}
+    assert set(done["curves"]) == {*CHOICES, *ABLATIONS, *narrow}
     assert all(set(runs) == {"1", "2"} for runs in done["curves"].values())
     assert load_checkpoint(out.parent / "weights" / "vdn.safetensors").about["seed"] == 2
     table = out.with_suffix(".md").read_text()
-    assert "| vdn | 2 | 20 | 2 | 47.500 | 46.500 | 46.500 | 46.000 to 47.000 | 40.000 |" in table
-    assert "| lru | | | | | | 46.000 | | 45.000 |" in table
+    trio, _, narrowed = table.partition("`trio-narrow`")
+    row = (
+        "| 47.500 | 46.500 | 46.500 | 46.000 to 47.000 | 46.000 | 44.000 to 48.000 | 15.0% (15.0% to 15.0%) |"
+    )
+    assert f"| vdn | 2 | 20 | 2 {row}" in trio
+    assert "| lru | | | | | | 46.000 | | 45.000 |  | 12.5% " in trio
+    assert "| maasn-da, discount 0.8 | 2 |" in narrowed
+    assert "narrow links" not in table
 
 
 def test_what_is_finished_is_not_trained_again(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

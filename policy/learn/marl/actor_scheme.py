@@ -10,7 +10,7 @@ from policy.learn.checkpoint import load_checkpoint, weights_of
 from policy.learn.marl.actors import Actor, FlatActor, SemanticActor, Utilities
 from policy.learn.marl.training_worlds import limits_of
 from policy.learn.marl.turns import decide
-from policy.learn.marl.view import View, bits_of_holders, distances, node_distance
+from policy.learn.marl.view import FORECAST_BYTES, View, bits_of_holders, distances, node_distance, told
 from policy.learn.single_rates import node_rates
 from policy.play.scheme import Observation, Placement, Scheme
 from policy.scenario import Scenario
@@ -35,9 +35,12 @@ def load_actor(name: str, path: Path) -> Actor:
     return actor.eval()
 
 
-def message_bytes(nodes: int, blocks: int) -> int:
-    """What nodes send in a slot: to each other node, what it will hold and what it pushes, 2 bits a block."""
-    return nodes * (nodes - 1) * 2 * -(-blocks // 8)
+def message_bytes(nodes: int, blocks: int, told: bool = False) -> int:
+    """What nodes send in a slot: to each other node, what it will hold and what it pushes, 2 bits a block.
+
+    Where they tell one another what they expect (`told`), also `FORECAST_BYTES` a block.
+    """
+    return nodes * (nodes - 1) * (2 * -(-blocks // 8) + (FORECAST_BYTES * blocks if told else 0))
 
 
 class ActorScheme:
@@ -56,10 +59,11 @@ class ActorScheme:
             cells = nearest(history.node_xy, places)[None]
             apart = distances(history.node_xy, places)[None]
             self._view.observe(history.requests[None, slot - 1], cells, rates[None], apart)
+        view = torch.from_numpy(self._view.features())
         with torch.no_grad():
             decided = decide(
                 self._actor,
-                torch.from_numpy(self._view.features()),
+                told(view) if self._actor.told else view,
                 torch.from_numpy(bits_of_holders(observation.at_hand)),
                 torch.tensor([slot]),
                 torch.from_numpy(observation.idle_s)[None],
@@ -69,7 +73,9 @@ class ActorScheme:
         return Placement(
             holds=decided.holds[0].numpy() > 0,
             value=decided.scores[0].double().numpy(),
-            message_bytes=message_bytes(config.num_nodes, self._scenario.catalog.num_blocks),
+            message_bytes=message_bytes(
+                config.num_nodes, self._scenario.catalog.num_blocks, self._actor.told
+            ),
         )
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from policy.learn.marl.view import MINE, NUM_FEATURES, NUM_VIEW, VIEW
+from policy.learn.marl.view import MINE, NUM_FEATURES, NUM_HELD, NUM_TOLD, NUM_VIEW, VIEW
 
 HIDDEN = 32
 
@@ -17,6 +17,9 @@ def mlp(inputs: int, outputs: int = 1, hidden: int = HIDDEN) -> nn.Sequential:
 
 class Actor(nn.Module):
     """Scores by which nodes fill their caches: each node's own, and what others ask it to take."""
+
+    told = False
+    """Whether it reads what other nodes expect, see `policy.learn.marl.view.told`."""
 
     def own(self, features: Tensor) -> Tensor:
         """A node's own scores, (..., blocks), of its features (..., blocks, NUM_FEATURES)."""
@@ -74,10 +77,12 @@ class SemanticActor(Actor):
     what its holders push; m takes what fits, best first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, told: bool = False) -> None:
         super().__init__()
-        self.home = mlp(NUM_FEATURES)
-        self.sender = nn.Linear(NUM_VIEW, HIDDEN)
+        self.told = told
+        view = NUM_VIEW + (NUM_TOLD if told else 0)
+        self.home = mlp(view + NUM_HELD)
+        self.sender = nn.Linear(view, HIDDEN)
         self.far = nn.Linear(1, HIDDEN, bias=False)
         self.push = nn.Linear(HIDDEN, 1)
 
@@ -89,7 +94,7 @@ class SemanticActor(Actor):
     def asked(self, features: Tensor, distance: Tensor) -> Tensor:
         """Sum of what the holders of each block push, (samples, nodes, blocks)."""
         nodes = features.shape[1]
-        pair = self.sender(features[..., :NUM_VIEW])[:, :, None]
+        pair = self.sender(features[..., :-NUM_HELD])[:, :, None]
         pushed = self.push(torch.relu(pair + self.far(distance[..., None])[:, :, None])).squeeze(-1)
         holds = features[..., MINE][:, :, None] * (1 - torch.eye(nodes))[:, :, None]
         total: Tensor = (pushed * holds).sum(dim=1) / max(nodes - 1, 1)

@@ -42,14 +42,14 @@ class BlockCritic(nn.Module):
     that may depend on the joint action (in the style of Wang et al., 2021).
     """
 
-    def __init__(self, mixing: Mixing, agents: int) -> None:
+    def __init__(self, mixing: Mixing, agents: int, features: int = NUM_FEATURES) -> None:
         super().__init__()
         if mixing not in ("vdn", "qmix", "qplex"):
             raise ValueError(f"mixing must be vdn, qmix or qplex, got {mixing!r}")
         self.mixing = mixing
-        self.value = mlp(NUM_FEATURES, 2)
-        self.mixer = MonotoneMixer(NUM_FEATURES, agents) if mixing == "qmix" else None
-        self.weight = mlp(NUM_FEATURES + 1, hidden=16) if mixing == "qplex" else None
+        self.value = mlp(features, 2)
+        self.mixer = MonotoneMixer(features, agents) if mixing == "qmix" else None
+        self.weight = mlp(features + 1, hidden=16) if mixing == "qplex" else None
 
     def forward(self, features: Tensor, actions: Tensor) -> Tensor:
         """Cost of each block, (samples, blocks).
@@ -57,7 +57,7 @@ class BlockCritic(nn.Module):
         A node's value is linear in its own choice: the slope that the actor follows is the true difference.
 
         Args:
-            features: (samples, nodes, blocks, NUM_FEATURES).
+            features: (samples, nodes, blocks, `features` of `__init__`).
             actions: Share of each block that each node caches, (samples, nodes, blocks).
         """
         idle, effect = self.value(features).unbind(dim=-1)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from policy.learn.marl.training_worlds import WorldSet
-from policy.learn.marl.view import NUM_VIEW
 
 RIDGE = 3.0
 """Weight of the prior that all sets of nodes cost alike, in samples."""
@@ -46,8 +45,8 @@ class EchoStateNetwork(nn.Module):
         size = float(np.abs(np.linalg.eigvals(weights)).max())
         if size < 1e-6:  # a tiny sparse reservoir can be all zeros
             weights, size = np.eye(units), 1.0
-        nodes, sets = world_set.num_nodes, 2**world_set.num_nodes
-        inputs = draw.normal(size=(nodes * NUM_VIEW, units)) / np.sqrt(nodes * NUM_VIEW)
+        sets, seen = 2**world_set.num_nodes, world_set.num_nodes * world_set.view.shape[-1]
+        inputs = draw.normal(size=(seen, units)) / np.sqrt(seen)
         inner = torch.tensor(weights * radius / size, dtype=torch.float32)
         self._states = _run(world_set, torch.tensor(inputs, dtype=torch.float32), inner, leak)
         self._learnt = max(1, world_set.num_worlds * 3 // 4)

@@ -19,11 +19,12 @@ from policy.learn.marl.base import Learner, MarlConfig, Slots, descend, relative
 from policy.learn.marl.critics import BlockCritic, Mixing, TeamCritic
 from policy.learn.marl.echo_state import EchoStateNetwork
 from policy.learn.marl.training_worlds import WorldSet
+from policy.learn.marl.view import NUM_HELD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaasnConfig:
-    """Settings of MAASN-DA alone; the first five are its ablations."""
+    """Settings of MAASN-DA alone; the first five and `told` are its ablations."""
 
     semantics: bool = True
     """Off: one flat actor."""
@@ -41,6 +42,16 @@ class MaasnConfig:
     """Size of the reservoir."""
     most_synthetic: float = 0.5
     """Share of synthetic samples if the prediction were perfect."""
+    told: bool = False
+    """On: nodes also tell one another what they expect of their users, see `policy.learn.marl.view.told`."""
+
+    def __post_init__(self) -> None:
+        if self.told and not (self.semantics and self.decomposition):
+            raise ValueError("told needs semantics and decomposition")
+
+    def make_actor(self) -> Actor:
+        """An actor of the kind that these settings train, untrained."""
+        return SemanticActor(self.told) if self.semantics else FlatActor()
 
 
 class MaasnDa(Learner):
@@ -51,9 +62,8 @@ class MaasnDa(Learner):
     def __init__(self, world_set: WorldSet, config: MarlConfig, own: MaasnConfig | None = None) -> None:
         super().__init__(world_set, config)
         self.own = own or MaasnConfig()
-        self.actor: Actor = SemanticActor() if self.own.semantics else FlatActor()
-        decomposed = self.own.decomposition
-        self._critic = BlockCritic(self.own.mixing, world_set.num_nodes) if decomposed else TeamCritic()
+        self.actor: Actor = self.own.make_actor()
+        self._critic = self._make_critic()
         self._target = deepcopy(self._critic)
         self._actor_steps = torch.optim.Adam(self.actor.parameters(), lr=config.learning_rate)
         self._critic_steps = torch.optim.Adam(self._critic.parameters(), lr=config.learning_rate)
@@ -63,6 +73,12 @@ class MaasnDa(Learner):
             else None
         )
         self._relative = world_set.relative
+
+    def _make_critic(self) -> BlockCritic | TeamCritic:
+        if not self.own.decomposition:
+            return TeamCritic()
+        features = self.world_set.view.shape[-1] + NUM_HELD
+        return BlockCritic(self.own.mixing, self.world_set.num_nodes, features)
 
     @property
     def synthetic_share(self) -> float:

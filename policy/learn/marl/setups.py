@@ -46,8 +46,13 @@ class Setup:
     own: MaasnConfig | None = None
     """Of MAASN-DA alone."""
 
+    @property
+    def told(self) -> bool:
+        """Whether nodes tell one another what they expect."""
+        return self.own is not None and self.own.told
+
     def make(self, world_set: WorldSet, seed: int) -> Learner:
-        """A learner that has learnt nothing."""
+        """A learner that has learnt nothing; where nodes are `told`, on worlds where they are."""
         config = replace(self.config, seed=seed)
         if self.own is not None:
             return MaasnDa(world_set, config, self.own)
@@ -102,6 +107,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "maasn-da, vdn critic": {"mixing": "vdn"},
     "maasn-da, qmix critic": {"mixing": "qmix"},
     "maasn-da without discount": {"discount": 0.0},
+    "maasn-da told neighbours' forecasts": {"told": True},
 }
 """What differs from the best MAASN-DA: a field of `MaasnConfig`, or of `MarlConfig`."""
 
@@ -130,6 +136,7 @@ SPEEDS: dict[str, float] = {
     "maasn-da, vdn critic": 2.1,
     "maasn-da, qmix critic": 1.9,
     "maasn-da without discount": 2.0,
+    "maasn-da told neighbours' forecasts": 2.0,
 }
 """Episodes in a CPU second of a quiet core: budgets of time become whole numbers of episodes."""
 

@@ -120,6 +120,8 @@ class MarlTrainer:
             config.scenario, config.worlds, config.validation_worlds, make_world
         )
         began = time.process_time()
+        if config.setup.told:
+            self._world_set, self._judge = self._world_set.told(), self._judge.told()
         self.learner = config.setup.make(self._world_set, config.seed)
         self._best_weights = deepcopy(self.learner.actor.state_dict())
         self.history: list[CurvePoint] = []

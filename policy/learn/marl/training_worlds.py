@@ -7,7 +7,7 @@ next is left out.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from policy.learn.checkpoint import load_checkpoint, weights_of
 from policy.learn.marl.actors import Actor
 from policy.learn.marl.slot_costs import SlotCosts, additive_costs, clock_costs
 from policy.learn.marl.turns import Decided, Limits, decide, others_share, turn_of
-from policy.learn.marl.view import distances, node_distance, precompute, with_held
+from policy.learn.marl.view import distances, node_distance, precompute, told, with_held
 from policy.learn.request_statistics import Single
 from policy.learn.single_rates import world_rates
 from policy.learn.slot_clock import SlotClock
@@ -41,7 +41,7 @@ class WorldSet:
     config: ScenarioConfig
     costs: SlotCosts
     view: Tensor
-    """Features of each slot, (slots, worlds, nodes, blocks, NUM_VIEW)."""
+    """Features of each slot, (slots, worlds, nodes, blocks, NUM_VIEW), or as from `told`."""
     distance: Tensor
     """(nodes, nodes)."""
     limits: Limits
@@ -82,6 +82,10 @@ class WorldSet:
         """Size of each block over the mean, (blocks,)."""
         sizes = self.limits.sizes.double()
         return (sizes / sizes.mean()).float()
+
+    def told(self) -> "WorldSet":
+        """The same worlds where nodes tell one another what they expect, see `view.told`."""
+        return replace(self, view=told(self.view))
 
     def features(self, slots: Tensor, worlds: Tensor, before: Tensor, after: Tensor) -> Tensor:
         """What each node saw when it decided, (samples, nodes, blocks, NUM_FEATURES).

@@ -77,7 +77,7 @@ def decide(
 
     Args:
         actor: Scores.
-        view: (samples, nodes, blocks, NUM_VIEW).
+        view: (samples, nodes, blocks, NUM_VIEW), or as from `view.told`.
         before: 1 where a node has a block at hand, (samples, nodes, blocks).
         slots: Slot of each sample, (samples,).
         idle_s: Time that each node's link has for updates, (samples, nodes), s.

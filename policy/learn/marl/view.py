@@ -3,11 +3,11 @@
 A node forecasts its own users only (those in its cell). What is sent on the band all nodes hear; so
 popularity, which the forecast corrects for, is common knowledge, and `heard` says what was lately on the air.
 Of the caches a node knows its own, and what the others have announced: one bit a block, whenever it decides.
-A leading axis is of worlds.
+As an ablation nodes also tell one another what they expect, see `told`. A leading axis is of worlds.
 """
 
 import numpy as np
-from torch import Tensor, cat
+from torch import Tensor, cat, eye, float16
 
 from policy.interfaces import Bool, Float, Int
 from policy.learn.columns import columns, width_of
@@ -33,11 +33,20 @@ VIEW = columns(
 )
 """Features of one (node, block) pair that no placement changes."""
 NUM_VIEW = width_of(VIEW)
+TOLD = columns(
+    others_expected=1,  # what all other nodes expect of their own users
+    others_most=1,  # the most that one of them does
+)
+"""Features that follow only where nodes tell one another their forecasts."""
+NUM_TOLD = width_of(TOLD)
+FORECAST_BYTES = 2
+"""Of a forecast of one block, as a half-precision number."""
 HELD = columns(mine=1, others=1, nowhere=1)
 """Does the node hold it, what share of the others has announced it, does nobody have it."""
-NUM_FEATURES = NUM_VIEW + width_of(HELD)
-MINE = NUM_VIEW + HELD["mine"].start
-"""Column of what the node holds."""
+NUM_HELD = width_of(HELD)
+NUM_FEATURES = NUM_VIEW + NUM_HELD
+MINE = HELD["mine"].start - NUM_HELD
+"""Column of what the node holds, from the end."""
 SLOW = 0.9
 """What slow counts keep each slot."""
 RATE_SCALE = 8.0
@@ -152,11 +161,25 @@ def node_distance(node_xy: Float, area_m: float) -> Single:
     return np.asarray(distances(node_xy, node_xy) / area_m, dtype=np.float32)
 
 
-def with_held(view: Tensor, mine: Tensor, others: Tensor) -> Tensor:
-    """All features, (..., blocks, NUM_FEATURES).
+def told(view: Tensor) -> Tensor:
+    """What nodes see when each has told all others what it expects of its own users.
 
     Args:
-        view: (..., blocks, NUM_VIEW).
+        view: What they see by themselves, (..., nodes, blocks, NUM_VIEW).
+
+    Returns:
+        (..., nodes, blocks, NUM_VIEW + NUM_TOLD); what is told comes in half precision.
+    """
+    sent = view[..., VIEW["own_expected"]].to(float16).to(view.dtype)
+    heard = sent.unsqueeze(-4) * (1 - eye(view.shape[-3], dtype=view.dtype))[..., None, None]
+    return cat([view, heard.sum(dim=-3), heard.amax(dim=-3)], dim=-1)
+
+
+def with_held(view: Tensor, mine: Tensor, others: Tensor) -> Tensor:
+    """All features, (..., blocks, NUM_FEATURES), or NUM_TOLD more where the view has them.
+
+    Args:
+        view: (..., blocks, NUM_VIEW), or as from `told`.
         mine: 1 where the node holds the block, (..., blocks).
         others: Share of the other nodes that have announced it, (..., blocks).
     """

@@ -10,7 +10,7 @@ from torch import Tensor
 from policy.batched import batch_worlds
 from policy.config import FINDINGS
 from policy.learn.marl.actor_scheme import ACTORS, ActorScheme
-from policy.learn.marl.actors import Actor
+from policy.learn.marl.actors import Actor, SemanticActor
 from policy.learn.marl.base import Learner, MarlConfig, play
 from policy.learn.marl.echo_state import EchoStateNetwork
 from policy.learn.marl.maasn_da import MaasnConfig, MaasnDa
@@ -167,6 +167,29 @@ def test_no_node_brings_more_than_the_budget_of_updates() -> None:
 
     assert (fresh <= budget).all()
     assert (fresh > 0).any()
+
+
+def test_told_nodes_learn_on_what_the_others_expect_and_pay_for_it(clocked: WorldSet) -> None:
+    own = MaasnConfig(temperature=0.5, units=4, told=True)
+    learner = MaasnDa(clocked.told(), replace(CONFIG, discount=0.5), own)
+    learner.episode()
+    entry = SchemeEntry(
+        name="told", start=lambda scenario, rng: ActorScheme(scenario, learner.actor), paper=""
+    )
+    plain = SchemeEntry(
+        name="plain", start=lambda scenario, rng: ActorScheme(scenario, SemanticActor()), paper=""
+    )
+    world = _overlapping().world(3)
+    told, alone = (rollout(world, one, np.random.default_rng(0)) for one in (entry, plain))
+
+    assert np.isfinite(play(clocked.told(), learner.actor))
+    assert told.message_bytes - alone.message_bytes == 8 * 2 * 1 * 18 * 2
+
+
+@pytest.mark.parametrize("other", ["semantics", "decomposition"])
+def test_told_needs_the_parts_that_read_it(other: str) -> None:
+    with pytest.raises(ValueError, match="told needs"):
+        MaasnConfig(**{"told": True, other: False})
 
 
 def test_what_a_node_saw_is_what_the_features_of_a_replay_say(clocked: WorldSet) -> None:

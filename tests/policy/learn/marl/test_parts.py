@@ -10,7 +10,7 @@ from policy.config import FINDINGS
 from policy.learn.marl.actors import FlatActor, SemanticActor, room_price, soft_choice
 from policy.learn.marl.critics import BlockCritic, Mixing, MonotoneMixer
 from policy.learn.marl.mappo import order_log_chance
-from policy.learn.marl.view import MINE, NUM_FEATURES, VIEW, View, distances, precompute
+from policy.learn.marl.view import MINE, NUM_FEATURES, NUM_VIEW, VIEW, View, distances, precompute, told
 from policy.learn.single_rates import joint_air, world_rates
 from policy.scenario import Scenario
 from policy.world.synthetic import merged_catalog, synthetic_catalog
@@ -54,6 +54,18 @@ def test_a_node_sees_of_demand_its_own_users_and_the_band_alone() -> None:
         np.testing.assert_allclose(features[node, :, VIEW["own_last"]][:, 0], members[here].sum(axis=0))
     everyone = members[[r for r in trace.requests[0] if r >= 0]].sum(axis=0)
     np.testing.assert_allclose(features[:, :, VIEW["heard_last"]][..., 0], np.tile(everyone, (4, 1)))
+
+
+def test_told_nodes_hear_the_sum_and_the_most_of_what_the_others_expect() -> None:
+    own = torch.tensor([[0.5], [2.0], [0.1]])  # nodes, blocks
+    view = torch.zeros(3, 1, NUM_VIEW)
+    view[..., VIEW["own_expected"]] = own[..., None]
+    seen = told(view)
+
+    torch.testing.assert_close(seen[..., :NUM_VIEW], view)
+    expected = torch.tensor([[2.1, 2.0], [0.6, 0.5], [2.5, 2.0]])[:, None]
+    torch.testing.assert_close(seen[..., NUM_VIEW:], expected, rtol=1e-3, atol=0)
+    assert (told(view[:1])[..., NUM_VIEW:] == 0).all()
 
 
 def test_amplitudes_of_single_nodes_add() -> None:

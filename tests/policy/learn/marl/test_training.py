@@ -61,6 +61,16 @@ def test_same_seed_same_weights_even_when_interrupted(name: str, scenario: str, 
         np.testing.assert_array_equal(one[key], two[key], err_msg=key)
 
 
+def test_told_nodes_are_trained_and_judged_on_what_they_are_told(scenario: str) -> None:
+    config = _config("maasn-da", scenario)
+    own = MaasnConfig(temperature=0.5, units=4, told=True)
+    trainer = MarlTrainer(replace(config, setup=replace(config.setup, own=own), episodes=2))
+    trainer.run()
+
+    assert len(trainer.history) == 2
+    assert np.isfinite(trainer.history[-1].cost_s)
+
+
 def test_it_ends_with_the_best_actor_and_a_story(scenario: str, tmp_path: Path) -> None:
     trainer = MarlTrainer(_config("vdn", scenario))
     trainer.run(tmp_path)
