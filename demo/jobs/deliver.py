@@ -18,8 +18,7 @@ from demo.jobs.report import DeliveryReport
 from demo.jobs.run_log import RunLog
 from demo.jobs.simulate import play_scheme
 from demo.jobs.started import started_of
-from demo.zoo.anything import NotRunError
-from demo.zoo.inference import Inference
+from demo.zoo.answer import Inference, NotRunError
 from demo.zoo.progress import Step as Progress
 from pbstore import DiskBlockStore
 from policy.scenario import World

@@ -10,8 +10,7 @@ from pathlib import Path
 from demo.emulation.device import file_hashes
 from demo.jobs.report import ZooReport
 from demo.zoo import ZooModel
-from demo.zoo.anything import infer_anything
-from demo.zoo.inference import Inference, infer
+from demo.zoo.answer import Inference
 from pbstore import DiskBlockStore, Manifest
 
 log = logging.getLogger(__name__)
@@ -59,7 +58,15 @@ def _of_zoo(model: ZooModel) -> Original:
 
 
 def _infer_zoo(model: ZooModel, folder: Path, base_folder: Path | None) -> Inference:
+    from demo.zoo.inference import infer  # torch: only those who ask a model need it
+
     return infer(folder, model, base_folder=base_folder)
+
+
+def _infer_stored(folder: Path, base_folder: Path | None) -> Inference:
+    from demo.zoo.anything import infer_anything
+
+    return infer_anything(folder, base_folder)
 
 
 def of_store(store: DiskBlockStore) -> dict[str, Original]:
@@ -99,7 +106,7 @@ def _of_store(store: DiskBlockStore, manifest: Manifest, names: Sequence[str]) -
         ),
         hashes={entry.path: entry.sha256 for entry in manifest.files},
         folder=None,
-        infer=infer_anything,
+        infer=_infer_stored,
     )
 
 

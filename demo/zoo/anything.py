@@ -7,18 +7,15 @@ from typing import Any
 
 import torch
 
+from demo.zoo.answer import Inference, NotRunError
 from demo.zoo.hub import Net, hub
-from demo.zoo.inference import Inference, load_tokenizer, one_thread
+from demo.zoo.inference import load_tokenizer, one_thread
 
 TEXT = "The quick brown fox jumps over the lazy dog."
 TOKENS = 12
 """Tokens of a made-up input, where a model comes without a tokenizer."""
 PIXELS = 224
 """Side of a made-up image, where the configuration does not say."""
-
-
-class NotRunError(Exception):
-    """A model that cannot be run here; says why."""
 
 
 def infer_anything(folder: Path, base_folder: Path | None = None) -> Inference:

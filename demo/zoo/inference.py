@@ -4,7 +4,6 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from demo.zoo.answer import Inference
 from demo.zoo.hub import Net, Tokenizer, hub
 from demo.zoo.model import ZooModel
 
 BATCH_ROWS = 32
 NEW_TOKENS = 16
 """Tokens that a generation adds to its prompt."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inference:
-    """What a model answered."""
-
-    arrays: Mapping[str, np.ndarray[Any, Any]]
-    """Raw outputs by name, in the model's own precision (bfloat16 widened to float32, which is exact)."""
-    line: str
-    """The same for a human."""
-
-    def equals(self, other: "Inference") -> bool:
-        """Whether every output is bit-equal, not merely close."""
-        return self.arrays.keys() == other.arrays.keys() and all(
-            value.dtype == other.arrays[name].dtype
-            and value.shape == other.arrays[name].shape
-            and value.tobytes() == other.arrays[name].tobytes()
-            for name, value in self.arrays.items()
-        )
 
 
 def infer(

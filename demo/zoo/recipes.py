@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from demo.zoo.packages import MINILM, RXNFP, SMOLLM, SRE, Package
-from demo.zoo.train import TrainSettings
+from demo.zoo.train_settings import TrainSettings
 
 REVISION = 1
 """Raised when the code that makes members changes what it makes."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from demo.zoo.cache import PARTIAL
 from demo.zoo.hub import Net, Tokenizer
+from demo.zoo.train_settings import TrainSettings
 
 Rows = Sequence[tuple[str, int]]
 Progress = Callable[[int, int], None]
@@ -23,25 +24,6 @@ Progress = Callable[[int, int], None]
 
 _BUCKET_BATCHES = 8
 _ENCODE_ROWS = 32
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSettings:
-    """How one classifier is trained."""
-
-    seed: int
-    epochs: int = 2
-    batch_rows: int = 16
-    learning_rate: float = 2e-4
-    """Peak of AdamW's rate; it rises over the first tenth of the steps and then falls to zero."""
-    weight_decay: float = 0.0
-    max_rows: int | None = None
-    """Only the first rows of the text; all by default."""
-    max_tokens: int = 64
-
-    def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_rows, self.max_tokens) < 1 or self.learning_rate <= 0:
-            raise ValueError(f"epochs, batch_rows, max_tokens and learning_rate must be > 0, got {self}")
 
 
 @dataclass(frozen=True, slots=True)

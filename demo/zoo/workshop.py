@@ -10,7 +10,8 @@ from demo.zoo.fetch import fetch
 from demo.zoo.hub import Net, Option
 from demo.zoo.recipes import Recipe
 from demo.zoo.text import LabelledText
-from demo.zoo.train import Progress, TrainSettings
+from demo.zoo.train import Progress
+from demo.zoo.train_settings import TrainSettings
 
 TOKENIZER_FILES = (
     "chat_template.jinja",

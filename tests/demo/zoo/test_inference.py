@@ -9,7 +9,8 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
 from demo.zoo import ZooModel
-from demo.zoo.inference import Inference, infer, pools_first_token
+from demo.zoo.answer import Inference
+from demo.zoo.inference import infer, pools_first_token
 from demo.zoo.measure import nearest_centroid
 from demo.zoo.train import seeded
 

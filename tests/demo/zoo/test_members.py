@@ -16,7 +16,8 @@ from demo.zoo.errors import PackageMissingError
 from demo.zoo.packages import TWEETS, Package
 from demo.zoo.recipes import SMALL, Recipe
 from demo.zoo.text import LabelledText
-from demo.zoo.train import TrainSettings, seeded
+from demo.zoo.train import seeded
+from demo.zoo.train_settings import TrainSettings
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
 BASE = Recipe(

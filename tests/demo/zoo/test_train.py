@@ -13,7 +13,6 @@ from transformers import BertConfig, BertForSequenceClassification
 from demo.zoo.smollm import language_loss
 from demo.zoo.train import (
     Features,
-    TrainSettings,
     batches,
     freeze_bottom,
     frozen_features,
@@ -22,6 +21,7 @@ from demo.zoo.train import (
     tail_logits,
     train_tail,
 )
+from demo.zoo.train_settings import TrainSettings
 
 ROWS = [(" ".join(["word"] * length), length % 2) for length in (3, 9, 4, 8, 5, 7, 6, 2, 11, 10)]
 FROZEN = 2
