@@ -104,11 +104,14 @@ class World:
     def __enter__(self) -> "World":
         self.log.write(self._about)
         verbs: dict[str, Verb] = {"events": self._take, "client": self.walk_ins.ask}
-        self._collector = self._stack.enter_context(serving(control_app(verbs), self._runtime.host))
-        self._stack.callback(self._runtime.close)
-        for place in self.places():
-            self.urls[place] = self._runtime.start(place)
-        self.introduce()
+        with self._stack:
+            self._collector = self._stack.enter_context(serving(control_app(verbs), self._runtime.host))
+            self._stack.callback(self._runtime.close)
+            first, *others = self.places()
+            self.urls[first] = self._runtime.start(first)
+            self.urls.update(zip(others, self._pool.map(self._runtime.start, others), strict=True))
+            self.introduce()
+            self._stack = self._stack.pop_all()
         return self
 
     def __exit__(
@@ -134,17 +137,12 @@ class World:
         told: dict[str, Any] = {
             kind: {at: url for at, url in table.items() if url} for kind, table in known.items()
         }
-        for place in list(self.urls) if places is None else places:
-            if place in self.urls:
-                now_s = self.log.now_s()
-                self.ask(
-                    place,
-                    "hello",
-                    collector=self._collector,
-                    now_s=now_s,
-                    slot=self.slot,
-                    **told,
-                )
+        here = list(self.urls) if places is None else [place for place in places if place in self.urls]
+        list(self._pool.map(lambda place: self._greet(place, told), here))
+
+    def _greet(self, place: str, told: Mapping[str, Any]) -> None:
+        now_s = self.log.now_s()
+        self.ask(place, "hello", collector=self._collector, now_s=now_s, slot=self.slot, **told)
 
     def ask(self, place: str, verb: str, patience_s: float = 20.0, **question: Any) -> Answer | None:  # noqa: ANN401
         """Ask a role; None if it does not answer."""

@@ -20,7 +20,7 @@ from demo.jobs.emulate_config import EmulateConfig
 from demo.jobs.emulate_report import EmulateReport, report_of
 from demo.jobs.originals import Original, of_store, of_zoo
 from demo.jobs.run import LOG_NAME, claim, fill, offer_of
-from demo.jobs.runtimes import runtime_of
+from demo.jobs.runtimes import runtime_of, warm_up
 from demo.jobs.simulate import make_world, world_seed
 from demo.jobs.stage import Stage, about_run
 from demo.zoo import ZooModel, build_zoo
@@ -52,6 +52,7 @@ def emulate(
         LogError: If its log breaks a law.
     """
     claim(out)
+    warm_up(config)
     with ExitStack() as stack:
         zoo = build_zoo(config.run.size, progress=progress) if config.run.store is None else []
         bars = stack.enter_context(Bars(enabled=progress))

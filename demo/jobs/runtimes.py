@@ -1,5 +1,6 @@
 """The runtime that a live edge is to run in, with what makes its roles."""
 
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,28 +9,35 @@ from typing import Protocol
 from demo.emulation.links import AIR, ShapedLinks, Wire, edge_wires
 from demo.emulation.runtime.addresses import address_in
 from demo.emulation.runtime.base import ORIGIN, Runtime, device_place, node_place
-from demo.emulation.runtime.processes import ProcessRuntime, Seat
+from demo.emulation.runtime.processes import ProcessRuntime, Seat, get_ready
 from demo.emulation.runtime.shaped import ShapedRuntime, role_of
 from demo.emulation.runtime.threads import ThreadRuntime
 from demo.emulation.wire.token import run_token
+from demo.jobs.emulate_config import EmulateConfig
 from demo.jobs.stage import ProcessRoles, Stage, ThreadRoles
 from pbstore import DiskBlockStore
+from policy.schemes import HOMES
 
-PRELOAD = (
-    "demo.jobs.stage",
-    "policy.schemes",
-    "pbstore.serve.run",
-    "pbstore.codecs",
-    "raptorq",
-    "scipy.optimize",
-)
-"""What every process needs: imported once."""
+PRELOAD = ("demo.jobs.stage", "policy.serving.search", "pbstore.serve.run", "pbstore.codecs", "raptorq")
+"""What roles need, imported once for all of them, and the compiled search with it."""
 AIR_BIT_S = 1e10
 """Of a node's link to the air before its first broadcast."""
 
 
 class _Roles(Protocol):
     origin_url: str
+
+
+def preload_of(config: EmulateConfig) -> tuple[str, ...]:
+    """Modules that the roles of a run need."""
+    home = HOMES.get(re.split("[:+]", config.run.emulated_scheme)[0])
+    return PRELOAD if home is None else (*PRELOAD, f"policy.schemes.{home.partition(':')[0]}")
+
+
+def warm_up(config: EmulateConfig) -> None:
+    """Begin with what takes long before roles can start, beside whatever else is to be done before."""
+    if config.runtime == "processes":
+        get_ready(preload_of(config))
 
 
 @contextmanager
@@ -53,19 +61,20 @@ def _runtime(stage: Stage, store: DiskBlockStore, token: str) -> Iterator[Runtim
         roles = ThreadRoles(stage, store)
         yield OriginFirst(ThreadRuntime(roles, address_in(stage.config.listen)), roles)
         return
-    spread = ProcessRoles(stage, store.path, _free_port(), token)
+    spread, preload = ProcessRoles(stage, store.path, _free_port(), token), preload_of(stage.config)
     if stage.config.runtime == "ray":
         from demo.emulation.runtime.ray_actors import RayRuntime
 
-        yield OriginFirst(RayRuntime(spread, stage.config.ray_address, stage.config.listen), spread)
+        config = stage.config
+        yield OriginFirst(RayRuntime(spread, preload, config.ray_address, config.listen), spread)
         return
     if stage.config.links == "plain":
         host = address_in(stage.config.listen)
-        yield OriginFirst(ProcessRuntime(spread, PRELOAD, lambda place: Seat(host), host), spread)
+        yield OriginFirst(ProcessRuntime(spread, preload, lambda place: Seat(host), host), spread)
         return
     with ShapedLinks(wires_of(stage)) as links:
         spread.air_of = {place: links.address(role_of(place), AIR) for place in _on_air(stage)}
-        runtime = ShapedRuntime(spread, PRELOAD, links)
+        runtime = ShapedRuntime(spread, preload, links)
         with runtime.in_control():
             yield OriginFirst(runtime, spread)
 

@@ -95,10 +95,15 @@ def main() -> None:
     kept, end = options.out / f"{options.runtime}-{version()}.jsonl", time.monotonic() + 60 * options.minutes
     rows = read(kept)
     if options.runtime == "ray":  # one cluster for all rounds: to start one takes longer than a round
-        from demo.emulation.runtime.ray_actors import load_ray
+        from demo.emulation.runtime.ray_actors import STORE_BYTES, load_ray
 
         load_ray().init(
-            address="local", log_to_driver=False, include_dashboard=False, configure_logging=False
+            address="local",
+            num_cpus=0,
+            object_store_memory=STORE_BYTES,
+            log_to_driver=False,
+            include_dashboard=False,
+            configure_logging=False,
         )
     with tempfile.TemporaryDirectory() as root, kept.open("a") as file:
         store = make_family(Path(root), LAYER_BYTES)

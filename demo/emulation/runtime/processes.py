@@ -4,13 +4,17 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 
 from demo.emulation.links import enter
+from demo.emulation.runtime import no_main
 from demo.emulation.runtime.addresses import LOOPBACK
 from demo.emulation.runtime.base import port_of
 from demo.emulation.runtime.heap import few_arenas
@@ -18,9 +22,10 @@ from demo.emulation.runtime.threads import Role
 from pbstore.serve.run import serve
 
 log = logging.getLogger(__name__)
-START_S = 120.0
-"""How long a role may take to answer, s."""
+START_S = 300.0
+"""How long a role may take to answer, s: before the first, kernels may have to be compiled."""
 MakeRole = Callable[[str, bool], Role]
+_STARTING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +44,40 @@ class ProcessError(Exception):
     exit_code = 1
 
 
+def get_ready(preload: Sequence[str]) -> None:
+    """Start the process that roles are forked from, unless it runs; it goes on importing meanwhile.
+
+    It imports, once, what roles need, and starts no thread: a role is forked in milliseconds, and shares the
+    memory of all that. It ends with this process.
+
+    Args:
+        preload: Names of modules; what cannot be imported there is left to the roles.
+    """
+    multiprocessing.get_context("forkserver").set_forkserver_preload([no_main.__name__, __name__, *preload])
+    path = os.pathsep.join(filter(None, sys.path))
+    told = {"PYTHONPATH": path, no_main.VARIABLE: no_main.main_file()}
+    with _STARTING, _environment(told):
+        forkserver.ensure_running()
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Variables for what is started meanwhile: the process that forks is told nothing otherwise."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
 class ProcessRuntime:
     """Runs roles in processes.
 
     Args:
         make: Makes a role by its name, in its process; it must be picklable.
-        preload: Modules that are imported once for all.
+        preload: Modules that are imported once for all, see `get_ready`.
         seat_of: Says where each role sits.
         host: Address at which roles reach whoever starts them.
     """
@@ -52,14 +85,14 @@ class ProcessRuntime:
     def __init__(
         self,
         make: MakeRole,
-        preload: tuple[str, ...],
+        preload: Sequence[str],
         seat_of: Callable[[str], Seat] = lambda place: Seat(),
         host: str = LOOPBACK,
     ) -> None:
         self.host = host
-        self._make, self._seat_of = make, seat_of
+        self.make, self._seat_of = make, seat_of
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__, *preload])
+        get_ready(preload)
         self._running: dict[str, ForkServerProcess] = {}
         self._ports: dict[str, int] = {}
 
@@ -72,7 +105,7 @@ class ProcessRuntime:
         here, there = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=live,
-            args=(self._make, place, comes_back, self._ports.get(place, 0), there, self._seat_of(place)),
+            args=(self.make, place, comes_back, self._ports.get(place, 0), there, self._seat_of(place)),
             name=place,
             daemon=True,
         )

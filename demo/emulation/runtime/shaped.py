@@ -1,7 +1,6 @@
 """Processes whose network is shaped: each role in a namespace of its own, wired at the scenario's rates."""
 
-import multiprocessing.forkserver
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from demo.emulation.links import AIR, BACKHAUL, CONTROL, ORIGIN, ShapedLinks, device, node
@@ -12,18 +11,18 @@ from demo.emulation.runtime.processes import MakeRole, ProcessRuntime, Seat
 class ShapedRuntime(ProcessRuntime):
     """Runs roles in processes, each inside its namespace.
 
+    The process that forks them stays in the network in which it was started: it outlives these wires.
+
     Args:
         make: Makes a role by its name, in its process; it must be picklable.
         preload: Modules that are imported once for all.
         links: The wires, built.
     """
 
-    def __init__(self, make: MakeRole, preload: tuple[str, ...], links: ShapedLinks) -> None:
+    def __init__(self, make: MakeRole, preload: Sequence[str], links: ShapedLinks) -> None:
         super().__init__(make, preload, lambda place: Seat(_host(links, place), links.path(role_of(place))))
         self.host = links.address(CONTROL, BACKHAUL)
         self._links = links
-        # The server that forks stays in the network of today: it outlives these wires.
-        multiprocessing.forkserver.ensure_running()
 
     @contextmanager
     def in_control(self) -> Iterator[None]:

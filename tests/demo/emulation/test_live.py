@@ -34,7 +34,8 @@ class Lived:
 def lived(request: pytest.FixtureRequest, family: Path, tmp_path_factory: pytest.TempPathFactory) -> Lived:
     """One live edge, and the same world as `pbcast run` plays it."""
     run, out = small_run(family), tmp_path_factory.mktemp("live")
-    config = EmulateConfig(run=run, loss=0.05, clients=0, runtime=request.param)
+    # no report may be late: decisions would differ
+    config = EmulateConfig(run=run, loss=0.05, clients=0, runtime=request.param, patience_s=300.0)
     report = emulate(config, out, progress=False)
     with open_store(family, read_only=True) as store:
         offer = offer_of(run, store, {name: one.base for name, one in of_store(store).items()})
