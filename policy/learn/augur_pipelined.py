@@ -21,7 +21,7 @@ from policy.learn.decisions import DecisionWeights, Tradeoffs, circumstances
 from policy.learn.demand import DemandModel
 from policy.learn.forecast import Forecaster
 from policy.learn.motion import PlaceDraws, place_draws
-from policy.learn.sampling import as_likely, needed_chance
+from policy.learn.sampling import as_likely, first_need, needed_chance
 from policy.learn.slot_clock import ImaginedSlots, SlotClock, turns_of
 from policy.learn.value import class_times, classes_of, draw_requests, seconds_per_bit, spread_draws
 from policy.place.reach import keep_at_hand, reachable_masks
@@ -75,6 +75,8 @@ class Outlook:
     """Classes on each device, (users, classes)."""
     wanted: Float
     """Chance that somebody misses a class, (classes,)."""
+    later: Float
+    """The same in a slot after the coming one."""
     trade: Tradeoffs
 
 
@@ -109,6 +111,7 @@ class AugurPipelined:
         learned: Learned,
         config: PipelinedConfig | None = None,
         rival: Scheme | None = None,
+        forecaster: Forecaster | None = None,
     ) -> None:
         """Start with nothing seen.
 
@@ -118,10 +121,11 @@ class AugurPipelined:
             learned: All that is trained.
             config: Effort.
             rival: Whose placement is taken unless ours is clearly better; None: ours always.
+            forecaster: Who forecasts; None: the trained network. For evaluation.
         """
         self._rival = rival
         self._scenario, self._learned, self._config = scenario, learned, config or PipelinedConfig()
-        self._forecaster = Forecaster(scenario, learned.demand)
+        self._forecaster = forecaster or Forecaster(scenario, learned.demand)
         catalog, users = scenario.catalog, scenario.config.num_users
         self._classes = classes_of(catalog.members)
         self._first = np.unique(self._classes.of_block, return_index=True)[1]
@@ -150,11 +154,12 @@ class AugurPipelined:
         return replace(other, message_bytes=max(own.message_bytes, other.message_bytes))
 
     def _outlook(self, observation: Observation) -> Outlook:
-        chance = self._forecaster.chance(observation.history, observation.slot)[0]
+        chance, later = self._forecaster.chance(observation.history, observation.slot)
         kept = observation.history.devices()
         kept = None if kept is None else kept[:, self._first]
         trade = self._learned.decisions.at(circumstances(self._scenario, observation.idle_s))
-        return Outlook(chance, kept, needed_chance(chance, self._classes.members, kept), trade)
+        wanted, after = (needed_chance(part, self._classes.members, kept) for part in (chance, later))
+        return Outlook(chance, kept, wanted, after, trade)
 
     def _own(self, observation: Observation, outlook: Outlook) -> Placement:
         """What is best on the sampled slots."""
@@ -219,7 +224,8 @@ class AugurPipelined:
     def _work_s(self, outlook: Outlook) -> Float:
         """Price of a bit of each class that lies nowhere, beyond its delay in this slot, (classes,), s."""
         links = self._scenario.config.num_nodes * self._scenario.config.links.cloud_bit_s
-        return np.asarray(outlook.trade.work * outlook.wanted / links)
+        need = first_need(outlook.wanted, outlook.later, outlook.trade.patience)
+        return np.asarray(outlook.trade.work * need / links)
 
     def _value(self, slots: ImaginedSlots, share: Float, outlook: Outlook) -> Float:
         """Seconds a bit of each class under each set of nodes, (classes, 2^nodes)."""

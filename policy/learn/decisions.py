@@ -12,9 +12,10 @@ from policy.scenario import Scenario
 FEATURES = ("one", "room", "busy")
 """1; log2 of all nodes' room over the catalog, + 1, within -2..3; share of the last slot in which links were
 busy, mean over nodes."""
-OUTPUTS = ("update", "near", "work")
-UNTRAINED = ((-4.0, 0.0, 0.0), (4.0, 0.0, 0.0), (-4.0, 0.0, 0.0))
-"""Nearly: updates cost 0.02 of their time, the table stands as it is, no price on the cloud's work."""
+OUTPUTS = ("update", "near", "work", "patience")
+UNTRAINED = ((-4.0, 0.0, 0.0), (4.0, 0.0, 0.0), (-4.0, 0.0, 0.0), (-20.0, 0.0, 0.0))
+"""Nearly: updates cost 0.02 of their time, the table stands as it is, no price on the cloud's work, no
+patience."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,8 @@ class Tradeoffs:
     """How far differences between nodes, and further copies, count against first copies, 0..1."""
     work: float
     """Price of a second of all nodes' links to the cloud, beyond what it delays this slot's users, > 0."""
+    patience: float = 0.0
+    """What a later slot counts against the one before it in that price, 0..1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,8 +40,11 @@ class DecisionWeights:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Single]) -> "DecisionWeights":
-        """Read what `demo.experiments.evolve` trained."""
-        return cls(np.asarray(tensors["decisions.weights"], dtype=np.float64))
+        """Read what `demo.experiments.evolve` trained; outputs that an older file lacks are untrained."""
+        weights = np.asarray(tensors["decisions.weights"], dtype=np.float64)
+        return cls(
+            np.vstack([weights, UNTRAINED[len(weights) :]]) if len(weights) < len(OUTPUTS) else weights
+        )
 
     @classmethod
     def untrained(cls) -> "DecisionWeights":
@@ -47,9 +53,12 @@ class DecisionWeights:
 
     def at(self, features: Float) -> Tradeoffs:
         """The trade-offs in some circumstances, (features,)."""
-        update, near, work = np.clip(self.weights @ features, -20.0, 6.0).tolist()
+        update, near, work, patience = np.clip(self.weights @ features, -20.0, 6.0).tolist()
         return Tradeoffs(
-            update=float(np.exp(update)), near=float(1 / (1 + np.exp(-near))), work=float(np.exp(work))
+            update=float(np.exp(update)),
+            near=float(1 / (1 + np.exp(-near))),
+            work=float(np.exp(work)),
+            patience=float(1 / (1 + np.exp(-patience))),
         )
 
 

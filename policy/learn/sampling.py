@@ -18,6 +18,17 @@ def needed_chance(chance: Float, members: Bool, kept: Bool | None) -> Float:
     return np.asarray(1.0 - np.prod(1.0 - each, axis=0))
 
 
+def first_need(coming: Float, later: Float, patience: float) -> Float:
+    """Discounted chance that a class is missed: in the coming slot, else for the first time in a later one.
+
+    Args:
+        coming: Chance that it is missed in the coming slot, (classes,).
+        later: The same in each slot after that.
+        patience: Weight of each slot against the one before it, 0..1; 0: the coming slot alone counts.
+    """
+    return np.asarray(coming + (1.0 - coming) * patience * later / (1.0 - patience * (1.0 - later)))
+
+
 def as_likely(value: Float, seen: Float, wanted: Float, class_bits: Float, samples: int) -> Float:
     """Correct values for what chance put into the samples: a class counts as often as it is forecast.
 

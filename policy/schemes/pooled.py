@@ -34,12 +34,16 @@ class PooledCoverage:
     ) -> None:
         self._scenario, self._memory, self._whole = scenario, memory, whole
         self._blend, self._later = blend, later
-        self._forecaster = Forecaster(scenario, self.demand_model())
+        self._forecaster = self.forecaster()
         self._stay, self._local = update * scenario.config.update_weight, local
         catalog, users = scenario.catalog, scenario.config.num_users
         # before anything is seen: every second user asks, for any model
         chance = 1.0 - (1.0 - 0.5 / catalog.num_models) ** (users * catalog.members.sum(axis=0))
         self._seen, self._slots = prior * chance, prior
+
+    def forecaster(self) -> Forecaster:
+        """Who forecasts."""
+        return Forecaster(self._scenario, self.demand_model())
 
     def demand_model(self) -> DemandModel:
         """What corrects the forecast: nothing."""

@@ -58,9 +58,7 @@ def step_demand(
     noise = rng.gumbel(size=weights.shape)
     with np.errstate(divide="ignore"):
         drawn = np.argmax(np.log(weights) + noise, axis=1)
-    wave = 1 + config.diurnal_amplitude * math.sin(2 * math.pi * state.slot / config.diurnal_slots)
-    chance = min(1.0, config.request_prob * wave)
-    asks = (rng.random(cells.size) < chance) & (weights.sum(axis=1) > 0)
+    asks = (rng.random(cells.size) < _asking(state, config)) & (weights.sum(axis=1) > 0)
     requests = np.where(asks, drawn, -1).astype(np.int64)
     pushed = np.concatenate([requests[:, None], state.last[:, :-1]], axis=1)
     last = np.where(asks[:, None], pushed, state.last)
@@ -90,6 +88,42 @@ def request_weights(
     barred = free.sum(axis=1) == 0  # a family with nothing new: draw from all models but the recent ones
     anywhere = (1.0 + state.ranks[row]) ** -config.zipf_exponent * _not_recent(state, models, config)
     return np.where(barred[:, None], anywhere, free)
+
+
+def expected_requests(
+    rng: np.random.Generator, state: DemandState, cells: Int, families: Int, config: RequestConfig
+) -> Float:
+    """Chance that each user asks for each model in the coming slot, for oracles, (users, models).
+
+    Exact but for what moves first (ranks, the flash crowd), which is drawn: the mean over draws is the
+    chance. Arguments as for `step_demand`.
+    """
+    state = _move_ranks(rng, _move_flash(rng, state, families.size, config), config)
+    last, allowed = state.last[:, :1], _not_recent(state, families.size, config)
+    inside = (families[None, :] == families[np.maximum(last, 0)]) & (last >= 0)
+    stay = np.where(last >= 0, config.stickiness, 0.0)
+    hot = config.flash_share if state.flash_model >= 0 else 0.0
+    flash = np.arange(families.size) == state.flash_model
+    chance = np.zeros(allowed.shape)
+    for row, share in ((np.zeros_like(cells), 1.0 - config.cell_taste), (1 + cells, config.cell_taste)):
+        weights = (1.0 + state.ranks[row]) ** -config.zipf_exponent * allowed
+        anywhere = _shares(weights, weights)
+        mild = stay * _shares(weights * inside, weights) + (1.0 - stay) * anywhere
+        chance += share * ((1.0 - hot) * mild + hot * _shares(flash * allowed, weights))
+    return chance * _asking(state, config)
+
+
+def _shares(weights: Float, otherwise: Float) -> Float:
+    """Weights that sum to 1; those of `otherwise` where all are 0."""
+    barred = weights.sum(axis=1, keepdims=True) == 0
+    either = np.where(barred, otherwise, weights)
+    return np.asarray(either / np.maximum(either.sum(axis=1, keepdims=True), 1e-300))
+
+
+def _asking(state: DemandState, config: RequestConfig) -> float:
+    """Chance that a user asks in the coming slot."""
+    wave = 1 + config.diurnal_amplitude * math.sin(2 * math.pi * state.slot / config.diurnal_slots)
+    return min(1.0, config.request_prob * wave)
 
 
 def _not_recent(state: DemandState, models: int, config: RequestConfig) -> Float:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from demo.experiments import evolve, settings_ten, slot_clock
+from demo.experiments import evolve, settings_ten, slot_clock, what_is_left
 from demo.experiments.ten_settings import SETTINGS, Setting
 from policy.evaluation import draw_world, evaluate
 from policy.learn.checkpoint import load_checkpoint
@@ -120,3 +120,42 @@ def test_held_out_worlds_are_put_on_record(monkeypatch: pytest.MonkeyPatch, tmp_
         settings_ten.put_on_record([table], options)
     options.seen = True
     settings_ten.put_on_record([table], options)
+
+
+def test_what_is_left_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    played = []
+
+    def play(table: settings_ten.Table, split: str, number: int) -> dict[str, float]:
+        played.append(number)
+        names = (*what_is_left.KNOWN, "told:distribution", "told:future")
+        return {name: 2.0 - 0.1 * place + number for place, name in enumerate(names)}
+
+    monkeypatch.setattr(what_is_left, "SETTINGS", (SMALL,))
+    monkeypatch.setattr(what_is_left, "play", play)
+    common = ["--split", "validation", "--out", str(tmp_path), "--first-world", "5"]
+    for worlds in ("1", "3"):
+        assert what_is_left.main([*common, "--worlds", worlds]) == 0
+
+    assert played == [5, 6, 7]
+    text = (tmp_path / "what-is-left.md").read_text()
+    assert "| small | 3 | 8.000 |" in text
+    one = what_is_left.summary(what_is_left.Kept.at(tmp_path / "what-is-left.json", "validation").rows)[
+        "small"
+    ]
+    assert one["below"]["told:future|learned"]["reduction"] == pytest.approx(0.2 / 7.8)
+
+
+def test_what_is_left_is_told_on_worlds_that_are_on_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(what_is_left, "SETTINGS", (SMALL,))
+
+    with pytest.raises(ValueError, match="on record"):
+        what_is_left.main(["--worlds", "1", "--out", "unused"])
+
+
+@pytest.mark.slow
+def test_planners_that_are_told_play_beside_the_others() -> None:
+    table = settings_ten.Table(setting=SMALL, scenario=SMALL.scenario())
+    row = what_is_left.play(table, "validation", 3)
+
+    assert set(row) == {*what_is_left.KNOWN, "told:distribution", "told:future"}
+    assert row["told:future"] <= 1.05 * min(row.values())

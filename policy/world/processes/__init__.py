@@ -15,9 +15,10 @@ from typing import TypeAlias
 import numpy as np
 
 from policy.config import RequestConfig
-from policy.interfaces import Int
-from policy.world.demand import DemandState, start_demand, step_demand
-from policy.world.processes.bursts import BurstState, start_bursts, step_bursts
+from policy.errors import PolicyError
+from policy.interfaces import Float, Int
+from policy.world.demand import DemandState, expected_requests, start_demand, step_demand
+from policy.world.processes.bursts import BurstState, expected_bursts, start_bursts, step_bursts
 from policy.world.processes.moods import MoodState, start_moods, step_moods
 from policy.world.processes.shots import ShotState, start_shots, step_shots
 from policy.world.processes.weekly import WeeklyState, start_weekly, step_weekly
@@ -69,4 +70,24 @@ def step_requests(
     return step_demand(rng, state, cells, families, config)
 
 
-__all__ = ["Demand", "start_requests", "step_requests"]
+def request_chances(
+    rng: np.random.Generator, state: Demand, cells: Int, families: Int, config: RequestConfig
+) -> Float:
+    """Chance that each user asks for each model in the coming slot, for oracles, (users, models).
+
+    Given one draw of what moves between slots (ranks, bursts); the rest is exact. Arguments as for
+    `step_requests`.
+
+    Raises:
+        PolicyError: If the process is none of `ranks` and `bursts`.
+    """
+    if isinstance(state, BurstState):
+        return expected_bursts(rng, state, cells, config)
+    if isinstance(state, DemandState):
+        return expected_requests(rng, state, cells, families, config)
+    raise PolicyError(
+        f"the chances of requests are written down for ranks and bursts, not {config.process!r}"
+    )
+
+
+__all__ = ["Demand", "request_chances", "start_requests", "step_requests"]

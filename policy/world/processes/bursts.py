@@ -65,11 +65,22 @@ def step_bursts(
 ) -> tuple[BurstState, Int]:
     """Draw one slot: the next state, and the model each user asks for, -1 for none, (users,)."""
     state = _age(rng, state, config)
+    weights, chance = _urges(state, cells, config)
+    return state, draw_requests(rng, weights, chance)
+
+
+def expected_bursts(rng: np.random.Generator, state: BurstState, cells: Int, config: RequestConfig) -> Float:
+    """Chance that each user asks for each model in the coming slot, given a draw of the bursts that begin."""
+    weights, chance = _urges(_age(rng, state, config), cells, config)
+    return np.asarray(chance[:, None] * weights / weights.sum(axis=1, keepdims=True))
+
+
+def _urges(state: BurstState, cells: Int, config: RequestConfig) -> tuple[Float, Float]:
+    """Weight of each model for each user, (users, models), and the chance that each asks, (users,)."""
     now = state.size * (1.0 + state.age) ** -config.bursts.relaxation
     reached = (state.cell == -1) | (state.cell == cells[:, None])
     weights = np.tile(state.popular, (cells.size, 1))
     for burst, model in enumerate(state.model.tolist()):
         weights[:, model] += now[burst] * reached[:, burst]
     crowd = 1.0 - 1.0 / weights.sum(axis=1)
-    chance = np.minimum(1.0, config.request_prob * (1.0 + config.bursts.urge * crowd))
-    return state, draw_requests(rng, weights, chance)
+    return weights, np.minimum(1.0, config.request_prob * (1.0 + config.bursts.urge * crowd))
