@@ -104,10 +104,9 @@ _MODULES = (
     "errors",
     "manifest",
     "store",
+    "disk.opening",
     "folders.ingest",
     "savings",
-    "disk.store",
-    "disk.opening",
     "checkpoint",
 )
 

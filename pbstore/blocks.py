@@ -7,6 +7,8 @@ from pbstore.hashing import BlockId, Buffer
 
 RAW = "raw"
 """Codec of a block whose payload is its raw bytes."""
+ZSTD = "zstd"
+"""Codec of text and other opaque bytes."""
 CAST = "cast"
 """Codec of an exact cast of a base, plus a coded difference."""
 RECAST = "recast"

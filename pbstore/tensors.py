@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pbstore.codecs.types import TensorSpec
 from pbstore.errors import BadFileError, CheckpointError
 from pbstore.formats.safetensors_header import SafetensorsHeader, header_length, parse_header
 from pbstore.hashing import BlockId, Buffer
 from pbstore.manifest import FileEntry, Manifest, Piece
+from pbstore.spec import TensorSpec
 
 ReadBlock = Callable[[BlockId], Buffer]
 

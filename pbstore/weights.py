@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from pbstore.codecs.types import TensorSpec
 from pbstore.errors import BadFileError
 from pbstore.hashing import BlockId
 from pbstore.manifest import FileEntry, Manifest
+from pbstore.spec import TensorSpec
 from pbstore.tensors import ReadBlock, StoredTensor, header_of, tensors_of
 
 SAFETENSORS = ".safetensors"

@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any, TextIO
 
 import typer
@@ -92,6 +91,8 @@ class _VisibleLines(logging.Formatter):
 
 def _tell_version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version
+
         say(f"{DIST} {version(DIST)}")
         raise typer.Exit
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from demo.cli.store_shared import IN_THE_STORE, complete_name
-from pbstore import DiskBlockStore, ModelMissingError
-from pbstore.disk.index.revisions import AT
+from pbstore import ModelMissingError
+
+if TYPE_CHECKING:
+    from pbstore import DiskBlockStore
 
 NamesArgument = Annotated[
     list[str],
@@ -35,6 +37,8 @@ def matching(
     Raises:
         ModelMissingError: If nothing matches.
     """
+    from pbstore.disk.index.revisions import AT
+
     chosen: dict[str, None] = {}
     known = list(dict.fromkeys(names))
     for one in wanted:
@@ -50,7 +54,7 @@ def matching(
     return list(chosen)
 
 
-def chosen(store: DiskBlockStore, wanted: Sequence[str]) -> list[str]:
+def chosen(store: "DiskBlockStore", wanted: Sequence[str]) -> list[str]:
     """`matching`, of the models of a store; each is there.
 
     Raises:
@@ -62,12 +66,14 @@ def chosen(store: DiskBlockStore, wanted: Sequence[str]) -> list[str]:
     return names
 
 
-def chosen_in_trash(store: DiskBlockStore, wanted: Sequence[str]) -> list[str]:
+def chosen_in_trash(store: "DiskBlockStore", wanted: Sequence[str]) -> list[str]:
     """`matching`, of the removed models of a store.
 
     Raises:
         ModelMissingError: If nothing matches.
     """
+    from pbstore.disk.index.revisions import AT
+
     return matching((item.name.partition(AT)[0] for item in store.trash.models()), wanted, "in the trash")
 
 

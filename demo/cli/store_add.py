@@ -34,9 +34,9 @@ from demo.cli.store_shared import (
     told,
 )
 from demo.console import Sheet, say, warn
-from pbstore import AddReport, DiskBlockStore, open_store
 
 if TYPE_CHECKING:
+    from pbstore import AddReport, DiskBlockStore
     from pbstore.bulk import BadItem, BulkReport, Found
     from pbstore.folders.select import Selection
 
@@ -112,6 +112,8 @@ def add(
     elif name is None:
         raise ValueError("expected --name ORG/MODEL, or --recursive for all models under the folder")
     else:
+        from pbstore import open_store
+
         with (
             source_folder(Path(source), convert, dequantise, store) as ready,
             progress(source_bytes(ready.folder, store, select)) as advance,
@@ -134,7 +136,8 @@ def add(
     return 0
 
 
-def _add_from_hub(source: str, name: str | None, capacity: str | None, store: Path) -> AddReport:
+def _add_from_hub(source: str, name: str | None, capacity: str | None, store: Path) -> "AddReport":
+    from pbstore import open_store
     from pbstore.hfcache import HubAddress, add_from_hub
 
     address = HubAddress.parse(source)
@@ -146,7 +149,7 @@ MUCH = 0.1
 """Share of a model's bytes from which its optimizer states are worth a word."""
 
 
-def _tell_optimizer(opened: DiskBlockStore, reports: "Sequence[AddReport]") -> None:
+def _tell_optimizer(opened: "DiskBlockStore", reports: "Sequence[AddReport]") -> None:
     """Say how much of what was added is the state of a training run."""
     from pbstore.folders.select import Selection
 
@@ -172,6 +175,7 @@ def _add_recursive(
     capacity: str | None,
     as_json: bool,
 ) -> int:
+    from pbstore import open_store
     from pbstore.bulk import add_all, find_models
 
     models = find_models(root, org, select)
@@ -212,6 +216,8 @@ def _add_recursive(
 
 
 def _tell_one(result: "AddReport | BadItem") -> None:
+    from pbstore import AddReport
+
     if isinstance(result, AddReport) and not result.already_there:
         say(f"{told(result)}, {human(result.raw_bytes)} -> {human(result.stored_bytes)}")
 

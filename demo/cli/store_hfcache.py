@@ -22,9 +22,9 @@ from demo.cli.store_shared import (
     told,
 )
 from demo.console import say, warn
-from pbstore import AddReport, open_store
 
 if TYPE_CHECKING:
+    from pbstore import AddReport
     from pbstore.bulk import BadItem
     from pbstore.hfcache import ImportReport
 
@@ -50,6 +50,7 @@ def import_hf_cache(
 
     Snapshots of one model become its revisions; the Hub's commits, branches and tags become tags.
     """
+    from pbstore import open_store
     from pbstore.disk.trial import trial
     from pbstore.hfcache import choose, default_cache, import_cache, look_into
 
@@ -70,6 +71,8 @@ def import_hf_cache(
 
 
 def _tell_one(result: "AddReport | BadItem") -> None:
+    from pbstore import AddReport
+
     if isinstance(result, AddReport) and not result.already_there:
         say(f"{told(result)}, {human(result.raw_bytes)} -> {human(result.stored_bytes)} new")
 

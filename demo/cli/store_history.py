@@ -25,9 +25,9 @@ from demo.cli.store_shared import (
     some_of,
 )
 from demo.console import Sheet, busy, say, visible
-from pbstore import DiskBlockStore
 
 if TYPE_CHECKING:
+    from pbstore import DiskBlockStore
     from pbstore.disk.upkeep.collect import GcReport
     from pbstore.disk.upkeep.diff import Difference
     from pbstore.disk.upkeep.history import ForgetReport, Revision
@@ -227,7 +227,7 @@ def forget(
 
 
 def _forget_revisions(
-    opened: DiskBlockStore, plan: "Plan[ForgetReport]", dry_run: bool, yes: bool, as_json: bool
+    opened: "DiskBlockStore", plan: "Plan[ForgetReport]", dry_run: bool, yes: bool, as_json: bool
 ) -> None:
     report, days = plan.report, opened.trash.days
     freed = f"{human(report.stored_bytes)} that nothing else holds"

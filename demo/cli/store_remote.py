@@ -25,9 +25,10 @@ from demo.cli.store_shared import (
     progress,
 )
 from demo.console import say, warn
-from pbstore import DiskBlockStore, ModelMissingError, open_store
+from pbstore import ModelMissingError
 
 if TYPE_CHECKING:
+    from pbstore import DiskBlockStore
     from pbstore.serve.fetch.transfer import TransferReport
 
 remote = typer.Typer(epilog=EXIT_CODES)
@@ -136,8 +137,9 @@ def _tell(report: "TransferReport", what: str, as_json: bool) -> None:
 
 
 @contextmanager
-def _target(store: Path, url: str, dry_run: bool) -> Iterator[DiskBlockStore]:
+def _target(store: Path, url: str, dry_run: bool) -> "Iterator[DiskBlockStore]":
     """A store to write to what an address has; where nothing is to be, and there is none, a passing one."""
+    from pbstore import open_store
     from pbstore.disk.trial import trial
     from pbstore.serve.fetch.http_source import check_url
     from pbstore.serve.fetch.object_store import is_origin

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import (
@@ -20,11 +20,12 @@ from rich.progress import (
 
 from demo.console import answers_yes, errors, say, warn
 from demo.console import print_json as print_json  # commands take it from here
-from pbstore import AddReport, DiskBlockStore, ModelMissingError, PBStoreError, open_store
-from pbstore.disk.blocks.space import DiskUse
-from pbstore.folders.nesting import OwnStore, is_store
+from pbstore import ModelMissingError, PBStoreError
 from pbstore.folders.select import ALL, LEFT_OUT, Selection
-from pbstore.folders.source import list_source, steadily
+
+if TYPE_CHECKING:
+    from pbstore import AddReport, DiskBlockStore
+    from pbstore.disk.blocks.space import DiskUse
 
 ThoroughOption = Annotated[
     bool,
@@ -133,6 +134,9 @@ def source_bytes(folder: Path, store: Path, select: Selection = ALL, missing: in
 
     With `missing` it refuses none: so many bytes are told of one that cannot be stored.
     """
+    from pbstore.folders.nesting import OwnStore, is_store
+    from pbstore.folders.source import list_source, steadily
+
     own = OwnStore.at(store) if is_store(store) else None
     try:
         return steadily(lambda: list_source(folder, own, select)).total_bytes
@@ -142,7 +146,7 @@ def source_bytes(folder: Path, store: Path, select: Selection = ALL, missing: in
         return missing
 
 
-def told(report: AddReport) -> str:
+def told(report: "AddReport") -> str:
     """What an add did, in a line."""
     what = f"{report.files} files, {report.blocks} blocks"
     if report.already_there:
@@ -152,7 +156,7 @@ def told(report: AddReport) -> str:
     return f"added {report.name}: {what}"
 
 
-def tell_exceptions(report: AddReport, *, with_name: bool = False) -> None:
+def tell_exceptions(report: "AddReport", *, with_name: bool = False) -> None:
     """Name on stderr what of a folder was left out, and which files were kept though they are damaged."""
     start = f"pbcast: {report.name}:" if with_name else "pbcast:"
     for path in report.skipped:
@@ -165,8 +169,10 @@ def tell_exceptions(report: AddReport, *, with_name: bool = False) -> None:
 
 
 @contextmanager
-def existing(store: Path) -> Iterator[DiskBlockStore]:
+def existing(store: Path) -> "Iterator[DiskBlockStore]":
     """Open a store that must be there already; a model that is not there is told with the nearest that is."""
+    from pbstore import open_store
+
     if not (store / "STORE.json").exists():
         raise FileNotFoundError(f"no block store at {store}: make one with `pbcast store add`")
     with open_store(store) as opened:
@@ -244,7 +250,7 @@ def some_of(names: Sequence[str]) -> list[str]:
     return [*names[:MOST_NAMED], *more]
 
 
-def room(before: DiskUse, after: DiskUse) -> str:
+def room(before: "DiskUse", after: "DiskUse") -> str:
     """How the whole store changes on the disk."""
     old, new = before.total_bytes, after.total_bytes
     how = f"{human(old - new)} less" if new <= old else f"{human(new - old)} more"

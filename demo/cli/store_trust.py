@@ -25,7 +25,6 @@ from demo.cli.store_shared import (
     some_of,
 )
 from demo.console import Sheet, say, warn
-from pbstore import open_store
 
 if TYPE_CHECKING:
     from pbstore.disk.upkeep.scrub import ScrubReport
@@ -170,6 +169,7 @@ def import_file(
     as_json: JsonOption = False,
 ) -> None:
     """Take the models of an archive in; each block is hashed, what is there already is kept."""
+    from pbstore import open_store
     from pbstore.bulk import import_archive
 
     if not file.is_file():

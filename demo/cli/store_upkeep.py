@@ -26,9 +26,9 @@ from demo.cli.store_shared import (
     some_of,
 )
 from demo.console import busy, say, table_of
-from pbstore import DiskBlockStore
 
 if TYPE_CHECKING:
+    from pbstore import DiskBlockStore
     from pbstore.disk.upkeep.dependents import Dependents
     from pbstore.disk.upkeep.heat import FormReport
 
@@ -65,7 +65,7 @@ def remove(
         say(f"removed {', '.join(some_of(going))}{hint}")
 
 
-def _removal_lines(opened: DiskBlockStore, name: str, dependents: "Dependents") -> list[str]:
+def _removal_lines(opened: "DiskBlockStore", name: str, dependents: "Dependents") -> list[str]:
     row = opened.disk.model_row(name)
     earlier = len(opened.disk.revisions_of(name)) - 1 if row.key.past_ms is None and "@" not in name else 0
     more = f", and {earlier} earlier revisions" if earlier else ""
@@ -179,7 +179,7 @@ def evict(
     say(f"  {human(report.freed_bytes)} of payloads; {room(report.before, report.after)}")
 
 
-def _evicted_lines(opened: DiskBlockStore, names: Sequence[str]) -> list[str]:
+def _evicted_lines(opened: "DiskBlockStore", names: Sequence[str]) -> list[str]:
     lines = []
     for name, dependents in zip(names, opened.trash.dependents_of_all(names), strict=True):
         lines += [name, *(f"  {line}" for line in _dependent_lines(dependents))]

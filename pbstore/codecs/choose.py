@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from pbstore.blocks import CAST
+from pbstore.blocks import CAST, RAW, ZSTD
 from pbstore.codecs.casts import cast_number
 from pbstore.codecs.chunk import CHUNK_BYTES, UINT, Mode, Uints, encode_chunk, num_bytes
 from pbstore.codecs.derive.choices import encode_choices
@@ -25,7 +25,6 @@ from pbstore.codecs.streams import pack_stream
 from pbstore.codecs.trial import TABLE_FROM_BYTES, Sample, best_mode, text_cost
 from pbstore.codecs.types import BlockId, Buffer, Encoded, TensorSpec
 
-RAW, ZSTD = "raw", "zstd"
 MIN_GAIN = 0.03
 """A form that needs a base, or any form at all, must save this share of the bytes."""
 _SMALL_BYTES = 64

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pbstore.blocks import CAST, RECAST
-from pbstore.codecs.choose import RAW, ZSTD
+from pbstore.blocks import CAST, RAW, RECAST, ZSTD
 from pbstore.codecs.chunked import Chunks, LazyBase, decode_parts, decode_whole
 from pbstore.codecs.grid import GRID, read_grid
 from pbstore.codecs.payload import DELTA, NUMERIC, PLANES, read_payload

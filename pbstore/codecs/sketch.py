@@ -26,7 +26,7 @@ from blake3 import blake3
 from pbstore.codecs.casts import bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16
 from pbstore.codecs.chunk import UINT
 from pbstore.codecs.rows import row_keys
-from pbstore.codecs.types import BlockId, Buffer, CodecError, TensorSpec
+from pbstore.codecs.types import HEAD_BYTES, BlockId, Buffer, CodecError, TensorSpec
 
 _LEVELS = 3
 _VALUES = 336
@@ -40,7 +40,6 @@ _SMALL_ELEMENTS = 1 << 16
 _CAST_VALUES = 128
 PROBES, PROBED_ELEMENTS = 32, 8192
 """Elements of a probe, and of the least tensor that has one."""
-HEAD_BYTES = 8
 MOST_SHARE = 0.01
 """Of a tensor's bytes, what an index may keep to find it by."""
 MARK_BYTES = 24

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator
 from io import BufferedIOBase
 from typing import IO, BinaryIO, cast
 
-from pbstore.codecs.types import TensorSpec
 from pbstore.formats.arrays import NUMPY_MAGIC, may_be_onnx, numpy_cuts, onnx_cuts
 from pbstore.formats.cuts import MIN_CUT_BYTES, Cut, NotSoError
 from pbstore.formats.members import is_tar, tar_members
+from pbstore.spec import TensorSpec
 
 _MAX_DIRECTORY_BYTES = 32 << 20
 _MAX_PICKLE_BYTES = 32 << 20

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from pbstore.codecs.types import TensorSpec
 from pbstore.formats.cuts import MIN_CUT_BYTES, Cut, NotSoError
+from pbstore.spec import TensorSpec
 
 NUMPY_MAGIC = b"\x93NUMPY"
 _NUMPY = {

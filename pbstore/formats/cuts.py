@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pbstore.codecs.types import TensorSpec
+from pbstore.spec import TensorSpec
 
 MIN_CUT_BYTES = 4096
 """Smaller members and tensors stay with what stands before them."""

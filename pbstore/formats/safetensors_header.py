@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import BinaryIO, NamedTuple
 
-from pbstore.codecs.types import DTYPE_BITS, TensorSpec
 from pbstore.errors import CheckpointError
+from pbstore.spec import DTYPE_BITS, TensorSpec
 
 MAX_HEADER_BYTES = 100_000_000
 """Longest header that safetensors itself accepts."""

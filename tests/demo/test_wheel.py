@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo.cli.commands import COMMANDS, EXTRAS
+from pbstore import open_store
 from tests.pbstore.folders import base_tensors, folder_content, write_model
 
 ROOT = Path(__file__).parents[2]
@@ -46,14 +47,26 @@ def test_the_store_imports_nothing_dear(tmp_path: Path) -> None:
         "--store",
         str(tmp_path / "store"),
     ]
-    script = f"import sys; from demo.cli import main; main({words!r}); print(*sys.modules)"
+    loaded = modules_after(words)
+    assert loaded.isdisjoint(DEAR)
+    assert "pbstore.disk.store" in loaded
+
+
+def modules_after(words: list[str]) -> set[str]:
+    script = f"import sys; from demo.cli import main; main({words!r}); print(); print(*sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
     )
-    loaded = set(done.stdout.splitlines()[-1].split())
-    assert loaded.isdisjoint(DEAR)
-    assert "pbstore.disk.store" in loaded
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_a_look_at_a_store_imports_no_numpy_and_no_verb_but_its_own(tmp_path: Path) -> None:
+    with open_store(tmp_path / "store") as store:
+        store.put(b"anything")
+    for words in (["--help"], ["log", "--help"], ["ls", "--store", str(tmp_path / "store")]):
+        loaded = modules_after(["store", *words])
+        assert loaded.isdisjoint({*DEAR, "numpy", "pbstore.disk.verbs", "pbstore.disk.add.adding"}), words
 
 
 def build(folder: Path) -> Path:

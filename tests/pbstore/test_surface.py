@@ -70,15 +70,20 @@ def test_calls_inside_a_transaction_join_it(tmp_path: Path) -> None:
         assert outer.is_outermost
 
 
+LATE = {"disk/store.py", "disk/blocks/read.py", "disk/index/sketches.py"}
+"""They import numpy and verbs when these are first used; the layers of import-linter count such imports."""
+
+
 def sources() -> Iterator[tuple[str, str]]:
     for path in sorted(ROOT.rglob("*.py")):
         yield str(path.relative_to(ROOT)), path.read_text()
 
 
 def test_no_floor_of_the_disk_looks_up_in_secret() -> None:
-    """Imports for types only count as well: none is left."""
-    found = [name for name, text in sources() if name.startswith("disk") and "TYPE_CHECKING" in text]
-    assert not found
+    """Imports for types only count as well: they are left where what lies below is imported late."""
+    found = {name for name, text in sources() if name.startswith("disk") and "TYPE_CHECKING" in text}
+    assert found == LATE
+    assert "exclude_type_checking_imports" not in (ROOT.parent / "pyproject.toml").read_text()
 
 
 def test_files_and_functions_stay_short() -> None:

@@ -10,8 +10,7 @@ import numpy as np
 from pbstore.codecs.chunk import UINT, Uints
 from pbstore.codecs.derive.draft import F64, as_floats
 from pbstore.codecs.derive.narrow import cast
-from pbstore.codecs.sketch import HEAD_BYTES
-from pbstore.codecs.types import DTYPE_BITS, Buffer
+from pbstore.codecs.types import DTYPE_BITS, HEAD_BYTES, Buffer
 
 T = TypeVar("T")
 _FITS = 1e-3

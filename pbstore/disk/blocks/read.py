@@ -3,13 +3,12 @@
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from pbstore.blocks import RAW, BlockInfo, StoredBlock
-from pbstore.buffers import Buffers
-from pbstore.codecs.choose import ZSTD
+from pbstore.blocks import RAW, ZSTD, BlockInfo, StoredBlock
 from pbstore.coding import check_hash, decode_block, decode_checked_parts, decode_with_needs, with_needs
 from pbstore.disk.blocks import space
 from pbstore.disk.blocks.space import DiskUse
@@ -23,6 +22,9 @@ from pbstore.disk.index.connections import Connections
 from pbstore.disk.index.locations import Location
 from pbstore.errors import BlockCorruptError, BlockMissingError, IndexCorruptError
 from pbstore.hashing import BlockId, Buffer
+
+if TYPE_CHECKING:
+    from pbstore.buffers import Buffers
 
 NOWHERE: Mapping[BlockId, Location] = MappingProxyType({})
 AtHand: TypeAlias = Callable[[BlockId], Buffer | None]
@@ -45,11 +47,16 @@ class BlockReader:
         self._reader = PackReader(layout.packs)
         self._writer: PackWriter | None = None
         """Of the open transaction."""
-        self.buffers = Buffers()
-        """Memory into which models are read; kept between them."""
         self.checked: tuple[int, int] | None = None
         """Connection, and version of the index, that `Transaction.check_index` has found right."""
         self.read_only, self._durable = read_only, durable
+
+    @cached_property
+    def buffers(self) -> "Buffers":
+        """Memory into which models are read; kept between them."""
+        from pbstore.buffers import Buffers  # numpy, which a look at models does not need
+
+        return Buffers()
 
     @property
     def path(self) -> Path:

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from pbstore.codecs.sketch import HEAD_BYTES
-from pbstore.codecs.types import TensorSpec
 from pbstore.hashing import BlockId
+from pbstore.spec import HEAD_BYTES, TensorSpec
 
 NAMED_BYTES = 4096
 """Smaller tensors are found by their places only."""

@@ -5,17 +5,21 @@ others have cast keys: an exact cast of such a block is the one form that may be
 a few short lists, however many tensors there are.
 """
 
+from __future__ import annotations
+
 import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pbstore.codecs.sketch import MAX_HITS, Sketch, gap, rank
-from pbstore.codecs.types import CodecError, TensorSpec
 from pbstore.disk.index import database, locations, names
-from pbstore.errors import IndexCorruptError
+from pbstore.errors import CodecError, IndexCorruptError
 from pbstore.hashing import BlockId, Buffer
+from pbstore.spec import TensorSpec
+
+if TYPE_CHECKING:  # it needs numpy, which a look at the index does not
+    from pbstore.codecs.sketch import Sketch
 
 MIN_BYTES = 4096
 """Smaller tensors get no sketch, and an add stores them raw: coding them costs more than it saves."""
@@ -80,15 +84,15 @@ def note_many(connection: sqlite3.Connection, tensors: Sequence[Noted]) -> int:
         if block_id in known:
             continue
         number += 1
-        found = found.within(spec.num_bytes) if isinstance(found, Sketch) else found
-        stored = found.to_bytes() if isinstance(found, Sketch) else None
+        own = None if found is None or isinstance(found, Mapping) else found.within(spec.num_bytes)
+        stored = None if own is None else own.to_bytes()
         shape = json.dumps(list(spec.shape))
         key = names.name_key(name, spec)
         rows.append((number, bytes.fromhex(block_id), spec.dtype, shape, stored, int(tried), key, probe))
-        if isinstance(found, Sketch):
-            marks += [(mark, number) for mark in found.marks.tolist()]
-        else:
-            casts += [(key, number) for key in (found or {}).values()]
+        if own is not None:
+            marks += [(mark, number) for mark in own.marks.tolist()]
+        elif isinstance(found, Mapping):
+            casts += [(key, number) for key in found.values()]
     database.insert_rows(
         connection, "INSERT INTO tensors (number, block, dtype, shape, sketch, tried, name, probe)", rows
     )
@@ -122,6 +126,8 @@ def as_spec(dtype: str, shape: str) -> TensorSpec:
 
 def _as_sketch(stored: bytes) -> Sketch:
     """A sketch from a tensor's row; IndexCorruptError if it is none."""
+    from pbstore.codecs.sketch import Sketch
+
     try:
         return Sketch.from_bytes(stored)
     except (CodecError, TypeError, ValueError):
@@ -153,7 +159,7 @@ def offer(connection: sqlite3.Connection, block_id: BlockId, found: Sketch | Cas
     if row is None:
         return
     number = row[0]
-    if not isinstance(found, Sketch):
+    if isinstance(found, Mapping):
         casts = [(key, number) for key in found.values()]
         connection.executemany("INSERT OR IGNORE INTO casts VALUES (?, ?)", casts)
     elif row[1] is None:
@@ -239,6 +245,8 @@ def kept(stored: bytes | None) -> Sketch | None:
 
 def is_near(raw: Buffer, spec: TensorSpec, other: Sketch | None) -> bool:
     """Whether a block with a sketch is so much like a tensor that no other base need be looked for."""
+    from pbstore.codecs.sketch import gap
+
     return other is not None and other.has_values and gap(raw, spec, other) < NEAR_BITS
 
 
@@ -287,6 +295,8 @@ def similar(
         look: Gives the sketch of a block of which only marks are kept, None if it can be no base.
         newest: None that came into the store after this place.
     """
+    from pbstore.codecs.sketch import MAX_HITS, rank
+
     marks = wanted.marks.tolist()
     some = "SELECT tensor FROM marks WHERE mark = value AND tensor <= ? ORDER BY tensor DESC LIMIT ?"
     # one row for all marks: each row would let another thread take the interpreter
