@@ -22,7 +22,9 @@ from pbstore.folders.scratch import scratch
 
 PREFIX = ".tmp-pbcast-archive-"
 """How passing stores are called; they lie beside the archive, or beside the store that takes it in."""
-_MEMBER = re.compile(r"STORE\.json|packs/[0-9]{8,12}\.pack|manifests/[0-9a-f.]{1,120}\.(json|past|tags)")
+_MEMBER = re.compile(
+    r"STORE\.json|packs/[0-9]{8,12}\.pack|manifests/([0-9a-f.]{1,120}\.(json|past|tags)|[0-9]{8,12}\.sheaf)"
+)
 _PART_BYTES = 4 << 20
 
 

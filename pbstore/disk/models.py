@@ -148,6 +148,7 @@ class Models(DiskBlocks):
             model_rows.note_own(tx.connection, self.model_row(manifest.name))
         notes.note_adapter(tx.connection, manifest, self.get)
         tx.place_manifest(path, text)
+        tx.filed_models += 1
         return True
 
     def mend_manifest(self, manifest: Manifest) -> bool:
@@ -157,7 +158,8 @@ class Models(DiskBlocks):
             text = replace(manifest, weights=row.weights).to_json().encode()  # as it was hashed then
             if blake3(text).hexdigest() != row.manifest_hash:
                 return False
-            tx.place_manifest(self.layout.manifests / row.file, text)
+            model_rows.set_manifest(tx.connection, row, row.manifest_hash)
+            tx.place_manifest(self.layout.manifests / row.file, text, row.place)
         return True
 
     def check_whole(self, manifest: Manifest) -> None:
@@ -179,7 +181,7 @@ class Models(DiskBlocks):
             model_rows.delete_row(tx.connection, row.name)
             recount_readable(self, tx)
         lora_pairs.forget_pairs(tx.connection, row.name)
-        tx.remove_manifest(self.layout.manifests / row.file)
+        tx.remove_manifest(self.layout.manifests / row.file, row.place)
 
     def touch(self, name: str) -> None:
         """Count one use of a model, as a checkout does, for eviction and balancing; takes no lock."""

@@ -28,7 +28,7 @@ from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.files import fsio, room
 from pbstore.disk.files.layout import Layout
 from pbstore.disk.files.pack import Record, pack_path
-from pbstore.disk.index import database, intents, model_rows, packs, readonly
+from pbstore.disk.index import database, intents, packs, readonly, sheaves
 from pbstore.disk.index.locations import Location
 from pbstore.disk.index.sqlite import FAILURES
 from pbstore.disk.models import Models
@@ -236,7 +236,7 @@ def _files_read(real: Models, copy: Models) -> Iterator[Path]:
     intent = intents.get_intent(copy.connection)
     placed = () if intent is None else intent.place
     waiting = [real.layout.waiting(real.layout.manifests / file).name for file in placed]
-    for file in {*model_rows.files(copy.connection), *waiting}:
+    for file in {*sheaves.places(copy.connection), *waiting}:
         if os.path.lexists(copy.layout.manifests / file):
             yield real.layout.manifests / file
 

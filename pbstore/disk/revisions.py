@@ -66,7 +66,7 @@ def move(models: Models, tx: Transaction, row: ModelRow, key: RowName, text: byt
     path = models.layout.manifests / key.file
     model_rows.rename_model(tx.connection, row, str(key), path, text)
     tx.place_manifest(path, text)
-    tx.remove_manifest(models.layout.manifests / row.file)
+    tx.remove_manifest(models.layout.manifests / row.file, row.place)
 
 
 def set_tags(models: Models, tx: Transaction, model: str, named: Mapping[str, str]) -> None:

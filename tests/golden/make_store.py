@@ -14,6 +14,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pbstore import open_store
+from pbstore.disk.blocks import gather
 from tests.pbstore.folders import tuned, write_model
 
 Tensors = dict[str, np.ndarray]
@@ -75,6 +76,7 @@ def on_a_grid(rng: np.random.Generator) -> np.ndarray:
 def main() -> None:
     """Write the store and, beside it, the sha256 of every file."""
     target = Path(sys.argv[1])
+    gather.FROM = 4  # so that a small store has a sheaf
     sums: dict[str, dict[str, str]] = {}
     with tempfile.TemporaryDirectory() as temporary, open_store(target) as store:
         for name, (tensors, files) in models().items():

@@ -1,4 +1,4 @@
-"""Stores made by earlier code open for ever."""
+"""Stores made by earlier code, of version 1 and of version 2, which has sheaves, open for ever."""
 
 import hashlib
 import json
@@ -11,7 +11,12 @@ from pbstore import open_store
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CODECS = {"raw", "zstd", "planes", "delta", "cast", "rows", "lora", "grid"}
-SUMS = {"store-v1": "store-v1", "store-v1b": "store-v1", "store-v1c": "store-v1c"}
+SUMS = {
+    "store-v1": "store-v1",
+    "store-v1b": "store-v1",
+    "store-v1c": "store-v1c",
+    "store-v2": "store-v1c",
+}
 
 
 @pytest.fixture(params=list(SUMS))
@@ -42,20 +47,20 @@ def assert_same_files(frozen: Path, path: Path, out: Path, *, read_only: bool = 
             assert found == files
 
 
-def test_a_store_of_version_1_opens_where_it_lies(frozen: Path, tmp_path: Path) -> None:
+def test_a_store_opens_where_it_lies(frozen: Path, tmp_path: Path) -> None:
     assert_same_files(frozen, frozen, tmp_path / "out", read_only=True)
 
 
-def test_a_store_of_version_1_opens(frozen: Path, copy: Path, tmp_path: Path) -> None:
+def test_a_store_opens(frozen: Path, copy: Path, tmp_path: Path) -> None:
     assert_same_files(frozen, copy, tmp_path / "out")
 
 
-def test_a_store_of_version_1_opens_without_its_index(frozen: Path, copy: Path, tmp_path: Path) -> None:
+def test_a_store_opens_without_its_index(frozen: Path, copy: Path, tmp_path: Path) -> None:
     (copy / "index.sqlite").unlink()
     assert_same_files(frozen, copy, tmp_path / "out")
 
 
-def test_a_store_of_version_1_goes_on_living(copy: Path, tmp_path: Path) -> None:
+def test_a_store_goes_on_living(copy: Path, tmp_path: Path) -> None:
     with open_store(copy) as store:
         store.checkout("org/tuned", tmp_path / "tuned")
         assert store.add(tmp_path / "tuned", "org/again").new_blocks == 0
@@ -67,7 +72,7 @@ def test_a_store_of_version_1_goes_on_living(copy: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("lose_index", [False, True])
-def test_the_trash_of_a_store_of_version_1_is_restored(tmp_path: Path, lose_index: bool) -> None:
+def test_the_trash_of_a_store_is_restored(tmp_path: Path, lose_index: bool) -> None:
     files = json.loads((GOLDEN / "store-v1c.json").read_text())["org/tuned-half"]
     shutil.copytree(GOLDEN / "store-v1-trash", tmp_path / "store")
     if lose_index:

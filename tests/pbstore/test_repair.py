@@ -157,9 +157,9 @@ def test_settings_of_earlier_and_later_versions_stay(store: DiskBlockStore, tmp_
     assert mend_settings(store.path) is None
     open_store(store.path).close()
     change(store, "DELETE FROM meta WHERE key = 'settings'")
-    later = json.dumps({"format": "pbstore", "version": 2})
+    later = json.dumps({"format": "pbstore", "version": 3})
     store.disk.layout.settings.write_text(later)
-    with pytest.raises(NotAStoreError, match="version 2"):
+    with pytest.raises(NotAStoreError, match="version 3"):
         mend_settings(store.path)
     assert store.disk.layout.settings.read_text() == later
     (tmp_path / "no store").mkdir()

@@ -142,7 +142,7 @@ def _refile(models: Models, manifest: Manifest) -> None:
     with models.writing() as tx:
         row = models.model_row(manifest.name)
         is_own = model_rows.is_own(tx.connection, row)
-        model_rows.set_manifest_hash(tx.connection, manifest.name, blake3(text).hexdigest())
+        model_rows.set_manifest(tx.connection, row, blake3(text).hexdigest())
         if is_own:
             model_rows.note_own(tx.connection, models.model_row(manifest.name))
-        tx.place_manifest(models.layout.manifests / row.file, text)
+        tx.place_manifest(models.layout.manifests / row.file, text, row.place)

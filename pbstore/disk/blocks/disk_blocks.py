@@ -6,18 +6,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from pbstore.blocks import StoredBlock
 from pbstore.coding import decode_block
-from pbstore.disk.blocks import compact, recover, snapshot
+from pbstore.disk.blocks import compact, gather, recover, snapshot
 from pbstore.disk.blocks.read import BlockReader
 from pbstore.disk.blocks.transaction import Transaction
 from pbstore.disk.blocks.writer import PackWriter
 from pbstore.disk.files import fsio, lock, room
-from pbstore.disk.files.layout import Layout, Settings, settings_text
-from pbstore.disk.index import audit, database, locations, packs
+from pbstore.disk.files.layout import SHEAF_VERSION, Layout, Settings, settings_text
+from pbstore.disk.index import audit, database, locations, packs, sheaves
 from pbstore.errors import BlockInUseError, CapacityError, IntegrityError, PBStoreError
 from pbstore.hashing import BlockId, Buffer, hash_block
 from pbstore.store import raw_block, with_all_needs
@@ -49,6 +50,8 @@ class DiskBlocks(BlockReader):
         self._mutex = threading.RLock()
         self._open: Transaction | None = None
         self._making_room = self._wrote = False
+        self._filed = 0
+        """Models filed since manifests were last gathered."""
         self.on_full: Callable[[int], None] | None = None
         """Called with the payload bytes that are missing, before a CapacityError: an edge node's eviction."""
         if read_only:
@@ -159,6 +162,7 @@ class DiskBlocks(BlockReader):
         if not self._wrote or self._open is not None:
             return
         with suppress(PBStoreError, OSError, ValueError):  # ValueError: it is closed already
+            self._gather()
             if database.is_untidy(self.connection, growth=2.0, few=128):
                 with lock.exclusive(self.layout.lock, 0.0):
                     if self.has_room(2 * database.size_bytes(self.connection)):
@@ -215,6 +219,21 @@ class DiskBlocks(BlockReader):
                 return
             with self._locked(), fsio.durability(self._durable), self._transaction() as tx:
                 yield tx
+            self._filed += tx.filed_models
+            if self._filed >= gather.FROM:
+                self._gather()
+
+    def _gather(self) -> None:
+        """Let manifests come into sheaves, if many have files of their own and nobody else writes."""
+        self._filed = 0
+        with suppress(PBStoreError, OSError):
+            if len(sheaves.loose(self.connection)) >= gather.FROM and self.has_room(2 * gather.MOST_BYTES):
+                with (
+                    lock.exclusive(self.layout.lock, 0.0),
+                    fsio.durability(self._durable),
+                    self._transaction() as tx,
+                ):
+                    gather.gather(self, tx)
 
     @contextmanager
     def held_still(self) -> Iterator[None]:
@@ -241,6 +260,8 @@ class DiskBlocks(BlockReader):
         try:
             audit.watch(connection)
             writer.begin()
+            if sheaves.are_there(connection) and self.settings.version < SHEAF_VERSION:
+                self.settings = replace(self.settings, version=SHEAF_VERSION)
             database.note_settings(connection, settings_text(self.settings))
             self._open = tx
             yield tx

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from pbstore.disk.blocks import manifests_found
 from pbstore.disk.blocks.read import BlockReader
 from pbstore.disk.files import pack
 from pbstore.disk.files.layout import TRASH_SUFFIX
@@ -68,7 +69,7 @@ def count(blocks: BlockReader) -> Named:
     Inside `writing`, what the open transaction removes is not counted, and what it files is.
     """
     named = Named()
-    rows = model_rows.all_models(blocks.connection)
+    rows = sorted(model_rows.all_models(blocks.connection), key=lambda row: row.place)  # a sheaf at once
     for row in rows:
         try:
             manifest = model_rows.read_manifest(blocks.layout, row)
@@ -79,20 +80,18 @@ def count(blocks: BlockReader) -> Named:
             if model_rows.says_other(row, manifest):
                 named.odd.append(f"the index and the manifest of {row.title} disagree about the model")
     known = {row.file for row in rows} | blocks.leaving_manifests()
-    for path in blocks.layout.all_manifests():
-        if path.name in known:
-            continue
-        loaded = model_rows.load_file(path)
-        if loaded is not None and path.suffix == TRASH_SUFFIX and _is_forgotten(blocks, loaded[0]):
+    for file, loaded in manifests_found.unknown(blocks.layout, known):
+        trashed = file.endswith(TRASH_SUFFIX)
+        if loaded is not None and trashed and _is_forgotten(blocks, loaded[0]):
             continue
         if loaded is not None:
-            named.take(loaded[0], False, trashed=path.suffix == TRASH_SUFFIX)
+            named.take(loaded[0], False, trashed=trashed)
             named.odd.append(
                 f"the index does not know model {loaded[0].name}, whose manifest is in the store"
             )
-        elif path.exists():
+        else:
             named.unreadable.append(
-                f"manifest file {path.name} is damaged, and which model it is of is not known:"
+                f"manifest file {file} is damaged, and which model it is of is not known:"
                 " `repair` takes it from another store; without it, delete the file"
             )
     return named

@@ -88,7 +88,7 @@ def finish_intent(layout: Layout, connection: sqlite3.Connection) -> None:
         else:  # of a later writer, which died before its commit
             path.unlink()
     left = {file for file in intent.remove if (layout.manifests / file).exists()}  # after a crash alone
-    filed = {row.file for row in model_rows.all_models(connection)} if left else set()
+    filed = {row.place for row in model_rows.all_models(connection)} if left else set()
     for file in left - filed:
         (layout.manifests / file).unlink(missing_ok=True)
     for file in intent.file:

@@ -188,5 +188,5 @@ def _is_current(layout: Layout, connection: sqlite3.Connection) -> bool:
     }
     if sizes != ends or layout.waiting_manifests():
         return False
-    files = [*layout.all_manifests(), *layout.tag_files()]
+    files = [*layout.all_manifests(), *layout.sheaf_files(), *layout.tag_files()]
     return {path.name: blake3(path.read_bytes()).hexdigest() for path in files} == known

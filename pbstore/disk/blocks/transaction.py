@@ -34,6 +34,8 @@ class Transaction:
         """Blocks that an open add counts on: a gc that makes room for it leaves them and what they need."""
         self.looked_at: set[BlockId] = set()
         """Blocks that an open add is reading, as parents that it may count on."""
+        self.filed_models = 0
+        """Models that got a manifest in a file of its own."""
         self.depth = 1
         """Calls of `writing` that are open."""
         self._blocks = blocks
@@ -164,13 +166,16 @@ class Transaction:
         """Let the next block start a new pack."""
         self._writer.start_new_pack()
 
-    def place_manifest(self, path: Path, text: bytes) -> None:
-        """Let a manifest come into its place with the commit; its row is the caller's."""
-        self._writer.place_manifest(path, text)
+    def place_manifest(self, path: Path, text: bytes, place: str | None = None) -> None:
+        """Let a manifest come into its place with the commit; its row is the caller's.
 
-    def remove_manifest(self, path: Path) -> None:
-        """Take a manifest away with the commit."""
-        self._writer.remove_manifest(path)
+        `place` is that of the row that had the manifest of this name until now.
+        """
+        self._writer.place_manifest(path, text, place)
+
+    def remove_manifest(self, path: Path, place: str | None = None) -> None:
+        """Take a manifest away with the commit; `place` is that of its row."""
+        self._writer.remove_manifest(path, place)
 
     def commit_so_far(self) -> None:
         """Make what the open transaction has written durable, and go on in a new one."""

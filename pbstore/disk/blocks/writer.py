@@ -3,15 +3,19 @@
 import errno
 import os
 import sqlite3
+from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 
+from blake3 import blake3
+
 from pbstore.blocks import StoredBlock
-from pbstore.disk.files import fsio, pack, room
-from pbstore.disk.files.layout import Layout
+from pbstore.disk.blocks import manifests_found
+from pbstore.disk.files import fsio, manifest_texts, pack, room, sheaf
+from pbstore.disk.files.layout import TRASH_SUFFIX, Layout
 from pbstore.disk.files.pack import Record
-from pbstore.disk.index import database, intents, model_rows, packs
+from pbstore.disk.index import database, intents, model_rows, packs, sheaves
 from pbstore.disk.index.intents import Intent
 from pbstore.errors import IndexCorruptError
 
@@ -40,6 +44,8 @@ class PackWriter:
         """Manifests that come into place with the commit."""
         self._removed: dict[Path, None] = {}
         """Manifests that go with it."""
+        self._leaving: dict[str, str] = {}
+        """Manifests whose copy in a sheaf is no longer true, and the file in which it is said to lie."""
         self._seal_before = 0
         self._cut = False
         self._created: list[int] = []
@@ -74,8 +80,13 @@ class PackWriter:
             self._sending, self._sent_end = fsio.start_fdatasync(self._fd), self._end
         return self._number, record
 
-    def place_manifest(self, path: Path, text: bytes) -> None:
-        """Write a manifest that comes into its place with the commit; the model's row is the caller's."""
+    def place_manifest(self, path: Path, text: bytes, place: str | None = None) -> None:
+        """Write a manifest that comes into its place with the commit; the model's row is the caller's.
+
+        `place` is where one of that name lay until now.
+        """
+        if place is not None and path not in self._placed:
+            self._leaving[path.name] = place
         self._placed[path] = None  # before it is there: a rollback takes it away
         self._removed.pop(path, None)
         self._folders.add(path.parent)
@@ -85,8 +96,10 @@ class PackWriter:
         finally:
             os.close(fd)
 
-    def remove_manifest(self, path: Path) -> None:
-        """Take a manifest away with the commit."""
+    def remove_manifest(self, path: Path, place: str | None = None) -> None:
+        """Take a manifest away with the commit; `place` is where it lies."""
+        if place is not None and path not in self._placed:
+            self._leaving[path.name] = place
         if path in self._placed:
             self._layout.waiting(path).unlink(missing_ok=True)
             del self._placed[path]
@@ -113,6 +126,7 @@ class PackWriter:
     def seal(self) -> None:
         """Make the open pack and new manifests durable; the pack's length goes into the open transaction."""
         files: dict[int, str] = {}
+        self._cut_sheaves()
         try:
             for path in self._placed:
                 files[os.open(self._layout.waiting(path), os.O_RDONLY | os.O_CLOEXEC)] = "manifest"
@@ -128,6 +142,40 @@ class PackWriter:
             for fd in files:
                 os.close(fd)
             self._close_pack()
+
+    def _cut_sheaves(self) -> None:
+        """Write sheaves anew without the manifests that no longer belong in them."""
+        leaving, self._leaving = self._leaving, {}
+        for file, names in self._sheaves_of(leaving).items():
+            path = self._layout.manifests / file
+            left = self._newest(path).without(names)
+            if left is None:
+                self.remove_manifest(path)
+                sheaves.note(self._connection, file, None)
+            else:
+                self.place_manifest(path, left)
+                sheaves.note(self._connection, file, blake3(left).hexdigest())
+
+    def _sheaves_of(self, leaving: Mapping[str, str]) -> dict[str, set[str]]:
+        """Which manifests lie in which sheaf; where one is not where it is said to lie, all are looked at."""
+        concerned: dict[str, set[str]] = {}
+        lost = set()
+        for name, place in leaving.items():
+            if sheaf.is_sheaf(place) and name in self._newest(self._layout.manifests / place):
+                concerned.setdefault(place, set()).add(name)
+            elif sheaf.is_sheaf(place) or not (self._layout.manifests / name).exists():
+                lost.add(name)
+        for path, name in manifest_texts.in_sheaves(self._layout) if lost else ():
+            if name in lost:
+                concerned.setdefault(path.name, set()).add(name)
+        return concerned
+
+    def _newest(self, path: Path) -> sheaf.Sheaf:
+        """A sheaf as this transaction leaves it; an empty one if there is none."""
+        for place in ([self._layout.waiting(path)] if path in self._placed else []) + [path]:
+            with suppress(FileNotFoundError):
+                return sheaf.read(place)
+        return sheaf.Sheaf(b"")
 
     @staticmethod
     def _force(files: dict[int, str]) -> None:
@@ -163,6 +211,7 @@ class PackWriter:
         self._close_pack()
         placed, self._placed = self._placed, {}
         self._removed.clear()
+        self._leaving.clear()
         self._seal_before = 0
         self._cut = False
         if self._connection.in_transaction:
@@ -201,9 +250,8 @@ class PackWriter:
             return
         filed = model_rows.files(self._connection)
         filed.update(path.name for path in self._removed)
-        placed = (*self._layout.placed_manifests(), *self._layout.past_manifests())
-        unknown = [path for path in placed if path.name not in filed]
-        if any(model_rows.load_file(path) is not None for path in unknown):
+        unknown = manifests_found.unknown(self._layout, filed)
+        if any(loaded is not None for file, loaded in unknown if not file.endswith(TRASH_SUFFIX)):
             raise IndexCorruptError("it is older than the packs and manifests")
         for path, end in cuts:
             packs.check_end(self._connection, int(path.stem), end)

@@ -8,10 +8,13 @@ from typing import Any
 from blake3 import blake3
 
 from pbstore.disk.files import fsio
+from pbstore.disk.files.sheaf import SHEAF_SUFFIX
 from pbstore.errors import NotAStoreError
 from pbstore.folders.nesting import FORMAT, SETTINGS_FILE
 
 VERSION = 1
+SHEAF_VERSION = 2
+"""That of a store with sheaves of manifests; code that does not know them must not open it."""
 MANIFEST_SUFFIX = ".json"
 TRASH_SUFFIX = ".trash"
 PAST_SUFFIX = ".past"
@@ -31,8 +34,12 @@ class Settings:
     """A pack that has reached this length gets no further blocks."""
     trash_days: float = DEFAULT_TRASH_DAYS
     """A gc leaves removed models alone for so long."""
+    version: int = VERSION
+    """Of the format."""
 
     def __post_init__(self) -> None:
+        if self.version not in (VERSION, SHEAF_VERSION):
+            raise ValueError(f"version must be {VERSION} or {SHEAF_VERSION}, got {self.version}")
         if self.capacity_bytes is not None and self.capacity_bytes < 0:
             raise ValueError(f"capacity_bytes must be >= 0, got {self.capacity_bytes}")
         if self.pack_bytes < 4096:
@@ -125,8 +132,12 @@ class Layout:
         """Manifests that are in place, sorted."""
         return self._named(MANIFEST_SUFFIX)
 
+    def sheaf_files(self) -> list[Path]:
+        """Sheaves of manifests, sorted."""
+        return self._named(SHEAF_SUFFIX)
+
     def all_manifests(self) -> list[Path]:
-        """Manifests of models, of their earlier revisions and of what is in the trash."""
+        """Manifests in files of their own: of models, of earlier revisions and of what is in the trash."""
         return [*self.placed_manifests(), *self.past_manifests(), *self.trashed_manifests()]
 
     def _named(self, suffix: str) -> list[Path]:
@@ -189,7 +200,7 @@ def write_settings(layout: Layout, settings: Settings) -> None:
 
 def settings_text(settings: Settings) -> str:
     """What stands in STORE.json: the settings and a checksum of them."""
-    tree = {"format": FORMAT, "version": VERSION, **asdict(settings)}
+    tree = {"format": FORMAT, **asdict(settings)}
     return json.dumps({**tree, "check": _check_of(tree)}, sort_keys=True, indent=1) + "\n"
 
 
@@ -229,13 +240,15 @@ def parse_settings(text: str | bytes, root: str, hint: str = "") -> Settings:
         raise NotAStoreError(root, f"{SETTINGS_FILE} does not say format {FORMAT}{hint}")
     if "check" in tree and tree["check"] != _check_of(tree):
         raise NotAStoreError(root, f"{SETTINGS_FILE} does not match its checksum{hint}")
-    if tree.get("version") != VERSION:
-        raise NotAStoreError(root, f"format version {tree.get('version')!r} is unknown, expected {VERSION}")
+    if tree.get("version") not in (VERSION, SHEAF_VERSION):
+        expected = f"expected {VERSION} or {SHEAF_VERSION}"
+        raise NotAStoreError(root, f"format version {tree.get('version')!r} is unknown, {expected}")
     try:
         return Settings(
             capacity_bytes=tree["capacity_bytes"],
             pack_bytes=int(tree["pack_bytes"]),
             trash_days=float(tree.get("trash_days", DEFAULT_TRASH_DAYS)),
+            version=int(tree["version"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise NotAStoreError(root, f"bad setting in {SETTINGS_FILE}: {error}{hint}") from None

@@ -3,13 +3,13 @@
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from blake3 import blake3
 
 from pbstore.blocks import RAW
+from pbstore.disk.files import manifest_texts, sheaf
 from pbstore.disk.files.layout import Layout
 from pbstore.disk.index import database, locations
 from pbstore.disk.index.row_names import IN_TRASH, LIVE, RowName, own_name
@@ -32,6 +32,9 @@ class ModelRow:
 
     name: str
     file: str
+    """What its manifest's file is called, or would be if it had one of its own."""
+    place: str
+    """The file that the manifest lies in: that one, or a sheaf."""
     manifest_hash: str
     weights: str
     raw_bytes: int
@@ -131,13 +134,11 @@ def read_both(layout: Layout, row: ModelRow) -> tuple[Manifest, bytes]:
 
 def read_text(layout: Layout, row: ModelRow) -> bytes:
     """The text of a model's manifest; only its hash is checked. Raises as `read_manifest` does."""
-    actual, path = None, layout.manifests / row.file
-    for place in (path, layout.waiting(path), path):  # a writer may be putting it in place meanwhile
-        with suppress(FileNotFoundError):
-            text = place.read_bytes()
-            actual = blake3(text).hexdigest()
-            if actual == row.manifest_hash:
-                return text
+    actual = None
+    for text in manifest_texts.of_file(layout, row.file, row.place):
+        actual = blake3(text).hexdigest()
+        if actual == row.manifest_hash:
+            return text
     if actual is None:
         raise ManifestLostError(row.title)
     raise FileCorruptError(row.title, "its manifest", row.manifest_hash, actual)
@@ -190,9 +191,10 @@ def change_refs(connection: sqlite3.Connection, ids: Sequence[BlockId], refs: in
         )
 
 
-def set_manifest_hash(connection: sqlite3.Connection, name: str, manifest_hash: str) -> None:
-    """Note that a model has another manifest, of the same blocks."""
-    connection.execute("UPDATE models SET manifest_hash = ? WHERE name = ?", (manifest_hash, name))
+def set_manifest(connection: sqlite3.Connection, row: ModelRow, manifest_hash: str) -> None:
+    """Note that a model has another manifest, of the same blocks, in a file of its own."""
+    query = "UPDATE models SET manifest_hash = ?, file = ? WHERE name = ?"
+    connection.execute(query, (manifest_hash, row.file, row.name))
 
 
 _TELLING = 16
@@ -314,7 +316,8 @@ def _row(row: tuple[object, ...]) -> ModelRow:
     fields = dict(zip(names, row, strict=True))
     if not all(isinstance(fields[name], kind) for name, kind in _TYPES.items()):
         raise IndexCorruptError("a model's row has impossible fields")
-    fields["file"] = RowName.parse(str(fields["name"])).file
+    place, fields["file"] = fields["file"], RowName.parse(str(fields["name"])).file
+    fields["place"] = place if sheaf.is_sheaf(place) else fields["file"]
     return ModelRow(**{**fields, "pinned": bool(fields["pinned"])})  # type: ignore[arg-type]
 
 
@@ -337,8 +340,9 @@ def bound_to(connection: sqlite3.Connection, weights: str) -> list[str]:
 
 
 def files(connection: sqlite3.Connection) -> set[str]:
-    """Files of the manifests of all models, also of those in the trash."""
-    return {file for (file,) in connection.execute("SELECT file FROM models").fetchall()}
+    """What the manifests of all models are called, wherever they lie, also of those in the trash."""
+    rows = connection.execute("SELECT name FROM models").fetchall()
+    return {RowName.parse(str(name)).file for (name,) in rows}
 
 
 def delete_row(connection: sqlite3.Connection, name: str) -> None:

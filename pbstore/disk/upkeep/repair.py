@@ -3,6 +3,7 @@
 import errno
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from blake3 import blake3
 
@@ -100,12 +101,21 @@ def _mend_manifests(models: Models, tx: Transaction, other: Models) -> int:
         else:
             wanted = path.name in unfiled and model_rows.load_file(path) is None
         if wanted:
-            fsio.write_file(path, text)
-            loaded = model_rows.load_file(path)
-            if row is None and loaded is not None and not models.has_model(name):
-                model_rows.insert_model(tx.connection, loaded[0], path.name, loaded[1])
+            _put_manifest(models, tx, path, text, row)
             mended += 1
     return mended
+
+
+def _put_manifest(models: Models, tx: Transaction, path: Path, text: bytes, row: ModelRow | None) -> None:
+    """Put a good manifest in place; a model that the index does not know is filed."""
+    if row is not None:
+        model_rows.set_manifest(tx.connection, row, row.manifest_hash)
+        tx.place_manifest(path, text, row.place)
+        return
+    fsio.write_file(path, text)
+    loaded = model_rows.load_file(path)
+    if loaded is not None and not models.has_model(loaded[0].name):
+        model_rows.insert_model(tx.connection, loaded[0], path.name, loaded[1])
 
 
 def _bad_blocks(models: Models) -> list[BlockId]:

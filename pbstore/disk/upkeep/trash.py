@@ -145,8 +145,9 @@ def keep(models: Models, days: float) -> None:
     Raises:
         ValueError: If it is negative or out of range.
     """
-    settings = replace(models.settings, trash_days=days)
+    replace(models.settings, trash_days=days)  # refused before anything is locked
     with models.writing() as tx:
+        settings = replace(models.settings, trash_days=days)
         write_settings(models.layout, settings)
         audit.note(tx.connection, "trash days", detail=f"{days:g}")
     models.settings = settings

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pbstore.disk.blocks import recount
+from pbstore.disk.blocks import manifests_found, recount
 from pbstore.disk.files import pack
 from pbstore.disk.index import database, locations, model_rows
 from pbstore.disk.index.locations import Location
@@ -153,9 +153,9 @@ def _model_problems(models: Models, lost: dict[str, None], bad: dict[BlockId, st
             elif location.record.raw_bytes != piece.raw_bytes:
                 bad[piece.block_id] = f"block {piece.block_id[:12]} has another size than a manifest says"
     files = {row.file for row in rows}
-    for path in models.layout.all_manifests():
-        if path.name not in files and model_rows.load_file(path) is None:
-            yield f"manifest file {path.name} is damaged"
+    for file, loaded in manifests_found.unknown(models.layout, files):
+        if loaded is None:
+            yield f"manifest file {file} is damaged"
 
 
 def _needs_problems(models: Models) -> dict[BlockId, str]:
