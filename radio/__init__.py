@@ -32,6 +32,7 @@ from radio.solve import solve_broadcast
 from radio.subbands import SubbandResult, solve_subbands
 from radio.superpose import Superposition, superpose
 from radio.sync import draw_phases, expected_snr, node_coherence
+from radio.together import Together, solve_together
 
 __all__ = [
     "BASELINES",
@@ -56,6 +57,7 @@ __all__ = [
     "Stage",
     "SubbandResult",
     "Superposition",
+    "Together",
     "airtime_s",
     "broadcast_snr",
     "combined_channel",
@@ -85,5 +87,6 @@ __all__ = [
     "solve_grid",
     "solve_receive",
     "solve_subbands",
+    "solve_together",
     "superpose",
 ]
