@@ -77,6 +77,19 @@ class LinkConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AirConfig:
+    """What may be on the air."""
+
+    superpose: int = 1
+    """Blocks on the air at once at most, each for users of its own, with beams that keep them apart; 1: one
+    after another. Needs a radio that knows interference: real beamformers."""
+
+    def __post_init__(self) -> None:
+        _require_plain(self)
+        _require(1 <= self.superpose <= 8, f"superpose must be in 1..8, got {self.superpose}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MobilityConfig:
     """How users walk."""
 
@@ -207,6 +220,8 @@ class ScenarioConfig:
     """What a slot costs: mean delay of the users who asked, or the sum of all blocks' delays."""
     radio: RadioProxyConfig = field(default_factory=RadioProxyConfig)
     """The cheap radio."""
+    air: AirConfig = field(default_factory=AirConfig)
+    """What may be on the air."""
     links: LinkConfig = field(default_factory=LinkConfig)
     """Backhaul and cloud."""
     mobility: MobilityConfig = field(default_factory=MobilityConfig)
@@ -229,6 +244,11 @@ class ScenarioConfig:
         timings = ("additive", "sequential", "pipelined")
         _require(self.timing in timings, f"timing must be one of {timings}, got {self.timing!r}")
         _require(self.objective in ("mean-user", "total"), f"unknown objective {self.objective!r}")
+        searched = self.timing != "additive" and self.objective == "mean-user"
+        _require(
+            searched or self.air.superpose == 1,
+            "air.superpose needs pipelined or sequential timing and the objective mean-user",
+        )
 
     @property
     def charges_updates(self) -> bool:

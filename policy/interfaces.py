@@ -244,6 +244,34 @@ class LossyDelay(Protocol):
         ...
 
 
+@runtime_checkable
+class JointDelay(Protocol):
+    """What a delay model adds that knows what broadcasts at one time do to one another."""
+
+    def check_together(self) -> None:
+        """Whether it knows under its settings.
+
+        Raises:
+            ValueError: If not; says what is missing.
+        """
+        ...
+
+    def together_bit_s(self, slot: int, holders: Bool, users: Bool, alone_bit_s: Float) -> Float:
+        """Rates of broadcasts that are on the air at once, as equal parts of those alone as it can.
+
+        Args:
+            slot: Slot of the trace.
+            holders: Sending nodes, (sets, broadcasts, nodes).
+            users: Receiving users, (sets, broadcasts, users); each in one broadcast of a set, none where a
+                set has fewer broadcasts.
+            alone_bit_s: Rate of each broadcast alone, (sets, broadcasts), bit/s.
+
+        Returns:
+            Rate of the slowest user of each, (sets, broadcasts), bit/s.
+        """
+        ...
+
+
 def checked_rates(model: DelayModel, slot: int, holders: Bool, users: Bool) -> Float:
     """Ask the delay model and refuse an answer that is not a rate.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from policy.config import SCENARIOS, ScenarioConfig, load_config
-from policy.interfaces import BlockCatalog, Bool, DelayModel, Float, Int
+from policy.interfaces import BlockCatalog, Bool, DelayModel, Float, Int, JointDelay
 from policy.slot.backlog import Carried
 from policy.slot.problem import SlotProblem
 from policy.slot.rates import COMP, AirTimes
@@ -100,6 +100,10 @@ class Scenario:
         if trace.requests.max() >= self.catalog.num_models:
             raise ValueError(f"the trace asks for model {trace.requests.max()} of {self.catalog.num_models}")
         radio = delay or proxy_delay(trace.node_xy, trace.user_xy, config.radio)
+        if config.air.superpose > 1:
+            if not isinstance(radio, JointDelay):
+                raise ValueError("air.superpose needs a radio that knows interference: real beamformers")
+            radio.check_together()
         return World(scenario=self, trace=trace, delay=radio, hidden=hidden)
 
 
@@ -263,6 +267,7 @@ class World:
             rules=rules or ServiceRules(),
             link_free_s=None if carried is None else carried.link_free_s,
             band_free_s=0.0 if carried is None else carried.band_free_s,
+            at_once=config.air.superpose,
         )
 
     def air_times(self, slot: int) -> AirTimes:

@@ -20,6 +20,7 @@ from radio import (
     node_coherence,
     rate_bit_s,
     solve_broadcast,
+    solve_together,
 )
 
 
@@ -38,6 +39,7 @@ class RadioDelay:
         self._csi = csi if csi is not None and csi.size > 0 else None
         self._deployment = draw_deployment(config, np.random.default_rng([seed, 0]), trace.node_xy)
         self._known: dict[int, dict[bytes, tuple[float, bool, float]]] = defaultdict(dict)
+        self._last: tuple[int, NDArray[Any]] = (-1, np.empty(0))
         self.worst_gap = 0.0
         """Largest certified gap, 1 - SNR / upper bound, of all of them."""
 
@@ -61,6 +63,39 @@ class RadioDelay:
     def bound_bit_s(self, slot: int, holders: Sequence[int], users: Sequence[int]) -> float:
         """Rate that no beamformer of these nodes can exceed, bit/s."""
         return self._ask_one(slot, holders, users)[2]
+
+    def check_together(self) -> None:
+        """Whether it is known what broadcasts at once do to one another.
+
+        Raises:
+            ValueError: If not: with errors of phase or timing between nodes, or with beams that are designed
+                as if estimates were exact.
+        """
+        if self._config.phase_std_deg or self._config.timing_std_s:
+            raise ValueError("air.superpose needs nodes without errors of phase and timing")
+        if self._csi is not None and self._csi.design != "robust":
+            raise ValueError("air.superpose needs exact channels or robust beams, not nominal ones")
+
+    def together_bit_s(self, slot: int, holders: Bool, users: Bool, alone_bit_s: Float) -> Float:
+        """See `policy.interfaces.JointDelay`. With robust beams rates hold for every channel in the ball."""
+        self.check_together()
+        config, error = self._config, None
+        believed = self._channel(slot)
+        if self._csi is not None:
+            error = self._csi.radius(believed)
+            believed = self._csi.estimate(believed, np.random.default_rng([self._seed, 3, slot]))
+        solved = solve_together(
+            believed, config.power_w, config.noise_w, holders, users, alone_bit_s, csi_error=error
+        )
+        least = np.where(users, solved.worst_sinr[:, None, :], np.inf).min(axis=2)
+        return np.asarray(rate_bit_s(config, least))
+
+    def _channel(self, slot: int) -> NDArray[Any]:
+        """True channels of a slot, (users, nodes, antennas); those of the last one are kept."""
+        if self._last[0] != slot:
+            rng = np.random.default_rng([self._seed, 1, slot])
+            self._last = slot, np.asarray(draw_channel(self._deployment, self._trace.user_xy[slot], rng))
+        return self._last[1]
 
     def _ask_one(self, slot: int, holders: Sequence[int], users: Sequence[int]) -> tuple[float, bool, float]:
         return self._ask(slot, *self._row(holders, users))[0]

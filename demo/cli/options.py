@@ -66,6 +66,15 @@ Antennas = Annotated[int, typer.Option(min=1, help="Antennas of a node.", rich_h
 Bandwidth = Annotated[
     float | None, typer.Option("--bandwidth", help="Width of the band, MHz.", rich_help_panel=RADIO)
 ]
+Superpose = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=8,
+        help="Blocks on the air at once at most, each for users of its own; 1: one after another.",
+        rich_help_panel=RADIO,
+    ),
+]
 CsiSize = Annotated[
     float,
     typer.Option(
@@ -92,6 +101,7 @@ def overrides(
     bandwidth: float | None,
     request_prob: float | None,
     slots: int | None = None,
+    superpose: int | None = None,
 ) -> Overrides:
     """The options as changes of a scenario."""
     share, size = (None, None) if capacity is None else parse_capacity(capacity)
@@ -103,6 +113,7 @@ def overrides(
         backhaul_mbit=backhaul,
         cloud_mbit=cloud,
         bandwidth_mhz=bandwidth,
+        superpose=superpose,
         capacity_share=share,
         capacity_bytes=size,
     )

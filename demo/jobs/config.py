@@ -70,6 +70,10 @@ class RunConfig:
             raise ValueError(
                 f"need 1 <= emulated_slots <= num_slots, got {self.emulated_slots}, {self.num_slots}"
             )
+        if self.scenario.air.superpose > 1:
+            raise ValueError(
+                "air.superpose is of evaluations and experiments: real bytes are sent one block after another"
+            )
         if self.worlds < 1:
             raise ValueError(f"worlds must be >= 1, got {self.worlds}")
         if self.emulated_scheme not in replayable():

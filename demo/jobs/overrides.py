@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from policy.config import ScenarioConfig
+from policy.config import AirConfig, ScenarioConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +16,7 @@ class Overrides:
     backhaul_mbit: float | None = None
     cloud_mbit: float | None = None
     bandwidth_mhz: float | None = None
+    superpose: int | None = None
     capacity_share: float | None = None
     """Room of a node as a share of the catalog; else"""
     capacity_bytes: float | None = None
@@ -39,7 +40,8 @@ class Overrides:
             radio = replace(radio, bandwidth_hz=1e6 * self.bandwidth_mhz)
         if self.request_prob is not None:
             requests = replace(requests, request_prob=self.request_prob)
-        changed = replace(config, links=links, radio=radio, requests=requests)
+        air = config.air if self.superpose is None else AirConfig(superpose=self.superpose)
+        changed = replace(config, links=links, radio=radio, requests=requests, air=air)
         if self.capacity_share is not None:
             changed = replace(changed, capacity_share=self.capacity_share, capacity_bytes=())
         if self.capacity_bytes is not None:

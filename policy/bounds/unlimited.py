@@ -21,7 +21,12 @@ def unlimited_costs(world: World, backlog: bool | None = None) -> Float:
 
     Returns:
         (slots,), s; in mean user delay or in the sum over blocks, as the scenario counts.
+
+    Raises:
+        ValueError: If blocks may be on the air at once: then a slot can be served faster.
     """
+    if world.scenario.config.air.superpose > 1:
+        raise ValueError("there is no such bound where blocks are on the air at once (air.superpose)")
     slots, config = world.trace.num_slots, world.scenario.config
     alone = np.array([_slot_s(world, slot) for slot in range(slots)])
     carried = config.carries_backlog if backlog is None else backlog

@@ -38,8 +38,13 @@ CAUSAL_FUTURES = 32
 
 
 def bounds_for(scenario: Scenario) -> tuple[str, ...]:
-    """Bounds that exist for a scenario: all of them where tables of all sets of nodes do."""
-    return tuple(BOUNDS) if scenario.config.num_nodes <= MAX_TABLE_NODES else ()
+    """Bounds that exist for a scenario: all of them where tables of all sets of nodes do.
+
+    None where blocks may be on the air at once: the bounds are of a band that carries one after another.
+    """
+    config = scenario.config
+    exist = config.num_nodes <= MAX_TABLE_NODES and config.air.superpose == 1
+    return tuple(BOUNDS) if exist else ()
 
 
 def is_additive(config: ScenarioConfig) -> bool:

@@ -43,8 +43,11 @@ def serve_best(
 
 
 def _least_delay_s(problem: SlotProblem, air: AirTimes) -> float:
-    """A bound on how fast a slot can be served, s; 0 where there are too many nodes for one."""
-    if problem.num_nodes > MAX_TABLE_NODES:
+    """A bound on how fast a slot can be served, s; 0 where there is none.
+
+    That is where there are too many nodes, or blocks may be on the air at once, of which it does not know.
+    """
+    if problem.num_nodes > MAX_TABLE_NODES or problem.at_once > 1:
         return 0.0
     return slot_lower_bound(problem, asked_seconds_per_bit(problem, air))
 

@@ -10,7 +10,7 @@ from policy.interfaces import Bool, Float, Int
 from policy.serving.choices import holder_choices
 from policy.serving.splits import UserSets, user_sets
 from policy.slot.problem import SlotProblem
-from policy.slot.rates import AirTimes
+from policy.slot.rates import AirTimes, apart
 
 SHARES = 128
 """Blocks with the same users and holders travel as parcels of at most this part of all bytes, or one
@@ -45,6 +45,8 @@ class Cargo(NamedTuple):
     """That a change starts at this parcel or one before, (parcels,)."""
     num_ways: Int
     """Ways to split each set of users, (sets,)."""
+    apart: Bool
+    """`Freight.apart`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,6 +87,8 @@ class Freight:
     """First item of each parcel, (parcels,)."""
     air_s: Float
     """Time on the air, (2, items, options), s: with CoMP, and with one node sending."""
+    apart: Bool
+    """Groups that may be served at once, (groups, groups); (0, 0) where blocks are sent in turn."""
 
     @property
     def num_parcels(self) -> int:
@@ -126,6 +130,7 @@ class Freight:
             bundle=self.bundle,
             chance=np.cumsum(weight / weight.sum()),
             num_ways=self.sets.num_ways,
+            apart=self.apart,
         )
         return Cargo._make(map(np.ascontiguousarray, arrays))
 
@@ -169,6 +174,7 @@ def freight_of(problem: SlotProblem, air: AirTimes) -> Freight:
         in_way=_in_way(sets, kind),
         first_item=np.concatenate([[0], np.cumsum(counts)[:-1]]),
         air_s=np.minimum(per_bit * weight[item_parcel][:, None], UNHEARD_S),
+        apart=apart(sets.members) if problem.at_once > 1 else np.zeros((0, 0), dtype=bool),
     )
 
 

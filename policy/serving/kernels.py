@@ -32,12 +32,13 @@ CARGO = types.NamedTuple(
         INT,
         FLOAT,
         INT,
+        BOOLS,
     ],
     Cargo,
 )
 GENES = types.NamedTuple([INTS, INTS, FLOATS, FLOATS, INT, BOOL, INT], Genes)
 PLANS = types.NamedTuple([INTS, BOOLS, INTS, INTS], Plans)
-LINES = types.NamedTuple([FLOAT, FLOAT, FLOAT, types.float64, types.boolean], Lines)
+LINES = types.NamedTuple([FLOAT, FLOAT, FLOAT, types.float64, types.boolean, FLOAT], Lines)
 CLIMB = types.NamedTuple([INTS, array("bool", 3), BOOL, INT, INT, INT, types.int64, types.boolean], Climb)
 
 AGAIN = 0.5
@@ -52,7 +53,7 @@ def make_plans(cargo: Cargo, genes: Genes, lines: Lines, comp: Int, plans: Plans
     desk = desk_for(cargo, lines, genes.turn.shape[1])
     for row in range(delay_s.size):
         derive(cargo, genes, row, lines, comp, plans, desk)
-        delay_s[row] = wait_s(cargo, plans.active[row], plans.sends[row], lines.band_free_s, desk)
+        delay_s[row] = wait_s(cargo, plans.active[row], plans.sends[row], lines, desk)
 
 
 @kernel(CARGO, PLANS, LINES, INT, types.int64, FLOAT)
@@ -65,7 +66,7 @@ def time_plans(cargo: Cargo, plans: Plans, lines: Lines, comp: Int, users: int, 
         begin(lines, desk)
         backhaul, cloud = lines.backhaul_bit_s[row], lines.cloud_bit_s[row]
         carry(cargo, option, plans.moves[row], backhaul, cloud, lines.sequential, desk)
-        delay_s[row] = wait_s(cargo, plans.active[row], plans.sends[row], lines.band_free_s, desk)
+        delay_s[row] = wait_s(cargo, plans.active[row], plans.sends[row], lines, desk)
 
 
 @part
@@ -140,7 +141,8 @@ def _spread_one(
     desk: Desk,
 ) -> None:
     """Options of one parcel after another, of those that are marked in `desk.first`."""
-    free, band = desk.free, lines.band_free_s
+    free, band, most = desk.free, lines.band_free_s, lines.shares.size - 1
+    crowd = most * lines.shares[most]
     backhaul, cloud = lines.backhaul_bit_s[row], lines.cloud_bit_s[row]
     for parcel in desk.parcels:
         hop_s, cloud_s = cargo.wire_bits[parcel] / backhaul, cargo.wire_bits[parcel] / cloud
@@ -157,7 +159,7 @@ def _spread_one(
             free[cargo.target[at]] = max(free[cargo.target[at]], came) + hop_s
         if not cargo.held[parcel]:
             free[cargo.first[parcel, best]] = came
-        band = max(band, ready) + _air_s(cargo, parcel, best, active, comp)
+        band = max(band, ready) + _air_s(cargo, parcel, best, active, comp) / crowd
 
 
 @kernel(CARGO, GENES, LINES, INT, FLOAT, array("bool", 3), PLANS)
@@ -251,7 +253,7 @@ def climb_up(
             if step >= 0 and not _try(cargo, trial, row, lines, comp, climb, plans, desk):
                 continue
             derive(cargo, trial, row, lines, comp, plans, desk)
-            tried = wait_s(cargo, plans.active[row], plans.sends[row], lines.band_free_s, desk)
+            tried = wait_s(cargo, plans.active[row], plans.sends[row], lines, desk)
             if climb.all_kept or tried < delay_s[row]:
                 copy_plan(trial, plans, row, kept, row * climb.kept + count[row] % climb.kept)
                 count[row] += 1

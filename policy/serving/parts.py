@@ -12,6 +12,7 @@ from policy.serving.compiled import part
 from policy.serving.freight import Cargo
 from policy.serving.genes import Genes
 from policy.serving.plans import Lines, Plans
+from policy.serving.together import DONE, WINDOW
 
 RUN = 16
 """Up to so many numbers are sorted by insertion."""
@@ -42,6 +43,12 @@ class Desk(NamedTuple):
     """Of users, (users,)."""
     state: Any
     """Of the draws, uint64 (1,)."""
+    left: Float
+    """What is left to send of each item, in time on the air alone, (items,), s; < 0: nothing."""
+    behind: Int
+    """Item behind each one in the order of the band, (items,); -1: none."""
+    crowd: Int
+    """Items that are on the air, (at once,)."""
 
 
 @part
@@ -60,6 +67,9 @@ def desk_for(cargo: Cargo, lines: Lines, users: int) -> Desk:
         np.empty(items + users, np.int64),
         np.empty(users, np.int64),
         np.zeros(1, np.uint64),
+        np.empty(items),
+        np.empty(items, np.int64),
+        np.empty(lines.shares.size, np.int64),
     )
 
 
@@ -248,20 +258,98 @@ def pass_over(cargo: Cargo, sends: Int, sent: int, band_free: float, desk: Desk)
 
 
 @part
-def wait_s(cargo: Cargo, active: Bool, sends: Int, band_free: float, desk: Desk) -> float:
+def wait_s(cargo: Cargo, active: Bool, sends: Int, lines: Lines, desk: Desk) -> float:
     """Sum over users of when they have all they miss, s."""
     fill(desk.done, 0.0)
-    band = band_free
+    if lines.shares.size > 2:
+        send_together(cargo, active, sends, lines, desk)
+    else:
+        send_in_turn(cargo, active, sends, lines.band_free_s, desk)
+    total = 0.0
+    for seconds in desk.done:
+        total += seconds
+    return total
+
+
+@part
+def send_in_turn(cargo: Cargo, active: Bool, sends: Int, band: float, desk: Desk) -> None:
+    """When users have what they miss, one item after another."""
     for item in sends:
         if active[item]:
             band = max(band, desk.ready[cargo.item_parcel[item]]) + desk.air[item]
             group = cargo.item_group[item]
             for at in range(cargo.group_start[group], cargo.group_start[group + 1]):
                 desk.done[cargo.group_user[at]] = band
-    total = 0.0
-    for seconds in desk.done:
-        total += seconds
-    return total
+
+
+@part
+def send_together(cargo: Cargo, active: Bool, sends: Int, lines: Lines, desk: Desk) -> None:
+    """When users have what they miss, several items at once; as `together.schedule` with equal shares."""
+    first, last = -1, -1
+    for item in sends:
+        if active[item]:
+            desk.left[item], desk.behind[item] = desk.air[item], -1
+            if last < 0:
+                first = item
+            else:
+                desk.behind[last] = item
+            last = item
+    now = lines.band_free_s
+    while first >= 0:
+        if desk.left[first] < 0.0:
+            first = desk.behind[first]
+            continue
+        count, soon = crowd(cargo, first, lines.shares.size - 1, now, desk)
+        if count == 0:
+            now = soon
+            continue
+        rate, spent = lines.shares[count], soon - now
+        for at in range(count):
+            spent = min(spent, desk.left[desk.crowd[at]] / rate)
+        now += spent
+        for at in range(count):
+            item = desk.crowd[at]
+            desk.left[item] -= rate * spent
+            if desk.left[item] <= DONE * desk.air[item]:
+                desk.left[item] = -1.0
+                hand_over(cargo, cargo.item_group[item], now, desk)
+
+
+@part
+def hand_over(cargo: Cargo, group: int, now: float, desk: Desk) -> None:
+    """Users of a group have an item."""
+    for at in range(cargo.group_start[group], cargo.group_start[group + 1]):
+        desk.done[cargo.group_user[at]] = now
+
+
+@part
+def crowd(cargo: Cargo, first: int, most: int, now: float, desk: Desk) -> tuple[int, float]:
+    """Which items are on the air now, how many; and when one of those before them is ready."""
+    count, seen, soon = 0, 0, np.inf
+    item = first
+    while item >= 0 and count < most and (count == 0 or seen < WINDOW):
+        ready = desk.ready[cargo.item_parcel[item]]
+        if ready > now:
+            soon = min(soon, ready)
+        elif is_apart(cargo, cargo.item_group[item], count, desk):
+            desk.crowd[count] = item
+            count += 1
+        seen += 1
+        behind = desk.behind[item]
+        while behind >= 0 and desk.left[behind] < 0.0:
+            behind = desk.behind[behind]
+        desk.behind[item] = behind
+        item = behind
+    return count, soon
+
+
+@part
+def is_apart(cargo: Cargo, group: int, count: int, desk: Desk) -> bool:
+    """Whether a group may be served together with all that are."""
+    free = True
+    for at in range(count):
+        free = free and cargo.apart[group, cargo.item_group[desk.crowd[at]]]
+    return free
 
 
 @part

@@ -7,6 +7,9 @@ import numpy as np
 from policy.interfaces import Bool, Float, Int
 from policy.slot.problem import SlotProblem
 
+IN_TURN: Float = np.ones(2)
+"""`Lines.shares` where one block is sent after another."""
+
 
 class Plans(NamedTuple):
     """Plans, one a row."""
@@ -43,9 +46,14 @@ class Lines(NamedTuple):
     band_free_s: float
     sequential: bool
     """Whether all transfers come before all broadcasts."""
+    shares: Float = IN_TURN
+    """Rate of each of 0, 1, 2, ... broadcasts that are on the air at once, as a part of its rate alone; up to
+    1: they are sent in turn."""
 
     @classmethod
-    def of(cls, problem: SlotProblem, backhaul_bit_s: Float, cloud_bit_s: Float) -> "Lines":
+    def of(
+        cls, problem: SlotProblem, backhaul_bit_s: Float, cloud_bit_s: Float, shares: Float = IN_TURN
+    ) -> "Lines":
         """The lines of a slot, but with other rates."""
         return cls(
             backhaul_bit_s=backhaul_bit_s,
@@ -53,14 +61,15 @@ class Lines(NamedTuple):
             links_free=np.ascontiguousarray(problem.links_free, dtype=np.float64),
             band_free_s=float(problem.band_free_s),
             sequential=problem.timing == "sequential",
+            shares=shares,
         )
 
     @classmethod
-    def real(cls, problem: SlotProblem, plans: int) -> "Lines":
+    def real(cls, problem: SlotProblem, plans: int, shares: Float = IN_TURN) -> "Lines":
         """The lines of a slot, for so many plans."""
         links = problem.links
         rates = np.full(plans, float(links.backhaul_bit_s)), np.full(plans, float(links.cloud_bit_s))
-        return cls.of(problem, *rates)
+        return cls.of(problem, *rates, shares)
 
 
 class Climb(NamedTuple):

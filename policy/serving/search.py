@@ -11,7 +11,7 @@ from policy.serving.clock import climbed, planned, spread, timed
 from policy.serving.effort import Effort
 from policy.serving.freight import UNHEARD_S, Freight
 from policy.serving.genes import Genes, joined
-from policy.serving.plans import Climb, Lines, Plans, joined_plans
+from policy.serving.plans import IN_TURN, Climb, Lines, Plans, joined_plans
 from policy.serving.starts import start_turns
 from policy.serving.threads import KINDS, NUM_LEVELS, Threads, below, options_of, threads_of
 from policy.slot.problem import SlotProblem
@@ -42,27 +42,39 @@ class Choice:
     """Plans that were timed."""
 
 
-def best_plan(problem: SlotProblem, freight: Freight, effort: Effort | None = None) -> Choice:
+def best_plan(
+    problem: SlotProblem,
+    freight: Freight,
+    effort: Effort | None = None,
+    shares: Float = IN_TURN,
+) -> Choice:
     """Search the plan of a slot.
+
+    Args:
+        problem: The slot.
+        freight: What can be chosen.
+        effort: How long is searched.
+        shares: What broadcasts at once are supposed to have, see `Lines.shares`.
 
     Raises:
         PlacementError: If under the rules no plan reaches all users.
     """
-    search = _Search(problem, freight, effort or Effort())
+    search = _Search(problem, freight, effort or Effort(), shares)
     genes, plans, values = search.starts()
     best = _fittest(genes, values)
     pool, genes, values = [plans], genes.rows(best), values[best]
     for _ in range(search.effort.rounds):
         genes, values, plans = search.round(genes, values)
         pool.append(plans)
-    return replace(_judged(problem, freight, joined_plans(pool)), evaluations=search.evaluations)
+    judged = _judged(problem, freight, joined_plans(pool), shares)
+    return replace(judged, evaluations=search.evaluations)
 
 
 class _Search:
     """Threads of search, side by side."""
 
-    def __init__(self, problem: SlotProblem, freight: Freight, effort: Effort) -> None:
-        self.effort, self._problem, self._freight = effort, problem, freight
+    def __init__(self, problem: SlotProblem, freight: Freight, effort: Effort, shares: Float) -> None:
+        self.effort, self._problem, self._freight, self._shares = effort, problem, freight, shares
         self._threads = threads_of(freight, problem.links)
         self._comp = self._threads.of_kind("comp")
         self._allowed = options_of(freight, self._threads)
@@ -143,7 +155,8 @@ class _Search:
 
     def _lines(self, thread: Int) -> Lines:
         threads = self._threads
-        return Lines.of(self._problem, threads.backhaul_bit_s[thread], threads.cloud_bit_s[thread])
+        rates = threads.backhaul_bit_s[thread], threads.cloud_bit_s[thread]
+        return Lines.of(self._problem, *rates, self._shares)
 
     def _timed(self, genes: Genes) -> tuple[Plans, Float]:
         """Plans, and what they take on the links they are made for, (plans,), s."""
@@ -168,11 +181,11 @@ def _fittest(genes: Genes, value: Float) -> Int:
     return np.asarray(order[np.unique(genes.thread[order], return_index=True)[1]])
 
 
-def _judged(problem: SlotProblem, freight: Freight, pool: Plans) -> Choice:
+def _judged(problem: SlotProblem, freight: Freight, pool: Plans, shares: Float) -> Choice:
     """The best of the pool on the real links under the real rules."""
     plans = pool.rows(np.flatnonzero(_permitted(problem, freight, pool)))
     count = plans.option.shape[0]
-    lines = Lines.real(problem, count)
+    lines = Lines.real(problem, count, shares)
     comp = COMP if problem.rules.comp else SINGLE
     total = timed(freight, plans, np.full(count, comp), lines)
     best = int(total.argmin())

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from policy.interfaces import Bool, Float
-from policy.slot.timeline import Broadcast, Transfer
+from policy.slot.timeline import Broadcast, Transfer, busy_s
 from policy.slot.updates import CacheUpdate
 
 
@@ -96,7 +96,7 @@ def load_of(
     for move in transfers:
         (cloud if move.source < 0 else backhaul)[move.target] += move.end_s - move.start_s
     return SlotLoad(
-        band_s=sum(cast.end_s - cast.start_s for cast in broadcasts),
+        band_s=busy_s(broadcasts),
         backhaul_s=backhaul,
         cloud_s=cloud,
         band_backlog_s=after.band_free_s,

@@ -13,7 +13,7 @@ from policy.slot.order import best_order
 from policy.slot.problem import SlotProblem
 from policy.slot.queue import Job, Send, plan_of
 from policy.slot.tables import ServiceRules
-from policy.slot.timeline import Broadcast, Timeline, Transfer, run
+from policy.slot.timeline import Broadcast, Timeline, Transfer, busy_s, run
 from policy.slot.updates import CacheUpdate
 
 NO_UPDATE = CacheUpdate(backhaul_bytes=0, cloud_bytes=0, seconds=0.0)
@@ -115,9 +115,9 @@ def serve_slot(
 def outcome_of(problem: SlotProblem, line: Timeline, block_delay_s: Float) -> SlotOutcome:
     """Read delays and bytes off a finished timeline; `block_delay_s` is (blocks,)."""
     user_delay = [0.0] * problem.asked.size
-    for cast in line.broadcasts:  # in order of time: the last one stands
+    for cast in line.broadcasts:
         for user in cast.users:
-            user_delay[user] = cast.end_s
+            user_delay[user] = max(user_delay[user], cast.end_s)
     missing = problem.needs & ~problem.cached.any(axis=0)
     wire = problem.sizes_bytes if problem.wire_bytes is None else problem.wire_bytes
     air = problem.sizes_bytes if problem.air_bytes is None else problem.air_bytes
@@ -127,7 +127,7 @@ def outcome_of(problem: SlotProblem, line: Timeline, block_delay_s: Float) -> Sl
         user_delay_s=np.array(user_delay),
         edge_hit=problem.asked & ~missing.any(axis=1),
         block_delay_s=block_delay_s,
-        airtime_s=sum(cast.end_s - cast.start_s for cast in line.broadcasts),
+        airtime_s=busy_s(line.broadcasts),
         migrated_bytes=sum(int(wire[t.block]) for t in line.transfers if t.source >= 0),
         cloud_bytes=sum(int(wire[t.block]) for t in line.transfers if t.source < 0),
         sent_bytes=sum(int(air[cast.block]) for cast in line.broadcasts),

@@ -41,6 +41,8 @@ class SlotProblem:
     """What each block weighs on the air, (blocks,), if not its size: the form it is broadcast in."""
     wire_bytes: Int | None = None
     """What each block weighs on backhaul and cloud, (blocks,), if not its size."""
+    at_once: int = 1
+    """Blocks that may be on the air at once, each for users of its own; 1: one after another."""
 
     def __post_init__(self) -> None:
         nodes, blocks = self.cached.shape
@@ -48,6 +50,8 @@ class SlotProblem:
             values = getattr(self, name)
             if values is not None and (values.shape != (count,) or not (values >= 0).all()):
                 raise ValueError(f"{name} must be ({count},) and >= 0, got {values}")
+        if self.at_once < 1:
+            raise ValueError(f"at_once must be >= 1, got {self.at_once}")
         if self.may_fetch is not None and (self.may_fetch.shape != (nodes,) or nodes > MAX_TABLE_NODES):
             raise ValueError(
                 f"may_fetch must be ({nodes},), up to {MAX_TABLE_NODES} nodes, got {self.may_fetch}"

@@ -6,6 +6,7 @@ the latest of some ends and an end is a start plus a duration: a max-plus system
 when a duration is shorter.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -86,6 +87,15 @@ class Timeline:
         return max((b.end_s for b in self.broadcasts), default=0.0)
 
 
+def busy_s(broadcasts: Sequence[Broadcast]) -> float:
+    """Time in which something is on the air, s: what is sent at once counts once."""
+    busy, until = 0.0, -math.inf
+    for cast in sorted(broadcasts, key=lambda cast: cast.start_s):
+        busy += max(0.0, cast.end_s - max(cast.start_s, until))
+        until = max(until, cast.end_s)
+    return busy
+
+
 def run(plan: Plan, links_free: Sequence[float], band_free: float, timing: Timing) -> Timeline:
     """Time a plan.
 
@@ -98,18 +108,29 @@ def run(plan: Plan, links_free: Sequence[float], band_free: float, timing: Timin
     """
     if timing == "additive":
         return _one_by_one(plan, max([band_free, *links_free]))
+    transfers, ready_s = carried(plan, links_free, timing)
+    band, broadcasts = band_free, list[Broadcast]()
+    for cast, ready in zip(plan.casts, ready_s, strict=True):
+        band = _send(cast, max(band, ready), broadcasts)
+    return Timeline(transfers=transfers, broadcasts=tuple(broadcasts))
+
+
+def carried(
+    plan: Plan, links_free: Sequence[float], timing: Timing
+) -> tuple[tuple[Transfer, ...], list[float]]:
+    """The transfers of a plan, and when all senders have what each cast sends, (casts,), s; as for `run`."""
     free, came = list(links_free), list[float]()
     transfers: list[Transfer] = []
     for move in plan.moves:
         start = free[move.target] if move.after is None else max(free[move.target], came[move.after])
         free[move.target] = _carry(move, start, transfers)
         came.append(free[move.target])
-    band, broadcasts = band_free, list[Broadcast]()
     last = max(came, default=0.0)
-    for cast in plan.casts:
-        ready = last if timing == "sequential" else max((came[place] for place in cast.after), default=0.0)
-        band = _send(cast, max(band, ready), broadcasts)
-    return Timeline(transfers=tuple(transfers), broadcasts=tuple(broadcasts))
+    ready = [
+        last if timing == "sequential" else max((came[place] for place in cast.after), default=0.0)
+        for cast in plan.casts
+    ]
+    return tuple(transfers), ready
 
 
 def _one_by_one(plan: Plan, start: float) -> Timeline:
