@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pbstore import CapacityError, open_store
+from pbstore.disk.blocks import recount
 from pbstore.disk.upkeep.verify import reference_problems
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
@@ -117,6 +118,31 @@ def test_on_full_may_make_room(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_manifests_are_read_once_in_a_gc_and_not_again_to_forget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by a counter's word: the process has compared all of it, and nobody else wrote since."""
+    reads: list[str] = []
+    count = recount.count
+    monkeypatch.setattr(recount, "count", lambda blocks: reads.append("all") or count(blocks))
+    with open_store(tmp_path / "store") as store:
+        for seed in range(4):
+            store.add(write_model(tmp_path / "model", base_tensors(seed=seed)), f"me/m{seed}")
+        store.remove("me/m0")
+        assert store.trash.forget(["me/m0"]).packs == 1
+        assert reads == ["all"]
+        store.remove("me/m1")
+        assert store.trash.forget().orphan_blocks
+        assert reads == ["all"]
+        with open_store(tmp_path / "store") as other:
+            other.remove("me/m2")
+        assert store.trash.forget().orphan_blocks
+        assert reads == ["all"] * 2
+        store.gc()
+        assert reads == ["all"] * 3
+        assert store.verify().ok
+
+
 def test_room_between_small_blocks_is_no_waste(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     scalars = {f"scale{i}": rng.normal(size=4).astype(np.float32) for i in range(2000)}

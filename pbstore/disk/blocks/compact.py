@@ -26,20 +26,28 @@ def keep_within(blocks: BlockReader, tx: Transaction, limit_bytes: int) -> None:
         compact_wasteful(blocks, tx)
 
 
-def compact_wasteful(blocks: BlockReader, tx: Transaction) -> int:
-    """Write packs with many dead bytes anew; returns how many."""
+def compact_wasteful(blocks: BlockReader, tx: Transaction, held: Collection[bytes] | None = None) -> int:
+    """Write packs with many dead bytes anew; returns how many. For `held` see `compact`."""
     wasteful = _wasteful(tx.connection, packs.rows(tx.connection))
     if wasteful:
-        compact(blocks, tx, [item.number for item in wasteful])
+        compact(blocks, tx, [item.number for item in wasteful], held)
     return len(wasteful)
 
 
-def compact(blocks: BlockReader, tx: Transaction, numbers: list[int]) -> None:
+def compact(
+    blocks: BlockReader, tx: Transaction, numbers: list[int], held: Collection[bytes] | None = None
+) -> None:
     """Copy the live blocks of some packs to new ones, commit, then delete the old files, one after another.
 
     Where the disk has no room for a copy, what is dead is punched out of the pack.
+
+    Args:
+        blocks: The store.
+        tx: Its open transaction.
+        numbers: The packs.
+        held: Keys of blocks that must not be lost, if this transaction has read manifests and packs.
     """
-    held = _held(blocks, tx)
+    held = _held(blocks, tx) if held is None else held
     tx.start_new_pack()
     crowded = []
     for number in sorted(numbers, key=lambda number: packs.live_bytes(tx.connection, number)):

@@ -63,16 +63,22 @@ class Transaction:
         """
         self._make_room(self, wanted_bytes)
 
-    def check_index(self) -> None:
-        """Compare the index with manifests and packs, once as long as nobody else writes.
+    def check_index(self, *, anew: bool = False) -> tuple[recount.Named, recount.Witness] | None:
+        """Compare the index with manifests and packs, once as long as nobody else writes, or `anew`.
+
+        Returns:
+            What was read; None if it has been compared before.
 
         Raises:
             UnsafeDeletionError: If they disagree in more than counts, which are corrected.
         """
         checked = (id(self.connection), database.version(self.connection))
-        if self._blocks.checked != checked and not self._blocks.trusts_index:
-            recount.witness(self._blocks, recount.recount(self._blocks, self.connection))
-            self._blocks.checked = checked
+        if not anew and (self._blocks.checked == checked or self._blocks.trusts_index):
+            return None
+        named = recount.recount(self._blocks, self.connection)
+        witness = recount.witness(self._blocks, named)
+        self._blocks.checked = checked
+        return named, witness
 
     def keep(self, stored: StoredBlock) -> Record:
         """Append a block that the caller has checked, within the capacity."""

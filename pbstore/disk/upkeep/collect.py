@@ -45,7 +45,9 @@ def gc(
 ) -> GcReport:
     """Delete blocks that no model needs, and write packs with many dead bytes anew.
 
-    Models whose time in the trash is over go first.
+    Models whose time in the trash is over go first. What is needed is read from all manifests and records, in
+    time linear in them. With `names` that is not done again if this process has done it since anybody else
+    wrote: its own changes are counted.
 
     Args:
         models: The store.
@@ -61,21 +63,25 @@ def gc(
         tx.cut_tails()
         check()
         doomed = {row.name: row for row in (*trash.named(models, names), *trash.expired(models, now))}
-        early = [] if models.has_room(0) else _free_step_by_step(models, tx, list(doomed.values()))
+        crowded = not models.has_room(0)
+        early = _free_step_by_step(models, tx, list(doomed.values())) if crowded else []
         gone = tuple(row.address for row in doomed.values())
         trash.drop(
             models, tx, [row for row in doomed.values() if model_rows.find_model(tx.connection, row.name)]
         )
-        named = recount.recount(models, tx.connection)
-        witness = recount.witness(models, named)
+        whole = names == () or now is not None or crowded or model_rows.has_uncounted(tx.connection)
+        seen = tx.check_index(anew=whole)
         retired = retire_all(models, tx)
-        witness = recount.witness(models, named) if retired else witness
-        orphans = [*early, *drop_orphans(models, tx, witness.needed)]
+        if seen is not None and retired:
+            seen = seen[0], recount.witness(models, seen[0])
+        dropped = drop_orphans(models, tx, () if seen is None else seen[1].needed)
+        orphans = [*early, *dropped]
         kept = len(locations.unnamed_bases(tx.connection))
-        packs = compact.compact_wasteful(models, tx)
+        packs = compact.compact_wasteful(models, tx, _held(seen, dropped))
         if not models.has_room(0):  # each dead byte counts
             compact.punch_all(models, tx)
-        recover.remove_strays(models.layout, tx.connection, compact.is_dispensable(models, named))
+        if seen is not None:
+            recover.remove_strays(models.layout, tx.connection, compact.is_dispensable(models, seen[0]))
         if orphans or packs:
             size = sum(item.record.stored_bytes for item in orphans)
             told = f"{len(orphans)} blocks, {size} bytes, {packs} packs"
@@ -94,6 +100,14 @@ def gc(
         before=before,
         after=after,
     )
+
+
+def _held(
+    seen: tuple[recount.Named, recount.Witness] | None, dropped: list[Location]
+) -> frozenset[bytes] | None:
+    """Keys of blocks that must stay after some were dropped; None if nothing was read."""
+    gone = (bytes.fromhex(one.record.block_id) for one in dropped)
+    return None if seen is None else seen[1].held.difference(gone)
 
 
 def drop_orphans(
