@@ -8,6 +8,7 @@ each runtime and version of the code; only rounds that are not there are lived, 
 """
 
 import argparse
+import gc
 import hashlib
 import json
 import os
@@ -18,6 +19,8 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -49,6 +52,7 @@ def lived(store: Path, folder: Path, seed: int, runtime: str) -> dict[str, Any]:
         told, good, said = "", False, f"{type(error).__name__}: {error}"[:500]
     faults = [f"{one.what} {one.place.split()[0]}" for one in random_script(seed, SLOTS, NODES, USERS)]
     return {
+        **kept_alive(),
         "seed": seed,
         "good": good,
         "said": said,
@@ -56,6 +60,18 @@ def lived(store: Path, folder: Path, seed: int, runtime: str) -> dict[str, Any]:
         "faults": faults,
         "seconds": round(time.monotonic() - began, 2),
         "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def kept_alive() -> dict[str, Any]:
+    """What this process and its children have, when a round is over."""
+    gc.collect()
+    every = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    return {
+        "rss_mb": round(sum(one.memory_info().rss for one in every) / 1e6, 1),
+        "descriptors": sum(one.num_fds() for one in every),
+        "threads": sum(one.num_threads() for one in every),
+        "processes": len(every),
     }
 
 
@@ -78,6 +94,10 @@ def tell(runtime: str, rows: dict[int, dict[str, Any]]) -> None:
     spent = sum(row["seconds"] for row in rows.values())
     print(f"{runtime}, code {version()}: {len(rows)} rounds, {len(failed)} failed; {spent:.0f} s")
     print("  faults: " + ", ".join(f"{count} {fault}" for fault, count in sorted(faults.items())))
+    looks = [row for _, row in sorted(rows.items()) if "rss_mb" in row]
+    looks = looks[:: max(1, len(looks) // 9)]
+    for name in ("rss_mb", "descriptors", "threads", "processes"):
+        print(f"  {name} after a round: {', '.join(str(row[name]) for row in looks)}")
     for seed, said in failed.items():
         print(f"  seed {seed}: {said}")
 

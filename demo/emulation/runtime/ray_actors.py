@@ -57,6 +57,19 @@ class RayMissingError(Exception):
         return "--runtime ray needs Ray, which is not installed: pip install 'pbcast[ray]'"
 
 
+class RayStartError(Exception):
+    """No cluster is started here, or none answers there."""
+
+    exit_code = 1
+
+    def __init__(self, address: str, why: str) -> None:
+        super().__init__(address, why)
+        self.address, self.why = address, why
+
+    def __str__(self) -> str:
+        return f"Ray does not start at {self.address}: {' '.join(self.why.split())[:200]}"
+
+
 def load_ray() -> Any:  # noqa: ANN401 - a module
     """Ray, set up to ask for a token and to tell nobody that it runs.
 
@@ -121,6 +134,7 @@ class RayRuntime:
 
     Raises:
         AddressError: If the cluster has several hosts, and roles would listen on their loopbacks.
+        RayStartError: If the cluster does not start, or does not answer.
     """
 
     def __init__(
@@ -183,11 +197,13 @@ class RayRuntime:
         return _ACTORS[key]
 
     def _connect(self, address: str) -> None:
-        options = {"log_to_driver": False, "include_dashboard": False, "configure_logging": False}
-        if address != LOCAL:
-            del options["include_dashboard"]
+        options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+        if address == LOCAL:
+            self._scratch = tempfile.mkdtemp(prefix="pbr")
+            own = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "_temp_dir": self._scratch}
+            options = {**options, **own, "include_dashboard": False}
+        try:
             self._ray.init(address=address, **options)
-            return
-        self._scratch = tempfile.mkdtemp(prefix="pbr")
-        own = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "_temp_dir": self._scratch}
-        self._ray.init(address=LOCAL, **own, **options)
+        except Exception as error:  # Ray says by plain ones that a part of it did not start in time
+            self.close()
+            raise RayStartError(address, str(error)) from error
