@@ -146,13 +146,13 @@ class Minds:
         return {user: loss_of_margin(margin) for user, margin in margins.items()}
 
     def _go_to(self, rows: Sequence[Row]) -> None:
-        """Bring the decider to the point before the slot after these, from the start if it is elsewhere."""
-        if self._key == key_of(rows):
-            return
-        self._decider, self._key, self._has_decided = self._make(), key_of([]), False
-        for number, row in enumerate(rows):
+        """Bring the decider to the point after these slots: on from where it is, if they go on from there."""
+        passed = self._decider.growing.num_slots
+        if passed > len(rows) or self._key != key_of(rows[:passed]):
+            self._decider, self._key, self._has_decided, passed = self._make(), key_of([]), False, 0
+        for number in range(passed, len(rows)):
             self._decide()
-            self._serve(row, key_of(rows[: number + 1]))
+            self._serve(rows[number], key_of(rows[: number + 1]))
 
     def _decide(self) -> None:
         if self._has_decided:
