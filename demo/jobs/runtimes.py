@@ -18,8 +18,18 @@ from demo.jobs.stage import ProcessRoles, Stage, ThreadRoles
 from pbstore import DiskBlockStore
 from policy.schemes import HOMES
 
-PRELOAD = ("demo.jobs.stage", "policy.serving.search", "pbstore.serve.run", "pbstore.codecs", "raptorq")
-"""What roles need, imported once for all of them, and the compiled search with it."""
+PRELOAD = (
+    "demo.jobs.stage",
+    "policy.serving.search",
+    "pbstore.serve.run",
+    "pbstore.codecs",
+    "raptorq",
+    "anyio._backends._asyncio",
+    "encodings.idna",
+    "httpcore",
+    "uvicorn.lifespan.on",
+)
+"""What roles need, imported once for all: the compiled search, and what a first question would import."""
 AIR_BIT_S = 1e10
 """Of a node's link to the air before its first broadcast."""
 

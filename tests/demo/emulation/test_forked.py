@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 NOT_NEEDED = {"torch", "transformers", "peft", "cvxpy", "matplotlib", "pandas", "ray", "gymnasium", "pytest"}
-NEEDED = {"demo.emulation.roles.edge", "policy.serving.kernels", "raptorq", "numba"}
+NEEDED = {"demo.emulation.roles.edge", "httpcore", "numba", "policy.serving.kernels", "raptorq"}
 
 
 @pytest.fixture(scope="module")
