@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from demo.bridge.beamformed import beamformed_world
@@ -27,7 +26,7 @@ class Setting:
     bandwidth_hz: float | None = None
     """Bandwidth of the band; None: the preset's."""
     antennas: int = 8
-    """Antennas of each node."""
+    """Antennas of each node, 8 or one of `NAMED_MAKERS`."""
 
     def scenario(self) -> Scenario:
         """The scenario on the catalog that its preset names.
@@ -45,10 +44,16 @@ class Setting:
 
     def make_world(self) -> Callable[[Scenario, int], World]:
         """What draws its worlds, with real beamformers."""
-        return (
-            beamformed_world if self.antennas == 8 else partial(beamformed_world, num_antennas=self.antennas)
-        )
+        return beamformed_world if self.antennas == 8 else NAMED_MAKERS[self.antennas]
 
+
+def two_antennas_world(scenario: Scenario, seed: int) -> World:
+    """Real beamformers of two antennas a node; a function by name, so that its episodes can be kept."""
+    return beamformed_world(scenario, seed, num_antennas=2)
+
+
+NAMED_MAKERS: dict[int, Callable[[Scenario, int], World]] = {2: two_antennas_world}
+"""What draws worlds with another number of antennas."""
 
 STICKY = {"stickiness": 0.8, "no_repeat": 2}
 """Users stay within a family of models and do not ask again for what they have just had."""

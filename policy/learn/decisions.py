@@ -17,6 +17,9 @@ UNTRAINED = ((-4.0, 0.0, 0.0), (4.0, 0.0, 0.0), (-4.0, 0.0, 0.0), (-20.0, 0.0, 0
 """Nearly: updates cost 0.02 of their time, the table stands as it is, no price on the cloud's work, no
 patience."""
 
+MOST_PATIENCE = 0.9
+"""Patience stays below this: with more, all that will ever be asked for counts alike."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tradeoffs:
@@ -29,7 +32,7 @@ class Tradeoffs:
     work: float
     """Price of a second of all nodes' links to the cloud, beyond what it delays this slot's users, > 0."""
     patience: float = 0.0
-    """What a later slot counts against the one before it in that price, 0..1."""
+    """What a later slot counts against the one before it in that price, 0..`MOST_PATIENCE`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +61,7 @@ class DecisionWeights:
             update=float(np.exp(update)),
             near=float(1 / (1 + np.exp(-near))),
             work=float(np.exp(work)),
-            patience=float(1 / (1 + np.exp(-patience))),
+            patience=float(MOST_PATIENCE / (1 + np.exp(-patience))),
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 from policy.config import PRESETS, LinkConfig
 from policy.interfaces import Bool, Float
 from policy.learn.augur_pipelined import AugurPipelined, Learned, PipelinedConfig, clearly_less
-from policy.learn.decisions import DecisionWeights, circumstances
+from policy.learn.decisions import MOST_PATIENCE, DecisionWeights, circumstances
 from policy.learn.sampling import as_likely, needed_chance
 from policy.learn.slot_clock import ImaginedSlots, SlotClock, turns_of
 from policy.learn.value import class_times, classes_of
@@ -159,3 +159,14 @@ def test_circumstances_are_finite_before_the_first_slot() -> None:
     assert features[0] == 1.0
     assert features[2] == 0.0
     assert np.isfinite(features).all()
+
+
+def test_weights_of_before_patience_are_read_and_have_none() -> None:
+    old = np.array([[-5.5, 0.0, 1.0], [0.0, 0.0, -2.0], [-0.5, 0.35, 2.0]], dtype=np.float32)
+    new = np.vstack([old, [[2.0, -3.0, 0.0]]]).astype(np.float32)
+    scarce, ample = np.array([1.0, -0.3, 0.5]), np.array([1.0, 1.3, 0.5])
+    before, after = (DecisionWeights.from_tensors({"decisions.weights": each}) for each in (old, new))
+
+    assert before.at(scarce).patience == pytest.approx(0.0, abs=1e-6)
+    assert before.at(scarce).work == after.at(scarce).work
+    assert before.at(ample).patience < after.at(ample).patience < after.at(scarce).patience < MOST_PATIENCE
