@@ -153,7 +153,10 @@ def test_what_is_left_is_told_on_worlds_that_are_on_record(monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-def test_planners_that_are_told_play_beside_the_others() -> None:
+def test_planners_that_are_told_play_beside_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(settings_ten, "cache_root", lambda: tmp_path)
     table = settings_ten.Table(setting=SMALL, scenario=SMALL.scenario())
     row = what_is_left.play(table, "validation", 3)
 
