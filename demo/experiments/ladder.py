@@ -63,7 +63,7 @@ CAPACITIES = (0.05, 0.1, 0.2, 0.4, 0.6)
 DEFAULT = ("findings", "shapes", "zoo-small")
 SLOW_BLOCKS = 200
 """Catalogs with more blocks than this leave out the schemes whose cost grows fastest."""
-SLOW = ("m-pso", "price")
+SLOW = ("m-pso", "m-pso-clock", "price")
 
 
 def scenario_of(name: str, capacity_share: float | None = None) -> Scenario:

@@ -28,6 +28,7 @@ HOMES: dict[str, str] = {
     "trimcaching-spec": "trimcaching_schemes:SPEC_ENTRY",
     "trimcaching-gen-delay": "trimcaching_schemes:DELAY_ENTRY",
     "m-pso": "m_pso:ENTRY",
+    "m-pso-clock": "m_pso_clock:ENTRY",
     "mba": "mba:ENTRY",
     "rendezvous": "rendezvous:ENTRY",
     "ewma-greedy": "ewma_greedy:ENTRY",

@@ -6,10 +6,11 @@ from policy.interfaces import Bool, Float, Int
 from policy.play.scheme import Observation, Placement, SchemeEntry
 from policy.scenario import Scenario
 from policy.schemes.estimates import AveragedTable, central_message_bytes, fill
+from policy.schemes.swarms import swarm_search
 
 
 class SwarmSearch:
-    """Inertia, own best, swarm's best (Kennedy and Eberhart, 1995); swarms swap their best now and then."""
+    """Particles are scores of (node, block) pairs, best first until a node is full."""
 
     def __init__(
         self,
@@ -38,27 +39,9 @@ class SwarmSearch:
         return Placement(holds=holds, value=self._last, message_bytes=central_message_bytes(scenario))
 
     def _search(self, table_s: Float) -> Float:
-        rng, at = self._rng, self._rng.random(self._shape) - 0.3
-        at[0, 0] = self._last
-        speed = 0.1 * rng.standard_normal(self._shape)
-        best_at, best = at.copy(), self._cost(at, table_s)
-        for turn in range(self._rounds):
-            leader = best.argmin(axis=1)
-            if turn % 10 == 9:  # the overall winner leads the next swarm, too
-                overall = np.unravel_index(int(best.argmin()), best.shape)
-                target = (int(overall[0]) + 1) % self._shape[0]
-                worst = int(best[target].argmax())
-                best_at[target, worst], best[target, worst] = best_at[overall], best[overall]
-                leader = best.argmin(axis=1)
-            lead = best_at[np.arange(self._shape[0]), leader][:, None]
-            pull = rng.random((2, *self._shape)) * 1.5
-            speed = self._inertia * speed + pull[0] * (best_at - at) + pull[1] * (lead - at)
-            speed = np.clip(speed, -0.5, 0.5)
-            at = np.clip(at + speed, -1.0, 1.0)
-            cost = self._cost(at, table_s)
-            better = cost < best
-            best_at[better], best[better] = at[better], cost[better]
-        return np.asarray(best_at.reshape(-1, *self._shape[2:])[int(best.argmin())])
+        start = self._rng.random(self._shape) - 0.3
+        start[0, 0] = self._last
+        return swarm_search(start, lambda at: self._cost(at, table_s), self._rng, self._rounds, self._inertia)
 
     def _cost(self, at: Float, table_s: Float) -> Float:
         """Cost of each particle's placement on the table, (swarms, particles), s."""

@@ -46,8 +46,10 @@ MEASURES: dict[str, Measure] = {
     "exact_mb": Measure(label="sent until exact (MB)", short="until exact, MB"),
     "upgrade_mb": Measure(label="sent from one size to the next (MB)", short="upgrade, MB"),
     "added_mb": Measure(label="added to a store with the whole (MB)", short="added, MB"),
+    "renamed_mb": Measure(label="added with the renamed parent (MB)", short="with the renamed parent, MB"),
     "stale_s": Measure(label="mean staleness at the edge (s)", short="stale, s"),
     "air_s": Measure(label="time on the air (s)", short="on the air, s"),
+    "decide_ms": Measure(label="CPU time of a decision (ms)", short="CPU a decision, ms"),
     "cost_s": Measure(label="validation cost (s a slot)", short="s per slot"),
 }
 """All measures by the names that they have in the CSV."""

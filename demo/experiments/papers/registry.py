@@ -6,6 +6,7 @@ from demo.experiments.papers import network, parts, storage
 from demo.experiments.papers.convergence import LEARNING
 from demo.experiments.papers.description import Experiment
 from demo.experiments.papers.partialloading import LOADING
+from demo.experiments.papers.swarm import SWARMS
 from demo.experiments.papers.trimcaching import DEADLINE
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -15,6 +16,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *network.EXPERIMENTS,
         DEADLINE,
         LOADING,
+        SWARMS,
         *parts.EXPERIMENTS,
         LEARNING,
     )

@@ -15,7 +15,7 @@ from policy.schemes.estimates import know_nothing_table
 from policy.world.synthetic import findings_catalog, synthetic_catalog
 from policy.world.trace import Trace
 
-QUICK = {"planner": ":samples=4", "m-pso": ":rounds=3"}
+QUICK = {"planner": ":samples=4", "m-pso": ":rounds=3", "m-pso-clock": ":rounds=3"}
 NAMES = [name + QUICK.get(name, "") for name in scheme_names()]
 NAMES += [f"ewma-greedy+{switch}" for switch in (*ABLATIONS, NO_STORE_SHARING, WHOLE_MODELS)]
 
