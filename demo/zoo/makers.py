@@ -2,13 +2,24 @@
 
 from collections.abc import Callable
 
-from demo.zoo.minilm import bf16_copy, frozen_bottom, lora, merge, package_folder, sharded_copy, soup
+from demo.zoo.minilm import (
+    bf16_copy,
+    fresh_top,
+    frozen_bottom,
+    lora,
+    merge,
+    package_folder,
+    sharded_copy,
+    soup,
+    transported,
+)
 from demo.zoo.reactions import reaction_bert
 from demo.zoo.smollm import smollm, smollm_lora
 from demo.zoo.workshop import Workshop
 
 MAKERS: dict[str, Callable[[Workshop], None]] = {
     "bf16_copy": bf16_copy,
+    "fresh_top": fresh_top,
     "frozen_bottom": frozen_bottom,
     "lora": lora,
     "merge": merge,
@@ -18,5 +29,6 @@ MAKERS: dict[str, Callable[[Workshop], None]] = {
     "smollm": smollm,
     "smollm_lora": smollm_lora,
     "soup": soup,
+    "transported": transported,
 }
 """Each fills the empty folder of a workshop."""

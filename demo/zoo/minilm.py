@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from demo.zoo.fusion import aligned, fused
 from demo.zoo.hub import Net, hub
 from demo.zoo.inference import label_config, load_tokenizer
 from demo.zoo.train import freeze_bottom, frozen_features, seeded, train_tail
@@ -22,6 +23,19 @@ def frozen_bottom(shop: Workshop) -> None:
     """A classifier whose lower layers stay the base's."""
     model = _classifier(shop)
     freeze_bottom(model, shop.recipe.frozen_layers)
+    _train(shop, model, model)
+    save_model(shop, model)
+
+
+def fresh_top(shop: Workshop) -> None:
+    """A classifier whose layers above the frozen ones begin from random numbers, not from the base's."""
+    model = _classifier(shop)
+    freeze_bottom(model, shop.recipe.frozen_layers)
+    with seeded(shop.settings.seed):
+        for part in (*model.bert.encoder.layer[shop.recipe.frozen_layers :], model.bert.pooler):
+            for linear in (one for one in part.modules() if isinstance(one, torch.nn.Linear)):
+                torch.nn.init.normal_(linear.weight, std=model.config.initializer_range)
+                torch.nn.init.zeros_(linear.bias)
     _train(shop, model, model)
     save_model(shop, model)
 
@@ -67,16 +81,27 @@ def bf16_copy(shop: Workshop) -> None:
 
 def soup(shop: Workshop) -> None:
     """The mean of two classifiers' weights (a uniform model soup, Wortsman et al., ICML 2022)."""
+    model, state, theirs = _parents(shop)
+    model.load_state_dict({name: (value + theirs[name]) / 2 for name, value in state.items()})
+    save_model(shop, model)
+
+
+def transported(shop: Workshop) -> None:
+    """The mean of two classifiers whose neurons are matched first (Singh and Jaggi, NeurIPS 2020)."""
+    model, state, theirs = _parents(shop)
+    model.load_state_dict(fused(state, aligned(state, theirs, model.config.num_attention_heads)))
+    save_model(shop, model)
+
+
+def _parents(shop: Workshop) -> tuple[Net, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The base as a classifier, and the tensors of it and of the recipe's second model."""
     if shop.recipe.source is None:
         raise ValueError(f"expected a second model in the recipe of {shop.recipe.name}, got none")
     loader = hub().AutoModelForSequenceClassification
     model, other = (
         loader.from_pretrained(str(folder)) for folder in (shop.base, shop.parents[shop.recipe.source])
     )
-    theirs = other.state_dict()
-    means = {name: (value + theirs[name]) / 2 for name, value in model.state_dict().items()}
-    model.load_state_dict(means)
-    save_model(shop, model)
+    return model, model.state_dict(), other.state_dict()
 
 
 def sharded_copy(shop: Workshop) -> None:

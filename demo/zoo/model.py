@@ -20,8 +20,8 @@ class ZooModel:
     base: str | None
     """Name of the model it was made from; an adapter needs it to run."""
     kind: str
-    """`pretrained`, `full-fine-tune`, `frozen-bottom`, `update`, `soup`, `adapter`, `merged-adapter`, `cast`
-    or `sharded`."""
+    """`pretrained`, `full-fine-tune`, `frozen-bottom`, `update`, `soup`, `fusion`, `adapter`,
+    `merged-adapter`, `cast` or `sharded`."""
     task: str
     """`embedding`, `classification`, `generation`, `fill-mask` or `image-classification`."""
     raw_bytes: int

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from demo.zoo.packages import MINILM, RXNFP, SMOLLM, SRE, Package
 from demo.zoo.train_settings import TrainSettings
@@ -199,8 +199,41 @@ SMALL = (
 )
 
 
+def _apart(letter: str, seed: int) -> Recipe:
+    return replace(
+        _frozen(
+            f"minilm-bbc-apart-{letter}",
+            "bbc",
+            "Topic of a BBC news article; the upper two layers began from random numbers",
+            seed,
+            epochs=6,
+            learning_rate=5e-4,
+        ),
+        maker="fresh_top",
+    )
+
+
+FUSION = (
+    *(recipe for recipe in SMALL if recipe.name in (MINILM_NAME, "zoo/minilm-bbc", "zoo/minilm-bbc-v2")),
+    _apart("a", 11),
+    _apart("b", 12),
+    Recipe(
+        name="zoo/minilm-bbc-fused",
+        kind="fusion",
+        maker="transported",
+        task="classification",
+        about="The mean of minilm-bbc-apart-a and -b, whose neurons were matched by optimal transport first.",
+        base="zoo/minilm-bbc-apart-a",
+        source="zoo/minilm-bbc-apart-b",
+        dataset="bbc",
+    ),
+)
+"""Parents of one lineage and parents trained apart, and a child of the latter."""
+
+
 FULL = (
     *SMALL,
+    *FUSION[3:],
     _frozen("minilm-debian", "debian", "Section of a Debian package", 4, epochs=3, max_tokens=40),
     _frozen("minilm-spam", "spam", "Spam or not", 5, epochs=2),
     _adapter("minilm-tweets-lora", "tweets", "Sentiment of a tweet", 6, epochs=2, max_tokens=40),
@@ -235,5 +268,5 @@ FULL = (
     ),
 )
 
-ZOOS = {"small": SMALL, "full": FULL}
+ZOOS = {"small": SMALL, "full": FULL, "fusion": FUSION}
 """Recipes by size, parents before children."""

@@ -72,8 +72,8 @@ class SwarmOnClock(AugurPipelined):
         sets, classes = self._update_s.shape[0], self._class_bits.size
         places = (np.arange(len(masks))[:, None] * sets + masks) * classes + self._classes.of_block
         weights = np.broadcast_to(self._bits, places.shape)
-        bits = np.bincount(places.ravel(), weights.ravel(), len(masks) * sets * classes)
-        bits = bits.reshape(len(masks), sets, classes)
+        held = np.bincount(places.ravel(), weights.ravel(), len(masks) * sets * classes)
+        bits: Float = held.astype(np.float64).reshape(len(masks), sets, classes)
         waits = mean_delays(slots, bits)
         return np.asarray(waits + bits[:, 0] @ self._work_s(outlook) + outlook.trade.update * moves)
 

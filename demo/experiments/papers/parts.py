@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from demo.experiments.papers.description import Experiment, Point, Values
+from demo.experiments.papers.models.fused import MATCHED, PAIRS, PLAIN, score_fused
 from demo.experiments.papers.models.nested import score_nested
 from demo.experiments.papers.models.received import FILE, ORDERS, score_received
 from demo.experiments.papers.models.tiers import TIERS, score_tier
@@ -32,6 +33,11 @@ def nested(_: Scenario, settings: Mapping[str, Any], seed: int) -> dict[str, Val
     """`score_nested` of each embedding model; nothing is drawn."""
     layers = int(settings["layers"])
     return {name: score_nested(name)[layers] for name in EMBEDDERS}
+
+
+def fusion(_: Scenario, settings: Mapping[str, Any], seed: int) -> dict[str, Values]:
+    """`score_fused` of the pair and the per cent of the second parent that the settings name."""
+    return dict(score_fused(settings["pair"], settings["percent"] / 100, seed))
 
 
 def versions(_: Scenario, settings: Mapping[str, Any], seed: int) -> dict[str, Values]:
@@ -119,4 +125,24 @@ TOGETHER = Experiment(
     "weighted MMSE beams, interference as noise, a good point, not a proven one. In turn: `solve_broadcast`.",
     player=times_of_two,
 )
-EXPERIMENTS = (ARRIVAL, TIERED, NESTED, FRESHNESS, TOGETHER)
+FUSED = Experiment(
+    name="fusion",
+    question="Does an average of two models serve if their neurons are matched first?",
+    paper="OT fusion: Singh and Jaggi, Model Fusion via Optimal Transport, NeurIPS 2020",
+    axis="weight of the second parent (%)",
+    points=tuple(
+        Point(x=percent, settings={"pair": pair, "percent": percent}, arm=pair, most_worlds=3)
+        for pair in PAIRS
+        for percent in (0, 25, 50, 75, 100)
+    ),
+    schemes=(PLAIN, MATCHED),
+    references=tuple(f"{PLAIN}, {pair}" for pair in PAIRS),
+    scenario=UNUSED,
+    measures=("score",),
+    note="BBC news in five classes, 300 rows held out. One lineage: MiniLM's classifier and its update. "
+    "Trained apart: the upper two layers, the pooler and the head of both began from their own random "
+    "numbers. A world renames the second parent's neurons and heads at random, which changes nothing that it "
+    "computes.",
+    player=fusion,
+)
+EXPERIMENTS = (ARRIVAL, TIERED, NESTED, FRESHNESS, TOGETHER, FUSED)

@@ -141,7 +141,7 @@ def test_a_listing_reads_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_an_unknown_size_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="size must be one of small, full, got 'tiny'"):
+    with pytest.raises(ValueError, match="size must be one of small, full, fusion, got 'tiny'"):
         build_zoo("tiny", tmp_path)
 
 

@@ -13,6 +13,7 @@ from transformers import BertConfig, BertModel, BertTokenizer
 from demo.zoo import ZooError, ZooModel, build, build_zoo, read_zoo_json, worker, write_zoo_json
 from demo.zoo.cache import member_folder
 from demo.zoo.errors import PackageMissingError
+from demo.zoo.fusion import aligned
 from demo.zoo.packages import TWEETS, Package
 from demo.zoo.recipes import SMALL, Recipe
 from demo.zoo.text import LabelledText
@@ -38,8 +39,23 @@ ADAPTER = dataclasses.replace(CHILD, name="zoo/adapter", kind="adapter", maker="
 MERGED = dataclasses.replace(
     CHILD, name="zoo/merged", kind="merged-adapter", maker="merge", source="zoo/adapter", train=None
 )
+APART = tuple(
+    dataclasses.replace(
+        CHILD, name=f"zoo/apart-{seed}", maker="fresh_top", train=TrainSettings(seed=seed, batch_rows=4)
+    )
+    for seed in (1, 2)
+)
+FUSED = dataclasses.replace(
+    CHILD,
+    name="zoo/fused",
+    kind="fusion",
+    maker="transported",
+    base="zoo/apart-1",
+    source="zoo/apart-2",
+    train=None,
+)
 BF16 = dataclasses.replace(BASE, name="zoo/bf16", kind="cast", maker="bf16_copy", base="zoo/base")
-KEYS = {recipe.name: "key" for recipe in (BASE, CHILD, ADAPTER, MERGED, BF16)}
+KEYS = {recipe.name: "key" for recipe in (BASE, CHILD, ADAPTER, MERGED, *APART, FUSED, BF16)}
 ROWS = tuple((" ".join("abcdefgh"[at % 7 : at % 7 + 2 + at % 3]), at % 2) for at in range(24))
 TEXT = LabelledText(
     name="bbc",
@@ -87,7 +103,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.sampled(3)
-@pytest.mark.parametrize("recipes", [(CHILD,), (ADAPTER,), (ADAPTER, MERGED), (BF16,)])
+@pytest.mark.parametrize("recipes", [(CHILD,), (ADAPTER,), (ADAPTER, MERGED), (*APART, FUSED), (BF16,)])
 def test_a_member_made_twice_is_the_same_bytes(cache: Path, recipes: tuple[Recipe, ...]) -> None:
     first = digests(made(cache, *recipes))
     torch.rand(3)
@@ -125,6 +141,21 @@ def test_a_bf16_copy_is_the_rounded_base(cache: Path) -> None:
 
     assert copy.keys() == base.keys()
     assert all(torch.equal(copy[name], base[name].to(torch.bfloat16)) for name in base)
+
+
+def test_a_fused_child_is_the_mean_of_matched_parents_below_which_the_base_stays(cache: Path) -> None:
+    child, *parents = (
+        load_file(made(cache, *recipes) / "model" / "model.safetensors")
+        for recipes in ((*APART, FUSED), (APART[0],), (APART[1],))
+    )
+    second = aligned(*parents, heads=2)
+
+    for name, value in parents[0].items():
+        torch.testing.assert_close(child[name], (value + second[name]) / 2)
+        if "embeddings" in name or ".layer.0." in name:
+            assert torch.equal(value, parents[1][name])
+            assert torch.equal(value, child[name])
+    assert any(not torch.equal(second[name], parents[1][name]) for name in second)
 
 
 def test_a_failed_member_leaves_no_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

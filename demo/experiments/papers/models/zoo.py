@@ -44,27 +44,34 @@ class Scored:
 
 
 @cache
-def zoo_models() -> dict[str, ZooModel]:
-    """The small zoo by name, made if it is not there yet.
+def zoo_models(size: str = "small") -> dict[str, ZooModel]:
+    """A zoo by name, made if it is not there yet.
+
+    Args:
+        size: Key of `demo.zoo.recipes.ZOOS`.
 
     Raises:
         ZooError: If no model could be had.
     """
-    return {model.name: model for model in build_zoo("small")}
+    return {model.name: model for model in build_zoo(size)}
 
 
-def zoo_scored(name: str) -> Scored:
-    """A classifier of the small zoo.
+def zoo_scored(name: str, size: str = "small") -> Scored:
+    """A classifier of a zoo.
+
+    Args:
+        name: Of the model.
+        size: Of the zoo, see `zoo_models`.
 
     Raises:
         ValueError: If the zoo has no such classifier here.
     """
-    models = zoo_models()
+    models = zoo_models(size)
     model = models.get(name)
     if model is None or model.task != "classification" or model.base not in models:
         raise ValueError(f"expected a classifier of the zoo whose base is there, got {name!r}")
     base = load_file(models[model.base].folder / "model.safetensors")
-    dataset = next(recipe.dataset for recipe in ZOOS["small"] if recipe.name == name)
+    dataset = next(recipe.dataset for recipe in ZOOS[size] if recipe.name == name)
     return Scored(
         net=load_net(model.folder, model),
         base_state={BODY + key: value for key, value in base.items()},
