@@ -1,4 +1,4 @@
-"""Draw the committed pictures again from their JSON; plays nothing.
+"""Draw the committed pictures again from their JSON or CSV; plays nothing.
 
 python -m demo.experiments.pictures
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from demo.experiments.learners_picture import draw_convergence
 from demo.experiments.options import out_option
+from demo.experiments.papers.redraw import redraw
 from demo.show.ladder import draw_capacities, draw_ladder
 from policy.evaluation import Evaluation
 
@@ -40,6 +41,10 @@ def draw_all(source: Path, folder: Path) -> list[Path]:
     for path in source.glob("convergence.json"):
         drawn.append(folder / "convergence.png")
         draw_convergence(json.loads(path.read_text(encoding="utf-8")), drawn[-1])
+    papers = folder / "papers"
+    if (source / "papers").is_dir():
+        papers.mkdir(exist_ok=True)
+        drawn += redraw(source / "papers", papers)
     return drawn
 
 

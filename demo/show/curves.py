@@ -13,6 +13,10 @@ PANEL_IN = 2.0
 """Height of a panel, inch."""
 ASIDE_PT = 1.2
 """Curves stand so far aside of one another, points, that their intervals can be told apart."""
+MANY_DECADES = 1e3
+"""Where an axis reaches over more than this, ticks at decades alone have room."""
+HEADROOM = 0.05
+"""Room above the highest mean, as part of it: a marker must not be cut."""
 LONG_NAME = 26
 """Longest name of a curve, letters, of which two fit side by side."""
 
@@ -89,11 +93,13 @@ def _draw_panel(ax: Any, panel: Panel) -> None:  # noqa: ANN401
     ax.set_ylabel(panel.label)
     if panel.log:
         ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        low, high = ax.get_ylim()
+        wide = high > MANY_DECADES * low
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
     else:
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, max((1 + HEADROOM) * max(map(max, (c.mean for c in panel.curves))), ax.get_ylim()[1]))
     if panel.percent:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     clean_axes(ax, "y")

@@ -24,10 +24,12 @@ from demo.experiments.papers.load_orders import (
 )
 from demo.experiments.papers.partialloading import tasks_in_time
 from demo.experiments.papers.play import QUICK, Extent, merged, play_experiment
+from demo.experiments.papers.redraw import rows_from
 from demo.experiments.papers.registry import EXPERIMENTS
 from demo.experiments.papers.run import quick, run_experiment
 from demo.experiments.papers.table import csv_rows, rows_of
 from demo.experiments.papers.trimcaching import EVERYWHERE, hit_problem, hit_ratios, placements
+from demo.experiments.papers.write import draw
 from demo.show.figure import numbers_text
 from policy.config import config_from_dict
 from policy.evaluation.closure import function_digest
@@ -35,7 +37,6 @@ from policy.interfaces import BlockCatalog
 from policy.scenario import Scenario, load_scenario
 from policy.schemes import find_scheme
 
-RESULTS = Path(__file__).parents[2] / "demo" / "experiments" / "results" / "papers"
 DESIGNS = ("robust", "nominal")
 TINY = {
     "base": "default",
@@ -377,49 +378,14 @@ def test_a_command_writes_and_prints_json(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "loading.pdf").is_file()
 
 
-COMMITTED = sorted(RESULTS.glob("*.csv"))
+def test_a_figure_drawn_again_from_its_numbers_is_the_same(tmp_path: Path) -> None:
+    run_experiment(BATCHES, EXTENT, tmp_path, kept=None, command="")
+    (lines,) = [list(csv.DictReader((tmp_path / "tiny-batches.csv").read_text().splitlines()))]
+    again = tmp_path / "again"
+    again.mkdir()
+    draw(BATCHES, rows_from(BATCHES, lines), lines, again)
 
-
-def committed(name: str) -> list[dict[str, str]]:
-    path = RESULTS / f"{name}.csv"
-    return list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
-
-
-@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
-def test_committed_results_are_of_the_experiments_as_described(path: Path) -> None:
-    experiment, rows = EXPERIMENTS[path.stem], committed(path.stem)
-    for ending in (".svg", ".pdf", ".md"):
-        assert path.with_suffix(ending).is_file()
-    if experiment.record is None:
-        assert {row["x"] for row in rows} == {
-            point.x if isinstance(point.x, str) else f"{point.x:g}" for point in experiment.points
-        }
-        assert {row["curve"] for row in rows} == set(experiment.curves)
-    assert all(row[name] for row in rows for name in experiment.measures)
-    assert f"{experiment.name}.svg" in (RESULTS / "README.md").read_text()
-
-
-def test_who_keeps_nothing_waits_alike_whatever_the_room() -> None:
-    for name in ("capacity", "capacity-zoo", "llama"):
-        assert len({row["delay_s"] for row in committed(name) if row["curve"] == "no-cache"}) <= 1
-
-
-def test_robust_beams_lose_nothing_and_nominal_ones_more_with_the_error() -> None:
-    rows = committed("csi")
-    lost = {design: [float(row["outage"]) for row in rows if design in row["curve"]] for design in DESIGNS}
-    assert not any(lost["robust"])
-    assert lost["nominal"] == sorted(lost["nominal"])
-
-
-def test_more_time_is_never_less_done() -> None:
-    for name, measure, curve in (("deadline", "hit_ratio", EVERYWHERE), ("loading", "tasks_in_time", None)):
-        for each in {row["curve"] for row in committed(name)} if curve is None else {curve}:
-            shares = [float(row[measure]) for row in committed(name) if row["curve"] == each]
-            assert shares == sorted(shares)
-
-
-def test_no_order_is_committed_that_does_more_than_the_best() -> None:
-    done: dict[str, dict[str, float]] = {}
-    for row in committed("loading"):
-        done.setdefault(row["x"], {})[row["curve"]] = float(row["tasks_in_time"])
-    assert all(max(curves.values()) == curves["the best order, shared"] for curves in done.values())
+    for ending in (".csv", ".svg"):
+        assert (again / f"tiny-batches{ending}").read_text() == (
+            tmp_path / f"tiny-batches{ending}"
+        ).read_text()

@@ -1,7 +1,7 @@
 """The files of an experiment: CSV, SVG, PDF, and a page with settings, commit, command and time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,13 +32,19 @@ def write_experiment(
 ) -> list[Path]:
     """Write `NAME.csv`, `.svg`, `.pdf` and `.md` into a folder, and name them."""
     stem = out / experiment.name
-    numbers = csv_rows(experiment, rows)
-    panels, places = panels_of(experiment, rows)
-    for ending in (".svg", ".pdf"):
-        picture = stem.with_suffix(ending)
-        draw_curves(panels, experiment.axis, picture, numbers, log_x=experiment.log_x, places=places)
+    draw(experiment, rows, csv_rows(experiment, rows), out)
     replace_text(stem.with_suffix(".md"), page(experiment, rows, extent, origin))
     return [stem.with_suffix(ending) for ending in (".csv", ".svg", ".pdf", ".md")]
+
+
+def draw(
+    experiment: Experiment, rows: Sequence[Row], numbers: Sequence[Mapping[str, object]], out: Path
+) -> None:
+    """Write `NAME.svg` and `.pdf` into a folder, and the numbers as `.csv`."""
+    panels, places = panels_of(experiment, rows)
+    for ending in (".svg", ".pdf"):
+        picture = out / f"{experiment.name}{ending}"
+        draw_curves(panels, experiment.axis, picture, numbers, log_x=experiment.log_x, places=places)
 
 
 def panels_of(experiment: Experiment, rows: Sequence[Row]) -> tuple[list[Panel], list[str] | None]:

@@ -1,0 +1,73 @@
+"""What is committed of `pbcast experiment`: whole, as described, and as theory says; figures can be read."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from demo.experiments.papers.registry import EXPERIMENTS
+from demo.experiments.papers.trimcaching import EVERYWHERE
+from demo.show.curves import Curve, Panel, _draw_panel
+from demo.show.figure import pyplot
+
+RESULTS = Path(__file__).parents[2] / "demo" / "experiments" / "results" / "papers"
+DESIGNS = ("robust", "nominal")
+COMMITTED = sorted(RESULTS.glob("*.csv"))
+
+
+def committed(name: str) -> list[dict[str, str]]:
+    path = RESULTS / f"{name}.csv"
+    return list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_committed_results_are_of_the_experiments_as_described(path: Path) -> None:
+    experiment, rows = EXPERIMENTS[path.stem], committed(path.stem)
+    for ending in (".svg", ".pdf", ".md"):
+        assert path.with_suffix(ending).is_file()
+    if experiment.record is None:
+        assert {row["x"] for row in rows} == {
+            point.x if isinstance(point.x, str) else f"{point.x:g}" for point in experiment.points
+        }
+        assert {row["curve"] for row in rows} == set(experiment.curves)
+    assert all(row[name] for row in rows for name in experiment.measures)
+    assert f"{experiment.name}.svg" in (RESULTS / "README.md").read_text()
+
+
+def test_who_keeps_nothing_waits_alike_whatever_the_room() -> None:
+    for name in ("capacity", "capacity-zoo", "llama"):
+        assert len({row["delay_s"] for row in committed(name) if row["curve"] == "no-cache"}) <= 1
+
+
+def test_robust_beams_lose_nothing_and_nominal_ones_more_with_the_error() -> None:
+    rows = committed("csi")
+    lost = {design: [float(row["outage"]) for row in rows if design in row["curve"]] for design in DESIGNS}
+    assert not any(lost["robust"])
+    assert lost["nominal"] == sorted(lost["nominal"])
+
+
+def test_more_time_is_never_less_done() -> None:
+    for name, measure, curve in (("deadline", "hit_ratio", EVERYWHERE), ("loading", "tasks_in_time", None)):
+        for each in {row["curve"] for row in committed(name)} if curve is None else {curve}:
+            shares = [float(row[measure]) for row in committed(name) if row["curve"] == each]
+            assert shares == sorted(shares)
+
+
+def test_no_order_is_committed_that_does_more_than_the_best() -> None:
+    done: dict[str, dict[str, float]] = {}
+    for row in committed("loading"):
+        done.setdefault(row["x"], {})[row["curve"]] = float(row["tasks_in_time"])
+    assert all(max(curves.values()) == curves["the best order, shared"] for curves in done.values())
+
+
+@pytest.mark.parametrize(("means", "log"), [((79.0, 79.5), False), ((1e-5, 90.0), True), ((1.0, 8.0), True)])
+def test_markers_are_not_cut_and_ticks_have_room(means: tuple[float, ...], log: bool) -> None:
+    curve = Curve(name="a", x=(0.0, 1.0), mean=means, low=means, high=means)
+    fig, ax = pyplot().subplots()
+    _draw_panel(ax, Panel(label="b", curves=[curve], log=log))
+
+    low, high = ax.get_ylim()
+    ticks = [tick for tick in ax.get_yticks() if low <= tick <= high]
+    assert max(means) * 1.02 < high
+    assert 2 <= len(ticks) <= 11
+    pyplot().close(fig)
