@@ -17,10 +17,10 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from pbstore.errors import BadFileError
-from pbstore.hashing import BlockId
+from pbstore.hashing import BlockId, Buffer, hash_block
 from pbstore.manifest import FileEntry, Manifest
 from pbstore.spec import TensorSpec
-from pbstore.tensors import ReadBlock, StoredTensor, header_of, tensors_of
+from pbstore.tensors import ReadBlock, StoredTensor, header_of, tensors_of, with_parts
 
 SAFETENSORS = ".safetensors"
 _COMPANIONS = frozenset(
@@ -69,6 +69,19 @@ class TensorLine(NamedTuple):
     trailing: str
     """Shape without its first axis, of the first block's rows where there are several."""
     ids: list[BlockId]
+    """Of its blocks; of a member of a group, what its bytes hash to: it counts as with a block of its own."""
+    pieces: int | None = None
+    """Pieces of the file that it is the first tensor of; None for as many as ids."""
+
+    @property
+    def said(self) -> tuple[str, str, str, list[BlockId]]:
+        """What goes into the hash."""
+        return self[1], self[2], self[3], self[4]
+
+    @property
+    def num_pieces(self) -> int:
+        """Pieces of the file that it adds to those of the tensors before."""
+        return len(self.ids) if self.pieces is None else self.pieces
 
 
 def may_hold_weights(path: str) -> bool:
@@ -89,7 +102,7 @@ def weights_hash(tensors: Iterable[TensorLine], files: Iterable[FileEntry]) -> s
     entries, by_path = list(files), _by_path(tensors)
     whole = {entry.path for entry in entries if _is_whole(entry, by_path.get(entry.path, []))}
     others = [entry for entry in entries if entry.path not in whole and may_hold_weights(entry.path)]
-    lines = sorted(line[1:] for path in whole for line in by_path[path])
+    lines = sorted(line.said for path in whole for line in by_path[path])
     if not lines and not others:
         others = entries
     return _digest(lines, others) if lines or others else ""
@@ -116,7 +129,7 @@ def is_all_parsed(manifest: Manifest) -> bool:
 
 def tensors_hash(tensors: Iterable[TensorLine]) -> str:
     """Hash of tensors alone; empty if there are none."""
-    lines = sorted(line[1:] for line in tensors)
+    lines = sorted(line.said for line in tensors)
     return _digest(lines, ()) if lines else ""
 
 
@@ -138,20 +151,22 @@ def _by_path(tensors: Iterable[TensorLine]) -> dict[str, list[TensorLine]]:
 
 def _is_whole(entry: FileEntry, lines: list[TensorLine]) -> bool:
     """Whether a file is nothing but a header and these tensors."""
-    return bool(lines) and len(entry.pieces) == 1 + sum(len(line.ids) for line in lines)
+    return bool(lines) and len(entry.pieces) == 1 + sum(line.num_pieces for line in lines)
 
 
 def _lines(manifest: Manifest, read: ReadBlock) -> Iterator[TensorLine]:
     for entry in manifest.files:
         if entry.path.endswith(SAFETENSORS):
             with suppress(BadFileError):  # then it goes in as a file
-                yield from [
-                    _line(tensor) for tensor in tensors_of(entry, header_of(entry, read)) if tensor.pieces
-                ]
+                tensors = list(tensors_of(entry, header_of(entry, read)))
+                yield from [_line(one, part) for one, part in with_parts(tensors, read) if one.pieces]
 
 
-def _line(tensor: StoredTensor) -> TensorLine:
+def _line(tensor: StoredTensor, part: Buffer | None) -> TensorLine:
     """As `ingest` makes it while it cuts: a tensor of several blocks counts by the rows in its first one."""
+    if part is not None:
+        pieces = int(tensor.offset == 0)
+        return tensor_line(tensor.path, tensor.name, tensor.spec, [hash_block(part)], pieces)
     spec: TensorSpec | None = tensor.spec
     if len(tensor.pieces) > 1:
         spec = rows_of(tensor.spec, tensor.pieces[0].raw_bytes)
@@ -159,10 +174,12 @@ def _line(tensor: StoredTensor) -> TensorLine:
     return tensor_line(tensor.path, tensor.name, spec, ids)
 
 
-def tensor_line(path: str, name: str, spec: TensorSpec | None, ids: list[BlockId]) -> TensorLine:
+def tensor_line(
+    path: str, name: str, spec: TensorSpec | None, ids: list[BlockId], pieces: int | None = None
+) -> TensorLine:
     """A tensor's line, from dtype and shape of its first block, None where that has no whole elements."""
     dtype, trailing = ("", "") if spec is None else (spec.dtype, str(spec.shape[1:]))
-    return TensorLine(path, name, dtype, trailing, ids)
+    return TensorLine(path, name, dtype, trailing, ids, pieces)
 
 
 def rows_of(spec: TensorSpec, num_bytes: int) -> TensorSpec | None:

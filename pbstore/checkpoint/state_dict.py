@@ -11,6 +11,7 @@ from pbstore.checkpoint.memory import BlockMemory
 from pbstore.checkpoint.tensors import stored_tensors
 from pbstore.disk.store import DiskBlockStore
 from pbstore.errors import CheckpointError
+from pbstore.hashing import BlockId
 from pbstore.store import BlockStore
 from pbstore.tensors import StoredTensor
 
@@ -114,9 +115,31 @@ def as_torch(
     store: BlockStore, found: Sequence[StoredTensor], **options: Unpack[MemoryOptions]
 ) -> dict[str, torch.Tensor]:
     """Stored tensors as torch tensors, by name; the options are those of `load_state_dict`."""
-    runs = [tuple(piece.block_id for piece in tensor.pieces) for tensor in found]
+    runs, places = _runs(found)
     views = BlockMemory(store, **options).of(runs)
-    return {tensor.name: _tensor(tensor, view) for tensor, view in zip(found, views, strict=True)}
+    return {tensor.name: _tensor(tensor, views[place]) for tensor, place in zip(found, places, strict=True)}
+
+
+def _runs(found: Sequence[StoredTensor]) -> tuple[list[tuple[BlockId, ...]], list[int]]:
+    """Blocks that are wanted as memory, and for each tensor the place of its own among them.
+
+    Members of a group lie in one memory, each at its own place; one that is wanted twice is in two.
+    """
+    runs: list[tuple[BlockId, ...]] = []
+    places: list[int] = []
+    groups: dict[BlockId, tuple[int, set[int]]] = {}
+    for tensor in found:
+        place = len(runs)
+        if tensor.is_part:
+            block_id = tensor.pieces[0].block_id
+            if block_id not in groups or tensor.offset in groups[block_id][1]:
+                groups[block_id] = (place, set())
+            place, used = groups[block_id]
+            used.add(tensor.offset)
+        if place == len(runs):
+            runs.append(tuple(piece.block_id for piece in tensor.pieces))
+        places.append(place)
+    return runs, places
 
 
 _SENT_BYTES = 256 << 20
@@ -133,12 +156,12 @@ def _sent(
     waiting = 0
     for place, tensor in enumerate(found):
         group.append(tensor)
-        waiting += sum(piece.raw_bytes for piece in tensor.pieces)
+        waiting += tensor.spec.num_bytes
         if waiting < _SENT_BYTES and place < len(found) - 1:
             continue
         here = as_torch(store, group, **options)
         for one in group:
-            key = (one.spec, one.pieces)
+            key = (one.spec, one.pieces, one.offset)
             there = once.get(key) if options["share"] else None
             state[one.name] = here[one.name].to(device, copy=True) if there is None else there
             once[key] = state[one.name]
@@ -167,6 +190,7 @@ def _tensor(tensor: StoredTensor, view: memoryview) -> torch.Tensor:
         shape = (*shape[:-1], shape[-1] // 2)
     if not tensor.pieces:
         return torch.empty(shape, dtype=kind)
+    view = tensor.part_of(view) if tensor.is_part else view
     try:
         flat = torch.frombuffer(view, dtype=kind)
         return flat if flat.shape == shape else flat.view(shape)

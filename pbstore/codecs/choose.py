@@ -14,7 +14,8 @@ from pbstore.blocks import CAST, RAW, ZSTD
 from pbstore.codecs.casts import cast_number
 from pbstore.codecs.chunk import CHUNK_BYTES, UINT, Mode, Uints, encode_chunk, num_bytes
 from pbstore.codecs.derive.choices import encode_choices
-from pbstore.codecs.derive.draft import Proposal
+from pbstore.codecs.derive.draft import Parent, Proposal
+from pbstore.codecs.derive.factors import Grouped, merged
 from pbstore.codecs.edited import edited
 from pbstore.codecs.grid import GRID, encode_grid, find_kind, fits_grid, write_grid
 from pbstore.codecs.payload import DELTA, LORA, PLANES, ROWS, write_payload
@@ -61,6 +62,8 @@ class LoraCandidate:
     down: Candidate
     up: Candidate
     scale: float
+    group: Grouped | None = None
+    """Where the factors lie if `down` and `up` are groups of tensors, and what their rank is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,7 @@ def _options(
     if not based or based[0].cost > _CLEAR_COST:
         others = _other_predictions(data, spec, candidates, loras, straight)
         based += [_tuned(other, values, sample, spec, thorough=thorough) for other in others]
+        based += [_derived(one, values, sample, spec, thorough=thorough) for one in _grouped(spec, loras)]
     least = min((option.cost for option in based), default=1.0)
     if least > _DERIVE_COST:
         based += [_derived(one, values, sample, spec, thorough=thorough) for one in derive(least)]
@@ -280,6 +284,8 @@ def _other_predictions(
         for codec, prediction, needs in _row_map(data, spec, candidates):
             yield _Option(codec, math.inf, plain, prediction, needs)
     for lora in loras:
+        if lora.group is not None:
+            continue  # a program: see `_options`
         merged = _lora(spec, lora)
         if merged is not None:
             yield _Option(LORA, math.inf, plain, merged, (lora.weight[0], lora.down[0], lora.up[0]))
@@ -304,6 +310,16 @@ def _row_map(
     runs["base"] = renumber[np.minimum(runs["base"], len(alike))]
     bases = tuple(memoryview(alike[i][1]).cast("B") for i in used)
     yield ROWS, Runs(bases, spec.item_bytes, runs), tuple(alike[i][0] for i in used)
+
+
+def _grouped(spec: TensorSpec, loras: Sequence[LoraCandidate]) -> Iterable[Proposal]:
+    """Programs of merged adapters whose factors lie in groups."""
+    for lora in loras:
+        if lora.group is not None:
+            weight, down, up = (Parent(i, raw, s) for i, raw, s in (lora.weight, lora.down, lora.up))
+            proposal = merged(spec, weight, down, up, lora.scale, lora.group)
+            if proposal is not None:
+                yield proposal
 
 
 def _lora(spec: TensorSpec, lora: LoraCandidate) -> Lora | None:

@@ -42,6 +42,8 @@ PROBES, PROBED_ELEMENTS = 32, 8192
 """Elements of a probe, and of the least tensor that has one."""
 MOST_SHARE = 0.01
 """Of a tensor's bytes, what an index may keep to find it by."""
+GROUP_SHARE = 0.001
+"""The same of a group of tiny tensors."""
 MARK_BYTES = 24
 """About what a mark takes in an index beside the sketch."""
 MAX_HITS = 24
@@ -76,15 +78,16 @@ class Sketch:
         """Whether it tells how near a tensor is, not only that it may be."""
         return len(self.values) > 0
 
-    def within(self, num_bytes: int) -> Sketch:
-        """What of the sketch an index keeps of a tensor of so many bytes: at most a hundredth.
+    def within(self, num_bytes: int, *, group: bool = False) -> Sketch:
+        """What of the sketch an index keeps of a tensor of so many bytes: a hundredth, of a group less.
 
         Whole from about 360 KB on, below that the first marks only, one at least: the values can be had from
         the tensor, which is read quickly.
         """
-        if len(self.to_bytes()) + MARK_BYTES * len(self.marks) <= num_bytes * MOST_SHARE:
+        share = GROUP_SHARE if group else MOST_SHARE
+        if len(self.to_bytes()) + MARK_BYTES * len(self.marks) <= num_bytes * share:
             return self
-        count = int(num_bytes * MOST_SHARE) // (8 + MARK_BYTES)
+        count = int(num_bytes * share) // (8 + MARK_BYTES)
         return Sketch(self.level, self.values[:0], self.marks[: max(1, count)])
 
     def to_bytes(self) -> bytes:

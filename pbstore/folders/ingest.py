@@ -244,13 +244,14 @@ def _scan_file(scan: _Scan, source: SourceFile, plan: list[FilePiece], pool: Exe
             if large:
                 whole_file.flush()
             block = FreshBlock(hash_block(raw), raw, piece.spec, piece.name, hashed)
+            ids = _ids_of_parts(piece, raw)
             if block.block_id in scan.seen:
                 scan.sink.release(block)
             else:
                 scan.seen.add(block.block_id)
                 scan.sink.keep(block)
             pieces.append(Piece(block.block_id, piece.length))
-            current = _note_tensor(scan, source.path, piece, block.block_id, current)
+            current = _note_tensor(scan, source.path, piece, block.block_id, current, ids)
             scan.advance(source.path, piece.length)
             del raw, part, hashed, block  # or a large piece stays until the next one is read
         read = sum(piece.raw_bytes for piece in pieces)
@@ -304,11 +305,26 @@ class _FileHash:
         done.set_result(None)
 
 
+def _ids_of_parts(piece: FilePiece, raw: memoryview) -> list[BlockId]:
+    """What the tensors of a group would be called if each had a block of its own."""
+    return [hash_block(raw[(at := part.offset - piece.offset) : at + part.length]) for part in piece.parts]
+
+
 def _note_tensor(
-    scan: _Scan, path: str, piece: FilePiece, block_id: BlockId, current: str | None
+    scan: _Scan,
+    path: str,
+    piece: FilePiece,
+    block_id: BlockId,
+    current: str | None,
+    ids_of_parts: list[BlockId],
 ) -> str | None:
     """Collect which blocks make a tensor of a safetensors file; a tensor that was cut has several."""
     if piece.name is None or not path.endswith(SAFETENSORS):
+        return None
+    if piece.parts:
+        for part, part_id in zip(piece.parts, ids_of_parts, strict=True):
+            pieces = int(part is piece.parts[0])
+            scan.tensors.append(tensor_line(path, part.name, part.spec, [part_id], pieces))
         return None
     if piece.name == current:
         scan.tensors[-1].ids.append(block_id)

@@ -1,9 +1,10 @@
 """Where to cut a file into blocks: pure functions of a file's bytes; every byte lies in exactly one piece.
 
-A safetensors file is cut at its header (kept verbatim) and at each tensor; a torch archive, a GGUF, ONNX or
-numpy file at its larger tensors, with opaque bytes between (see `archives` and `arrays`). In opaque bytes
-of cold models stored tensors are looked for (see `known`); what is left is cut where its content says so (see
-`chunking`); those of hot models stay whole, so that files can share their pages.
+A safetensors file is cut at its header (kept verbatim) and at each tensor, but tiny ones share blocks (see
+`groups`); a torch archive, a GGUF, ONNX or numpy file at its larger tensors, with opaque bytes between (see
+`archives` and `arrays`). In opaque bytes of cold models stored tensors are looked for (see `known`); what is
+left is cut where its content says so (see `chunking`); those of hot models stay whole, so that files can
+share their pages.
 The content tells what a file is, not the name: equal bytes are cut equally wherever they lie, in caches, as
 git-lfs objects or as copies, as long as the same tensors are known.
 """
@@ -23,10 +24,11 @@ from pbstore.errors import CheckpointError
 from pbstore.formats.archives import find_cuts
 from pbstore.formats.chunking import CHUNKED_BYTES, Bytes, Read, chunk_lengths
 from pbstore.formats.cuts import Cut
+from pbstore.formats.groups import flat_spec, group_name, runs
 from pbstore.formats.known import KnownTensors
 from pbstore.formats.lookalike import HEAD_BYTES, looks_like_safetensors, what_it_is
 from pbstore.formats.members import part_of
-from pbstore.formats.safetensors_header import read_header
+from pbstore.formats.safetensors_header import TensorEntry, read_header
 
 Known: TypeAlias = Callable[[], KnownTensors]
 _MAX_DEPTH = 2
@@ -42,12 +44,14 @@ class Piece:
         length: Bytes.
         spec: Dtype and shape when the piece is one tensor, None for opaque bytes.
         name: Tensor's name when known, for reports only.
+        parts: The tensors of a group; `spec` is then that of all of them as one.
     """
 
     offset: int
     length: int
     spec: TensorSpec | None = None
     name: str | None = None
+    parts: tuple[TensorEntry, ...] = ()
 
 
 def split_file(path: Path) -> list[Piece]:
@@ -151,7 +155,17 @@ def _split_cut(file: BinaryIO, cut: Cut, known: Known | None, depth: int) -> lis
 def _split_safetensors(file: BinaryIO, file_bytes: int, *, whole: bool = True) -> list[Piece]:
     """The header and the tensors; if it need not be `whole`, those that are there, and what is behind."""
     header = read_header(file, file_bytes, whole=whole)
-    inside = (e for e in header.tensors if e.length and e.offset + e.length <= file_bytes)
-    pieces = [Piece(0, header.header_bytes), *(Piece(e.offset, e.length, e.spec, e.name) for e in inside)]
+    inside = [e for e in header.tensors if e.length and e.offset + e.length <= file_bytes]
+    pieces = [Piece(0, header.header_bytes), *map(_piece_of, runs(inside))]
     end = pieces[-1].offset + pieces[-1].length
     return [*pieces, Piece(end, file_bytes - end)] if end < file_bytes else pieces
+
+
+def _piece_of(run: list[TensorEntry]) -> Piece:
+    """A tensor, or the tensors of a group."""
+    first, last = run[0], run[-1]
+    if len(run) == 1:
+        return Piece(first.offset, first.length, first.spec, first.name)
+    length = last.offset + last.length - first.offset
+    name = group_name([one.name for one in run])
+    return Piece(first.offset, length, flat_spec([one.spec for one in run]), name, tuple(run))

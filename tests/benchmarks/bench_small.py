@@ -1,11 +1,14 @@
 """Room for what is small: many low-rank adapters over one base, and where their bytes go.
 
-    python tests/benchmarks/bench_small.py [--adapters N ...] [--shapes HxL ...] [--rank R] [--folder DIR]
+    python tests/benchmarks/bench_small.py [--only adapters|tiny] [--adapters N ...] [--shapes HxL ...]
+        [--rank R] [--tensors N] [--folder DIR]
 
 PEFT saves one adapter of a BERT of random weights; the others have the same files and other weights, drawn
 as training leaves them: A uniform as PEFT starts it plus a small step, B a small step from zero.
 `disk` is what `du` counts; `raw` is the sum of the files' lengths. Then half of the adapters are removed and
 collected. The base is in the store but not in the figures.
+
+`tiny` is a model of many tensors of 128 bytes, and a version of it in which one has changed.
 """
 
 import argparse
@@ -17,7 +20,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -137,30 +141,97 @@ def run(root: Path, adapters: int, hidden: int, layers: int, rank: int) -> dict[
     return result
 
 
+def tiny_model(folder: Path, count: int, changed: int | None = None) -> Path:
+    """A model of tensors of 32 floats, drawn from one seed; one of them is another if asked for."""
+    from safetensors.numpy import save_file
+
+    drawn = np.random.default_rng(5).normal(0, 0.05, (count, 32)).astype(np.float32)
+    if changed is not None:
+        drawn[changed] += 1
+    folder.mkdir()
+    names = (f"model.layers.{i // 100}.experts.{i % 100}.w" for i in range(count))
+    save_file(dict(zip(names, drawn, strict=True)), folder / "model.safetensors")
+    return folder
+
+
+def run_tiny(root: Path, count: int) -> dict[str, object]:
+    """Add, add a version, write out, load; CPU seconds and bytes on the disk."""
+    from safetensors.torch import load_file
+
+    from pbstore import load_state_dict
+
+    first, second = tiny_model(root / "first", count), tiny_model(root / "second", count, count // 3)
+    result: dict[str, object] = {"tensors": count, "raw": folder_bytes(first)}
+    with open_store(root / "store", durable=False) as store:
+        start = sum(parts(store).values())
+        for name, folder in (("first", first), ("second", second)):
+            cpu = time.process_time()
+            report = store.add(folder, f"org/{name}")
+            found = {"cpu_s": time.process_time() - cpu, "blocks": report.blocks}
+            now = parts(store)
+            result[name] = {**found, "disk": sum(now.values()) - start, "parts": now}
+            start = sum(now.values())
+        calls = {
+            "checkout_s": lambda: store.checkout("org/second", root / "out"),
+            "load_s": lambda: load_state_dict(store, "org/second"),
+            "load_file_s": lambda: load_file(second / "model.safetensors"),
+        }
+        for label, call in calls.items():
+            cpu = time.process_time()
+            call()
+            result[label] = time.process_time() - cpu
+        result["exact"] = (root / "out" / "model.safetensors").read_bytes() == (
+            second / "model.safetensors"
+        ).read_bytes()
+        result["verified"] = store.verify().ok
+    return result
+
+
 def main() -> None:
     """Parse, run, print, write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--only", choices=("adapters", "tiny"), help="default: both")
+    parser.add_argument("--tensors", type=int, default=60_000, help="of the model of tiny ones")
     parser.add_argument("--adapters", type=int, nargs="+", default=SHARES)
     parser.add_argument("--shapes", nargs="+", default=["384x6", "1024x4"], help="factors of 6 and 16 KB")
     parser.add_argument("--rank", type=int, default=4)
     parser.add_argument("--folder", type=Path, help="where to work; default a temporary folder")
     arguments = parser.parse_args()
-    results = []
-    for shape, adapters in product(arguments.shapes, arguments.adapters):
-        hidden, layers = map(int, shape.split("x"))
-        root = Path(tempfile.mkdtemp(prefix="bench-small-", dir=arguments.folder))
-        try:
-            results.append(run(root, adapters, hidden, layers, arguments.rank))
-        finally:
-            shutil.rmtree(root, ignore_errors=True)
-        print(json.dumps(results[-1], indent=1), flush=True)
-    RESULTS.mkdir(exist_ok=True)
+    jobs: dict[str, list[Callable[[Path], dict[str, object]]]] = {"runs": [], "tiny": []}
+    if arguments.only != "tiny":
+        for shape, adapters in product(arguments.shapes, arguments.adapters):
+            hidden, layers = map(int, shape.split("x"))
+            jobs["runs"].append(
+                partial(run, adapters=adapters, hidden=hidden, layers=layers, rank=arguments.rank)
+            )
+    if arguments.only != "adapters":
+        jobs["tiny"].append(partial(run_tiny, count=arguments.tensors))
     machine = f"{platform.machine()}, Python {platform.python_version()}"
     command = " ".join(["bench_small.py", *sys.argv[1:]])
-    text = json.dumps({"command": command, "machine": machine, "runs": results}, indent=1)
-    (RESULTS / "small.json").write_text(text + "\n")
+    for part, calls in jobs.items():
+        if calls:
+            results = [in_folder(call, arguments.folder) for call in calls]
+            write(part, {"command": command, "machine": machine, part: results})
+
+
+def in_folder(call: Callable[[Path], dict[str, object]], beside: Path | None) -> dict[str, object]:
+    """Measure in a folder that goes, and print."""
+    root = Path(tempfile.mkdtemp(prefix="bench-small-", dir=beside))
+    try:
+        result = call(root)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    print(json.dumps(result, indent=1), flush=True)
+    return result
+
+
+def write(part: str, result: dict[str, object]) -> None:
+    """Put a part of the results in its place; the other part stays."""
+    RESULTS.mkdir(exist_ok=True)
+    name = "small.json" if part == "runs" else "small_tiny.json"
+    (RESULTS / name).write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,14 @@ def models() -> dict[str, tuple[Tensors, dict[str, bytes]]]:
     config = json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": "org/base"})
     words = " ".join(f"word{i}" for i in range(400)).encode()
     child = tuned(base, tuple(base))
+    others = np.random.default_rng(2027)
+    group = {
+        f"base_model.model.layers.{layer}.proj.{half}.weight": others.normal(0, 0.1, shape).astype(np.float32)
+        for layer in range(2)
+        for half, shape in (("lora_A", (4, 64)), ("lora_B", (64, 4)))
+    }
+    first, second, *_ = group.values()
+    group_merged = base[f"{module}.weight"] + np.float32(2) * (second @ first)
     return {
         "org/base": (base, {"vocab__txt": words, "empty__txt": b""}),
         "org/tuned": (child, {"vocab__txt": words}),
@@ -47,6 +55,9 @@ def models() -> dict[str, tuple[Tensors, dict[str, bytes]]]:
         "org/rows": ({**base, "embed.weight": with_rows(base["embed.weight"], rng)}, {}),
         "org/adapter": (adapter, {"adapter_config__json": config.encode()}),
         "org/merged": (merged, {}),
+        "org/group": (group, {"adapter_config__json": config.encode()}),
+        "org/group-merged": ({**base, f"{module}.weight": group_merged}, {}),
+        "org/tiny": ({f"t.{i}": others.normal(0, 1, 40).astype(np.float32) for i in range(70)}, {}),
         "org/hot": ({"w": rng.normal(0, 0.05, (300, 64)).astype(np.float32)}, {}),
         "org/dequantised": ({"w": on_a_grid(rng)}, {"weights__bin": rng.bytes(3000)}),
     }

@@ -10,6 +10,7 @@ from pbstore import CapacityError, DiskBlockStore, open_store
 from pbstore.disk.add import identity
 from pbstore.disk.index.locations import Location
 from pbstore.disk.upkeep.verify import reference_problems
+from pbstore.formats import groups
 from pbstore.hashing import BlockId
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
@@ -192,7 +193,11 @@ def merged(weight: np.ndarray, down: np.ndarray, up: np.ndarray, scale: float) -
     return (weight + np.float32(scale) * (up @ down)).astype(np.float32)
 
 
-def test_a_merged_adapter_is_recognised(store: DiskBlockStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_merged_adapter_is_recognised(
+    store: DiskBlockStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grouped: bool
+) -> None:
+    monkeypatch.setattr(groups, "FACTOR_RUN", 1 if grouped else 1000)
     rng = np.random.default_rng(3)
     base = {f"layers.{i}.proj.weight": rng.normal(0, 0.05, (128, 128)).astype(np.float32) for i in range(3)}
     adapter, result = {}, {}
@@ -209,7 +214,7 @@ def test_a_merged_adapter_is_recognised(store: DiskBlockStore, tmp_path: Path) -
     store.add(folder, "org/lora", base="org/base")
     report = store.add(write_model(tmp_path / "merged", result), "org/merged", base="org/base")
 
-    assert report.codecs.get("lora") == 3
+    assert report.codecs.get("derive2" if grouped else "lora") == 3
     assert report.stored_bytes < 0.2 * report.new_bytes
     assert_same(store, "org/merged", tmp_path / "merged", tmp_path)
 

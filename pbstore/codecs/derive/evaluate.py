@@ -150,8 +150,8 @@ class Derived:
             stack.append((kind, np.full((1, 1), operands[1], stack_type(kind))))
         elif op is Op.PICK:
             stack.append(stack[-1 - operands[0]])
-        elif op is Op.LOW_RANK:
-            stack.append(("F32", self._low_rank(step, tile)))
+        elif op in (Op.LOW_RANK, Op.FACTORS):
+            stack.append(("F32", (self._factors if op is Op.FACTORS else self._low_rank)(step, tile)))
         elif op is Op.BUCKET:
             bounds = self._source(LITERAL + operands[0], "F32")
             stack.append(("U8", np.searchsorted(bounds, stack.pop()[1], side="left").astype(np.uint8)))
@@ -214,12 +214,31 @@ class Derived:
         up, down, rank = step.operands
         left = self.program.literals[up].bits.view(np.float32).reshape(-1, rank)[tile.top : tile.bottom]
         right = self.program.literals[down].bits.view(np.float32).reshape(rank, -1)[:, tile.left : tile.right]
-        total = np.zeros(tile.shape, np.float32)
-        part = np.empty(tile.shape, np.float32)
-        for k in range(rank):
-            np.multiply(left[:, k, None], right[None, k], out=part)
-            total += part
-        return total
+        return _product(left, right)
+
+    def _factors(self, step: Step, tile: Rectangle) -> Array:
+        *factors, rank = step.operands
+        columns = self.program.columns
+        begin, end = (factors[2] + row * rank for row in (tile.top, tile.bottom))
+        left = self._floats(factors[0], factors[1], begin, end).reshape(-1, rank)
+        right = self._floats(factors[3], factors[4], factors[5], factors[5] + rank * columns)
+        return _product(left, right.reshape(rank, columns)[:, tile.left : tile.right])
+
+    def _floats(self, parent: int, number: int, begin: int, end: int) -> Array:
+        """Elements of a parent as float32."""
+        dtype = DTYPES[number]
+        values = self._source(parent, dtype)[begin:end]
+        return values if dtype == "F32" else cast(values, dtype, "F32")
+
+
+def _product(left: Array, right: Array) -> Array:
+    """Sum over k of left[:, k] * right[k], k ascending, rounded to float32 after each step."""
+    total = np.zeros((len(left), right.shape[1]), np.float32)
+    part = np.empty(total.shape, np.float32)
+    for k in range(len(right)):
+        np.multiply(left[:, k, None], right[None, k], out=part)
+        total += part
+    return total
 
 
 def read_derived(

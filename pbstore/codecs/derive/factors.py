@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from pbstore.codecs.derive.case import Case
@@ -11,13 +13,16 @@ from pbstore.codecs.derive.draft import (
     Proposal,
     add,
     as_floats,
+    const,
     f32_literal,
     floats,
+    mul,
     propose,
     shape_of,
     to_dtype,
 )
-from pbstore.codecs.derive.grammar import Op, Step
+from pbstore.codecs.derive.grammar import DTYPES, FACTOR_DTYPES, Op, Step
+from pbstore.codecs.types import CodecError, TensorSpec
 
 _PROBE = 72
 _MOST_RANK = 48
@@ -52,6 +57,45 @@ def low_rank(case: Case, parent: Parent) -> Proposal | None:
     total = to_dtype(add(floats(0, parent, case.spec), product), "F32", case.spec.dtype)
     literals = (f32_literal(up), f32_literal(down))
     return case.best([propose(case.spec, (parent,), total, literals=literals)], 0.2)
+
+
+class Grouped(NamedTuple):
+    """Where in groups of tensors the factors of a stored adapter lie, bytes, and their rank."""
+
+    down: int
+    up: int
+    rank: int
+
+
+def merged(
+    spec: TensorSpec, weight: Parent, down: Parent, up: Parent, scale: float, group: Grouped
+) -> Proposal | None:
+    """A weight with a stored adapter merged into it: weight + scale * (up @ down); None if they do not fit.
+
+    Args:
+        spec: Of the result, (rows, columns).
+        weight: Of the same shape.
+        down: The group that holds (rank, columns) somewhere.
+        up: The group, perhaps the same one, that holds (rows, rank).
+        scale: Factor of the product.
+        group: Where in them.
+    """
+    dtypes = {spec.dtype, weight.spec.dtype, down.spec.dtype, up.spec.dtype}
+    if len(spec.shape) != 2 or weight.spec.shape != spec.shape or not dtypes <= set(FACTOR_DTYPES):
+        return None
+    if group.down % down.spec.item_bytes or group.up % up.spec.item_bytes:
+        return None
+    parents = (weight, down) if down.block_id == up.block_id else (weight, down, up)
+    places = [
+        (number, DTYPES.index(parent.spec.dtype), offset // parent.spec.item_bytes)
+        for number, parent, offset in ((len(parents) - 1, up, group.up), (1, down, group.down))
+    ]
+    product = (Step(Op.FACTORS, (*places[0], *places[1], group.rank)),)
+    total = add(mul(product, const(scale)), floats(0, weight, spec))
+    try:
+        return propose(spec, parents, to_dtype(total, "F32", spec.dtype))
+    except CodecError:  # they are of other sizes
+        return None
 
 
 def _difference(new: np.ndarray, old: np.ndarray) -> F64:

@@ -36,6 +36,7 @@ DTYPES = (
 """By number; only appended to."""
 MAX_STEPS, MAX_DEPTH, MAX_LITERALS, MAX_PREDICTIONS = 200, 12, 24, 4
 MAX_RANK, MAX_RUN = 512, 1 << 16
+FACTOR_DTYPES = ("F32", "BF16", "F16")
 LITERAL = 0x80
 """Added to the number of a literal where a source may also be a parent."""
 MAX_LITERAL_BYTES = 1 << 20
@@ -92,6 +93,9 @@ class Op(IntEnum):
     """literal: its element with the number that a U8 says, 0 beyond its end."""
     BITS = 20
     """shift, mask (4 bytes): (a >> shift) & mask, of an unsigned integer."""
+    FACTORS = 21
+    """up and down, each a parent, a dtype and a start (8 bytes, in elements), and a rank: as LOW_RANK, of two
+    runs of elements of parents, as float32."""
 
 
 OPERANDS: dict[Op, str] = {
@@ -108,6 +112,7 @@ OPERANDS: dict[Op, str] = {
     Op.BUCKET: "B",
     Op.TABLE: "B",
     Op.BITS: "BI",
+    Op.FACTORS: "BBQBBQH",
 }
 """Of each step that has some; the terms of LOAD and EXTREME follow."""
 ADDRESSED = (Op.LOAD, Op.EXTREME)
@@ -283,6 +288,9 @@ def _check_step(program: Program, step: Step, parent_bytes: Sequence[int], stack
     elif op is Op.LOW_RANK:
         _check_low_rank(program, step)
         stack.append("F32")
+    elif op is Op.FACTORS:
+        _check_factors(program, step, parent_bytes)
+        stack.append("F32")
     elif op in (Op.BUCKET, Op.TABLE):
         _expect(bool(stack) and step.operands[0] < len(program.literals), f"{op.name} without a literal")
         stack.append(_check_looked_up(op, stack.pop(), program.literals[step.operands[0]]))
@@ -369,6 +377,19 @@ def _check_low_rank(program: Program, step: Step) -> None:
     for number, length in ((up, program.rows * rank), (down, rank * program.columns)):
         literal = program.literals[number]
         _expect(literal.dtype == "F32" and len(literal.bits) == length, "factors of another size")
+
+
+def _check_factors(program: Program, step: Step, parent_bytes: Sequence[int]) -> None:
+    *factors, rank = step.operands
+    _expect(0 < rank <= MAX_RANK, f"factors of rank {rank}")
+    for (parent, number, start), length in (
+        (factors[:3], program.rows * rank),
+        (factors[3:], rank * program.columns),
+    ):
+        _expect(parent < len(parent_bytes), "a parent that is not there")
+        _expect(number < len(DTYPES) and DTYPES[number] in FACTOR_DTYPES, f"a factor of dtype {number}")
+        elements = parent_bytes[parent] // (DTYPE_BITS[DTYPES[number]] // 8)
+        _expect(start <= elements and length <= elements - start, "a factor behind the end of its parent")
 
 
 def _expect(holds: bool, problem: str) -> None:

@@ -8,15 +8,17 @@ from functools import cache
 from pbstore.blocks import CAST, MAX_BLOCK_BYTES, RAW, RECAST, StoredBlock
 from pbstore.codecs.choose import OPAQUE, Candidate, Derive, LoraCandidate, choose, is_cast
 from pbstore.codecs.derive.evaluate import DERIVED
+from pbstore.codecs.derive.factors import Grouped
 from pbstore.codecs.sketch import Sketch, cast_keys, glance, sketch
 from pbstore.codecs.types import TensorSpec
 from pbstore.coding import STEPS, check_decodes, check_hash
 from pbstore.disk.add.relatives import Relatives, Wanted
 from pbstore.disk.blocks.read import BlockReader
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import locations, lora_pairs, sketches
+from pbstore.disk.index import locations, lora_pairs, names, sketches
 from pbstore.disk.index.sketches import CastKeys
 from pbstore.errors import IntegrityError
+from pbstore.formats.groups import is_group
 from pbstore.hashing import BlockId, Buffer
 from pbstore.store import raw_block
 
@@ -106,7 +108,9 @@ class Encoder:
             else:
                 guessed = None if likely is None else self._guessed(likely)
                 clear = guessed is not None and sketches.is_near(raw, spec, guessed[0])
-                found = () if clear else self._similar(look(), newest)
+                found = (
+                    () if clear else self._similar(look(), newest) or self._group(name, spec, near, newest)
+                )
                 wanted = dict.fromkeys([*found, *([] if likely is None else [likely.block_id])])
                 bases = self._candidates([i for i in wanted if i not in banned], guessed and guessed[1])
                 loras = self._loras(name, spec, bases)
@@ -169,6 +173,12 @@ class Encoder:
     def _similar(self, found: Sketch | None, newest: int) -> list[BlockId]:
         """Blocks that may be bases by their content, the likeliest first."""
         return [] if found is None else sketches.similar(self._connection, found, self._look_at, newest)
+
+    def _group(self, name: str | None, spec: TensorSpec, near: int | None, newest: int) -> list[BlockId]:
+        """Of a group of tiny tensors, the last one that was called so: versions that changed everywhere."""
+        if name is None or not is_group(name) or spec.num_bytes < sketches.MIN_BYTES:
+            return []
+        return [one.block_id for one in names.named(self._connection, name, near, newest, 1)]
 
     def _look_at(self, block_id: BlockId) -> Sketch | None:
         """Values of a block's sketch, from its bytes."""
@@ -252,9 +262,13 @@ class Encoder:
         weights = [base for base in bases if base[2].shape == spec.shape][:2]
         loras = []
         for pair in lora_pairs.find_pairs(self._connection, name) if weights else []:
-            down, up = (self._candidate(block_id, FACTOR_BYTES) for block_id in (pair.down, pair.up))
+            ids = dict.fromkeys((pair.down.block_id, pair.up.block_id))
+            held = {block_id: self._candidate(block_id, FACTOR_BYTES) for block_id in ids}
+            down, up = held[pair.down.block_id], held[pair.up.block_id]
             if down is not None and up is not None:
-                loras += [LoraCandidate(weight, down, up, pair.scale) for weight in weights]
+                rank = max(pair.down.rank, pair.up.rank)
+                group = Grouped(pair.down.offset, pair.up.offset, rank) if rank else None
+                loras += [LoraCandidate(weight, down, up, pair.scale, group) for weight in weights]
         return loras
 
 

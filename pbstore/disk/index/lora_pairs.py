@@ -3,9 +3,11 @@
 import json
 import math
 import sqlite3
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from pbstore.hashing import BlockId
 from pbstore.manifest import FileEntry, Manifest
@@ -14,8 +16,37 @@ from pbstore.tensors import ReadBlock, StoredTensor
 CONFIG = "adapter_config.json"
 _TAIL_PARTS = 3
 _LONGEST_LIST = 64
+_ID_BYTES = 32
+_PLACE = struct.Struct("<QI")
 MAX_PAIRS = 4
 """Pairs tried per weight."""
+
+
+class Factor(NamedTuple):
+    """A factor's place: a block, or some bytes of one that is a group."""
+
+    block_id: BlockId
+    offset: int = 0
+    rank: int = 0
+    """0 if the factor has a block of its own, whose shape is known."""
+
+    @classmethod
+    def of(cls, tensor: StoredTensor, rank: int) -> "Factor":
+        """Where a tensor with some rank lies."""
+        block_id = tensor.pieces[0].block_id
+        return cls(block_id, tensor.offset, rank) if tensor.is_part else cls(block_id)
+
+    @classmethod
+    def from_key(cls, key: bytes) -> "Factor":
+        """As `key` gives it."""
+        has_place = len(key) == _ID_BYTES + _PLACE.size
+        place = _PLACE.unpack(key[_ID_BYTES:]) if has_place else (0, 0)
+        return cls(BlockId(key[:_ID_BYTES].hex()), *place)
+
+    @property
+    def key(self) -> bytes:
+        """How it stands in the index."""
+        return bytes.fromhex(self.block_id) + (_PLACE.pack(self.offset, self.rank) if self.rank else b"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +54,8 @@ class Pair:
     """The factors of one weight's update: weight + scale * (up @ down)."""
 
     module: str
-    down: BlockId
-    up: BlockId
+    down: Factor
+    up: Factor
     scale: float
 
 
@@ -42,8 +73,8 @@ def pairs_of(manifest: Manifest, tensors: Iterable[StoredTensor], read: ReadBloc
     return [
         Pair(
             module=module,
-            down=down.pieces[0].block_id,
-            up=halves[folder, module, "lora_B"].pieces[0].block_id,
+            down=Factor.of(down, down.spec.shape[0]),
+            up=Factor.of(halves[folder, module, "lora_B"], down.spec.shape[0]),
             scale=scale.of(module, down.spec.shape[0]),
         )
         for (folder, module, half), down in halves.items()
@@ -70,9 +101,7 @@ def named_base(folder: Path) -> str | None:
 
 def note_pairs(connection: sqlite3.Connection, model: str, pairs: list[Pair]) -> list[BlockId]:
     """Remember a model's pairs; returns the factors of older ones that are let go: none looks so far back."""
-    rows = [
-        (model, p.module, _tail(p.module), bytes.fromhex(p.down), bytes.fromhex(p.up), p.scale) for p in pairs
-    ]
+    rows = [(model, p.module, _tail(p.module), p.down.key, p.up.key, p.scale) for p in pairs]
     connection.executemany("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?, ?, ?, ?)", rows)
     old: dict[bytes, None] = {}
     for tail in sorted({row[2] for row in rows}):
@@ -83,7 +112,7 @@ def note_pairs(connection: sqlite3.Connection, model: str, pairs: list[Pair]) ->
         for factors in connection.execute(f"SELECT down, up {older}", (tail, tail, _LONGEST_LIST)).fetchall():
             old.update(dict.fromkeys(factors))
         connection.execute(f"DELETE {older}", (tail, tail, _LONGEST_LIST))
-    return [BlockId(key.hex()) for key in old]
+    return list(dict.fromkeys(Factor.from_key(key).block_id for key in old))
 
 
 def forget_pairs(connection: sqlite3.Connection, model: str) -> None:
@@ -101,7 +130,7 @@ def find_pairs(connection: sqlite3.Connection, tensor_name: str) -> list[Pair]:
         (_tail(module), _LONGEST_LIST),
     ).fetchall()
     found = [
-        Pair(module=name, down=BlockId(down.hex()), up=BlockId(up.hex()), scale=scale)
+        Pair(module=name, down=Factor.from_key(down), up=Factor.from_key(up), scale=scale)
         for name, down, up, scale in rows
         if f".{name}".endswith(f".{module}") or f".{module}".endswith(f".{_bare(name)}")
     ]

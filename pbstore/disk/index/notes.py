@@ -4,18 +4,18 @@ import sqlite3
 
 from pbstore.disk.index import lora_pairs, sketches
 from pbstore.manifest import Manifest
-from pbstore.tensors import ReadBlock, stored_tensors
+from pbstore.tensors import ReadBlock, blocks_as_tensors, stored_tensors
 
 
 def note_adapter(connection: sqlite3.Connection, manifest: Manifest, read: ReadBlock) -> None:
     """Remember a filed model's low-rank pairs, so that a merge of them is recognised."""
     if not lora_pairs.adapter_configs(manifest):
         return
-    tensors = [
-        tensor for tensor in stored_tensors(manifest, read, skip_damaged=True) if len(tensor.pieces) == 1
-    ]
-    for tensor in tensors:  # factors may be too small for a sketch, but a merge needs their shapes
-        sketches.note_tensor(connection, tensor.pieces[0].block_id, tensor.spec, tried=True)
+    tensors = list(stored_tensors(manifest, read, skip_damaged=True))
+    for block_id, spec, _ in blocks_as_tensors(
+        tensors
+    ):  # may be too small for a sketch, but a merge needs them
+        sketches.note_tensor(connection, block_id, spec, tried=True)
     pairs = lora_pairs.pairs_of(manifest, tensors, read)
     sketches.forget_small(connection, lora_pairs.note_pairs(connection, manifest.name, pairs))
 
@@ -27,6 +27,5 @@ def forget_adapter(connection: sqlite3.Connection, name: str) -> None:
 
 def note_tensors(connection: sqlite3.Connection, manifest: Manifest, read: ReadBlock) -> None:
     """Remember dtype and shape of a filed model's blocks."""
-    for tensor in stored_tensors(manifest, read, skip_damaged=True):
-        if len(tensor.pieces) == 1:
-            sketches.note_tensor(connection, tensor.pieces[0].block_id, tensor.spec, name=tensor.name)
+    for block_id, spec, name in blocks_as_tensors(stored_tensors(manifest, read, skip_damaged=True)):
+        sketches.note_tensor(connection, block_id, spec, name=name)

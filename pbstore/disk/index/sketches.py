@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pbstore.disk.index import database, locations, names
 from pbstore.errors import CodecError, IndexCorruptError
+from pbstore.formats.groups import is_group
 from pbstore.hashing import BlockId, Buffer
 from pbstore.spec import TensorSpec
 
@@ -84,7 +85,7 @@ def note_many(connection: sqlite3.Connection, tensors: Sequence[Noted]) -> int:
         if block_id in known:
             continue
         number += 1
-        own = None if found is None or isinstance(found, Mapping) else found.within(spec.num_bytes)
+        own = None if found is None or isinstance(found, Mapping) else _kept_of(found, spec, name)
         stored = None if own is None else own.to_bytes()
         shape = json.dumps(list(spec.shape))
         key = names.name_key(name, spec)
@@ -102,6 +103,11 @@ def note_many(connection: sqlite3.Connection, tensors: Sequence[Noted]) -> int:
         if block_id in known and found is not None:
             offer(connection, block_id, found)
     return number
+
+
+def _kept_of(found: Sketch, spec: TensorSpec, name: str | None) -> Sketch:
+    """What the index keeps of a tensor's sketch; of a group's less, which is found by its name, too."""
+    return found.within(spec.num_bytes, group=is_group(name))
 
 
 def spec_of(connection: sqlite3.Connection, block_id: BlockId) -> TensorSpec | None:
@@ -196,7 +202,7 @@ def forget_small(connection: sqlite3.Connection, ids: Sequence[BlockId]) -> None
     query = (
         "SELECT block FROM tensors JOIN blocks ON id = block WHERE block IN ({}) AND raw_bytes < ?"
         " AND codec IN (SELECT value FROM json_each(?)) AND block NOT IN (SELECT base FROM needs)"
-        " AND block NOT IN (SELECT down FROM pairs UNION SELECT up FROM pairs)"
+        " AND block NOT IN (SELECT substr(down, 1, 32) FROM pairs UNION SELECT substr(up, 1, 32) FROM pairs)"
     )
     for keys in locations.key_batches(ids):
         values = (*keys, SMALL_BYTES, json.dumps(sorted(locations.ALONE)))

@@ -9,7 +9,7 @@ from pbstore.disk.models import Models
 from pbstore.errors import PBStoreError
 from pbstore.hashing import BlockId
 from pbstore.manifest import FileEntry
-from pbstore.tensors import header_of, tensors_of
+from pbstore.tensors import blocks_as_tensors, header_of, tensors_of
 
 MOST_PLACES = 3
 """Places that are told of one block; every model is named in the report."""
@@ -73,7 +73,9 @@ def _tensors(models: Models, entry: FileEntry) -> dict[BlockId, str]:
     names: dict[BlockId, str] = {}
     if entry.path.endswith(".safetensors"):
         with suppress(PBStoreError, OSError, ValueError):
-            for tensor in tensors_of(entry, header_of(entry, models.get)):
+            tensors = list(tensors_of(entry, header_of(entry, models.get)))
+            for tensor in tensors:
                 for piece in tensor.pieces:
                     names.setdefault(piece.block_id, tensor.name)
+            names.update({block_id: name for block_id, _, name in blocks_as_tensors(tensors)})
     return names

@@ -1,13 +1,15 @@
 """What differs between two models or two revisions of one, file by file and tensor by tensor.
 
-Equality is that of bytes, which the ids of blocks tell: nothing of the weights is read.
+Equality is that of bytes, which the ids of blocks tell: of the weights nothing is read but groups of tiny
+ones.
 """
 
 from dataclasses import dataclass
 
 from pbstore.disk.models import Models
-from pbstore.hashing import BlockId
+from pbstore.hashing import BlockId, hash_block
 from pbstore.manifest import FileEntry, Manifest
+from pbstore.tensors import StoredTensor, with_parts
 
 SAME, CHANGED, ADDED, REMOVED = "same", "changed", "added", "removed"
 
@@ -117,17 +119,22 @@ def _content(entry: FileEntry) -> tuple[str, int, bool]:
 
 def _tensors(models: Models, name: str) -> dict[str, _Tensor]:
     """Tensors by name; where several files have one of a name, each by its file and name."""
-    listed = list(models.tensors(name))
-    names = [tensor.name for tensor in listed]
+    listed = [(one, _ids(one, part)) for one, part in with_parts(models.tensors(name), models.get)]
+    names = [tensor.name for tensor, _ in listed]
     several = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
     return {
         f"{tensor.path}: {tensor.name}" if tensor.name in several else tensor.name: _Tensor(
             f"{tensor.spec.dtype} {'x'.join(map(str, tensor.spec.shape)) or 'scalar'}",
-            sum(piece.raw_bytes for piece in tensor.pieces),
-            tuple(piece.block_id for piece in tensor.pieces),
+            tensor.spec.num_bytes,
+            ids,
         )
-        for tensor in listed
+        for tensor, ids in listed
     }
+
+
+def _ids(tensor: StoredTensor, part: memoryview | None) -> tuple[BlockId, ...]:
+    """What tells a tensor from another one: its blocks, or what it hashes to in its group."""
+    return tuple(piece.block_id for piece in tensor.pieces) if part is None else (hash_block(part),)
 
 
 def _tensor_differences(

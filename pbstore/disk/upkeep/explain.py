@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pbstore.disk.add import identity
 from pbstore.disk.models import Models
 from pbstore.hashing import BlockId
+from pbstore.tensors import StoredTensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,7 @@ class TensorStory:
     shape: tuple[int, ...]
     raw_bytes: int
     stored_bytes: int
-    """Payload bytes; shared blocks count in full here."""
+    """Payload bytes; shared blocks count in full here, of a group the tensor's share of its bytes."""
     codec: str
     bases: tuple[str, ...]
     """`MODEL:TENSOR` of each block that it is coded against."""
@@ -102,9 +103,15 @@ def _tensor_stories(models: Models, name: str, owners: dict[BlockId, str]) -> It
             path=tensor.path,
             dtype=tensor.spec.dtype,
             shape=tensor.spec.shape,
-            raw_bytes=sum(place.record.raw_bytes for place in places),
-            stored_bytes=sum(place.record.stored_bytes for place in places),
+            raw_bytes=tensor.spec.num_bytes,
+            stored_bytes=_share(tensor, sum(place.record.stored_bytes for place in places)),
             codec="+".join(dict.fromkeys(place.record.codec for place in places)),
             bases=tuple(dict.fromkeys(owners[base] for base in bases)),
             models=min((place.refs for place in places), default=0),
         )
+
+
+def _share(tensor: StoredTensor, stored_bytes: int) -> int:
+    """A tensor's share of what its block takes."""
+    raw_bytes = sum(piece.raw_bytes for piece in tensor.pieces)
+    return round(stored_bytes * tensor.spec.num_bytes / raw_bytes) if raw_bytes else 0

@@ -408,7 +408,9 @@ def test_a_spec_of_another_size_is_refused() -> None:
         choose(b"1234", TensorSpec("F32", (2,)))
 
 
-@pytest.mark.parametrize("file", ["codecs.json", "codecs-2.json", "codecs-3.json", "codecs-4.json"])
+@pytest.mark.parametrize(
+    "file", ["codecs.json", "codecs-2.json", "codecs-3.json", "codecs-4.json", "codecs-5.json"]
+)
 def test_frozen_payloads_decode_for_ever(file: str) -> None:
     golden = json.loads((Path(__file__).parents[2] / "golden" / file).read_text())
     blocks = {name: zlib.decompress(base64.b64decode(text)) for name, text in golden["blocks"].items()}
