@@ -93,7 +93,7 @@ BEST: dict[str, str] = {
     "maasn-da": "rate 0.01",
     "mappo": "rate 0.01",
     "maddpg": "rate 0.003, noise 1.0",
-    "qmix": "rate 0.003, noise 0.3",
+    "qmix": "rate 0.003, noise 1.0",
     "vdn": "rate 0.01, noise 0.3",
 }
 """The one that `demo.experiments.learners` found best."""
