@@ -86,7 +86,7 @@ def _crowd(
             soon = min(soon, sendings.ready_s[one])
         elif not sendings.users[one] & busy:
             more = [1.0] if not chosen else shares((*chosen, one))
-            if more is not None and sum(more) > sum(part) + WORTH:
+            if more is not None and min(more) > 0 and sum(more) > sum(part) + WORTH:
                 chosen, part, busy = (*chosen, one), list(more), busy | sendings.users[one]
     return chosen, part, float(soon)
 

@@ -9,7 +9,7 @@ from demo.experiments.papers.models.nested import score_nested
 from demo.experiments.papers.models.received import FILE, ORDERS, score_received
 from demo.experiments.papers.models.tiers import TIERS, score_tier
 from demo.experiments.papers.models.versions import BLOCKS, DELTAS, WHOLE, staleness_of
-from demo.experiments.papers.superposed import BETTER, ONCE, TURN, times_of_two
+from demo.experiments.papers.superposed import AT_ONCE, BETTER, ONCE, TURN, chain_with, times_of_two
 from policy.scenario import Scenario
 
 UNUSED = {"base": "default", "catalog": "findings", "num_slots": 1}
@@ -145,4 +145,23 @@ FUSED = Experiment(
     "computes.",
     player=fusion,
 )
-EXPERIMENTS = (ARRIVAL, TIERED, NESTED, FRESHNESS, TOGETHER, FUSED)
+CHAIN = Experiment(
+    name="superposed-chain",
+    question="What do blocks on the air at once bring to the users of the real chain?",
+    paper="PARTEL: superposed parts of models; here each block for users of its own, in every slot",
+    axis="scenario and scheme",
+    points=tuple(
+        Point(x=f"{name} {scheme}", changes={"base": name, "num_slots": 12}, settings={"scheme": scheme})
+        for name in ("p2", "v30", "default")
+        for scheme in ("no-cache", "ewma-greedy", "pooled", "learned")
+    ),
+    schemes=tuple(AT_ONCE),
+    references=(TURN,),
+    measures=("user_delay_s", "p95_s"),
+    log_y=True,
+    note="Caches start empty, 12 slots a world. Beams treat one another as noise; the plan of each slot is "
+    "searched for blocks at once, and a block waits for its own copies only. `band` of the CSV is the time "
+    "in which anything is on the air, as a share of a slot.",
+    player=chain_with,
+)
+EXPERIMENTS = (ARRIVAL, TIERED, NESTED, FRESHNESS, TOGETHER, FUSED, CHAIN)

@@ -250,3 +250,12 @@ def test_superposing_is_refused_where_nothing_is_known_of_interference() -> None
         config_from_dict({"base": "findings", "air": {"superpose": 2}})
     with pytest.raises(ValueError, match=r"superpose must be in 1\.\.8"):
         AirConfig(superpose=0)
+
+
+def test_who_would_get_nothing_is_not_sent_beside_others() -> None:
+    sendings = Sendings(seconds=[1.0, 1.0, 1.0], ready_s=[0.0] * 3, users=[1, 2, 4])
+    shares = {2: [0.5, 0.55], 3: [1.0, 0.9, 0.0]}
+    pieces = schedule(sendings, 0.0, 3, lambda chosen: shares[len(chosen)])
+
+    assert all(piece.share > 0 for parts in pieces for piece in parts)
+    assert max(parts[-1].end_s for parts in pieces) == pytest.approx(3.0)
