@@ -17,6 +17,8 @@ MANY_DECADES = 1e3
 """Where an axis reaches over more than this, ticks at decades alone have room."""
 HEADROOM = 0.05
 """Room above the highest mean, as part of it: a marker must not be cut."""
+UPRIGHT = 8
+"""Names of places that fit on the axis side by side; more are written upright."""
 LONG_NAME = 26
 """Longest name of a curve, letters, of which two fit side by side."""
 
@@ -110,7 +112,7 @@ def _mark_axis(ax: Any, panel: Panel, log_x: bool, places: Sequence[str] | None)
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     if places is not None:
-        ax.set_xticks(range(len(places)), places)
+        ax.set_xticks(range(len(places)), places, rotation=90 if len(places) > UPRIGHT else 0)
         ax.margins(x=0.1)
         return
     if log_x:

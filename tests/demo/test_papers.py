@@ -13,7 +13,7 @@ import pytest
 from demo.bridge.csi import CsiError
 from demo.cli import main
 from demo.experiments.papers.catalogs import catalog_names
-from demo.experiments.papers.description import Air, Experiment, Point
+from demo.experiments.papers.description import Air, Cell, Experiment, Point
 from demo.experiments.papers.load_orders import (
     MOST_RELATED,
     best_order,
@@ -29,7 +29,7 @@ from demo.experiments.papers.registry import EXPERIMENTS
 from demo.experiments.papers.run import quick, run_experiment
 from demo.experiments.papers.table import csv_rows, rows_of
 from demo.experiments.papers.trimcaching import EVERYWHERE, hit_problem, hit_ratios, placements
-from demo.experiments.papers.write import draw
+from demo.experiments.papers.write import MOST_PLACES, draw, table
 from demo.show.figure import numbers_text
 from policy.config import config_from_dict
 from policy.evaluation.closure import function_digest
@@ -113,6 +113,25 @@ def test_a_stop_anywhere_changes_nothing(after: int, tmp_path: Path, whole: str)
         file.write_bytes(file.read_bytes() + b'\n{"torn": ')
 
     assert told(SWEEP, tmp_path) == whole
+
+
+def test_many_named_places_are_rows_with_the_comparisons_beside() -> None:
+    places = [f"place {number}" for number in range(MOST_PLACES + 1)]
+    experiment = replace(
+        SWEEP, points=tuple(Point(x=place) for place in places), references=("no-cache",), measures=("p95_s",)
+    )
+    cells = [
+        Cell(x=place, curve=curve, world=world, seed=0, values={"p95_s": value + world})
+        for place in places
+        for curve, value in (("no-cache", 4.0), ("random", 2.0))
+        for world in range(2)
+    ]
+    lines = table(experiment, "p95_s", rows_of(experiment, cells)).splitlines()
+
+    assert lines[2].split(" | ")[1:] == ["no-cache", "random", "*less than no-cache* |"]
+    assert len(lines) == 4 + len(places)
+    assert lines[4].startswith("| place 0 | 4.5 [")
+    assert " | 44.4 % [" in lines[4]
 
 
 @pytest.mark.slow

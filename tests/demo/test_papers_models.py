@@ -1,6 +1,7 @@
 """Models in part: orders of arrival, tiers, nested models, versions, two blocks at once."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
+from demo.experiments.papers import superposed
 from demo.experiments.papers.models.nested import cut, layer_of
 from demo.experiments.papers.models.received import ORDERS, Device, order_of, pieces_of, received
 from demo.experiments.papers.models.tiers import AT_ONCE, TIERS, tiered
@@ -157,3 +159,14 @@ def test_two_blocks_take_the_better_way() -> None:
         assert times[BETTER]["air_s"] == min(times[TURN]["air_s"], times[ONCE]["air_s"]) > 0
     again = times_of_two(scenario, {"antennas": 8, "users": 2}, 1)
     assert again == times
+
+
+def test_the_chain_is_played_each_way_on_one_world() -> None:
+    scenario = load_scenario("v30")
+    short = Scenario(replace(scenario.config, num_slots=1), scenario.catalog)
+    values = superposed.chain_with(short, {"scheme": "no-cache"}, 7)
+
+    assert list(values) == list(superposed.AT_ONCE)
+    turn, *more = (each["user_delay_s"] for each in values.values())
+    assert 0 < min(more) <= turn * 1.1
+    assert superposed.chain_with(short, {"scheme": "no-cache"}, 7) == values

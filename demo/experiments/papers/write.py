@@ -114,7 +114,8 @@ def table(experiment: Experiment, name: str, rows: Sequence[Row]) -> str:
     """One measure as Markdown: a row a curve, a column a place; below each the comparison."""
     measure, places = MEASURES[name], list(dict.fromkeys(row.x for row in rows))
     if len(places) > MOST_PLACES:
-        return _table_of_ends(name, rows)
+        named = all(isinstance(place, str) for place in places)
+        return _table_by_place(experiment, name, rows) if named else _table_of_ends(name, rows)
     by_place = {(row.curve, row.x): row for row in rows}
     word = "more" if measure.share else "less"
     beside = f"; in italics, how much {word} than another on the same worlds" if experiment.references else ""
@@ -142,6 +143,34 @@ def _table_of_ends(name: str, rows: Sequence[Row]) -> str:
     for curve, row in last.items():
         place = row.x if isinstance(row.x, str) else f"{row.x:g}"
         lines.append(f"| {curve} | {place} | {_cell(row.means[name], measure.share)} |")
+    return "\n".join(lines)
+
+
+def _table_by_place(experiment: Experiment, name: str, rows: Sequence[Row]) -> str:
+    """A row a place, a column a curve, each with the comparisons behind it: for many places with names."""
+    measure, curves = MEASURES[name], list(dict.fromkeys(row.curve for row in rows))
+    compared = {curve: [key for row in rows if row.curve == curve for key in row.against] for curve in curves}
+    beside = {
+        curve: [other for other in experiment.references if (other, name) in compared[curve]]
+        for curve in curves
+    }
+    word = "more" if measure.share else "less"
+    heads = [
+        head for curve in curves for head in (curve, *(f"*{word} than {other}*" for other in beside[curve]))
+    ]
+    lines = [f"{measure.label}:\n", f"| {experiment.axis} | " + " | ".join(heads) + " |"]
+    lines.append("|---" * (len(heads) + 1) + "|")
+    by_place = {(row.x, row.curve): row for row in rows}
+    for place in dict.fromkeys(row.x for row in rows):
+        cells = []
+        for curve in curves:
+            row = by_place.get((place, curve))
+            cells.append(_cell(None if row is None else row.means[name], measure.share))
+            cells += [
+                _cell(None if row is None else row.against.get((other, name)), True)
+                for other in beside[curve]
+            ]
+        lines.append(f"| {place} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
