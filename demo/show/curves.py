@@ -19,6 +19,8 @@ HEADROOM = 0.05
 """Room above the highest mean, as part of it: a marker must not be cut."""
 UPRIGHT = 8
 """Names of places that fit on the axis side by side; more are written upright."""
+LETTER_IN = 0.06
+"""Room of a letter of an upright name, inch."""
 LONG_NAME = 26
 """Longest name of a curve, letters, of which two fit side by side."""
 
@@ -69,6 +71,8 @@ def draw_curves(
         names = [curve.name for curve in panels[0].curves]
         columns = 1 if max(map(len, names)) > LONG_NAME else 2
         height = PANEL_IN * len(panels) + 0.25 + 0.14 * -(-len(names) // columns)
+        if places is not None and len(places) > UPRIGHT:
+            height += LETTER_IN * max(map(len, places))
         shape = {"figsize": (COLUMN_IN, height), "layout": "constrained", "squeeze": False}
         fig, axes = plt.subplots(len(panels), 1, sharex=True, **shape)
         for ax, panel in zip(axes[:, 0], panels, strict=True):
