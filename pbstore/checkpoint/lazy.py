@@ -18,7 +18,7 @@ import torch
 
 from pbstore.checkpoint.assemble import Placed, put_in
 from pbstore.checkpoint.model import Plan, Wanted, finish, plan
-from pbstore.checkpoint.state_dict import MemoryOptions, as_torch, torch_dtype, touch
+from pbstore.checkpoint.state_dict import MemoryOptions, as_torch, touch, without_memory
 from pbstore.errors import CheckpointError
 from pbstore.store import BlockStore
 from pbstore.tensors import StoredTensor
@@ -174,7 +174,7 @@ class LazyParameters(dict[str, torch.nn.Parameter | None]):
 
 def _placed(found: Plan, name: str) -> Placed:
     """The model without memory for weights."""
-    state = {tensor.name: _without_memory(tensor) for tensor in found.tensors}
+    state = {tensor.name: without_memory(tensor) for tensor in found.tensors}
     placed = put_in(found.kind, found.config, state, found.dtype)
     if placed is None:
         raise CheckpointError(
@@ -183,13 +183,6 @@ def _placed(found: Plan, name: str) -> Placed:
     if placed.missing:
         raise CheckpointError(f"{name} lacks {len(placed.missing)} tensors, such as {min(placed.missing)!r}")
     return placed
-
-
-def _without_memory(tensor: StoredTensor) -> torch.Tensor:
-    kind = torch_dtype(tensor.spec.dtype)
-    if kind is None:
-        raise CheckpointError(f"{tensor.name!r} has dtype {tensor.spec.dtype}, which torch does not know")
-    return torch.empty(tensor.spec.shape, dtype=kind, device="meta")
 
 
 def _make_lazy(placed: Placed, stored: dict[str, StoredTensor], weights: Weights) -> None:

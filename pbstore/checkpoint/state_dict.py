@@ -92,21 +92,22 @@ def load_state_dict(
         threads: Blocks decoded or hashed at a time.
         device: Where the tensors are wanted, such as "cuda": they are decoded and sent a few at a time, so
             that this machine holds no more of them in memory. With `share` equal tensors are sent once.
-            None leaves them here.
+            "meta" reads none of them. None leaves them here.
 
     Raises:
         ModelMissingError: If there is no such model.
         CheckpointError: If it has no tensor of a name, a dtype that torch does not know, or weights that are
             missing, pickled or not to be told from other files.
         BlockCorruptError: If a checked block does not hash to its id.
-        ValueError: If a path leads out of the model.
+        ValueError: If a path leads out of the model, or the device is none that this torch can use here.
     """
+    there = None if device is None else usable(device)
     with models_of(store, name) as held:
         found = stored_tensors(
             held, manifest_of(held, name), tensors, file, subfolder=subfolder, variant=variant
         )
         options: MemoryOptions = {"verify": verify, "share": share, "eager": eager, "threads": threads}
-        state = as_torch(held, found, **options) if device is None else _sent(held, found, device, options)
+        state = as_torch(held, found, **options) if there is None else _sent(held, found, there, options)
         touch(held, name)
     return state
 
@@ -142,14 +143,33 @@ def _runs(found: Sequence[StoredTensor]) -> tuple[list[tuple[BlockId, ...]], lis
     return runs, places
 
 
+def usable(device: str | torch.device) -> torch.device:
+    """A device, of which torch has given some memory.
+
+    Raises:
+        ValueError: If there is none of this name, or torch or this machine lacks it.
+    """
+    import torch
+
+    try:
+        found = torch.device(device)
+        torch.empty(1, dtype=torch.uint8, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ImportError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(f"device {str(device)[:80]!r} cannot be used here: {reason}") from error
+    return found
+
+
 _SENT_BYTES = 256 << 20
 """Tensors of so many bytes are decoded together and sent to a device, before the next ones are."""
 
 
 def _sent(
-    store: BlockStore, found: Sequence[StoredTensor], device: str | torch.device, options: MemoryOptions
+    store: BlockStore, found: Sequence[StoredTensor], device: torch.device, options: MemoryOptions
 ) -> dict[str, torch.Tensor]:
     """Stored tensors on a device; a few are here at a time."""
+    if device.type == "meta":
+        return {tensor.name: without_memory(tensor) for tensor in found}
     state: dict[str, torch.Tensor] = {}
     once: dict[tuple[object, ...], torch.Tensor] = {}
     group: list[StoredTensor] = []
@@ -179,6 +199,31 @@ def touch(store: BlockStore, name: str) -> None:
 def _tensor(tensor: StoredTensor, view: memoryview) -> torch.Tensor:
     import torch
 
+    kind, shape = _layout(tensor)
+    if not tensor.pieces:
+        return torch.empty(shape, dtype=kind)
+    view = tensor.part_of(view) if tensor.is_part else view
+    try:
+        flat = torch.frombuffer(view, dtype=kind)
+        return flat if flat.shape == shape else flat.view(shape)
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{tensor.name!r} has blocks of {len(view)} bytes: {error}") from error
+
+
+def without_memory(tensor: StoredTensor) -> torch.Tensor:
+    """A stored tensor on the meta device.
+
+    Raises:
+        CheckpointError: If torch does not know its dtype.
+    """
+    import torch
+
+    kind, shape = _layout(tensor)
+    return torch.empty(shape, dtype=kind, device="meta")
+
+
+def _layout(tensor: StoredTensor) -> tuple[torch.dtype, tuple[int, ...]]:
+    """Dtype and shape of a stored tensor as torch has them; CheckpointError if it has none."""
     kind, shape = torch_dtype(tensor.spec.dtype), tensor.spec.shape
     if kind is None:
         raise CheckpointError(f"{tensor.name!r} has dtype {tensor.spec.dtype}, which torch does not know")
@@ -188,14 +233,7 @@ def _tensor(tensor: StoredTensor, view: memoryview) -> torch.Tensor:
                 f"{tensor.name!r} has an odd row of 4-bit floats, which torch does not know"
             )
         shape = (*shape[:-1], shape[-1] // 2)
-    if not tensor.pieces:
-        return torch.empty(shape, dtype=kind)
-    view = tensor.part_of(view) if tensor.is_part else view
-    try:
-        flat = torch.frombuffer(view, dtype=kind)
-        return flat if flat.shape == shape else flat.view(shape)
-    except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{tensor.name!r} has blocks of {len(view)} bytes: {error}") from error
+    return kind, shape
 
 
 @cache

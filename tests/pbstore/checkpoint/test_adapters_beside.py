@@ -84,4 +84,32 @@ def test_tensors_are_sent_to_a_device_as_they_are(
     here, there = (load_state_dict(store, "org/base", device=one, share=share) for one in (None, "cpu"))
     assert here.keys() == there.keys()
     assert all(torch.equal(here[key], there[key]) for key in here)
-    assert all(tensor.is_meta for tensor in load_state_dict(store, "org/base", device="meta").values())
+
+
+def test_the_meta_device_gets_what_is_stored_without_a_byte_of_it(
+    store: DiskBlockStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = load_state_dict(store, "org/base")
+    monkeypatch.setattr("pbstore.checkpoint.state_dict.as_torch", None)
+    there = load_state_dict(store, "org/base", device=torch.device("meta"))
+    assert all(tensor.is_meta for tensor in there.values())
+    assert {key: (one.dtype, one.shape) for key, one in there.items()} == {
+        key: (one.dtype, one.shape) for key, one in here.items()
+    }
+
+
+ABSENT = [
+    name
+    for name in ("cuda", "mps", "xpu", "hpu")
+    if torch.accelerator.current_accelerator(check_available=True) != torch.device(name)
+]
+
+
+@pytest.mark.parametrize("device", [*ABSENT, "cuda:77", "abacus", "cpu:x", ""])
+def test_a_device_that_is_not_there_is_one_line_before_anything_is_read(
+    store: DiskBlockStore, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.setattr("pbstore.checkpoint.state_dict.stored_tensors", None)
+    with pytest.raises(ValueError, match=f"device '{device}' cannot be used here: ") as caught:
+        load_state_dict(store, "org/base", device=device)
+    assert "\n" not in str(caught.value)
