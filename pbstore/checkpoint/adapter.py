@@ -90,6 +90,8 @@ def _load(
 ) -> PeftModel:
     from peft import PeftModel
 
+    from pbstore.checkpoint.lazy import passing_by
+
     manifest = manifest_of(store, name)
     config = read_adapter_config(store, manifest, subfolder)
     weights = adapter_file(subfolder, ADAPTER_WEIGHTS)
@@ -104,7 +106,7 @@ def _load(
         base = ready.model
     if isinstance(base, PeftModel):
         _check_beside(base, config, state, adapter_name, name)
-    with _as_ours(name), warnings.catch_warnings():
+    with _as_ours(name), passing_by(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if isinstance(base, PeftModel):
             return _put_beside(base, config, state, adapter_name, name)
@@ -173,9 +175,12 @@ def _give_memory(model: PeftModel) -> None:
     """Memory for parameters without any, to be filled."""
     import torch
 
+    from pbstore.checkpoint.lazy import places_in
+
+    places = places_in(model)
     for module in model.modules():
         for key, parameter in module._parameters.items():
-            if parameter is not None and parameter.is_meta:
+            if parameter is not None and parameter.is_meta and id(parameter) not in places:
                 empty = torch.empty_like(parameter, device="cpu")
                 module._parameters[key] = torch.nn.Parameter(empty, parameter.requires_grad)
 
@@ -191,13 +196,16 @@ def _check_all_used(
     from peft import get_peft_model_state_dict
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
+    from pbstore.checkpoint.lazy import places_in
+
     taken = get_peft_model_state_dict(model, save_embedding_layers=False) if config.is_prompt_learning else {}
     over = [key for key in result.unexpected_keys if key not in taken and not _is_copy(key)]
     if over:
         raise CheckpointError(f"adapter {name} does not fit its base: it has no place for {over[0]!r}")
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING.get(config.peft_type, "")
     missing = [key for key in result.missing_keys if prefix in key and adapter_name in key.split(".")]
-    missing += [key for key, tensor in model.named_parameters() if tensor.is_meta]
+    places = places_in(model)
+    missing += [key for key, one in model.named_parameters() if one.is_meta and id(one) not in places]
     missing = [key for key in missing if not any(part in key for part in _SHARED)]
     if missing:
         raise CheckpointError(f"adapter {name} does not fit its base: nothing is stored for {missing[0]!r}")

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import ItemsView, ValuesView
+from collections.abc import ItemsView, Iterator, ValuesView
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakValueDictionary
@@ -164,12 +166,39 @@ class LazyParameters(dict[str, torch.nn.Parameter | None]):
         return value
 
     def items(self) -> ItemsView[str, torch.nn.Parameter | None]:  # type: ignore[override]
-        """See `dict`; each is read when it is reached."""
-        return ItemsView(self)
+        """See `dict`; each is read when it is reached, but inside `passing_by`."""
+        return super().items() if _passing.get() else ItemsView(self)
 
     def values(self) -> ValuesView[torch.nn.Parameter | None]:  # type: ignore[override]
-        """See `dict`; each is read when it is reached."""
-        return ValuesView(self)
+        """See `dict`; each is read when it is reached, but inside `passing_by`."""
+        return super().values() if _passing.get() else ValuesView(self)
+
+    def places(self) -> set[int]:
+        """Ids of the tensors without memory that stand for its weights inside `passing_by`."""
+        return {id(super(LazyParameters, self).__getitem__(key)) for key in self._sources}
+
+
+_passing: ContextVar[bool] = ContextVar("passing", default=False)
+
+
+@contextmanager
+def passing_by() -> Iterator[None]:
+    """Inside, who goes through all parameters of a lazy model reads none: each is on the meta device.
+
+    What is asked for by name is read as always. For those who go through a model many times to look for
+    something else, as peft does when it puts an adapter on it.
+    """
+    token = _passing.set(True)
+    try:
+        yield
+    finally:
+        _passing.reset(token)
+
+
+def places_in(model: torch.nn.Module) -> set[int]:
+    """Ids of all tensors that stand for weights of a model inside `passing_by`."""
+    lazy = (one._parameters for one in model.modules() if isinstance(one._parameters, LazyParameters))
+    return {place for parameters in lazy for place in parameters.places()}
 
 
 def _placed(found: Plan, name: str) -> Placed:

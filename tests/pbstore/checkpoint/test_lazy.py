@@ -52,6 +52,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiskBlockStore]:
                 torch.nn.init.normal_(parameter, std=0.2)
         model.save_pretrained(root / "adapter")
         opened.add(root / "adapter", "org/adapter", base="cold/tied")
+        half = transformers.LlamaForCausalLM.from_pretrained(root / "half")
+        adapter = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["embed_tokens", "q_proj"], r=2)
+        peft.get_peft_model(half, adapter).save_pretrained(root / "on_half", save_embedding_layers=False)
+        opened.add(root / "on_half", "org/half", base="cold/half")
         yield opened
 
 
@@ -120,6 +124,23 @@ def test_adapters_stand_on_it(store: DiskBlockStore) -> None:
     lazy = lazy_model(store, "cold/tied", kept_bytes=1000)
     assert torch.equal(answer(load_adapter(store, "org/adapter", base=lazy)), expected)
     assert weights_of(lazy).bytes <= 3000
+
+
+def test_an_adapter_reads_only_what_it_is_put_on(store: DiskBlockStore) -> None:
+    lazy = lazy_model(store, "cold/tied", kept_bytes=0)
+    weights = weights_of(lazy)
+    real, names = weights._read, list[str]()
+    weights._read = lambda source: names.append(source.tensor.name) or real(source)
+    load_adapter(store, "org/adapter", base=lazy)
+    assert names
+    assert all(".q_proj." in name or ".down_proj." in name for name in names)
+    assert all(not one.is_meta for one in lazy.parameters())
+
+
+def test_an_adapter_of_embeddings_stands_on_a_model_in_half_precision(store: DiskBlockStore) -> None:
+    expected = answer(load_adapter(store, "org/half", base="cold/half"))
+    lazy = lazy_model(store, "cold/half", kept_bytes=1000)
+    assert torch.equal(answer(load_adapter(store, "org/half", base=lazy)), expected)
 
 
 def test_a_weight_that_is_put_in_stays(store: DiskBlockStore) -> None:
