@@ -3,30 +3,51 @@
 The model has the shape of Llama-8B with 8 layers, in bfloat16. Its weights are those of MiniLM, cast, taken
 from everywhere in it and each time scaled by another number: real distributions of exponents and noise in
 the mantissas, and no two blocks alike. Each measure is taken in a process of its own, the page cache dropped
-before it; reading and loading alternate, since the disk's rate is not the same twice.
+before it; the ways take turns, since neither the disk nor the machine is the same twice.
+
+    read             the stored bytes, from the disk, into the same memory again and again
+    new pages        one write to each page of as much new memory as the model takes: what any loader needs
+    decode           each block, hashed, into the same memory again and again; payloads are in the page cache
+    load_state_dict  all tensors
+    past the cache   the same, payloads read without a trace in the page cache (RWF_DONTCACHE, Linux 6.14)
+    load_model       a ready model
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from pbstore import DiskBlockStore, load_model, load_state_dict, open_store
+from pbstore.blocks import PIECE_BYTES
+from pbstore.checkpoint.into import Filling
+from pbstore.codecs.scratch import new_pages
+from pbstore.coding import check_hash
+from pbstore.disk.files.pack import Record
+from pbstore.disk.files.reader import PackReader
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 LAYERS = 8
-WAYS = ("read", "load_state_dict", "load_model")
+WAYS = ("read", "new pages", "decode", "load_state_dict", "past the cache", "load_model")
+_REST_S = 6.0
+"""Some machines hand memory back to their host a few seconds after it was freed: every way begins so."""
+_DONTCACHE = 0x80
+"""Flag of preadv2, see its manual page."""
 _PART = 1 << 24
 """Elements that are made at a time."""
 
@@ -100,35 +121,68 @@ def read_stored(store: Path) -> int:
     return done
 
 
+def take_pages(num_bytes: int) -> memoryview:
+    """New memory, each page written to."""
+    memory = new_pages(num_bytes)
+    np.frombuffer(memory, np.uint8)[:: mmap.PAGESIZE] = 1
+    return memory
+
+
+def decode_all(store: DiskBlockStore) -> None:
+    """Decode and hash all blocks of the model, by one thread."""
+    out = take_pages(PIECE_BYTES)
+    for block_id in dict.fromkeys(store.manifest("m").block_ids()):
+        room = out[: store.info(block_id).raw_bytes]
+        check_hash(block_id, store.disk.get_unchecked(block_id, out=room))
+
+
+def past_the_cache(reader: PackReader, number: int, record: Record, out: memoryview) -> None:
+    """`PackReader.read_into`, without leaving pages in the page cache."""
+    done, file = 0, reader.open(number)
+    while done < record.stored_bytes:
+        part = out[done : done + (4 << 20)]
+        done += os.preadv(file.fd, [part], record.payload_offset + done, _DONTCACHE)
+
+
 def measure(store_path: str, way: str) -> dict[str, float]:
     """One way, once, in this process: times, and memory at its highest, MB."""
     import torch
     from transformers import LlamaForCausalLM  # noqa: F401 - its import is no part of what is measured
 
-    import pbstore.codecs  # noqa: F401
-    from pbstore import load_model, load_state_dict, open_store
-    from pbstore.checkpoint import assemble, model  # noqa: F401
+    from pbstore.checkpoint import assemble  # noqa: F401
 
     torch.set_num_threads(1)
     store = open_store(store_path, read_only=True)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     drop_from_cache(Path(store_path))
-    start, cpu = time.perf_counter(), time.process_time()
-    if way == "read":
+    if way == "decode":
         read_stored(Path(store_path))
-    elif way == "load_state_dict":
-        load_state_dict(store, "m")
-    else:
-        load_model(store, "m")
+    if way == "past the cache":
+        PackReader.read_into = past_the_cache  # type: ignore[method-assign]
+        Filling._ask_for = lambda self, block_id: None  # type: ignore[method-assign]
+    raw_bytes = store.disk.model_row("m").raw_bytes
+    call: dict[str, Callable[[], object]] = {
+        "read": lambda: read_stored(Path(store_path)),
+        "new pages": lambda: take_pages(raw_bytes),
+        "decode": lambda: decode_all(store),
+        "load_model": lambda: load_model(store, "m"),
+    }
+    time.sleep(_REST_S)
+    Path("/proc/self/clear_refs").write_text("5")  # memory at its highest is what there is now
+    before = _kib("VmRSS")
+    start, cpu = time.perf_counter(), time.process_time()
+    call.get(way, lambda: load_state_dict(store, "m"))()
     seconds, spent = time.perf_counter() - start, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return {"s": seconds, "cpu_s": spent, "more_rss_mb": (peak - before) * 1.024}
+    return {"s": seconds, "cpu_s": spent, "more_rss_mb": (_kib("VmHWM") - before) * 1.024e-3}
+
+
+def _kib(name: str) -> int:
+    """A line of this process's status, KiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def run(source: Path, work: Path, rounds: int, layers: int = LAYERS) -> dict[str, Any]:
-    """Medians over rounds, and the ratio of each way to the read beside it."""
-    from pbstore import open_store
-
+    """Medians over rounds, and ratios to the read of the same round, and to it and the new pages."""
     with tempfile.TemporaryDirectory(dir=work) as place:
         folder, store_path = Path(place, "folder"), Path(place, "store")
         num_bytes = write(real_weights(source), folder, layers)
@@ -137,7 +191,11 @@ def run(source: Path, work: Path, rounds: int, layers: int = LAYERS) -> dict[str
             stored = store.used_bytes
         for path in folder.iterdir():
             path.unlink()
-        return {"mb": num_bytes / 1e6, "stored_mb": stored / 1e6, **in_turns(store_path, rounds)}
+        loads = [os.getloadavg()[0]]
+        found = in_turns(store_path, rounds)
+        loads.append(os.getloadavg()[0])
+    sizes = {"mb": round(num_bytes / 1e6, 1), "stored_mb": round(stored / 1e6, 1)}
+    return {**sizes, **found, "rounds": rounds, "cores": os.cpu_count(), "load_averages": loads}
 
 
 def in_turns(store_path: Path, rounds: int) -> dict[str, Any]:
@@ -151,8 +209,9 @@ def in_turns(store_path: Path, rounds: int) -> dict[str, Any]:
             measured.append(json.loads(done.stdout.splitlines()[-1]))
             print(f"  {way}: {measured[-1]}", flush=True)
     for measured in found.values():
-        for one, read in zip(measured, found["read"], strict=True):
+        for one, read, pages in zip(measured, found["read"], found["new pages"], strict=True):
             one["to_read"] = one["s"] / read["s"]
+            one["to_read_and_pages"] = one["s"] / (read["s"] + pages["s"])
     return {
         way: {key: round(statistics.median(one[key] for one in measured), 2) for key in measured[0]}
         for way, measured in found.items()
@@ -160,5 +219,4 @@ def in_turns(store_path: Path, rounds: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.path.append(str(Path(__file__).resolve().parents[2]))
     print(json.dumps(measure(*sys.argv[1:])))
