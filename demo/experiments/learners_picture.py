@@ -37,7 +37,8 @@ ABLATIONS = {
     "maasn-da told neighbours' forecasts": "told neighbours' forecasts",
 }
 REFERENCES = {"pooled": "pooled coverage (nothing learnt)", "lru": "LRU"}
-ROWS = (LEARNERS, ABLATIONS)
+COLUMNS = 5
+"""Panels side by side."""
 LOGGED = (
     "env_steps",
     "cpu_s",
@@ -69,24 +70,25 @@ def curve_rows(curves: Mapping[str, Mapping[str, Curve]]) -> list[dict[str, obje
 def draw_convergence(results: Mapping[str, Any], path: Path) -> None:
     """A panel for each learner and each change of MAASN-DA: its seeds, their mean, other means faint."""
     plt = pyplot()
-    groups = [{name: row for name, row in rows.items() if results["curves"].get(name)} for rows in ROWS]
-    columns = max(map(len, groups))
-    shape = {"figsize": (2.05 * columns, 5.4), "sharex": True, "sharey": True, "layout": "constrained"}
+    curves = results["curves"]
+    groups = [[name for name in rows if curves.get(name)] for rows in (LEARNERS, ABLATIONS)]
+    lines = [(group[at : at + COLUMNS], group) for group in groups for at in range(0, len(group), COLUMNS)]
+    size = (2.05 * COLUMNS, 2.7 * len(lines))
+    shape = {"figsize": size, "sharex": True, "sharey": True, "layout": "constrained"}
     with plt.rc_context({"font.size": 8}):
-        fig, axes = plt.subplots(2, columns, squeeze=False, **shape)
-        for row, group in zip(axes, groups, strict=True):
-            for ax in row[len(group) :]:
+        fig, axes = plt.subplots(len(lines), COLUMNS, squeeze=False, **shape)
+        for row, (names, group) in zip(axes, lines, strict=True):
+            for ax in row[len(names) :]:
                 ax.set_axis_off()
-            for ax, (name, text) in zip(row, group.items(), strict=False):
-                others = [results["curves"][other] for other in group if other != name]
-                _draw(ax, results["curves"][name], others)
+            for ax, name in zip(row, names, strict=False):
+                _draw(ax, curves[name], [curves[other] for other in group if other != name])
                 _draw_references(ax, results["references_s"])
-                ax.set_title(text, fontsize=8)
+                ax.set_title((LEARNERS | ABLATIONS)[name], fontsize=8)
                 clean_axes(ax, "y")
             row[0].set_ylabel("cost on validation worlds (s per slot)")
         _shared_axes(axes)
         fig.supxlabel("CPU time of training (s)", fontsize=8)
-        seeds = sorted({len(runs) for runs in results["curves"].values() if runs})
+        seeds = sorted({len(curves[name]) for group in groups for name in group})
         count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
         handles, labels = axes[0, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside lower right", ncols=2)
