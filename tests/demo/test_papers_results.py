@@ -71,3 +71,19 @@ def test_markers_are_not_cut_and_ticks_have_room(means: tuple[float, ...], log: 
     assert max(means) * 1.02 < high
     assert 2 <= len(ticks) <= 11
     pyplot().close(fig)
+
+
+def test_matched_parents_average_well_and_strangers_do_not() -> None:
+    scores = {(row["x"], row["curve"]): float(row["score"]) for row in committed("fusion")}
+    for pair in ("one lineage", "trained apart"):
+        ends = [scores[(x, f"neurons matched first, {pair}")] for x in ("0", "100")]
+        for x in ("25", "50", "75"):
+            assert scores[(x, f"neurons matched first, {pair}")] > min(ends) - 0.03
+            assert scores[(x, f"plain average, {pair}")] < min(ends) - 0.05
+
+
+def test_swarms_need_several_times_our_time_and_still_wait_longer() -> None:
+    for row in committed("swarm"):
+        if row["curve"] == "m-pso-clock":
+            assert float(row["delay_s_less_than_ours, the search alone"]) < 0
+            assert int(row["x"]) < 480 or float(row["decide_ms_less_than_ours, the search alone"]) < -1
