@@ -383,8 +383,8 @@ PASSING = frozenset({"global_dedup_lookup.redb"})
 def stored_bytes(store: Path) -> int:
     """Bytes of all files of a store; of Xet's folder only what its servers would keep.
 
-    The table by which Xet's library finds chunks in a local folder is left out: its file begins with 1 MB that
-    is mostly empty, and shrinks to a twentieth at some later put, whatever that adds.
+    The table by which Xet's library finds chunks in a local folder is left out: its file begins with 1 MB
+    that is mostly empty, and shrinks to a twentieth at some later put, whatever that adds.
     """
     kept = [path for path in store.rglob("*") if path.is_file() and path.name not in PASSING]
     return sum(path.stat().st_size for path in kept if not {"shard-cache", "logs"} & set(path.parts))

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +18,10 @@ from pbstore.bulk import export_archive, import_archive
 from pbstore.disk.blocks import gather
 from pbstore.disk.files import sheaf
 from pbstore.disk.index import sheaves
+from tests.pbstore import test_kill_rounds as kills
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 from tests.pbstore.test_crashes import DIED, assert_whole, expected_models, fork, run_until
+from tests.thoroughness import TIMES
 
 COUNT = 8
 
@@ -234,6 +238,33 @@ def life(store: DiskBlockStore, folders: dict[str, Path], done: object) -> None:
     store.trash.forget([second])
     say(f"-{second}")
     store.gc()
+
+
+sources = kills.sources
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_lose_no_gathered_manifest(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gather, "FROM", 1)
+    rng = np.random.default_rng(1)
+    journal = tmp_path / "journal"
+    (tmp_path / "out").mkdir()
+    journal.touch()
+    open_store(tmp_path / "store").close()
+    for number in range(20 * TIMES):
+        wanted = len(journal.read_text().splitlines()) + int(rng.integers(2, 12))
+        child = fork.Process(target=kills.live, args=(tmp_path, sources, number))
+        child.start()
+        while child.is_alive() and len(journal.read_text().splitlines()) < wanted:
+            time.sleep(0.002)
+        time.sleep(float(rng.uniform(0, 0.1)))
+        child.kill()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL, "the child has died of an error"
+        kills.assert_nothing_is_lost(tmp_path, sources, number)
+    assert json.loads((tmp_path / "store" / "STORE.json").read_text())["version"] == 2
 
 
 hashes = st.binary(min_size=20, max_size=20).map(bytes.hex)
