@@ -8,7 +8,7 @@ siblings are it with noise on its two top layers, which is what a frozen-bottom 
 makes a virtual environment in the cache folder for tensorizer, fastsafetensors and the runai streamer; a
 peer that does not install is left out with a line. `sizes` are models of 0.1 to 4 GB (see `load_sizes.py`):
 9 GB of disk, some minutes. `cold` is a cold model of 4 GB beside reading its stored bytes (see
-`load_cold.py`): 7 GB of disk.
+`load_cold.py`): 7 GB of disk at first, then 2.7 GB in the cache folder; `--quick` is one round.
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,21 +181,29 @@ def _kib(name: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
-def run(source: Path, work: Path, rounds: int, layers: int = LAYERS) -> dict[str, Any]:
+def run(source: Path, work: Path, rounds: int) -> dict[str, Any]:
     """Medians over rounds, and ratios to the read of the same round, and to it and the new pages."""
-    with tempfile.TemporaryDirectory(dir=work) as place:
-        folder, store_path = Path(place, "folder"), Path(place, "store")
-        num_bytes = write(real_weights(source), folder, layers)
-        with open_store(store_path) as store:
-            store.add(folder, "m")
-            stored = store.used_bytes
-        for path in folder.iterdir():
-            path.unlink()
-        loads = [os.getloadavg()[0]]
-        found = in_turns(store_path, rounds)
-        loads.append(os.getloadavg()[0])
-    sizes = {"mb": round(num_bytes / 1e6, 1), "stored_mb": round(stored / 1e6, 1)}
-    return {**sizes, **found, "rounds": rounds, "cores": os.cpu_count(), "load_averages": loads}
+    store_path = prepare(source, work / "bench-load-cold")
+    with open_store(store_path, read_only=True) as store:
+        sizes = {"mb": store.disk.model_row("m").raw_bytes / 1e6, "stored_mb": store.used_bytes / 1e6}
+    loads = [os.getloadavg()[0]]
+    found = in_turns(store_path, rounds)
+    loads.append(os.getloadavg()[0])
+    about = {"rounds": rounds, "cores": os.cpu_count(), "load_averages": loads}
+    return {**{name: round(size, 1) for name, size in sizes.items()}, **found, **about}
+
+
+def prepare(source: Path, place: Path, layers: int = LAYERS) -> Path:
+    """The store with the model, made once."""
+    if not (place / "done").exists():
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        write(real_weights(source), place / "folder", layers)
+        with open_store(place / "store") as store:
+            store.add(place / "folder", "m")
+        shutil.rmtree(place / "folder")
+        (place / "done").touch()
+    return place / "store"
 
 
 def in_turns(store_path: Path, rounds: int) -> dict[str, Any]:
