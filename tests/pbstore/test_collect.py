@@ -1,11 +1,13 @@
 """Room is given back: by gc, by compaction under a capacity, by letting go of bases, by eviction."""
 
+from concurrent.futures import wait
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pbstore import CapacityError, open_store
+from pbstore.disk.add import adding
 from pbstore.disk.blocks import recount
 from pbstore.disk.upkeep.verify import reference_problems
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
@@ -117,6 +119,38 @@ def test_on_full_may_make_room(tmp_path: Path) -> None:
         assert store.has(newest)
 
 
+@pytest.mark.parametrize("in_trash", [False, True])
+def test_room_can_be_made_however_far_ahead_an_encoder_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_trash: bool
+) -> None:
+    """Blocks that were looked at as bases stay while they may be needed; no model is refused for that."""
+    folders = [write_model(tmp_path / f"m{seed}", base_tensors(seed, rows=60)) for seed in range(2)]
+    take = adding._Queue.take
+
+    def late(self: adding._Queue) -> object:
+        wait([job.result for job in self.jobs])
+        return take(self)
+
+    monkeypatch.setattr(adding._Queue, "take", late)
+    with open_store(tmp_path / "trial") as trial:
+        trial.add(folders[0], "org/first")
+        room = trial.used_bytes
+    with open_store(tmp_path / "store", capacity_bytes=room + 2000) as store:
+        store.add(folders[0], "org/first")
+        if in_trash:
+            store.remove("org/first")
+        else:
+            store.disk.on_full = lambda missing: store.evict(missing) and None
+        report = store.add(folders[1], "org/second")
+
+        assert store.models() == ("org/second",)
+        assert report.new_bytes + report.shared_bytes == report.raw_bytes
+        assert store.verify().ok
+        with pytest.raises(CapacityError):
+            store.add(write_model(tmp_path / "large", base_tensors(2, rows=900)), "org/large")
+        assert store.verify().ok
+
+
 @pytest.mark.slow
 def test_manifests_are_read_once_in_a_gc_and_not_again_to_forget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -161,10 +195,10 @@ def test_room_between_small_blocks_is_no_waste(tmp_path: Path) -> None:
 
 def test_one_collection_frees_what_the_next_would(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    scalars = {f"scale{i}": rng.normal(size=4).astype(np.float32) for i in range(3000)}
     with open_store(tmp_path / "store") as store:
         store.add(write_model(tmp_path / "other", base_tensors(rows=12_000)), "org/other", form="hot")
-        store.add(write_model(tmp_path / "scales", scalars), "org/scales", form="hot")
-        store.remove("org/scales", trash=False)
+        with store.disk.writing():
+            for _ in range(3000):
+                store.put(rng.bytes(16))
         assert store.gc().packs == 1
         assert store.gc(dry_run=True).packs == 0

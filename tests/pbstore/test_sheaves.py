@@ -119,6 +119,8 @@ def test_revisions_tags_and_renames_come_back_without_an_index(
 
 def test_a_lost_index_is_taken_from_its_snapshot(store: DiskBlockStore, tmp_path: Path) -> None:
     store.pin("org/m1")
+    for number in range(2, 5):  # enough loose files again for the close to gather them
+        store.remove(f"org/m{number}")
     store.disk.take_snapshot()
     store.close()
     (tmp_path / "store" / "index.sqlite").unlink()

@@ -22,7 +22,7 @@ from pbstore.disk.index import names, sketches
 from pbstore.disk.index.model_rows import COLD, HOT
 from pbstore.disk.index.sketches import CastKeys
 from pbstore.disk.models import Models
-from pbstore.errors import PBStoreError, SourceChangedError
+from pbstore.errors import CapacityError, PBStoreError, SourceChangedError
 from pbstore.folders.feed import Feed, FreshBlock
 from pbstore.folders.ingest import AddReport, Origin, Reading, scan_folder
 from pbstore.formats.known import KnownTensor, KnownTensors
@@ -60,6 +60,12 @@ class _Tally:
         self.open_bytes += stored.raw_bytes
         self.stored_bytes += stored.stored_bytes
         self.codecs[stored.codec] = self.codecs.get(stored.codec, 0) + 1
+
+    def clear(self) -> None:
+        """Count from nothing again."""
+        self.new_ids.clear()
+        self.codecs.clear()
+        self.new_bytes = self.stored_bytes = self.open_bytes = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +152,7 @@ def _add(
     with models.writing() as tx:
         check()
         try:
-            reading = _store_blocks(models, tx, origin, how, tally)
+            reading = _store_or_alone(models, tx, origin, how, tally)
             if how.form == HOT:
                 raw.make_raw(models, tx, reading.manifest.block_ids())
             again.refuse_same(models, tx, reading.manifest)
@@ -174,20 +180,42 @@ def try_blocks(models: Models, tx: Transaction, origin: Origin, how: HowStored) 
     return _report(feed.result, how.form, tally)
 
 
+def _store_or_alone(
+    models: Models, tx: Transaction, origin: Origin, how: HowStored, tally: _Tally
+) -> Reading:
+    """Store a model's blocks; where looking at bases keeps room from being made, without looking.
+
+    What an encoder looks at may not go meanwhile, and how far ahead it looks depends on who is faster:
+    whether a model gets in must not.
+    """
+    try:
+        return _store_blocks(models, tx, origin, how, tally)
+    except CapacityError:
+        if how.form == HOT or not (tx.spared or tx.looked_at):
+            raise
+        undo.drop_unused(models, tx, tally.new_ids)
+        tx.spared.clear()
+        tx.looked_at.clear()
+        tally.clear()
+        return _store_blocks(models, tx, origin, how, tally, alone=True)
+
+
 def _store_blocks(
     models: Models,
     tx: Transaction,
     origin: Origin,
     how: HowStored,
     tally: _Tally,
+    *,
+    alone: bool = False,
 ) -> Reading:
     if how.form == COLD:
         sketch_untried(models, tx)
     feed = Feed(lambda sink: scan_folder(origin, sink), models.buffers)
     intake = Intake(models, tx)
-    with closing(_encoded(models, tx, feed, origin.base, how, intake)) as blocks:
+    with closing(_encoded(models, tx, feed, origin.base, how, intake, alone=alone)) as blocks:
         for block, stored, found in blocks:
-            tried = how.form == COLD
+            tried = how.form == COLD and not alone
             intake.keep(stored, block.spec, found, tried=tried, name=block.name, probed=block.probed)
             tally.count(block, stored)
             if tally.open_bytes >= COMMIT_BYTES:
@@ -206,9 +234,11 @@ def _encoded(
     base: BaseLink | None,
     how: HowStored,
     intake: Intake,
+    *,
+    alone: bool = False,
 ) -> Generator[tuple[FreshBlock, StoredBlock, Sketch | CastKeys | None], None, None]:
     """The blocks of a feed that the store does not have, encoded, in order, while the next ones are read."""
-    encoder = Encoder(models, tx, thorough=how.thorough, spared=tx.spared)
+    encoder = Encoder(models, tx, thorough=how.thorough, alone=alone, spared=tx.spared)
     trail = Trail(models, base if how.form == COLD else None)
     with (
         Pool(ENCODERS, "pbstore-encode") as pool,

@@ -47,10 +47,11 @@ class Encoder:
         tx: Transaction,
         *,
         thorough: bool = False,
+        alone: bool = False,
         spared: set[BlockId] | None = None,
     ) -> None:
-        """Blocks that are looked at as bases go into `spared`."""
-        self._blocks, self._thorough = blocks, thorough
+        """Blocks that are looked at as bases go into `spared`; `alone`: no other block is looked at."""
+        self._blocks, self._thorough, self._alone = blocks, thorough, alone
         self._spared = set() if spared is None else spared
         self._connection = tx.connection
         self._own_costs: dict[BlockId, float] = {}
@@ -92,6 +93,7 @@ class Encoder:
         Returns:
             The encoded block, and by what it is found as a base, see `Noted`; None if it cannot be one.
         """
+        steps = 0 if self._alone else steps
         bases: list[Candidate] = []
         loras: list[LoraCandidate] = []
         sources: list[tuple[Candidate, tuple[BlockId, ...]]] = []

@@ -187,6 +187,9 @@ class DiskBlocks(BlockReader):
         """
         if self.read_only:
             raise PermissionError(errno.EROFS, f"store {self.path} was opened for reading only")
+        with self._mutex:
+            if self._open is None:  # or it is outdated when they are gathered
+                self._gather()
         with fsio.durability(self._durable):
             return snapshot.write(self.layout, self.connection)
 
