@@ -145,7 +145,7 @@ def test_a_full_index_is_not_a_damaged_one(folders: dict[str, Path], tmp_path: P
         store.add(folders["org/base"], "org/base")
         (pages,) = store.disk.connection.execute("PRAGMA page_count").fetchone()
         store.disk.connection.execute(f"PRAGMA max_page_count = {pages}")
-        tensors = {f"t{i:04d}": base_tensors(seed=i, rows=1, width=1)["layer.bias"] for i in range(1500)}
+        tensors = {f"t{i:04d}": np.full(257, i, np.float32) for i in range(1500)}  # each is a block
         with pytest.raises(OSError, match="no space left") as caught:
             store.add(write_model(tmp_path / "many", tensors), "org/many")
         assert caught.value.errno == errno.ENOSPC
@@ -357,7 +357,7 @@ def fill_and_free(root: Path, tmp_path: Path) -> None:
 def forget_many_blocks(root: Path, tmp_path: Path) -> None:
     """Let go of a model with more rows in the index than the reserve holds."""
     rng = np.random.default_rng(0)
-    tensors = {f"t{i}": rng.normal(0, 0.05, (8, 8)).astype(np.float32) for i in range(1200)}
+    tensors = {f"t{i}": rng.normal(0, 0.05, (17, 16)).astype(np.float32) for i in range(1200)}
     with open_store(root / "many" / "store") as store:
         store.add(write_model(tmp_path / "many", tensors), "org/many")
         store.add(write_model(tmp_path / "few", base_tensors(rows=60)), "org/few")
