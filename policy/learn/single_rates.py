@@ -1,8 +1,8 @@
 """What one node alone gives each user, and what sets of nodes would: the rates that learners are told.
 
 On the real channel a single node's rate is known to it from pilots. What a set of nodes gives is distilled
-from these: amplitudes add and the slowest user counts (`policy/MAASN.md` states how far the clock made of them is
-from real beams and real serving).
+from these: amplitudes add and the slowest user counts (`policy/MAASN.md` states how far
+the clock made of them is from real beams and real serving).
 """
 
 import numpy as np
