@@ -1,12 +1,14 @@
 """Room is given back: by gc, by compaction under a capacity, by letting go of bases, by eviction."""
 
+import shutil
 from concurrent.futures import wait
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pbstore import CapacityError, open_store
+from pbstore import CapacityError, EvictGoalError, open_store
 from pbstore.disk.add import adding
 from pbstore.disk.blocks import recount
 from pbstore.disk.upkeep.verify import reference_problems
@@ -119,9 +121,10 @@ def test_on_full_may_make_room(tmp_path: Path) -> None:
         assert store.has(newest)
 
 
+@pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("in_trash", [False, True])
 def test_room_can_be_made_however_far_ahead_an_encoder_looked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_trash: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_trash: bool, nested: bool
 ) -> None:
     """Blocks that were looked at as bases stay while they may be needed; no model is refused for that."""
     folders = [write_model(tmp_path / f"m{seed}", base_tensors(seed, rows=60)) for seed in range(2)]
@@ -141,7 +144,8 @@ def test_room_can_be_made_however_far_ahead_an_encoder_looked(
             store.remove("org/first")
         else:
             store.disk.on_full = lambda missing: store.evict(missing) and None
-        report = store.add(folders[1], "org/second")
+        with store.disk.writing() if nested else nullcontext():
+            report = store.add(folders[1], "org/second")
 
         assert store.models() == ("org/second",)
         assert report.new_bytes + report.shared_bytes == report.raw_bytes
@@ -149,6 +153,42 @@ def test_room_can_be_made_however_far_ahead_an_encoder_looked(
         with pytest.raises(CapacityError):
             store.add(write_model(tmp_path / "large", base_tensors(2, rows=900)), "org/large")
         assert store.verify().ok
+
+
+@pytest.mark.parametrize("pack_bytes", [20_000, 1 << 30])
+def test_an_eviction_that_fails_changes_nothing_in_the_transaction_around_it(
+    tmp_path: Path, pack_bytes: int
+) -> None:
+    """Who catches its error and goes on has lost no model, and what he wrote before stays."""
+    path, base = tmp_path / "store", base_tensors(rows=60)
+    with open_store(path, pack_bytes=pack_bytes) as store:
+        store.add(write_model(tmp_path / "base", base), "org/base")
+        for seed in range(1, 4):
+            folder = write_model(tmp_path / f"m{seed}", tuned(base, tuple(base), seed))
+            store.add(folder, f"org/m{seed}", base="org/base")
+        store.remove("org/base")
+        store.pin("org/m3")
+        before = sorted(store.block_ids()), store.models(), store.used_bytes
+        with store.disk.writing():
+            block = store.put(b"before" * 1000)
+            with pytest.raises(EvictGoalError):  # it lets all go, and stores anew what needed the base
+                store.evict(1 << 30)
+            store.add(write_model(tmp_path / "other", base_tensors(seed=9, rows=60)), "org/other")
+            with pytest.raises(EvictGoalError):
+                store.evict(1 << 30)
+        names = (*before[1], "org/other")
+        assert store.models() == names
+        assert {*before[0], block} <= set(store.block_ids())
+        assert [one.name for one in store.trash.models()] == ["org/base"]
+        for copy in (path, tmp_path / "again"):  # also by an index that is built from packs and manifests
+            with open_store(copy) as again:
+                assert again.models() == names
+                again.trash.restore("org/base")
+                assert again.verify().ok
+                assert again.remove("org/base") is None
+            if copy == path:
+                shutil.copytree(path, tmp_path / "again")
+                (tmp_path / "again" / "index.sqlite").unlink()
 
 
 @pytest.mark.slow

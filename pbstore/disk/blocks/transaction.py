@@ -1,7 +1,8 @@
 """One transaction: the only way to change what a store has; see FORMAT.md for the order of its writes."""
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pbstore.blocks import FOLLOWERS, StoredBlock
@@ -193,6 +194,20 @@ class Transaction:
         for number in self._writer.rollback():
             self._blocks.forget_pack(number)
         self._writer.begin()
+
+    @contextmanager
+    def whole_or_not(self) -> Iterator[None]:
+        """A part of the transaction that an error takes back, and the rest stays; blocks go or change in it.
+
+        Nothing is committed and no manifest is filed in it.
+        """
+        mark = self._writer.mark()
+        try:
+            yield
+        except BaseException:
+            self._writer.go_back(mark)
+            raise
+        self._writer.forget(mark)
 
     def close(self) -> None:
         """Nothing more can be written: it is committed or rolled back."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -22,6 +23,14 @@ from pbstore.errors import IndexCorruptError
 _OPEN_FILES = 64
 EARLY_BYTES = 4 << 20
 """So many bytes are sent to the disk while the next ones are made."""
+
+
+class Mark(NamedTuple):
+    """A point in a transaction that can be gone back to: manifests that come, go, and leave their sheaves."""
+
+    placed: dict[Path, None]
+    removed: dict[Path, None]
+    leaving: dict[str, str]
 
 
 class PackWriter:
@@ -52,6 +61,7 @@ class PackWriter:
         self._committed: dict[int, int] = {}
         """Packs that this transaction appends to, and where they ended before it."""
         self._is_full = False
+        self._marks = 0
 
     def begin(self) -> None:
         """Start a transaction; on a disk that is nearly full nothing can be appended in it."""
@@ -85,6 +95,8 @@ class PackWriter:
 
         `place` is where one of that name lay until now.
         """
+        if self._marks:
+            raise RuntimeError("no manifest is filed between a mark and its end: that is not taken back")
         if place is not None and path not in self._placed:
             self._leaving[path.name] = place
         self._placed[path] = None  # before it is there: a rollback takes it away
@@ -100,10 +112,34 @@ class PackWriter:
         """Take a manifest away with the commit; `place` is where it lies."""
         if place is not None and path not in self._placed:
             self._leaving[path.name] = place
-        if path in self._placed:
-            self._layout.waiting(path).unlink(missing_ok=True)
-            del self._placed[path]
+        self._placed.pop(path, None)  # what waits for its place goes with the commit, or is taken back
         self._removed[path] = None
+
+    def mark(self) -> Mark:
+        """Begin a part of the transaction that can be taken back alone."""
+        database.set_savepoint(self._connection)
+        self._marks += 1
+        return Mark(self._placed.copy(), self._removed.copy(), self._leaving.copy())
+
+    def forget(self, mark: Mark) -> None:
+        """Let what was done since a mark be a part of the transaction like the rest."""
+        del mark
+        self._marks -= 1
+        database.release_savepoint(self._connection)
+
+    def go_back(self, mark: Mark) -> None:
+        """Take back what was done since a mark; records that were appended stay in packs, without rows."""
+        self._marks -= 1
+        database.go_back_to_savepoint(self._connection)
+        self._placed, self._removed, self._leaving = mark
+        known = packs.ends(self._connection)
+        for number in sorted(self._committed):  # what is in the files has not changed
+            end = self._end if number == self._number and self._fd >= 0 else self._path(number).stat().st_size
+            if number in known:
+                packs.set_end(self._connection, number, end)
+            else:
+                packs.insert(self._connection, number, end)
+                packs.note_last(self._connection, max(number, packs.last_number(self._connection)))
 
     def has_room(self, wanted_bytes: int) -> bool:
         """Whether so many bytes may be appended."""
@@ -126,7 +162,6 @@ class PackWriter:
     def seal(self) -> None:
         """Make the open pack and new manifests durable; the pack's length goes into the open transaction."""
         files: dict[int, str] = {}
-        self._cut_sheaves()
         try:
             for path in self._placed:
                 files[os.open(self._layout.waiting(path), os.O_RDONLY | os.O_CLOEXEC)] = "manifest"
@@ -186,6 +221,9 @@ class PackWriter:
 
     def commit(self) -> None:
         """Make everything since `begin` durable: blocks and manifests, then the index."""
+        for path in self._removed:
+            self._layout.waiting(path).unlink(missing_ok=True)
+        self._cut_sheaves()
         self.seal()
         if self._placed or self._removed:
             place, remove = ([path.name for path in paths] for paths in (self._placed, self._removed))
@@ -209,14 +247,14 @@ class PackWriter:
             Numbers of the packs that were begun: others may get them.
         """
         self._close_pack()
-        placed, self._placed = self._placed, {}
-        self._removed.clear()
+        waiting = {**self._placed, **self._removed}
+        self._placed, self._removed, self._marks = {}, {}, 0
         self._leaving.clear()
         self._seal_before = 0
         self._cut = False
         if self._connection.in_transaction:
             database.roll_back(self._connection)
-            for path in placed:
+            for path in waiting:
                 with suppress(OSError):
                     self._layout.waiting(path).unlink()
         for number, end in self._committed.items():

@@ -217,6 +217,22 @@ def roll_back(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
+def set_savepoint(connection: sqlite3.Connection) -> None:
+    """Begin a part of the open transaction that can be undone alone; parts nest."""
+    connection.execute("SAVEPOINT part")
+
+
+def release_savepoint(connection: sqlite3.Connection) -> None:
+    """End the newest such part."""
+    connection.execute("RELEASE part")
+
+
+def go_back_to_savepoint(connection: sqlite3.Connection) -> None:
+    """Undo the newest such part, and end it."""
+    connection.execute("ROLLBACK TO part")
+    connection.execute("RELEASE part")
+
+
 def placeholders(count: int) -> str:
     """`?, ?, ...`."""
     return ", ".join("?" * count)

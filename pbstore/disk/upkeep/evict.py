@@ -70,15 +70,11 @@ def evict(
         tx.check_index()
         uses.count_uses(models.layout, tx.connection)
         start = models.used_bytes
-        gone = _drop_until(models, tx, revisions.trashed_models(tx.connection), start, wanted_bytes)
-        rows = [row for row in model_rows.live_models(tx.connection) if not row.pinned]
-        free = {row.name for row in rows}
-        earlier = [row for row in revisions.earlier(tx.connection) if row.key.model in free]
-        ordered = [*revisions.trashed_models(tx.connection), *earlier, *sorted(rows, key=key)]
-        gone += _drop_until(models, tx, ordered, start, wanted_bytes)
-        freed = start - models.used_bytes
-        if freed < wanted_bytes:
-            raise EvictGoalError(wanted_bytes, freed)
+        with tx.whole_or_not():  # for whoever made room in a transaction of his own, and goes on without
+            gone = _let_go(models, tx, key, start, wanted_bytes)
+            freed = start - models.used_bytes
+            if freed < wanted_bytes:
+                raise EvictGoalError(wanted_bytes, freed)
         compact.compact_wasteful(models, tx)
         if not models.has_room(0):
             compact.punch_all(models, tx)
@@ -106,6 +102,16 @@ def take_from_trash(models: Models, tx: Transaction, wanted_bytes: int) -> None:
         ids = trash.held_by(models, row)
         trash.drop(models, tx, [row])
         collect.drop_orphans(models, tx, among=ids)
+
+
+def _let_go(models: Models, tx: Transaction, key: Order, start: int, wanted_bytes: int) -> list[ModelRow]:
+    """Let go of the trash, then of earlier revisions, then of models in their order, until it is enough."""
+    gone = _drop_until(models, tx, revisions.trashed_models(tx.connection), start, wanted_bytes)
+    rows = [row for row in model_rows.live_models(tx.connection) if not row.pinned]
+    free = {row.name for row in rows}
+    earlier = [row for row in revisions.earlier(tx.connection) if row.key.model in free]
+    ordered = [*revisions.trashed_models(tx.connection), *earlier, *sorted(rows, key=key)]
+    return gone + _drop_until(models, tx, ordered, start, wanted_bytes)
 
 
 def _drop_until(
