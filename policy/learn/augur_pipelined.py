@@ -2,9 +2,10 @@
 
 Additive values (`policy.learn.augur`) count each block's seconds alone. Here a sampled slot is a clock
 (`policy.learn.slot_clock`): a block delays all who are served after it, and only in the resource that binds.
-Which one binds depends on the placement, so placement and shares of the resources are played against one
-another (fictitious play, Brown, 1951): the best placement for the mean of the shares so far, then the shares
-that this placement makes binding. Only copies that the links can bring are planned, `policy.place.reach`.
+Which one binds depends on the placement, and so does who is served first. So placement on one side, order of
+users and shares of the resources on the other are played against one another (fictitious play, Brown, 1951):
+the best placement for the mean of what came so far, then the order that suits it and the shares that it makes
+binding. Only copies that the links can bring are planned, `policy.place.reach`.
 
 A placement made for samples looks better on them than it is. So it has to beat a plain rival (pooled
 coverage) on fresh samples, the same for both, by more than the standard error of the difference; else the
@@ -21,6 +22,7 @@ from policy.learn.decisions import DecisionWeights, Tradeoffs, circumstances
 from policy.learn.demand import DemandModel
 from policy.learn.forecast import Forecaster
 from policy.learn.motion import PlaceDraws, place_draws
+from policy.learn.request_statistics import Single
 from policy.learn.sampling import as_likely, first_need, needed_chance
 from policy.learn.slot_clock import ImaginedSlots, SlotClock, turns_of
 from policy.learn.value import class_times, classes_of, draw_requests, seconds_per_bit, spread_draws
@@ -166,13 +168,16 @@ class AugurPipelined:
         scenario, at_hand, trade = self._scenario, observation.at_hand, outlook.trade
         slots = self._imagine(observation, outlook, self._draws)
         update_s = trade.update * self._update_s[to_masks(at_hand)]
-        share = np.broadcast_to(slots.weight / len(slots.cost_s), (len(slots.cost_s), *slots.weight.shape))
+        units = len(slots.cost_s)
+        counts = slots.counts(np.broadcast_to(slots.weight / units, (units, *slots.weight.shape)))
         for turn in range(self._config.rounds):
-            value = self._value(slots, share, outlook)
+            value = self._value(slots, counts, outlook)
             table = (value[self._classes.of_block] + update_s) * self._bits[:, None]
             masks = self._place(table, observation)
             step = 1.0 / (turn + 2)
-            share = (1 - step) * share + step * slots.binding(self._held_bits(masks))
+            held = self._held_bits(masks)
+            served = slots.in_turn(held)
+            counts = (1 - step) * counts + step * served.counts(served.binding(held))
         holds = from_masks(masks, scenario.config.num_nodes)
         sizes = scenario.catalog.sizes_bytes
         alone = (table[:, :1] - table[:, 1 << np.arange(holds.shape[0])]).T / sizes
@@ -182,7 +187,7 @@ class AugurPipelined:
         self.reasons = Reasons(
             chance=outlook.chance,
             class_of_block=self._classes.of_block,
-            next_s=slots.marginal(np.asarray(share, dtype=np.float32)).T,
+            next_s=slots.priced(counts).T,
             value_s=value,
             update_s=trade.update * self._update_s,
             prices=np.where(holds.any(axis=1), least, 0.0),
@@ -194,7 +199,11 @@ class AugurPipelined:
     def _judged(
         self, placement: Placement, observation: Observation, outlook: Outlook, slots: ImaginedSlots
     ) -> Float:
-        """Mean delay in each slot with what links can bring, and the price of work, (samples,), s."""
+        """Mean delay with what links can bring, in the order that suits it, and the price of work.
+
+        Returns:
+            For each slot, (samples,), s.
+        """
         scenario, catalog = self._scenario, self._scenario.catalog
         worth = catalog.members.sum(axis=0)
         holds, _ = bring(
@@ -207,7 +216,8 @@ class AugurPipelined:
             scenario.config.links,
         )
         held = self._held_bits(to_masks(holds))
-        delay = (slots.waits(held).max(axis=0) * slots.weight).sum(axis=1) * len(slots.weight)
+        waits = slots.in_turn(held).waits(held).max(axis=0)
+        delay = (waits * slots.weight).sum(axis=1) * len(slots.weight)
         return np.asarray(delay + self._work_s(outlook) @ held[0], dtype=np.float64)
 
     def _imagine(self, observation: Observation, outlook: Outlook, draws: Draws) -> ImaginedSlots:
@@ -217,9 +227,9 @@ class AugurPipelined:
         places = self._forecaster.places(draws.places)
         air = seconds_per_bit(observation.history.node_xy, places, config.radio)
         times = class_times(asked, air, self._classes, outlook.kept, rules)
-        sent, weight = turns_of(asked, air[..., -1], self._classes, self._class_bits, outlook.kept)
+        sent, weight, misses = turns_of(asked, air[..., -1], self._classes, self._class_bits, outlook.kept)
         costs = self._learned.clock.costs(times, config.links, rules.migration)
-        return ImaginedSlots(cost_s=costs, sent=sent, weight=weight)
+        return ImaginedSlots(cost_s=costs, sent=sent, weight=weight, misses=misses)
 
     def _work_s(self, outlook: Outlook) -> Float:
         """Price of a bit of each class that lies nowhere, beyond its delay in this slot, (classes,), s."""
@@ -227,11 +237,11 @@ class AugurPipelined:
         need = first_need(outlook.wanted, outlook.later, outlook.trade.patience)
         return np.asarray(outlook.trade.work * need / links)
 
-    def _value(self, slots: ImaginedSlots, share: Float, outlook: Outlook) -> Float:
+    def _value(self, slots: ImaginedSlots, counts: Single, outlook: Outlook) -> Float:
         """Seconds a bit of each class under each set of nodes, (classes, 2^nodes)."""
         seen: Float = np.asarray((slots.sent[:, -1] > 0).mean(axis=0, dtype=np.float64))
         value = as_likely(
-            slots.marginal(np.asarray(share, dtype=np.float32)).T,
+            slots.priced(counts).T,
             seen,
             outlook.wanted,
             self._class_bits,

@@ -1,16 +1,17 @@
 """How long users wait in a slot, in a few numbers: a small network distilled from served slots.
 
 The pipelined clock of `policy.serving` is a search; deciding what to cache needs its answer for thousands of
-placements. Users are served one after another, those with least to wait for first. By the time that one of
-them is done, band and links have done all work up to there: its delay is the largest of a few sums over the
-blocks sent so far (a maxout network, Goodfellow et al., 2013). In each unit a block counts its seconds on
-the band, on a backhaul link and from the cloud at the unit's prices, with the holders that are cheapest at
-these prices. Prices that are at most 1 together, a link's once for each node, give a lower bound on what any
-serving takes (weak duality); trained ones are near the mean of what ours takes.
+placements. Users are served one after another, those with least to wait for first: with a placement, the one
+who misses least of what was not sent yet (`ImaginedSlots.in_turn`). By the time that one of them is done,
+band and links have done all work up to there: its delay is the largest of a few sums over the blocks sent so
+far (a maxout network, Goodfellow et al., 2013). In each unit a block counts its seconds on the band, on a
+backhaul link and from the cloud at the unit's prices, with the holders that are cheapest at these prices.
+Prices that are at most 1 together, a link's once for each node, give a lower bound on what any serving takes
+(weak duality); trained ones are near the mean of what ours takes.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -76,6 +77,31 @@ class ImaginedSlots:
     """1 for classes that are sent before the user in a turn is done, (samples, turns, classes)."""
     weight: Single
     """What each turn's delay counts in the mean over users and samples, (samples, turns)."""
+    misses: Single | None = None
+    """1 for classes that a user misses, (samples, users, classes); None: turns stay as they are."""
+
+    def in_turn(self, bits: Float) -> "ImaginedSlots":
+        """The same slots with users in the order that suits a placement.
+
+        Always the one comes next whose blocks, as far as they were not sent to others, take least at the mean
+        of all prices (ties: the first user): who finds all in the caches does not wait for who does not.
+
+        Args:
+            bits: Bits of each class that each set of nodes holds, (2^nodes, classes).
+        """
+        if self.misses is None:
+            return self
+        work = np.einsum("umcs,mc->sc", self.cost_s, bits.astype(np.float32), optimize=True)
+        seconds, waiting = self.misses * work[:, None, :], self.misses.max(axis=2)
+        rows, sent = np.arange(len(work)), np.empty_like(self.sent)
+        done: Single = np.zeros_like(work)
+        for turn in range(sent.shape[1]):
+            left = (seconds @ (1.0 - done)[:, :, None])[:, :, 0]
+            user = np.where(waiting > 0, left, np.inf).argmin(axis=1)
+            waiting[rows, user] = 0.0
+            done = np.maximum(done, self.misses[rows, user])
+            sent[:, turn] = done
+        return replace(self, sent=sent)
 
     def waits(self, bits: Float) -> Single:
         """What each unit says of the delay of each turn, (units, samples, turns), s.
@@ -96,7 +122,14 @@ class ImaginedSlots:
         Args:
             share: How much each unit counts in each turn, (units, samples, turns).
         """
-        counts = np.einsum("ust,stc->ucs", share, self.sent, optimize=True)
+        return self.priced(self.counts(share))
+
+    def counts(self, share: Single) -> Single:
+        """How much each unit's price of each class counts, (units, classes, samples); `share` as above."""
+        return np.asarray(np.einsum("ust,stc->ucs", share, self.sent, optimize=True))
+
+    def priced(self, counts: Single) -> Float:
+        """Seconds a bit of each class under each set of nodes, (2^nodes, classes); see `counts`."""
         return np.asarray(np.einsum("ucs,umcs->mc", counts, self.cost_s, optimize=True), dtype=np.float64)
 
     def binding(self, bits: Float) -> Single:
@@ -108,8 +141,8 @@ class ImaginedSlots:
 
 def turns_of(
     asked: Int, fastest: Single, of: Classes, class_bits: Float, kept: Bool | None
-) -> tuple[Single, Single]:
-    """Turns of the users in each sample, those with least to wait for first.
+) -> tuple[Single, Single, Single]:
+    """Turns of the users in each sample, those with least to wait for first if all nodes hold all.
 
     Args:
         asked: Model of each user, -1 for none, (samples, users).
@@ -119,7 +152,7 @@ def turns_of(
         kept: Classes on each device, (users, classes); None: devices keep nothing.
 
     Returns:
-        `sent` and `weight` of `ImaginedSlots`.
+        `sent`, `weight` and `misses` of `ImaginedSlots`.
     """
     needs = np.vstack([of.members, np.zeros((1, of.members.shape[1]), dtype=bool)])[asked]
     if kept is not None:
@@ -131,4 +164,4 @@ def turns_of(
     sent = np.maximum.accumulate(needs[rows, order], axis=1).astype(np.float32)
     users = np.maximum((asked >= 0).sum(axis=1, keepdims=True), 1)
     weight = misses[rows, order] / (users * asked.shape[0])
-    return sent, weight.astype(np.float32)
+    return sent, weight.astype(np.float32), needs.astype(np.float32)

@@ -1,8 +1,9 @@
 """M-PSO where slots overlap: particle swarms over placements, judged by the clock that `learned` plans with.
 
 Forecast, sampled slots, prices and what links can bring are those of `policy.learn.augur_pipelined`; only
-the search is another one. So beside `learned` without its rival (`planner-clock:guard=0;demand=1;clock=1;
-decisions=1`) it tells what that search is worth against a generic one, at any effort.
+the search is another one, and users stay in one order, as if all nodes held all. So beside `learned` without
+its rival (`planner-clock:guard=0;demand=1;clock=1;decisions=1`) it tells what that search, and an order that
+suits the placement, are worth against a generic one, at any effort.
 """
 
 import numpy as np

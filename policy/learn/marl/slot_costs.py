@@ -110,7 +110,7 @@ def _turns(
     world: World, slot: int, fastest: Single, of: Classes, class_bits: Float, first: Int
 ) -> tuple[Single, Single]:
     asked = world.trace.requests[slot : slot + 1]
-    return turns_of(asked, fastest, of, class_bits, _kept(world, slot, first))
+    return turns_of(asked, fastest, of, class_bits, _kept(world, slot, first))[:2]
 
 
 def _kept(world: World, slot: int, first: Int) -> Bool | None:

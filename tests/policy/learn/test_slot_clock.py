@@ -39,9 +39,9 @@ def _true_slot(slot: int, clock: SlotClock) -> tuple[ImaginedSlots, Float]:
         air[0, user, 1:] = 1.0 / world.delay.rate_bit_s(slot, sets[1:], heard)
     bits = 8.0 * CATALOG.sizes_bytes
     class_bits = np.bincount(classes.of_block, weights=bits).astype(np.float64)
-    sent, weight = turns_of(asked, air[..., -1], classes, class_bits, None)
+    sent, weight, misses = turns_of(asked, air[..., -1], classes, class_bits, None)
     costs = clock.costs(class_times(asked, air, classes), CONFIG.links)
-    return ImaginedSlots(cost_s=costs, sent=sent, weight=weight), bits
+    return ImaginedSlots(cost_s=costs, sent=sent, weight=weight, misses=misses), bits
 
 
 def _held(placement: Bool, bits: Float) -> Float:
@@ -90,6 +90,50 @@ def test_a_further_copy_and_a_faster_link_never_cost_more() -> None:
     assert (fast <= slow).all()
 
 
+def _two_users(sizes: tuple[float, ...], needs: tuple[tuple[int, ...], ...]) -> ImaginedSlots:
+    """Users of one sampled slot; a class costs 1 s a bit if nobody holds it, 0.1 s if node 0 does."""
+    misses = np.array([needs], dtype=np.float32)
+    users, classes = misses.shape[1:]
+    order = np.argsort(misses[0] @ np.array(sizes), kind="stable")
+    cost = np.broadcast_to(np.array([1.0, 0.1])[None, :, None, None], (1, 2, classes, 1))
+    return ImaginedSlots(
+        cost_s=cost.astype(np.float32),
+        sent=np.maximum.accumulate(misses[:, order], axis=1),
+        weight=np.full((1, users), 1 / users, dtype=np.float32),
+        misses=misses,
+    )
+
+
+@pytest.mark.parametrize("holder", [0, 1])
+def test_who_finds_all_in_the_caches_does_not_wait_for_who_does_not(holder: int) -> None:
+    sizes = (2.0, 3.0)  # user 0 misses the smaller class, user 1 the larger one
+    slots, held = _two_users(sizes, ((1, 0), (0, 1))), np.diag([0.0, 0.0])
+    held[0], held[1] = sizes, 0.0
+    held[:, holder] = held[::-1, holder]
+    cached, fetched = 0.1 * sizes[holder], sizes[1 - holder]
+
+    served = slots.in_turn(held)
+    assert served.mean_delay_s(held) == pytest.approx((cached + cached + fetched) / 2, rel=1e-5)
+
+
+def test_what_others_are_sent_already_takes_nothing_more() -> None:
+    # user 0 asks for classes 0 and 1, user 1 for class 2, user 2 for 0, 1 and 3: after 0, user 2 misses 1 bit
+    slots = _two_users((2.0, 2.0, 5.0, 1.0), ((1, 1, 0, 0), (0, 0, 1, 0), (1, 1, 0, 1)))
+    held = np.array([[2.0, 2.0, 5.0, 1.0], np.zeros(4)])
+    np.testing.assert_allclose(slots.in_turn(held).waits(held)[0, 0], [4.0, 5.0, 10.0])
+
+
+@pytest.mark.parametrize("slot", range(4))
+def test_turns_that_suit_a_placement_send_all_that_is_missed_and_end_alike(slot: int) -> None:
+    slots, bits = _true_slot(slot, learned_from().clock)
+    for seed in range(6):
+        held = _held(_placement(seed), bits)
+        served = slots.in_turn(held)
+        np.testing.assert_array_equal(served.sent[:, -1], slots.sent[:, -1])
+        assert (np.diff(served.sent, axis=1) >= 0).all()
+        np.testing.assert_allclose(served.waits(held)[..., -1], slots.waits(held)[..., -1], rtol=1e-5)
+
+
 def test_samples_are_corrected_to_the_forecast() -> None:
     value, bits = np.array([[4.0, 2.0], [0.0, 0.0]]), np.array([1.0, 1.0])
     likely = as_likely(value, np.array([0.5, 0.0]), np.array([0.5, 0.25]), bits, samples=10**9)
@@ -132,6 +176,25 @@ def test_a_placement_that_is_not_clearly_better_gives_way_to_the_rivals(sure: fl
         assert guarded.reasons is not None
         np.testing.assert_array_equal(guarded.reasons.holds, decided.holds)
         course.step(decided)
+
+
+def test_plan_and_judge_let_users_wait_in_the_order_that_suits_each_placement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ordered, asked_for = ImaginedSlots.in_turn, []
+
+    def spied(slots: ImaginedSlots, bits: Float) -> ImaginedSlots:
+        asked_for.append(bits[0].sum())
+        return ordered(slots, bits)
+
+    monkeypatch.setattr(ImaginedSlots, "in_turn", spied)
+    rival = PooledCoverage(SCENARIO, np.random.default_rng(0))
+    parts, config = Learned.untrained(CONFIG.num_nodes), PipelinedConfig(rounds=3, judges=8)
+    AugurPipelined(SCENARIO, np.random.default_rng(0), parts, config, rival).decide(
+        Course(SCENARIO.world(4)).observation()
+    )
+    assert len(asked_for) == 3 + 2  # each round's placement, then ours and the rival's
+    assert min(asked_for) < 8.0 * CATALOG.sizes_bytes.sum()  # something is held
 
 
 def test_less_is_clear_only_beyond_the_noise_of_the_difference() -> None:
