@@ -12,6 +12,7 @@ from policy.interfaces import Bool, Float, Int
 from policy.serving import kernels
 from policy.serving.freight import Freight
 from policy.serving.genes import Genes
+from policy.serving.parts import Desk, desk_for
 from policy.serving.plans import Climb, Lines, Plans
 
 
@@ -28,14 +29,14 @@ def planned(freight: Freight, genes: Genes, comp: Int, lines: Lines) -> tuple[Pl
         The plans; sum over users of when they have all they miss, (plans,), s.
     """
     plans, delay_s = _blank(freight, genes), np.empty(genes.size)
-    kernels.make_plans(freight.cargo, genes, lines, comp, plans, delay_s)
+    kernels.make_plans(freight.cargo, genes, lines, comp, plans, delay_s, _desk(freight, lines))
     return plans, delay_s
 
 
 def timed(freight: Freight, plans: Plans, comp: Int, lines: Lines) -> Float:
     """Sum over users of when they have all they miss on some links, (plans,), s; arguments as above."""
     delay_s = np.empty(comp.size)
-    kernels.time_plans(freight.cargo, plans, lines, comp, freight.sets.members.shape[1], delay_s)
+    kernels.time_plans(freight.cargo, plans, lines, comp, delay_s, _desk(freight, lines))
     return delay_s
 
 
@@ -51,7 +52,7 @@ def spread(freight: Freight, genes: Genes, comp: Int, lines: Lines, price: Float
         allowed: Options that may be taken by each thread, (threads, parcels, options).
     """
     plans = _blank(freight, genes)
-    kernels.spread(freight.cargo, genes, lines, comp, price, allowed, plans)
+    kernels.spread(freight.cargo, genes, lines, comp, price, allowed, plans, _desk(freight, lines))
     return genes._replace(option=plans.option)
 
 
@@ -74,9 +75,8 @@ def climbed(
     genes, trial = (Genes._make(part.copy() for part in genes) for _ in range(2))
     delay_s, count = delay_s.copy(), np.zeros(genes.size, dtype=np.int64)
     kept = _blank(freight, genes.rows(np.repeat(np.arange(genes.size), climb.kept)))
-    kernels.climb_up(
-        freight.cargo, genes, trial, lines, comp, climb, _blank(freight, genes), delay_s, kept, count
-    )
+    blank, desk = _blank(freight, genes), _desk(freight, lines)
+    kernels.climb_up(freight.cargo, genes, trial, lines, comp, climb, blank, delay_s, kept, count, desk)
     return genes, delay_s, kept.rows(np.flatnonzero(np.arange(climb.kept) < count[:, None]))
 
 
@@ -89,3 +89,7 @@ def _blank(freight: Freight, genes: Genes) -> Plans:
         moves=np.empty((count, 2 * parcels), dtype=np.int64),
         sends=np.empty((count, items), dtype=np.int64),
     )
+
+
+def _desk(freight: Freight, lines: Lines) -> Desk:
+    return desk_for(freight.cargo, lines, freight.sets.members.shape[1])

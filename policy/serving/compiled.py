@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "_nrt": False}
+"""Without numba's runtime: kernels make no arrays, and no view of one counts who refers to it, which would
+take as long as all else."""
 
 
 def array(kind: str, axes: int) -> Any:  # noqa: ANN401 - a type of numba's

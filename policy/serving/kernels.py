@@ -8,7 +8,7 @@ from policy.serving.changes import change, copy_row, draw, pick
 from policy.serving.compiled import array, kernel, part
 from policy.serving.freight import Cargo
 from policy.serving.genes import Genes
-from policy.serving.parts import Desk, begin, carry, derive, desk_for, fill, put_on_air, sort, split, wait_s
+from policy.serving.parts import Desk, begin, carry, derive, fill, line_up_parcels, put_on_air, split, wait_s
 from policy.serving.plans import Climb, Lines, Plans
 
 BOOLS, INTS, FLOATS = array("bool", 2), array("int", 2), array("float", 2)
@@ -39,6 +39,10 @@ CARGO = types.NamedTuple(
 GENES = types.NamedTuple([INTS, INTS, FLOATS, FLOATS, INT, BOOL, INT], Genes)
 PLANS = types.NamedTuple([INTS, BOOLS, INTS, INTS], Plans)
 LINES = types.NamedTuple([FLOAT, FLOAT, FLOAT, types.float64, types.boolean, FLOAT], Lines)
+DESK = types.NamedTuple(
+    [*[FLOAT] * 6, *[INT] * 4, types.Array(types.uint64, 1, "C"), FLOAT, INT, INT, FLOAT],
+    Desk,
+)
 CLIMB = types.NamedTuple([INTS, array("bool", 3), BOOL, INT, INT, INT, types.int64, types.boolean], Climb)
 
 AGAIN = 0.5
@@ -47,19 +51,19 @@ LOWEST, HIGHEST = 0.02, 2.0
 """Prices of a copy there, in units of its time."""
 
 
-@kernel(CARGO, GENES, LINES, INT, PLANS, FLOAT)
-def make_plans(cargo: Cargo, genes: Genes, lines: Lines, comp: Int, plans: Plans, delay_s: Float) -> None:
+@kernel(CARGO, GENES, LINES, INT, PLANS, FLOAT, DESK)
+def make_plans(
+    cargo: Cargo, genes: Genes, lines: Lines, comp: Int, plans: Plans, delay_s: Float, desk: Desk
+) -> None:
     """Fill in the plans of genes and the sum of delays of each."""
-    desk = desk_for(cargo, lines, genes.turn.shape[1])
     for row in range(delay_s.size):
         derive(cargo, genes, row, lines, comp, plans, desk)
         delay_s[row] = wait_s(cargo, plans.active[row], plans.sends[row], lines, desk)
 
 
-@kernel(CARGO, PLANS, LINES, INT, types.int64, FLOAT)
-def time_plans(cargo: Cargo, plans: Plans, lines: Lines, comp: Int, users: int, delay_s: Float) -> None:
+@kernel(CARGO, PLANS, LINES, INT, FLOAT, DESK)
+def time_plans(cargo: Cargo, plans: Plans, lines: Lines, comp: Int, delay_s: Float, desk: Desk) -> None:
     """Fill in the sum of delays of each plan."""
-    desk = desk_for(cargo, lines, users)
     for row in range(delay_s.size):
         option = plans.option[row]
         put_on_air(cargo, option, comp[row], desk.air)
@@ -67,19 +71,6 @@ def time_plans(cargo: Cargo, plans: Plans, lines: Lines, comp: Int, users: int, 
         backhaul, cloud = lines.backhaul_bit_s[row], lines.cloud_bit_s[row]
         carry(cargo, option, plans.moves[row], backhaul, cloud, lines.sequential, desk)
         delay_s[row] = wait_s(cargo, plans.active[row], plans.sends[row], lines, desk)
-
-
-@part
-def _first_sent(cargo: Cargo, active: Bool, sends: Int, desk: Desk) -> None:
-    """Parcels in the order of their first broadcast."""
-    fill(desk.first, np.inf)
-    for place in range(sends.size):
-        parcel = cargo.item_parcel[sends[place]]
-        if active[sends[place]]:
-            desk.first[parcel] = min(desk.first[parcel], float(place))
-    for parcel in range(desk.parcels.size):
-        desk.parcels[parcel] = parcel
-    sort(desk.parcels, desk.parcels.size, desk.first, desk.spare)
 
 
 @part
@@ -121,10 +112,11 @@ def _choose(
     best, least = 0, np.inf
     for option in range(may.size):
         if may[option]:
-            _, ready = _arrivals(cargo, parcel, option, hop_s, cloud_s, free)
             cost = _air_s(cargo, parcel, option, active, comp) + price_s * cargo.copies[parcel, option]
-            if max(ready, start_s) + cost < least:
-                best, least = option, max(ready, start_s) + cost
+            if start_s + cost < least:  # else it is no better however early it comes
+                _, ready = _arrivals(cargo, parcel, option, hop_s, cloud_s, free)
+                if max(ready, start_s) + cost < least:
+                    best, least = option, max(ready, start_s) + cost
     return best
 
 
@@ -162,15 +154,21 @@ def _spread_one(
         band = max(band, ready) + _air_s(cargo, parcel, best, active, comp) / crowd
 
 
-@kernel(CARGO, GENES, LINES, INT, FLOAT, array("bool", 3), PLANS)
+@kernel(CARGO, GENES, LINES, INT, FLOAT, array("bool", 3), PLANS, DESK)
 def spread(
-    cargo: Cargo, genes: Genes, lines: Lines, comp: Int, price: Float, allowed: Bool, plans: Plans
+    cargo: Cargo,
+    genes: Genes,
+    lines: Lines,
+    comp: Int,
+    price: Float,
+    allowed: Bool,
+    plans: Plans,
+    desk: Desk,
 ) -> None:
     """Fill in the options of plans, of one parcel after another by when it would have been sent."""
-    desk = desk_for(cargo, lines, genes.turn.shape[1])
     for row in range(price.size):
         derive(cargo, genes, row, lines, comp, plans, desk)
-        _first_sent(cargo, plans.active[row], plans.sends[row], desk)
+        line_up_parcels(cargo, plans.active[row], plans.sends[row], desk)
         begin(lines, desk)
         fill(desk.first, 1.0)
         option, allow = plans.option[row], allowed[genes.thread[row]]
@@ -199,7 +197,7 @@ def _again(
 @part
 def _note(cargo: Cargo, active: Bool, sends: Int, desk: Desk) -> None:
     """Note the order in which the present plan sends parcels."""
-    _first_sent(cargo, active, sends, desk)
+    line_up_parcels(cargo, active, sends, desk)
     for place in range(desk.queue.size):
         desk.queue[place] = desk.parcels[place]
 
@@ -228,7 +226,7 @@ def copy_plan(genes: Genes, source: Plans, row: int, target: Plans, to: int) -> 
         target.moves[to, at] = source.moves[row, at]
 
 
-@kernel(CARGO, GENES, GENES, LINES, INT, CLIMB, PLANS, FLOAT, PLANS, INT)
+@kernel(CARGO, GENES, GENES, LINES, INT, CLIMB, PLANS, FLOAT, PLANS, INT, DESK)
 def climb_up(
     cargo: Cargo,
     genes: Genes,
@@ -240,9 +238,9 @@ def climb_up(
     delay_s: Float,
     kept: Plans,
     count: Int,
+    desk: Desk,
 ) -> None:
     """Improve the plan of each thread; `kept` has plans on the way, of `count` the last."""
-    desk = desk_for(cargo, lines, genes.turn.shape[1])
     for row in range(delay_s.size):
         desk.state[0] = np.uint64(climb.seeds[row])
         derive(cargo, genes, row, lines, comp, plans, desk)

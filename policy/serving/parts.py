@@ -28,7 +28,7 @@ class Desk(NamedTuple):
     ready: Float
     """When all holders have each parcel, (parcels,), s."""
     first: Float
-    """What parcels are sorted by, (parcels,)."""
+    """A number or mark of each parcel, (parcels,)."""
     free: Float
     """When each link is free, (nodes,), s."""
     done: Float
@@ -49,27 +49,29 @@ class Desk(NamedTuple):
     """Item behind each one in the order of the band, (items,); -1: none."""
     crowd: Int
     """Items that are on the air, (at once,)."""
+    turn: Float
+    """The first turn of the users of each group, (groups,)."""
 
 
-@part
 def desk_for(cargo: Cargo, lines: Lines, users: int) -> Desk:
-    """Room for plans of a slot."""
+    """Room for plans of a slot; not compiled, for kernels cannot make arrays."""
     items, parcels = cargo.item_parcel.size, cargo.wire_bits.size
     return Desk(
-        np.empty(items),
-        np.empty(items),
-        np.empty(parcels),
-        np.empty(parcels),
-        np.empty(lines.links_free.size),
-        np.empty(users),
-        np.empty(parcels, np.int64),
-        np.empty(parcels, np.int64),
-        np.empty(items + users, np.int64),
-        np.empty(users, np.int64),
-        np.zeros(1, np.uint64),
-        np.empty(items),
-        np.empty(items, np.int64),
-        np.empty(lines.shares.size, np.int64),
+        air=np.empty(items),
+        key=np.empty(items),
+        ready=np.empty(parcels),
+        first=np.empty(parcels),
+        free=np.empty(lines.links_free.size),
+        done=np.empty(users),
+        parcels=np.empty(parcels, np.int64),
+        queue=np.empty(parcels, np.int64),
+        spare=np.empty(items + users, np.int64),
+        order=np.empty(users, np.int64),
+        state=np.zeros(1, np.uint64),
+        left=np.empty(items),
+        behind=np.empty(items, np.int64),
+        crowd=np.empty(lines.shares.size, np.int64),
+        turn=np.empty(cargo.group_start.size - 1),
     )
 
 
@@ -132,6 +134,26 @@ def merge(order: Int, left: int, middle: int, right: int, key: Float, spare: Int
 
 
 @part
+def sort_anew(order: Int, count: int, key: Float, spare: Int) -> None:
+    """Sort the first numbers of an order by their keys, those with equal keys by number.
+
+    How they stand before does not matter, but little is to do where it is nearly right.
+    """
+    for at in range(1, count):
+        one, to = order[at], at
+        while to > 0 and is_behind(order[to - 1], one, key):
+            order[to] = order[to - 1]
+            to -= 1
+        order[to] = one
+
+
+@part
+def is_behind(one: int, other: int, key: Float) -> bool:
+    """Whether a number comes behind another one."""
+    return bool(key[one] > key[other] or (key[one] == key[other] and one > other))
+
+
+@part
 def put_on_air(cargo: Cargo, option: Int, comp: int, air: Float) -> None:
     """Time of each item on the air."""
     for item in range(air.size):
@@ -161,27 +183,35 @@ def rank_items(cargo: Cargo, turn: Float, nudge: Float, active: Bool, desk: Desk
     """What items are sorted by: the first of their users, then Johnson's rule; inf for those not sent."""
     travel = desk.first
     most = max(largest(travel), largest(desk.air), 1e-300)
+    for group in range(desk.turn.size):
+        first = np.inf
+        for at in range(cargo.group_start[group], cargo.group_start[group + 1]):
+            first = min(first, turn[cargo.group_user[at]])
+        desk.turn[group] = first
     for item in range(active.size):
         desk.key[item] = np.inf
         if active[item]:
-            first, group, parcel = np.inf, cargo.item_group[item], cargo.item_parcel[item]
-            for at in range(cargo.group_start[group], cargo.group_start[group + 1]):
-                first = min(first, turn[cargo.group_user[at]])
+            parcel = cargo.item_parcel[item]
             comes, sent = travel[parcel], desk.air[item]
             slow = 0.4 * comes / most if comes < sent else 0.9 - 0.4 * sent / most
-            desk.key[item] = first + slow + nudge[parcel]
+            desk.key[item] = desk.turn[cargo.item_group[item]] + slow + nudge[parcel]
 
 
 @part
-def queue(cargo: Cargo, desk: Desk) -> None:
-    """Parcels in the order of their first item."""
-    fill(desk.first, np.inf)
-    for item in range(desk.key.size):
+def line_up_parcels(cargo: Cargo, active: Bool, sends: Int, desk: Desk) -> None:
+    """Parcels in the order of their first item that is sent, those without one behind."""
+    fill(desk.first, 0.0)
+    count = 0
+    for item in sends:
         parcel = cargo.item_parcel[item]
-        desk.first[parcel] = min(desk.first[parcel], desk.key[item])
+        if active[item] and desk.first[parcel] == 0.0:
+            desk.first[parcel] = 1.0
+            desk.parcels[count] = parcel
+            count += 1
     for parcel in range(desk.parcels.size):
-        desk.parcels[parcel] = parcel
-    sort(desk.parcels, desk.parcels.size, desk.first, desk.spare)
+        if desk.first[parcel] == 0.0:
+            desk.parcels[count] = parcel
+            count += 1
 
 
 @part
@@ -361,10 +391,10 @@ def derive(cargo: Cargo, genes: Genes, row: int, lines: Lines, comp: Int, plans:
     put_on_air(cargo, option, comp[row], desk.air)
     travel_s(cargo, option, backhaul, cloud, desk.first)
     rank_items(cargo, genes.turn[row], genes.nudge[row], active, desk)
-    queue(cargo, desk)
+    sent = order_items(active, desk.key, sends, desk.spare)
+    line_up_parcels(cargo, active, sends, desk)
     line_up(cargo, option, desk.parcels, genes.lag[row], moves)
     begin(lines, desk)
     carry(cargo, option, moves, backhaul, cloud, lines.sequential, desk)
-    sent = order_items(active, desk.key, sends, desk.spare)
     if genes.swift[row]:
         pass_over(cargo, sends, sent, lines.band_free_s, desk)

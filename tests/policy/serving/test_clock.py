@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy.interfaces import Bool
-from policy.serving import compiled
+from policy.serving import clock, compiled
 from policy.serving.clock import climbed, planned, spread, timed
-from policy.serving.freight import Freight, freight_of
+from policy.serving.freight import Cargo, Freight, freight_of
 from policy.serving.genes import Genes
+from policy.serving.parts import Desk, desk_for
 from policy.serving.plans import Climb, Lines
 from policy.serving.serve import plan_in_full
 from policy.slot.problem import SlotProblem
@@ -118,6 +120,45 @@ def test_any_plan_takes_as_long_as_its_timeline(
     for cast in line.broadcasts:
         done[list(cast.users)] = np.maximum(done[list(cast.users)], cast.end_s)
     assert delay_s[0] == pytest.approx(done.sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("timing", ["pipelined", "sequential"])
+def test_what_lies_on_the_desk_before_changes_nothing(timing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, freight = draw_slot(5, {"nodes": 4, "users": 9, "blocks": 40, "cached": 0.2}, timing, busy=True)
+    rows = 2
+    genes, drawn = draw_genes(np.random.default_rng(5), freight, problem.needs.shape[0], rows)
+    lines, comp = Lines.of(problem, *drawn[:2]), np.zeros(rows, dtype=np.int64)
+    allowed: Bool = np.repeat(freight.valid[None], rows, axis=0)
+    steps = {"steps": np.full(rows, 50), "below": np.array([-1, 0]), "seeds": np.arange(rows)}
+    climb = Climb(
+        options=allowed.sum(axis=2),
+        allowed=allowed,
+        split=np.ones(rows, dtype=bool),
+        **steps,
+        kept=8,
+        all_kept=False,
+    )
+
+    def everything() -> list[Any]:
+        plans, delay_s = planned(freight, genes, comp, lines)
+        chosen = spread(freight, genes, comp, lines, np.ones(rows), allowed)
+        better, best_s, kept = climbed(freight, genes, delay_s, comp, lines, climb)
+        arrays = (*plans, delay_s, *chosen, *better, best_s, *kept, timed(freight, plans, comp, lines))
+        return [one.tolist() for one in arrays]
+
+    def littered(value: float) -> Callable[[Cargo, Lines, int], Desk]:
+        def desk(cargo: Cargo, lines: Lines, users: int) -> Desk:
+            for array in (one := desk_for(cargo, lines, users)):
+                array.fill(value)
+            return one
+
+        return desk
+
+    monkeypatch.setattr(clock, "desk_for", littered(0))
+    clean = everything()
+    for value in (1, 1e9):
+        monkeypatch.setattr(clock, "desk_for", littered(value))
+        assert everything() == clean
 
 
 def test_nothing_loads_the_compiler_before_a_slot_is_served() -> None:
