@@ -13,6 +13,7 @@ from policy.interfaces import Bool, Float
 from policy.play.growing import Places
 from radio import (
     RadioConfig,
+    Together,
     broadcast_snr,
     draw_channel,
     draw_deployment,
@@ -78,17 +79,45 @@ class RadioDelay:
 
     def together_bit_s(self, slot: int, holders: Bool, users: Bool, alone_bit_s: Float) -> Float:
         """See `policy.interfaces.JointDelay`. With robust beams rates hold for every channel in the ball."""
+        solved = self._beams_together(slot, holders, users, alone_bit_s)
+        return np.asarray(rate_bit_s(self._config, _least_of_groups(solved.worst_sinr, users)))
+
+    def together_margins_db(
+        self, slot: int, holders: Bool, users: Bool, alone_bit_s: Float
+    ) -> list[dict[int, float]]:
+        """SINR of each user of some broadcasts at once above that for which its own is coded, dB.
+
+        Args:
+            slot: Slot of the trace.
+            holders: Sending nodes, (broadcasts, nodes).
+            users: Receiving users, (broadcasts, users).
+            alone_bit_s: Rate of each broadcast alone, (broadcasts,), bit/s.
+
+        Returns:
+            For each broadcast its users' margins, see `margins_db`.
+        """
+        solved = self._beams_together(slot, holders[None], users[None], alone_bit_s[None])
+        coded_for = _least_of_groups(solved.worst_sinr, users[None])[0]
+        heard = broadcast_snr(self._channel(slot), solved.w[0][..., None], self._config.noise_w)
+        true = heard / (1.0 + heard.sum(axis=0) - heard)
+        with np.errstate(divide="ignore"):
+            margins = 10.0 * np.log10(true / coded_for[:, None])
+        return [
+            {user: float(row[user]) for user in np.flatnonzero(own).tolist()}
+            for row, own in zip(margins, users, strict=True)
+        ]
+
+    def _beams_together(self, slot: int, holders: Bool, users: Bool, alone_bit_s: Float) -> Together:
+        """Beams of sets of broadcasts at once, on what the nodes believe of the channels."""
         self.check_together()
         config, error = self._config, None
         believed = self._channel(slot)
         if self._csi is not None:
             error = self._csi.radius(believed)
             believed = self._csi.estimate(believed, np.random.default_rng([self._seed, 3, slot]))
-        solved = solve_together(
+        return solve_together(
             believed, config.power_w, config.noise_w, holders, users, alone_bit_s, csi_error=error
         )
-        least = np.where(users, solved.worst_sinr[:, None, :], np.inf).min(axis=2)
-        return np.asarray(rate_bit_s(config, least))
 
     def _channel(self, slot: int) -> NDArray[Any]:
         """True channels of a slot, (users, nodes, antennas); those of the last one are kept."""
@@ -180,6 +209,11 @@ class _Solved:
     """SNR of the weakest that no beamformer exceeds, (broadcasts,)."""
     gap: float
     """The largest certified one."""
+
+
+def _least_of_groups(sinr: NDArray[Any], users: Bool) -> Float:
+    """SINR of the weakest user of each broadcast of some sets, (sets, broadcasts); inf without one."""
+    return np.asarray(np.where(users, sinr[:, None, :], np.inf).min(axis=2))
 
 
 def _least(snr: NDArray[Any], users: Bool) -> Float:

@@ -5,7 +5,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from demo.cli.options import Backhaul, Bandwidth, Capacity, Cloud, Nodes, RequestProb, Users, overrides
+from demo.cli.options import (
+    Backhaul,
+    Bandwidth,
+    Capacity,
+    Cloud,
+    Nodes,
+    RequestProb,
+    Superpose,
+    Users,
+    overrides,
+)
 from demo.console import print_json
 
 app = typer.Typer(add_completion=False)
@@ -37,6 +47,7 @@ def emulate(
     cloud: Cloud = None,
     capacity: Capacity = None,
     bandwidth: Bandwidth = None,
+    superpose: Superpose = None,
     request_prob: RequestProb = None,
     slots: Annotated[int, typer.Option(min=1, help="Slots that are lived.", rich_help_panel=PLAY)] = 3,
     scheme: Annotated[str, typer.Option(help="What nodes decide by.", rich_help_panel=PLAY)] = "learned",
@@ -129,6 +140,7 @@ def emulate(
         capacity=capacity,
         bandwidth=bandwidth,
         request_prob=request_prob,
+        superpose=superpose,
     )
     played = changes.on(load_config(scenario))
     run = RunConfig(

@@ -16,6 +16,7 @@ from demo.cli.options import (
     CsiSize,
     Nodes,
     RequestProb,
+    Superpose,
     TraceColumns,
     TraceFile,
     TraceFormat,
@@ -81,6 +82,7 @@ def run(
     trace_format: TraceFormat = "own",
     antennas: Antennas = 8,
     bandwidth: Bandwidth = None,
+    superpose: Superpose = None,
     csi_error: CsiSize = 0.0,
     csi_kind: CsiKind = "relative",
     csi_design: CsiDesign = "robust",
@@ -139,6 +141,7 @@ def run(
         bandwidth=bandwidth,
         request_prob=request_prob,
         slots=slots,
+        superpose=superpose,
     )
     played = changes.on(load_config(scenario))
     num_slots = slots or min(played.num_slots, SLOTS)

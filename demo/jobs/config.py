@@ -70,10 +70,6 @@ class RunConfig:
             raise ValueError(
                 f"need 1 <= emulated_slots <= num_slots, got {self.emulated_slots}, {self.num_slots}"
             )
-        if self.scenario.air.superpose > 1:
-            raise ValueError(
-                "air.superpose is of evaluations and experiments: real bytes are sent one block after another"
-            )
         if self.worlds < 1:
             raise ValueError(f"worlds must be >= 1, got {self.worlds}")
         if self.emulated_scheme not in replayable():
@@ -116,6 +112,8 @@ class RunConfig:
         trace = None if self.trace is None else str(self.trace.path)
         named = {"scenario": self.scenario.name, "trace": trace, "csi": asdict(self.csi)}
         rest = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in named}
+        if self.scenario.air.superpose > 1:  # settings of runs in turn are what they were
+            rest["superpose"] = self.scenario.air.superpose
         return {**rest, **named, "store": None if self.store is None else str(self.store)}
 
 

@@ -108,6 +108,7 @@ def _wire(lines: Iterable[Line]) -> dict[str, int]:
         "ethernet_bytes": sum(cast.wire_bytes for cast in casts),
         "repair_bytes": sum(cast.repair_bytes for cast in casts),
         "broadcasts": len(casts),
+        "together": sum(bool(cast.together) for cast in casts),
         "migrated_bytes": _bytes(moves, backhaul=True, update=False),
         "cloud_bytes": _bytes(moves, backhaul=False, update=False),
         "cache_update_bytes": _bytes(moves, backhaul=True, update=True)

@@ -198,15 +198,15 @@ class RunLog:
                 ended_s=began + move.end_s,
             )
             self._await(event.ended_s, 0, event)
-        left = iter(outcome.broadcasts)
         for sent in moved.casts:
-            own = list(itertools.islice(left, len(sent.plan.units)))
-            cast = self._cast(outcome.slot, sent, began + own[0].start_s, began + own[-1].end_s)
+            others = (other.plan for other in moved.casts if other is not sent)
+            beside = tuple(other.number for other in others if sent.plan.is_beside(other))
+            cast = self._cast(outcome.slot, sent, began, beside)
             self._await(cast.ended_s, 1, cast)
 
-    def _cast(self, slot: int, sent: Sent, started_s: float, ended_s: float) -> Broadcast:
+    def _cast(self, slot: int, sent: Sent, began: float, beside: tuple[int, ...]) -> Broadcast:
         plan = sent.plan
-        rate = 8.0 * sent.payload_bytes / plan.seconds
+        rate = 8.0 * sent.payload_bytes / plan.on_air_s
         bound = getattr(self._delay, "bound_bit_s", None)
         return Broadcast(
             slot=slot,
@@ -219,9 +219,12 @@ class RunLog:
             payload_bytes=sent.payload_bytes,
             wire_bytes=0,
             repair_bytes=0,
-            started_s=started_s,
-            ended_s=ended_s,
+            started_s=began + plan.start_s,
+            ended_s=began + plan.end_s,
             blake3=sent.blake3,
+            number=plan.number if plan.pieces else -1,
+            together=beside,
+            alone_bit_s=8.0 * sent.payload_bytes / plan.seconds if plan.pieces else 0.0,
         )
 
 

@@ -62,6 +62,7 @@ class Stage:
             origin_url=origin_url,
             scheme=self.config.run.emulated_scheme,
             pace=self.config.pace,
+            at_once=self.scenario.config.air.superpose,
             snr_loss=self.config.snr_loss,
         )
 

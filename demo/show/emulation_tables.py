@@ -1,5 +1,6 @@
 """A live edge on the terminal: a row for each delivery, a line for the wire."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def print_emulation(report: EmulateReport, out: Path) -> None:
     sheet.print()
     wire = report.wire
     say(
-        f"on the air: {wire['broadcasts']} broadcasts of {_mb(wire['payload_bytes'])}; "
+        f"on the air: {wire['broadcasts']} broadcasts of {_mb(wire['payload_bytes'])}{_together(wire)}; "
         f"{_mb(wire['ethernet_bytes'])} with headers and repair",
         f"on wires: {_mb(wire['migrated_bytes'])} between nodes, {_mb(wire['cloud_bytes'])} from the origin, "
         f"{_mb(wire['cache_update_bytes'])} into caches",
@@ -40,6 +41,10 @@ def print_emulation(report: EmulateReport, out: Path) -> None:
         )
         say(f"fault at {fault['at_s']:.2f} s: {fault['what']}, {back}")
     say(_delays(report), f"log: {out / 'events.jsonl'} (pbcast replay {out})")
+
+
+def _together(wire: Mapping[str, int]) -> str:
+    return f", {wire['together']} of them beside others" if wire["together"] else ""
 
 
 def _pace(report: EmulateReport) -> str:

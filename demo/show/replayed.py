@@ -133,7 +133,7 @@ def _words_of_traffic(event: Any) -> str:  # noqa: ANN401
             return (
                 f"nodes {_some(event.holders)} broadcast {len(event.units)} units, "
                 f"{event.payload_bytes} bytes, to users {_some(event.users)} "
-                f"at {event.rate_bit_s / 1e6:.0f} Mbit/s"
+                f"at {event.rate_bit_s / 1e6:.0f} Mbit/s{_beside(event)}"
             )
         case Faulted():
             return f"fault: {event.fault} {event.place} {event.about}".rstrip()
@@ -143,6 +143,14 @@ def _words_of_traffic(event: Any) -> str:  # noqa: ANN401
             return f"{event.place} throws away what it was given: {event.why}"
         case _:
             return ""
+
+
+def _beside(event: Broadcast) -> str:
+    """What was on the air with it, if something was."""
+    if not event.together:
+        return ""
+    share = event.rate_bit_s / event.alone_bit_s if event.alone_bit_s else 1.0
+    return f", {share:.0%} of its rate alone, as number {event.number} beside {_some(event.together)}"
 
 
 def _some(numbers: tuple[int, ...]) -> str:

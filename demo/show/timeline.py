@@ -1,7 +1,7 @@
 """The picture of one slot of a log: copies beside broadcasts, and who was served when."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ LABELS = {
     "broadcast": "broadcast",
     "delivered": "model complete",
 }
+MOMENT_S = 1e-6
+"""Times that differ by less are one, s: those of lines are rounded to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ def spans_of(lines: Iterable[Line], slot: int) -> list[Span]:
     ]
     if not spans:
         return []
+    spans = _side_by_side(spans)
     began = min(span.start_s for span in spans)
     shifted = [
         Span(
@@ -77,6 +80,19 @@ def _span(event: Event, at_s: float) -> list[Span]:
         lane, about = f"user {event.user}", event.model
         return [Span(lane=lane, kind="delivered", start_s=at_s, end_s=at_s, about=about)]
     return []
+
+
+def _side_by_side(spans: Sequence[Span]) -> list[Span]:
+    """Broadcasts that were on the air at once in lanes of their own: `band`, `band 2` and so on."""
+    ends, placed = list[float](), list[Span]()
+    for span in sorted(spans, key=lambda one: one.start_s):
+        if span.lane != "band":
+            placed.append(span)
+            continue
+        free = next((lane for lane, end in enumerate(ends) if end <= span.start_s + MOMENT_S), len(ends))
+        ends[free : free + 1] = [span.end_s]
+        placed.append(replace(span, lane="band" if free == 0 else f"band {free + 1}"))
+    return placed
 
 
 def _rank(lane: str) -> tuple[int, int, str]:

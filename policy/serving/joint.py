@@ -6,7 +6,7 @@ import numpy as np
 
 from policy.interfaces import Float
 from policy.serving.plans import IN_TURN
-from policy.serving.together import Sendings, ends_of, schedule
+from policy.serving.together import Sendings, ends_of, part_of, schedule
 from policy.slot.problem import SlotProblem
 from policy.slot.rates import COMP, MOST_TOGETHER, AirTimes, Party
 from policy.slot.timeline import Broadcast, Plan, Timeline, carried, run
@@ -113,7 +113,14 @@ def _broadcasts(
         rates = air.shares([tuple(key) for key in keys], problem.num_nodes, problem.needs.shape[0])
         known.update(zip(keys, rates, strict=True))
     sent = [
-        Broadcast(block=block, holders=cast.holders, users=cast.users, start_s=start, end_s=end)
+        Broadcast(
+            block=block,
+            holders=cast.holders,
+            users=cast.users,
+            start_s=start,
+            end_s=end,
+            pieces=part_of(parts, start, end),
+        )
         for cast, parts in zip(plan.casts, pieces, strict=True)
         for block, (start, end) in zip(cast.blocks, ends_of(parts, cast.seconds), strict=True)
     ]

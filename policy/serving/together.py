@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from policy.interfaces import Float
+from policy.slot.timeline import Piece
 
 WINDOW = 24
 """Broadcasts behind the first that are looked at for what may go with it."""
@@ -36,16 +37,6 @@ class Sendings:
     """When its senders have each, s."""
     users: Sequence[int]
     """Users of each, bit by bit; those that share no bit may be on the air at once."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """A time in which a broadcast is on the air."""
-
-    start_s: float
-    end_s: float
-    share: float
-    """Of the rate that it has alone."""
 
 
 def schedule(sendings: Sendings, band_free_s: float, most: int, shares: Shares) -> list[list[Piece]]:
@@ -107,6 +98,16 @@ def ends_of(pieces: Sequence[Piece], seconds: Sequence[float]) -> list[tuple[flo
     closes = _at(marks[1:], sent, start, share, side="left")
     closes[-1] = pieces[-1].end_s
     return list(zip(opens.tolist(), closes.tolist(), strict=True))
+
+
+def part_of(pieces: Sequence[Piece], start_s: float, end_s: float) -> tuple[Piece, ...]:
+    """What of the time on the air lies between two times: the pieces of one block of a broadcast."""
+    least = DONE * (end_s - start_s)
+    within = (
+        Piece(start_s=max(one.start_s, start_s), end_s=min(one.end_s, end_s), share=one.share)
+        for one in pieces
+    )
+    return tuple(one for one in within if one.end_s - one.start_s > least)
 
 
 def _at(marks: Float, sent: Float, start: Float, share: Float, side: str) -> Float:

@@ -29,6 +29,16 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A time in which a broadcast is on the air."""
+
+    start_s: float
+    end_s: float
+    share: float
+    """Of the rate that it has alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Broadcast:
     """One block sent by its holders together to its users."""
 
@@ -37,6 +47,15 @@ class Broadcast:
     users: tuple[int, ...]
     start_s: float
     end_s: float
+    pieces: tuple[Piece, ...] = ()
+    """When it is on the air, where blocks go at once; empty: from start to end, with nothing beside it."""
+
+    @property
+    def alone_s(self) -> float:
+        """Time on the air with nothing beside it, s."""
+        if not self.pieces:
+            return self.end_s - self.start_s
+        return sum((piece.end_s - piece.start_s) * piece.share for piece in self.pieces)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ import pytest
 from demo.bridge.beamformed import beamformed_world
 from demo.bridge.csi import CsiError
 from demo.bridge.radio_delay import RadioDelay
-from demo.jobs.config import RunConfig
 from demo.jobs.overrides import Overrides
 from policy.bounds import unlimited_costs
 from policy.config import AirConfig, ScenarioConfig
@@ -99,11 +98,29 @@ def test_shares_do_not_depend_on_what_else_is_asked() -> None:
     assert list(many[0].values()) == pytest.approx(list(alone[0].values()), rel=1e-9)
 
 
-def test_what_sends_in_turn_says_so_and_bounds_of_one_band_are_not_told() -> None:
+@pytest.mark.parametrize("csi", [None, CsiError(size=0.05)])
+def test_margins_at_once_are_those_of_the_beams(csi: CsiError | None) -> None:
+    radio = radio_of(csi)
+    holders, users = np.ones((2, 4), dtype=bool), np.zeros((2, 12), dtype=bool)
+    users[0, :2] = users[1, 2:5] = True
+    alone = radio.rate_bit_s(0, holders, users)
+    rates = radio.together_bit_s(0, holders[None], users[None], alone[None])[0]
+    margins = radio.together_margins_db(0, holders, users, alone)
+
+    assert [sorted(own) for own in margins] == [[0, 1], [2, 3, 4]]
+    least = [min(own.values()) for own in margins]
+    if csi is None:  # the weakest has what is coded for
+        assert least == pytest.approx([0.0, 0.0], abs=1e-9)
+    else:  # what is guaranteed in the whole ball is less than what the true channel carries
+        assert min(least) > 0
+    ones = [radio.margins_db(0, range(4), np.flatnonzero(own).tolist()) for own in users]
+    assert margins != ones
+    assert (rates < alone).all()
+
+
+def test_bounds_of_one_band_are_not_told() -> None:
     config = Overrides(superpose=2).on(ScenarioConfig(num_slots=1))
     assert config.air.superpose == 2
-    with pytest.raises(ValueError, match="real bytes are sent one block after another"):
-        RunConfig(scenario=config)
     scenario = Scenario(config, shipped_catalog("vision"))
     assert bounds_for(scenario) == ()
     with pytest.raises(ValueError, match="no such bound"):

@@ -127,7 +127,8 @@ export class EdgeMap {
       return draw("path", { class: `copy ${line.cause}${line.why_not ? " failed" : ""}`, d: path, "marker-end": "url(#tip)" });
     }
     if (line.kind !== "broadcast") return null;
-    const group = draw("g", { class: `cast${line.is_repair ? " repair" : ""}` });
+    const second = (line.together || []).length && line.number % 2 ? " second" : "";
+    const group = draw("g", { class: `cast${line.is_repair ? " repair" : ""}${second}` });
     for (const holder of line.holders) {
       const [x1, y1] = this.place(holder);
       group.append(draw("circle", { class: "wave", cx: x1, cy: y1, r: 58 }));
@@ -153,6 +154,13 @@ function below(share) {
   return percent < 0.005 ? "at its bound" : `${percent.toFixed(2)} % below its bound`;
 }
 
+// What was on the air at the same time, to other users, and what that has cost this one.
+function beside(line) {
+  if (!(line.together || []).length) return "";
+  const share = line.alone_bit_s ? ` (${Math.round((100 * line.rate_bit_s) / line.alone_bit_s)} % of alone)` : "";
+  return `${share}, number ${line.number} together with ${line.together.join(", ")}`;
+}
+
 // What happened, as a sentence: who sent what to whom, how fast, and how far from the bound.
 export function sentence(line) {
   switch (line.kind) {
@@ -166,7 +174,7 @@ export function sentence(line) {
       const bound = line.bound_bit_s > 0 ? `, ${below(line.rate_bit_s / line.bound_bit_s)}` : "";
       const lost = (line.missed || []).length ? `; missed by ${usersText(line.missed)}` : "";
       const what = `${unitsText(line.units)} (${bytes(line.payload_bytes)})`;
-      return `${nodesText(line.holders)} ⇒ ${usersText(line.users)}: ${what} at ${rate(line.rate_bit_s)}${bound}${lost}`;
+      return `${nodesText(line.holders)} ⇒ ${usersText(line.users)}: ${what} at ${rate(line.rate_bit_s)}${beside(line) || bound}${lost}`;
     }
     case "delivered":
       return `user ${line.user} has ${line.model} after ${line.delay_s.toFixed(2)} s, ${line.sha256_ok ? "hashes equal" : "HASHES DIFFER"}`;

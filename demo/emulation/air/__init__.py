@@ -5,6 +5,7 @@ from demo.emulation.air.channel import Channel
 from demo.emulation.air.loss import loss_of_margin
 from demo.emulation.air.memory import MemoryChannel
 from demo.emulation.air.multicast import MulticastChannel
+from demo.emulation.air.pace import Tempo
 from demo.emulation.air.payload import BytesPayload, FilePayload, Payload, spooled
 from demo.emulation.air.receiver import Receiver, ReceiverLimits
 from demo.emulation.air.settings import AirSettings
@@ -23,6 +24,7 @@ __all__ = [
     "Receiver",
     "ReceiverLimits",
     "Sent",
+    "Tempo",
     "Wire",
     "loss_of_margin",
     "spooled",

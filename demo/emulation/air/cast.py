@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from demo.emulation.air.pace import Tempo
 from demo.emulation.air.payload import Payload
 
 MAX_USERS = 256
@@ -29,6 +30,8 @@ class Cast:
     """Whether receivers say what they lack; without, enough is sent for 5 sigma of the worst user's loss."""
     resume: bool = False
     """Ask first what users have of the object, as after a sender that died, and leave that out."""
+    tempo: Tempo | None = None
+    """What changes the rate while it is on the air, as others come beside it; None: it stays."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.cast_id <= MAX_CAST_ID:

@@ -58,17 +58,17 @@ class MemoryChannel:
     def send_together(self, casts: Sequence[Cast]) -> list[Sent]:
         """Several broadcasts at once, batch by batch in turn; each takes its own time."""
         going = [_Going(Sender(cast, self._settings)) for cast in casts]
-        with self._lock:
-            runs = [(one, one.sender.run()) for one in going]
-            while runs:
-                still = []
-                for one, run in runs:
-                    step = next(run, None)
-                    if isinstance(step, Batch):
+        runs = [(one, one.sender.run()) for one in going]
+        while runs:
+            still = []
+            for one, run in runs:
+                step = next(run, None)
+                if isinstance(step, Batch):
+                    with self._lock:  # batches of other threads come between
                         self._put(one, step)
-                    if step is not None:
-                        still.append((one, run))
-                runs = still
+                if step is not None:
+                    still.append((one, run))
+            runs = still
         return [one.count.sent(one.sender, one.count.seconds(one.sender.cast), one.delay_s) for one in going]
 
     def _put(self, one: _Going, batch: Batch) -> None:

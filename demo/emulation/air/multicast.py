@@ -75,7 +75,7 @@ class _Broadcast:
 
     def __init__(self, cast: Cast, outlet: Outlet, settings: AirSettings) -> None:
         self._sender, self._count, self._outlet = Sender(cast, settings), Count(), outlet
-        self._pacer = Pacer(cast.rate_bit_s, settings.credit_bytes)
+        self._pacer = Pacer(cast.tempo or cast.rate_bit_s, settings.credit_bytes)
         self._settings, self._answer_s = settings, settings.answer_s
         self._delay_s: dict[int, float] = {}
 

@@ -72,8 +72,8 @@ def _faults(state: Snapshot, line: Line, count: int) -> Iterable[str]:
         yield f"user {event.user} got another answer of {event.model} than the original's"
     elif isinstance(event, Decided):
         yield from _of_decision(state, event)
-    elif isinstance(event, Broadcast) and not (event.holders and event.users):
-        yield "a broadcast without holders or users"
+    elif isinstance(event, Broadcast):
+        yield from _of_broadcast(state, event)
 
 
 def _of_delivery(state: Snapshot, event: Delivered) -> Iterable[str]:
@@ -87,6 +87,17 @@ def _of_delivery(state: Snapshot, event: Delivered) -> Iterable[str]:
         yield f"delivers {event.model} to user {event.user}, who did not ask for it in slot {event.slot}"
     if event.inference_equal is False:
         yield f"user {event.user} got another answer of {event.model} than the original's"
+
+
+def _of_broadcast(state: Snapshot, event: Broadcast) -> Iterable[str]:
+    if not (event.holders and event.users):
+        yield "a broadcast without holders or users"
+    beams = state.beams.get(event.slot, {})
+    for other in event.together:
+        both = sorted({*event.users} & {*beams.get(other, ())})
+        if other == event.number or both:
+            who = f"users {both} hear both" if both else "it is the same one"
+            yield f"broadcasts {event.number} and {other} of slot {event.slot} cannot go together: {who}"
 
 
 def _of_decision(state: Snapshot, event: Decided) -> Iterable[str]:

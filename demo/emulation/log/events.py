@@ -180,6 +180,13 @@ class Broadcast:
     """Users whom it did not reach in whole."""
     is_repair: bool = False
     """Not of the plan: what faults made necessary."""
+    number: int = -1
+    """Which of its slot's planned broadcasts it is, from 0, where some are on the air at once."""
+    together: tuple[int, ...] = ()
+    """Numbers of those of the slot that were on the air at some time while it was; none shares a user with
+    it. `rate_bit_s` is the mean then."""
+    alone_bit_s: float = 0.0
+    """Rate that it would have with nothing beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +298,8 @@ Event: TypeAlias = (
     | Recovered
     | Ended
 )
+LATER: Mapping[type[Any], Mapping[str, Any]] = {Broadcast: {"number": -1, "together": (), "alone_bit_s": 0.0}}
+"""Fields that came later, with what they are in older logs: a line on which they are that leaves them out."""
 KINDS: Mapping[str, type[Any]] = {kind.__name__.lower(): kind for kind in get_args(Event)}
 """Class of each kind, by its name in the file."""
 
@@ -316,7 +325,11 @@ def kind_of(event: Event) -> str:
 
 def to_dict(event: Event) -> dict[str, Any]:
     """An event as plain values, its kind first."""
-    return {"kind": kind_of(event), **asdict(event)}
+    row = {"kind": kind_of(event), **asdict(event)}
+    for name, nothing in LATER.get(type(event), {}).items():
+        if row[name] == nothing:
+            del row[name]
+    return row
 
 
 def from_dict(row: Mapping[str, Any]) -> Event:

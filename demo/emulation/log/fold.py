@@ -25,6 +25,9 @@ from demo.emulation.log.events import (
     Transferred,
 )
 
+KEPT_BEAMS = 64
+"""Slots of which it is remembered who was sent what beside others."""
+
 
 @dataclass(slots=True)
 class NodeState:
@@ -87,6 +90,8 @@ class Snapshot:
     totals: Totals = field(default_factory=Totals)
     on_air: Broadcast | None = None
     """The last broadcast."""
+    beams: dict[int, dict[int, tuple[int, ...]]] = field(default_factory=dict)
+    """Users of each numbered broadcast, by slot and number: of the last slots that have some."""
     ended: Ended | None = None
 
     def take(self, line: Line) -> None:
@@ -161,6 +166,10 @@ def _transfer(state: Snapshot, event: Transferred) -> None:
 
 def _broadcast(state: Snapshot, event: Broadcast) -> None:
     state.on_air = event
+    if event.number >= 0:
+        state.beams.setdefault(event.slot, {})[event.number] = event.users
+        while len(state.beams) > KEPT_BEAMS:
+            del state.beams[next(iter(state.beams))]
     totals = state.totals
     totals.broadcast_bytes += event.payload_bytes
     totals.wire_bytes += event.wire_bytes

@@ -1,17 +1,17 @@
 """The leading node of a slot: plans it, has others fetch and send, and sees that all devices are served."""
 
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from demo.emulation.log.events import Broadcast, Delivered, Planned, Rejected
+from demo.emulation.log.events import Delivered, Planned
 from demo.emulation.roles.casts import CastPlan, alone_of, casts_of, repairs
+from demo.emulation.roles.lanes import Lanes
 from demo.emulation.roles.mind import Minds, Row, Service
+from demo.emulation.roles.neighbours import Neighbours
+from demo.emulation.roles.sending import Sending
 from demo.emulation.roles.settings import EdgeSettings
 from demo.emulation.roles.teller import Teller
 from demo.emulation.wire.air import part_row
@@ -26,23 +26,6 @@ REPAIRS = 4
 
 KEPT_SLOTS = 256
 """Slots of which it is remembered when their service began, for who is served later."""
-
-
-@dataclass(slots=True)
-class Neighbours:
-    """Where everybody is."""
-
-    nodes: dict[int, str] = field(default_factory=dict)
-    devices: dict[int, str] = field(default_factory=dict)
-
-    def meet(self, question: Mapping[str, Any]) -> None:
-        """Learn it."""
-        self.nodes = {int(node): str(url) for node, url in question["nodes"].items()}
-        self.devices = {int(user): str(url) for user, url in question["devices"].items()}
-
-    def others(self, me: int) -> dict[int, str]:
-        """All nodes but one."""
-        return {node: url for node, url in self.nodes.items() if node != me}
 
 
 class Conductor:
@@ -64,8 +47,7 @@ class Conductor:
         self._manifests: dict[str, Manifest] = {}
         self._computed: dict[tuple[int, int], float] = {}
         self._began: dict[int, float] = {}
-        self._gone: set[int] = set()
-        """Users whose devices do not answer."""
+        self._sending = Sending(settings, minds, neighbours, teller)
 
     def serve(self, rows: Sequence[Row], waiting: Sequence[Open], *, again: bool) -> dict[str, Any]:
         """Serve the last slot: prepare devices, have nodes fetch, send, repair, check.
@@ -89,18 +71,18 @@ class Conductor:
         )
         for user in np.flatnonzero(rows[-1].requests >= 0).tolist():
             self._computed[slot, user] = float(outcome.user_delay_s[user])
-        self._gone = self._prepare(rows, service)
+        self._sending.gone = self._prepare(rows, service)
         began = self._teller.now_s()
         if not again:
             self._began[slot] = began
             self._began.pop(slot - KEPT_SLOTS, None)
             self._move(service)
-            self._send_all(rows, list(casts_of(service.outcome, self._settings.unit_bytes)))
+            self._send_all(rows, casts_of(service.outcome, self._settings.unit_bytes))
         return self._finish(rows, waiting, began)
 
     def mend(self, rows: Sequence[Row], waiting: Sequence[Open]) -> dict[str, Any]:
         """Go on with what devices still wait for, between slots or after the last."""
-        self._gone = set()
+        self._sending.gone = set()
         return self._finish(rows, waiting, self._teller.now_s())
 
     def _prepare(self, rows: Sequence[Row], service: Service) -> set[int]:
@@ -125,7 +107,9 @@ class Conductor:
         manifests = self._manifests_of(name)
         if not manifests:
             return False
-        told = self._ask_device(user, "prepare", slot=slot, model=name, manifests=manifests, keep=keep)
+        told = self._neighbours.ask_device(
+            user, "prepare", slot=slot, model=name, manifests=manifests, keep=keep
+        )
         return told is not None
 
     def _manifests_of(self, name: str) -> list[str]:
@@ -146,7 +130,7 @@ class Conductor:
             return self._wire.manifest(self._settings.origin_url, name)
         except NotReachedError:
             for node in self._neighbours.others(self._settings.node):
-                answer = self._ask_node(node, "manifest", name=name)
+                answer = self._neighbours.ask_node(node, "manifest", name=name)
                 if answer is not None:
                     return Manifest.from_json(answer["manifest"])
             raise
@@ -172,106 +156,14 @@ class Conductor:
             )
         for go in (False, True):  # all know what will come where before anybody asks for it
             for node, moves in lists.items():
-                self._ask_node(node, "move", moves=moves, go=go)
+                self._neighbours.ask_node(node, "move", moves=moves, go=go)
 
     def _send_all(self, rows: Sequence[Row], casts: Sequence[CastPlan]) -> None:
-        """Send objects one after another; holders make the next one ready while one is on the air."""
-        with ThreadPoolExecutor(1, "ahead") as ahead:
-            ready = [ahead.submit(self._ready_holders, cast) for cast in casts[:1]]
-            for number, cast in enumerate(casts):
-                told = ready.pop().result()
-                ready = [ahead.submit(self._ready_holders, one) for one in casts[number + 1 : number + 2]]
-                self._send(rows, cast, told)
-
-    def _send(
-        self, rows: Sequence[Row], cast: CastPlan, told: dict[int, dict[str, Any]] | None = None
-    ) -> None:
-        """Send one object from all of its holders that have it; `told` by them, if they were asked before."""
-        cast = replace(cast, users=tuple(user for user in cast.users if user not in self._gone))
-        began = self._teller.now_s()
-        if told is None and cast.users:
-            told = self._ready_holders(cast)
-        if not (told and cast.users):
-            return
-        holders = tuple(sorted(told))
-        size = int(told[holders[0]]["payload_bytes"])
-        rate = self._rate(rows, cast, holders, size)
-        if rate <= 0:
-            return
-        began = self._teller.now_s() if self._settings.pace else began
-        loss = self._minds.loss(rows, holders, cast.users) if self._settings.snr_loss else {}
-        answer = self._air(cast, holders, rate, loss)
-        self._gone |= {user for user in answer["missed"] if self._ask_device(user, "ping", 2.0) is None}
-        self._teller.tell(
-            Broadcast(
-                slot=len(rows) - 1,
-                units=cast.units,
-                form="alone" if cast.alone else "kept",
-                holders=holders,
-                users=cast.users,
-                rate_bit_s=rate,
-                bound_bit_s=max(rate, self._minds.bound_bit_s(rows, holders, cast.users)),
-                payload_bytes=size,
-                wire_bytes=int(answer["wire_bytes"]),
-                repair_bytes=int(answer["repair_bytes"]),
-                started_s=began,
-                ended_s=self._teller.now_s(),
-                blake3=str(told[holders[0]]["blake3"]),
-                missed=tuple(answer["missed"]),
-                is_repair=cast.is_repair,
-            )
-        )
-        self._teller.flush()
-
-    def _ready_holders(self, cast: CastPlan) -> dict[int, dict[str, Any]]:
-        """Holders that have all units and agree on their bytes; when all of the plan's are gone, any node."""
-        told = self._ensure(cast, cast.holders)
-        if not told:
-            others = [node for node in self._neighbours.nodes if node not in cast.holders]
-            for node in others:
-                if told := self._ensure(cast, [node]):
-                    break
-        if not told:
-            return {}
-        agreed, _ = Counter(str(one["blake3"]) for one in told.values()).most_common(1)[0]
-        for node in [node for node, one in told.items() if one["blake3"] != agreed]:
-            self._reject(len(cast.units), f"node {node} would send other bytes")
-            del told[node]
-        return told
-
-    def _ensure(self, cast: CastPlan, nodes: Sequence[int]) -> dict[int, dict[str, Any]]:
-        question = {"units": list(cast.units), "alone": cast.alone, "wait_s": 60.0}
-
-        def ask(node: int) -> dict[str, Any] | None:
-            answer = self._ask_node(node, "ensure", 120.0, **question)
-            # Once more: an answer that was lost on a worn connection must not change who sends.
-            return answer or self._ask_node(node, "ensure", 120.0, **question)
-
-        with ThreadPoolExecutor(max(1, len(nodes))) as pool:
-            answers = list(pool.map(ask, nodes))
-        return {node: answer for node, answer in zip(nodes, answers, strict=True) if answer is not None}
-
-    def _rate(self, rows: Sequence[Row], cast: CastPlan, holders: tuple[int, ...], size: int) -> float:
-        if holders == cast.holders and cast.seconds > 0:
-            return 8.0 * size / cast.seconds
-        return self._minds.rate_bit_s(rows, holders, cast.users)
-
-    def _air(
-        self, cast: CastPlan, holders: Sequence[int], rate: float, loss: Mapping[int, float]
-    ) -> dict[str, Any]:
-        """Let the first holder that is there put the object on the air for all."""
-        question = {
-            "units": list(cast.units),
-            "alone": cast.alone,
-            "users": list(cast.users),
-            "rate_bit_s": rate * self._settings.pace,
-            "loss": [[user, share] for user, share in loss.items()],
-        }
-        for node in holders:
-            answer = self._ask_node(node, "air", 600.0, **question)
-            if answer is not None:
-                return answer
-        return {"wire_bytes": 0, "repair_bytes": 0, "missed": list(cast.users)}
+        """Send a plan: at once what it has at once."""
+        if any(cast.pieces for cast in casts):
+            Lanes(self._sending, self._minds, rows, self._settings.at_once).run(casts)
+        else:
+            self._sending.send_all(rows, casts)
 
     def _finish(self, rows: Sequence[Row], waiting: Sequence[Open], began: float) -> dict[str, Any]:
         """Check devices, send again what they miss, and check again; who still waits is told."""
@@ -283,7 +175,7 @@ class Conductor:
             if not lacking:
                 break
             for cast in repairs(lacking, self._settings.units):
-                self._send(rows, cast)
+                self._sending.send(rows, cast)
             lacking = self._check(began)
         return {"waiting": sorted(lacking)}
 
@@ -291,7 +183,7 @@ class Conductor:
         """Have devices check what is whole; blocks that the others still lack."""
         lacking: dict[int, list[BlockId]] = {}
         for user in self._neighbours.devices:
-            answer = self._ask_device(user, "finish", 120.0)
+            answer = self._neighbours.ask_device(user, "finish", 120.0)
             for row in () if answer is None else answer["done"]:
                 self._deliver(user, row, began)
             if answer is not None and answer["lacks"]:
@@ -319,34 +211,3 @@ class Conductor:
             )
         )
         self._teller.flush()
-
-    def _reject(self, unit: int, why: str) -> None:
-        self._teller.tell(Rejected(slot=-1, place=f"node {self._settings.node}", unit=unit, why=why))
-
-    def _ask_node(
-        self,
-        node: int,
-        verb: str,
-        patience_s: float = 20.0,
-        **question: Any,  # noqa: ANN401
-    ) -> dict[str, Any] | None:
-        return self._ask(self._neighbours.nodes.get(node), verb, patience_s, question)
-
-    def _ask_device(
-        self,
-        user: int,
-        verb: str,
-        patience_s: float = 20.0,
-        **question: Any,  # noqa: ANN401
-    ) -> dict[str, Any] | None:
-        return self._ask(self._neighbours.devices.get(user), verb, patience_s, question)
-
-    def _ask(
-        self, url: str | None, verb: str, patience_s: float, question: Mapping[str, Any]
-    ) -> dict[str, Any] | None:
-        """The answer; None if there is none."""
-        try:
-            return None if url is None else self._wire.ask(url, verb, patience_s, **question)
-        except NotReachedError as error:
-            log.info("%s", error)
-            return None

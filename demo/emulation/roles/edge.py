@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from demo.emulation.air import Tempo
 from demo.emulation.faults.inside import break_role
 from demo.emulation.log.events import ORIGIN, Decided, Reported
 from demo.emulation.node import EdgeNode
-from demo.emulation.roles.conduct import Conductor, Neighbours
+from demo.emulation.roles.conduct import Conductor
 from demo.emulation.roles.mind import Minds
+from demo.emulation.roles.neighbours import Neighbours
 from demo.emulation.roles.reports import Reports
 from demo.emulation.roles.settings import EdgeSettings
 from demo.emulation.roles.shelves import Link, Shelves, Wish
@@ -30,6 +32,8 @@ from policy.interfaces import Bool
 
 log = logging.getLogger(__name__)
 _KEPT_OBJECTS = 2
+"""Objects that are kept ready for each broadcast that may be on the air: it and the next."""
+_KEPT_TEMPOS = 64
 
 
 class EdgeRole:
@@ -53,8 +57,10 @@ class EdgeRole:
         self.reports = Reports(settings.node, settings.num_users, self.wire)
         self._is_met = False
         """Whether it knows who else there is."""
-        self._neighbours = Neighbours()
+        self._neighbours = Neighbours(self.wire)
         self._objects: dict[tuple[tuple[int, ...], bool], tuple[bytes, int]] = {}
+        self._tempos: dict[tuple[int, ...], Tempo] = {}
+        """Of broadcasts whose rates may change, by slot and number."""
         self._mutex = threading.Lock()
         self._conductor = Conductor(settings, minds, self.wire, self.teller, self._neighbours)
         self._parts = OfferedLibrary(edge.cache.store, self._offers)
@@ -95,6 +101,7 @@ class EdgeRole:
             "move": self._move,
             "ensure": self._ensure,
             "air": self._air,
+            "tempo": self._set_tempo,
             "offer": self._offer,
             "fault": self._fault,
         }
@@ -247,7 +254,7 @@ class EdgeRole:
         return {"blake3": AirObject.hash_of(data), "payload_bytes": size}
 
     def _built(self, units: Sequence[int], alone: bool) -> tuple[bytes, int]:
-        """The object that some units make; the last two are kept: one on the air and the next."""
+        """The object that some units make; the last are kept: those on the air and the next."""
         key = (tuple(units), alone)
         with self._mutex:
             if key not in self._objects:
@@ -255,7 +262,7 @@ class EdgeRole:
                     self.shelves.give(part, alone) for unit in units for part in self.settings.units[unit]
                 ]
                 content = AirObject(parts=tuple(parts))
-                while len(self._objects) >= _KEPT_OBJECTS:
+                while len(self._objects) >= _KEPT_OBJECTS * self.settings.at_once:
                     del self._objects[next(iter(self._objects))]
                 self._objects[key] = (content.encode(), content.payload_bytes)
             return self._objects[key]
@@ -266,7 +273,9 @@ class EdgeRole:
         data, _ = self._built(units, alone)
         users = [int(user) for user in question["users"]]
         loss = {int(user): float(share) for user, share in question["loss"]}
-        sent = self._band.send(self.settings.node, data, users, float(question["rate_bit_s"]), loss)
+        tempo = self._tempo(question) if "tempo" in question else None
+        rate = float(question["rate_bit_s"]) if tempo is None else tempo.rate_bit_s
+        sent = self._band.send(self.settings.node, data, users, rate, loss, tempo)
         with self._mutex:
             self._objects.pop((units, alone), None)
         return {
@@ -274,6 +283,21 @@ class EdgeRole:
             "repair_bytes": sent.repair_bytes,
             "missed": list(sent.missed),
         }
+
+    def _tempo(self, question: Mapping[str, Any]) -> Tempo:
+        """The tempo of a broadcast: who asks first, to send it or to change it, begins it."""
+        key = tuple(int(one) for one in question["tempo"])
+        with self._mutex:
+            if key not in self._tempos:
+                while len(self._tempos) >= _KEPT_TEMPOS:
+                    del self._tempos[next(iter(self._tempos))]
+                self._tempos[key] = Tempo(float(question["rate_bit_s"]), float(question["most_bit_s"]))
+            return self._tempos[key]
+
+    def _set_tempo(self, question: Mapping[str, Any]) -> Answer:
+        """Let a broadcast, on the air or about to be, go at another rate."""
+        self._tempo(question).set(float(question["rate_bit_s"]))
+        return {}
 
     def _offer(self, question: Mapping[str, Any]) -> Answer:
         alone = bool(question["alone"])

@@ -18,7 +18,9 @@ import numpy as np
 from demo.emulation.air import loss_of_margin
 from policy.interfaces import Bool, Float, Int
 from policy.play.growing import Decider
+from policy.scenario import World
 from policy.slot.dynamics import SlotOutcome
+from policy.slot.rates import Party
 
 _MOST_RESULTS = 16
 
@@ -120,9 +122,7 @@ class Minds:
     def rate_bit_s(self, rows: Sequence[Row], holders: Sequence[int], users: Sequence[int]) -> float:
         """What the radio gives to other senders and users than the plan's, in the last slot."""
         with self._mutex:
-            if self._decider.growing.num_slots < len(rows):
-                self._go_to(rows)
-            world = self._decider.growing.world
+            world = self._world_of(rows)
             sends = np.isin(np.arange(world.scenario.config.num_nodes), holders)[None]
             hears = np.isin(np.arange(world.scenario.config.num_users), users)[None]
             return float(world.delay.rate_bit_s(len(rows) - 1, sends, hears)[0])
@@ -144,6 +144,37 @@ class Minds:
             told = getattr(delay, "margins_db", None)
             margins = {} if told is None else told(len(rows) - 1, holders, users)
         return {user: loss_of_margin(margin) for user, margin in margins.items()}
+
+    def shares(self, rows: Sequence[Row], parties: Sequence[Party]) -> list[float]:
+        """What each of some broadcasts of the last slot has of its rate alone while all are on the air."""
+        with self._mutex:
+            world = self._world_of(rows)
+            config = world.scenario.config
+            told = world.air_times(len(rows) - 1).shares([parties], config.num_nodes, config.num_users)[0]
+            return [told[party] for party in parties]
+
+    def losses_together(self, rows: Sequence[Row], parties: Sequence[Party]) -> list[dict[int, float]]:
+        """What `loss` says of some broadcasts that are on the air at once: by margins of SINR."""
+        with self._mutex:
+            world = self._world_of(rows)
+            delay: Any = world.delay
+            told = getattr(delay, "together_margins_db", None)
+            if told is None:
+                return [{} for _ in parties]
+            nodes, users = (np.arange(n) for n in (world.trace.num_nodes, world.trace.num_users))
+            margins = told(
+                len(rows) - 1,
+                np.array([np.isin(nodes, party.holders) for party in parties]),
+                np.array([np.isin(users, party.users) for party in parties]),
+                np.array([party.alone_bit_s for party in parties]),
+            )
+        return [{user: loss_of_margin(margin) for user, margin in own.items()} for own in margins]
+
+    def _world_of(self, rows: Sequence[Row]) -> World:
+        """The world, when it knows these slots."""
+        if self._decider.growing.num_slots < len(rows):
+            self._go_to(rows)
+        return self._decider.growing.world
 
     def _go_to(self, rows: Sequence[Row]) -> None:
         """Bring the decider to the point after these slots: on from where it is, if they go on from there."""

@@ -26,5 +26,7 @@ class EdgeSettings:
     scheme: str
     pace: float
     """Speed of the emulated clock; 0: no transfer is slowed down."""
+    at_once: int = 1
+    """Broadcasts on the air at once at most, each to users of its own."""
     snr_loss: bool = False
     """Whether devices lose datagrams by their margins of SNR."""

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-from demo.emulation.air import BytesPayload, Cast, Channel, Heard, MemoryChannel, MulticastChannel, Receiver
+from demo.emulation.air import (
+    BytesPayload,
+    Cast,
+    Channel,
+    Heard,
+    MemoryChannel,
+    MulticastChannel,
+    Receiver,
+    Tempo,
+)
 
 Hear = Callable[[bytes, float], None]
 """Takes an object from the air, and when its last bit came (`time.monotonic`)."""
@@ -44,6 +53,7 @@ class Band(Protocol):
         users: Sequence[int],
         rate_bit_s: float,
         loss: Mapping[int, float] = NO_LOSS,
+        tempo: Tempo | None = None,
     ) -> Sent:
         """Send an object; returns when all have it or nothing more is tried.
 
@@ -53,6 +63,8 @@ class Band(Protocol):
             users: Who is to receive it.
             rate_bit_s: Rate at which it goes, Ethernet bits; 0: as fast as it goes.
             loss: Share of datagrams that each user loses, beside what all lose.
+            tempo: Changes the rate while it goes, for several threads may send at once to users of their
+                own; None: it stays.
         """
 
     def listen(self, user: int, hear: Hear) -> None:
@@ -86,6 +98,7 @@ def _cast(
     rate_bit_s: float,
     all_lose: float,
     loss: Mapping[int, float],
+    tempo: Tempo | None,
 ) -> Cast:
     shares = {user: 1.0 - (1.0 - all_lose) * (1.0 - loss.get(user, 0.0)) for user in users}
     return Cast(
@@ -94,6 +107,7 @@ def _cast(
         users=frozenset(users),
         rate_bit_s=rate_bit_s or math.inf,
         loss={user: min(share, MOST_LOSS) for user, share in shares.items() if share > 0},
+        tempo=tempo,
     )
 
 
@@ -111,14 +125,15 @@ class MemoryBand:
         self._receivers: dict[int, Receiver] = {}
         self._ears: dict[int, Hear] = {}
         self._numbers, self._mutex = _Numbers(), threading.Lock()
-        self._heard: list[Heard] = []
+        self._heard: dict[int, list[Heard]] = {}
+        """What users heard, by broadcast."""
 
     def listen(self, user: int, hear: Hear) -> None:
         """See `Band`."""
         self.leave(user)
         with self._mutex:
             self._ears[user] = hear
-            self._receivers[user] = Receiver(user, self._heard.append, seed=self._seed)
+            self._receivers[user] = Receiver(user, self._keep, seed=self._seed)
             self._channel.join(self._receivers[user])
 
     def leave(self, user: int) -> None:
@@ -127,6 +142,9 @@ class MemoryBand:
             self._ears.pop(user, None)
             if user in self._receivers:
                 self._channel.leave(self._receivers.pop(user))
+
+    def _keep(self, one: Heard) -> None:
+        self._heard.setdefault(one.cast_id, []).append(one)
 
     def settle(self, user: int) -> None:
         """See `Band`: `send` returns when all have taken it."""
@@ -142,6 +160,7 @@ class MemoryBand:
         users: Sequence[int],
         rate_bit_s: float,
         loss: Mapping[int, float] = NO_LOSS,
+        tempo: Tempo | None = None,
     ) -> Sent:
         """See `Band`."""
         began = time.monotonic()
@@ -150,15 +169,18 @@ class MemoryBand:
             if not there:
                 return Sent(wire_bytes=0, repair_bytes=0, missed=tuple(users))
             number = self._numbers.of(node)
-            sent = self._channel.send(_cast(number, data, there, rate_bit_s, self._loss, loss))
-            heard, ears = list(self._heard), dict(self._ears)
-            self._heard.clear()
+        sent = self._channel.send(_cast(number, data, there, rate_bit_s, self._loss, loss, tempo))
+        with self._mutex:
+            heard, ears = self._heard.pop(number, []), dict(self._ears)
+        pace = tempo or Tempo(rate_bit_s or math.inf)
         if rate_bit_s:
-            time.sleep(max(0.0, began + sent.seconds - time.monotonic()))
+            pace.wait(began, sent.seconds * rate_bit_s)
         for one in heard:
             if one.user in ears:
-                late_s = sent.delay_s[one.user] if rate_bit_s else time.monotonic() - began
-                ears[one.user](one.read(), began + late_s)
+                last_bit = began + sent.delay_s[one.user]
+                if tempo is not None:  # on the channel's clock the rate stays what it was
+                    last_bit = tempo.due(began, sent.delay_s[one.user] * rate_bit_s)
+                ears[one.user](one.read(), last_bit if rate_bit_s else time.monotonic())
         missed = set(users) - set(there) | sent.missing
         return Sent(
             wire_bytes=sent.wire.ethernet_bytes,
@@ -215,11 +237,12 @@ class MulticastBand:
         users: Sequence[int],
         rate_bit_s: float,
         loss: Mapping[int, float] = NO_LOSS,
+        tempo: Tempo | None = None,
     ) -> Sent:
         """See `Band`."""
         with self._mutex:
             number = self._numbers.of(node)
-        sent = self._channel.send(_cast(number, data, users, rate_bit_s, self._loss, loss))
+        sent = self._channel.send(_cast(number, data, users, rate_bit_s, self._loss, loss, tempo))
         return Sent(
             wire_bytes=sent.wire.ethernet_bytes,
             repair_bytes=sent.wire.repair_bytes,

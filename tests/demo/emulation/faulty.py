@@ -8,15 +8,18 @@ from demo.emulation.log import check_log, read_log
 from demo.emulation.log.events import Faulted
 from demo.jobs.emulate import LOG_NAME, emulate
 from demo.jobs.emulate_config import EmulateConfig
+from policy.config import AirConfig
 from tests.demo.emulation.conftest import small_run
 
 NODES, USERS, SLOTS = 3, 3, 3
 
 
-def faulty_round(store: Path, out: Path, seed: int, runtime: str = "threads") -> str:
+def faulty_round(store: Path, out: Path, seed: int, runtime: str = "threads", at_once: int = 1) -> str:
     """Live through one script; nothing wrong is delivered, every request is served. Says what broke."""
     run = small_run(store, seed, SLOTS)
-    run = replace(run, scenario=replace(run.scenario, num_nodes=NODES, num_users=USERS))
+    air = AirConfig(superpose=at_once)
+    scenario = replace(run.scenario, num_nodes=NODES, num_users=USERS, air=air)
+    run = replace(run, scenario=scenario, antennas=2 if at_once == 1 else 8)
     script = random_script(seed, SLOTS, NODES, USERS)
     config = EmulateConfig(run=run, runtime=runtime, loss=0.05, clients=0, script=script, patience_s=2.0)
     report = emulate(config, out, progress=False)

@@ -135,6 +135,12 @@ def test_all_is_sent_when_it_may_be_and_no_plan_is_slower(seed: int, most: int, 
         for cast in line.broadcasts:
             begins = max(came.get((node, cast.block), 0.0) for node in cast.holders)
             assert cast.start_s >= max(begins, problem.band_free_s) - 1e-9
+        alone = {(b.block, b.users): b.end_s - b.start_s for b in in_turn.broadcasts}
+        for cast in line.broadcasts:
+            assert cast.alone_s == pytest.approx(alone[cast.block, cast.users])
+            for one in cast.pieces:
+                assert cast.start_s <= one.start_s < one.end_s <= cast.end_s
+                assert 0 < one.share <= 1
         assert busy_s(line.broadcasts) <= sum(b.end_s - b.start_s for b in line.broadcasts) * (1 + 1e-9)
 
 
