@@ -158,8 +158,12 @@ def probe(raw: Buffer, spec: TensorSpec) -> bytes | None:
     if spec.num_elements < PROBED_ELEMENTS or not _has_sketch(spec):
         return None
     items = np.frombuffer(raw, UINT[spec.item_bytes])
-    some = items[_positions(spec.num_elements.bit_length() - 1)[:PROBES]].tobytes()
-    return bytes(memoryview(raw).cast("B")[:HEAD_BYTES]) + some
+    return bytes(memoryview(raw).cast("B")[:HEAD_BYTES]) + items[probed(spec)].tobytes()
+
+
+def probed(spec: TensorSpec) -> npt.NDArray[np.int64]:
+    """Which elements are in a tensor's probe."""
+    return _positions(spec.num_elements.bit_length() - 1)[:PROBES]
 
 
 def cast_keys(raw: Buffer, spec: TensorSpec) -> dict[str, int]:

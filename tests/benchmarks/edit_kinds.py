@@ -212,6 +212,31 @@ def fused(sources: Sources, out: Path) -> None:
     saved({**changed, "encoder.stacked.weight": torch.stack(stack)}, out)
 
 
+PARTS = ("query", "key", "value")
+
+
+def with_fused(tensors: Tensors, dtype: torch.dtype) -> Tensors:
+    """Query, key and value of each layer in one tensor, all in a dtype."""
+    changed = {n: v for n, v in tensors.items() if not any(f".self.{one}.weight" in n for one in PARTS)}
+    for name in tensors:
+        if ".self.query.weight" in name:
+            parts = [tensors[name.replace("query", one)] for one in PARTS]
+            changed[name.replace("query", "qkv")] = torch.cat(parts)
+    return {n: v.to(dtype) if v.is_floating_point() else v for n, v in changed.items()}
+
+
+def fused_and_cast(name: str, dtype: torch.dtype) -> Make:
+    """Three tensors of a model of the store as one."""
+    return lambda sources, out: saved(with_fused(sources.tensors(name), dtype), out)
+
+
+def split_and_cast(sources: Sources, out: Path) -> None:
+    """Query, key and value of a model of which the store has the fused ones."""
+    saved(
+        {n: v.bfloat16() if v.is_floating_point() else v for n, v in sources.tensors("sibling").items()}, out
+    )
+
+
 def renamed(sources: Sources, out: Path) -> None:
     saved({f"model.{n.replace('layer', 'block')}": v for n, v in sources.tensors("base").items()}, out)
 
@@ -432,6 +457,10 @@ KINDS: dict[str, Kind] = {
     "layers dropped": Kind(layers((0, 2, 4))),
     "layers repeated": Kind(layers((0, 1, 2, 3, 2, 3, 4, 5))),
     "fused and stacked": Kind(fused),
+    "q, k, v fused in bf16": Kind(fused_and_cast("base", torch.bfloat16)),
+    "q, k, v fused in fp16": Kind(fused_and_cast("base", torch.float16)),
+    "q, k, v of a fine-tune fused": Kind(fused_and_cast("tuned", torch.float32)),
+    "fused q, k, v split in bf16": Kind(split_and_cast, fused_and_cast("sibling", torch.float32)),
     "renamed": Kind(renamed),
     "resharded": Kind(resharded),
     "optimizer states": Kind(optimizer_states),

@@ -10,7 +10,8 @@ import numpy as np
 from pbstore.codecs.chunk import UINT, Uints
 from pbstore.codecs.derive.draft import F64, as_floats
 from pbstore.codecs.derive.narrow import cast
-from pbstore.codecs.types import DTYPE_BITS, HEAD_BYTES, Buffer
+from pbstore.codecs.sketch import probed
+from pbstore.codecs.types import DTYPE_BITS, HEAD_BYTES, Buffer, TensorSpec
 
 T = TypeVar("T")
 _FITS = 1e-3
@@ -22,7 +23,7 @@ _MUCH_BETTER = 0.25
 _SAME = 2e-2
 _CHANCE, UNKNOWN = 0.5, 2.0
 """Unlikeness from which on two probes are alike by chance only, and what is said of these."""
-_LEAST_HITS = 3
+_LEAST_HITS, _HALF = 3, 0.5
 _ROUGH = ("I8", "U8", "F8_E4M3", "F8_E5M2")
 _KINDS = ("F32", "BF16", "F16", "F64")
 _LEAST_ITEM = 4
@@ -85,14 +86,68 @@ def _as_in(one: bytes | None, source: str, dtype: str) -> Uints | None:
     values = None if one is None or {source, dtype} - set(_KINDS) else values_of(one, source)
     if values is None:
         return None
-    both = np.concatenate([values[values != 0], values[values != 0] / 2])
+    return _bits_in(np.concatenate([values[values != 0], values[values != 0] / 2]), dtype)
+
+
+def _bits_in(values: F64, dtype: str) -> Uints:
+    """Elements as bits of a dtype."""
     if dtype == "F64":
-        return both.view(np.uint64)
+        return values.view(np.uint64)
     with np.errstate(all="ignore"):
-        single = both.astype(np.float32)
+        single = values.astype(np.float32)
     found = single if dtype == "F32" else cast(single, "F32", dtype)
     bits: Uints = found.view(UINT[DTYPE_BITS[dtype] // 8])
     return bits
+
+
+def begins_a_row(raw: Buffer, spec: TensorSpec, one: bytes, other: TensorSpec) -> bool:
+    """Whether a row of a tensor begins with the first elements of another one, cast to its dtype.
+
+    Args:
+        raw: The tensor's bytes.
+        spec: Its dtype and shape.
+        one: Probe of the other one.
+        other: Its dtype and shape.
+    """
+    source = other.dtype
+    if {source, spec.dtype} - {*_KINDS, *_ROUGH}:
+        return False
+    head = np.frombuffer(one[:HEAD_BYTES], UINT[DTYPE_BITS[source] // 8])
+    wanted = _bits_in(as_floats(head, source), spec.dtype)
+    table = np.frombuffer(raw, UINT[spec.item_bytes]).reshape(-1, spec.shape[-1])
+    found = np.flatnonzero(table[:, 0] == wanted[0])
+    return bool(np.any(np.all(table[found, : len(wanted)] == wanted, axis=1)))
+
+
+def lies_along(raw: Buffer, spec: TensorSpec, one: bytes, other: TensorSpec) -> bool:
+    """Whether rows of a tensor are, cast to its dtype, rows of another, all moved by as many.
+
+    What the other one has behind the greatest power of two of its elements has no probe, and is not known.
+
+    Args:
+        raw: The tensor's bytes.
+        spec: Its dtype and shape, with two axes at least.
+        one: Probe of the other one.
+        other: Its dtype and shape; rows are as long.
+    """
+    if {other.dtype, spec.dtype} - {*_KINDS, *_ROUGH}:
+        return False
+    values = _floats(one, other.dtype)
+    if values is None:
+        return False
+    width = spec.shape[-1]
+    telling = values != 0
+    values, (rows, columns) = values[telling], np.divmod(probed(other)[: len(telling)][telling], width)
+    if not len(values):
+        return False
+    table = np.frombuffer(raw, UINT[spec.item_bytes]).reshape(-1, width)
+    found = [
+        np.flatnonzero(table[:, column] == bits) - row
+        for row, column, bits in zip(rows, columns, _bits_in(values, spec.dtype), strict=True)
+    ]
+    counts = np.unique(np.concatenate(found), return_counts=True)[1]
+    expected = len(values) * min(1.0, spec.num_elements / (1 << (other.num_elements.bit_length() - 1)))
+    return bool(np.any(counts >= max(_LEAST_HITS, _HALF * expected)))
 
 
 def _held(bits: Uints, wanted: Uints) -> Uints:

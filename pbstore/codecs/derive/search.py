@@ -9,6 +9,7 @@ from pbstore.codecs.derive.case import Case
 from pbstore.codecs.derive.draft import FLOAT_DTYPES, Parent, Proposal
 from pbstore.codecs.derive.factors import low_rank
 from pbstore.codecs.derive.grown import grown
+from pbstore.codecs.derive.joined import joined
 from pbstore.codecs.derive.masks import pruned
 from pbstore.codecs.derive.merges import merged
 from pbstore.codecs.derive.moved import moved, transposed
@@ -57,6 +58,8 @@ def _looks(case: Case, parents: Sequence[Parent], others: Others) -> Iterator[Pr
             case, alike[0], [*(one for one in same if one is not alike[0]), *case.alike(others(alike[0]))]
         )
         yield low_rank(case, alike[0])
+    else:
+        yield joined(case, parents)
     for parent in parents[:4]:
         elsewhere = () if parent in alike else (transposed, moved, grown)
         yield from (look(case, parent) for look in (quantised, scales, *elsewhere))

@@ -130,6 +130,8 @@ class Encoder:
                 stored = replace(stored, codec=RECAST, needs=(*stored.needs, *needs))
         if stored.needs:
             self.may_be_casts = True
+            if spec is not None and len(spec.shape) > 1:
+                self._relatives.last = self._relatives.place_of(stored.needs[0])
         return stored, keys if stored.needs else look()
 
     def _encoded(

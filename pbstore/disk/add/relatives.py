@@ -14,7 +14,16 @@ from pbstore.blocks import MAX_BLOCK_BYTES
 from pbstore.codecs.choose import Candidate
 from pbstore.codecs.derive.case import Case
 from pbstore.codecs.derive.draft import FLOAT_DTYPES, Parent, Proposal, plain
-from pbstore.codecs.derive.probes import UNKNOWN, holding, likely, unlikeness, values_of
+from pbstore.codecs.derive.joined import joined
+from pbstore.codecs.derive.probes import (
+    UNKNOWN,
+    begins_a_row,
+    holding,
+    lies_along,
+    likely,
+    unlikeness,
+    values_of,
+)
 from pbstore.codecs.derive.search import CLEAR, MIN_ELEMENTS, search
 from pbstore.codecs.sketch import probe
 from pbstore.codecs.types import CodecError, TensorSpec
@@ -38,6 +47,10 @@ FIRST_PARENTS, MOST_PARENTS = 2, 6
 """Tensors of the same name that are read: while none was right yet, and after."""
 UNLIKE_COST = 0.5
 """A base that leaves more of the bytes may be the wrong one."""
+SMALL_BYTES = 4096
+"""A search of less that finds nothing is not counted."""
+FUSED_COST = 0.1
+"""A base that leaves more may be but a part of a tensor, or hold it as one."""
 PARENT_BYTES = 64 << 20
 """Raw bytes of parents held at a time, beyond the first."""
 MOST_NEEDS = 64
@@ -67,6 +80,8 @@ class Relatives:
         """Whether there were tensors of the name that was looked for last."""
         self.places: list[int] = []
         """Where the parents of the last derived block came into the store."""
+        self.last: int | None = None
+        """Where the first need of the last tensor with rows did."""
 
     @contextmanager
     def of(self, wanted: Wanted, bases: Sequence[Candidate], near: int | None) -> Iterator["Search"]:
@@ -89,8 +104,10 @@ class Relatives:
         """Whether there is time for a search."""
         return self._credit > 0 or self._left >= 1
 
-    def learn(self, proposals: Sequence[Proposal]) -> None:
-        """Note what a search found."""
+    def learn(self, proposals: Sequence[Proposal], *, small: bool) -> None:
+        """Note what a search found; a small tensor in which nothing was costs next to no time."""
+        if not proposals and small:
+            return
         if not proposals:
             self._left -= not self._credit
             self._credit = max(0, self._credit - 1)
@@ -149,6 +166,23 @@ class Relatives:
             found.update(dict.fromkeys(names.around(self._connection, near, spec, wanted.newest)))
         return list(found)
 
+    def beside(
+        self, wanted: Wanted, spec: TensorSpec, near: int | None, bases: Sequence[BlockId]
+    ) -> list[BlockId]:
+        """Tensors of which this one may be joined, or a part: near a place, bases, and what was made of these."""
+        led = [*self.places, *([] if self.last is None else [self.last])]
+        places = [*led, near, *(self.place_of(base) for base in bases)]
+        for base in bases:
+            made = names.children(self._connection, base, spec, wanted.newest)
+            places += [next((one.number for one in made if _gives_rows(wanted.raw, spec, one)), None)]
+        found: dict[BlockId, bool] = {}
+        for place in dict.fromkeys(place for place in places if place is not None):
+            for one in names.beside(self._connection, place, spec, wanted.newest):
+                if one.block_id not in found:
+                    whole = one.number in led and one.spec.num_elements > spec.num_elements
+                    found[one.block_id] = whole or _gives_rows(wanted.raw, spec, one)
+        return [block_id for block_id, fits in found.items() if fits][:MOST_PARENTS]
+
     def parent(
         self, block_id: BlockId, wanted: Wanted, limit: int
     ) -> tuple[Parent, tuple[BlockId, ...]] | None:
@@ -172,6 +206,16 @@ class Relatives:
             check_hash(block_id, raw)
             return Parent(block_id, raw, spec), record.needs
         return None
+
+
+def _gives_rows(raw: Buffer, spec: TensorSpec, other: names.Beside) -> bool:
+    """Whether a tensor seems to have rows of another one, which may be the longer one."""
+    if other.spec.dtype not in FLOAT_DTYPES:
+        return False
+    shorter = other.spec.num_elements < spec.num_elements
+    return (shorter and begins_a_row(raw, spec, other.probe, other.spec)) or lies_along(
+        raw, spec, other.probe, other.spec
+    )
 
 
 class Search:
@@ -204,8 +248,32 @@ class Search:
             found = self._search(case, named)
             found = self._better(case, found, [one for one in ids if one not in self._known])
             tried |= self._relatives.any_named
+        if cost > FUSED_COST and (not found or case.shares[found[0]] < CLEAR):
+            found = self._fused(case, found)
         if tried:
-            self._relatives.learn(found)
+            self._relatives.learn(found, small=spec.num_bytes < SMALL_BYTES)
+        return found
+
+    def _fused(self, case: Case, found: list[Proposal]) -> list[Proposal]:
+        """Programs over tensors that lie near its relatives, if these give more of it."""
+        spec = case.spec
+        fits = [
+            one
+            for one in self._bases
+            if one.spec.num_elements != spec.num_elements and one.spec.shape[-1:] == spec.shape[-1:]
+        ]
+        if len(spec.shape) < 2 or any(map(case.follows, case.alike(self._bases))):
+            return found
+        known = [parent.block_id for parent in fits]
+        ids = [
+            one
+            for one in self._relatives.beside(self._wanted, spec, self._near, known[:1])
+            if one not in known
+        ]
+        with suppress(CodecError):
+            more = joined(case, [*fits, *self._read(ids, len(ids))]) if ids else None
+            if more is not None and (not found or case.shares[more] > case.shares[found[0]]):
+                return [more]
         return found
 
     def _better(self, case: Case, found: list[Proposal], ids: Sequence[BlockId]) -> list[Proposal]:

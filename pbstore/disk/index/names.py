@@ -6,6 +6,7 @@ three parts. So prefixes of models and of wrappers do not matter. Small tensors 
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -23,6 +24,10 @@ _SCALES = (
     ".zero_point", "_zero_point",
 )  # fmt: skip
 """Ends of names of what is stored beside quantised weights, as usual tools have them."""
+REACH = 24
+"""How far from its likely place a tensor may lie that another one is a part of, or has as a part."""
+MOST_CHILDREN = 64
+"""Differences to a base that are looked at."""
 NEIGHBOURS = 2
 """How far from its likely place a tensor may lie."""
 
@@ -100,6 +105,42 @@ def around(connection: sqlite3.Connection, place: int, spec: TensorSpec, newest:
         (place - NEIGHBOURS, place + NEIGHBOURS, newest, json.dumps(list(spec.shape)), place),
     ).fetchall()
     return [BlockId(block.hex()) for (block,) in rows]
+
+
+class Beside(NamedTuple):
+    """A tensor that came into the store at about a place."""
+
+    block_id: BlockId
+    number: int
+    spec: TensorSpec
+    probe: bytes
+
+
+_BESIDE = "SELECT block, number, dtype, shape, probe FROM tensors WHERE probe IS NOT NULL AND number <= ? AND"
+
+
+def beside(connection: sqlite3.Connection, place: int, spec: TensorSpec, newest: int) -> list[Beside]:
+    """Tensors with as long rows that came into the store at about a place, the nearest first."""
+    query = f"{_BESIDE} number BETWEEN ? AND ? ORDER BY ABS(number - ?), number"
+    values = (newest, place - REACH, place + REACH, place)
+    return _with_rows_of(connection.execute(query, values).fetchall(), spec)
+
+
+def children(connection: sqlite3.Connection, base: BlockId, spec: TensorSpec, newest: int) -> list[Beside]:
+    """Tensors with as long rows that are differences to a base or casts of it, the newest first."""
+    some = "block IN (SELECT block FROM needs WHERE base = ? AND position = 0)"
+    query = f"{_BESIDE} {some} ORDER BY number DESC LIMIT ?"
+    return _with_rows_of(
+        connection.execute(query, (newest, bytes.fromhex(base), MOST_CHILDREN)).fetchall(), spec
+    )
+
+
+def _with_rows_of(rows: Sequence[tuple[bytes, int, str, str, bytes]], spec: TensorSpec) -> list[Beside]:
+    found = [
+        Beside(BlockId(block.hex()), number, TensorSpec(dtype, tuple(json.loads(shape))), probe)
+        for block, number, dtype, shape, probe in rows
+    ]
+    return [one for one in found if len(one.spec.shape) > 1 and one.spec.shape[-1] == spec.shape[-1]]
 
 
 def family(
