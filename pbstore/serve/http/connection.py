@@ -12,9 +12,11 @@ import struct
 import termios
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -80,6 +82,8 @@ class GuardedConnection(HttpToolsProtocol):
         self._lag: tuple[float, int] | None = None
         """Since when a client lags, and what it had read by then."""
         self._watch: asyncio.TimerHandle | None = None
+        self._look_at = 0.0
+        """When the next look is due."""
         self._sender: FileSender | None = None
         self._in_message = False
         """Whether the parser is in the middle of a request."""
@@ -98,7 +102,7 @@ class GuardedConnection(HttpToolsProtocol):
             self._refuse(503, "too many connections: come again later", b"retry-after: 1\r\n")
             return
         self._head_since = time.monotonic()
-        self._watch = self.loop.call_later(self.settings.watch_s, self._look)
+        self._look_later(self._head_since)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
@@ -223,6 +227,7 @@ class GuardedConnection(HttpToolsProtocol):
     def _look(self) -> None:
         """End the connection if its client is too slow; else look again later."""
         now = time.monotonic()
+        self._forgive(now - self._look_at)
         if self._head_since is not None and now - self._head_since > self.settings.head_s:
             self._refuse(408, f"expected a whole request head within {self.settings.head_s:g} s")
         elif self._reads_too_slowly(now):
@@ -232,7 +237,22 @@ class GuardedConnection(HttpToolsProtocol):
         else:
             if self._sender is not None:
                 self._sender.go_on()
-            self._watch = self.loop.call_later(self.settings.watch_s, self._look)
+            self._look_later(now)
+
+    def _look_later(self, now: float) -> None:
+        self._look_at = now + self.settings.watch_s
+        self._watch = self.loop.call_later(self.settings.watch_s, self._look)
+
+    def _forgive(self, late_s: float) -> None:
+        """Count no time against the client in which this process itself stood still."""
+        if late_s <= self.settings.watch_s:
+            return
+        if self._head_since is not None:
+            self._head_since += late_s
+        if self._lag is not None:
+            self._lag = (self._lag[0] + late_s, self._lag[1])
+        if self._idle_since is not None:
+            self._idle_since += late_s
 
     def _reads_too_slowly(self, now: float) -> bool:
         """Whether the client has read too little of what was written for it since it began to lag."""
@@ -266,7 +286,8 @@ class GuardedConnection(HttpToolsProtocol):
                 self._written_bytes += len(message.get("body", b""))
                 await send(message)
 
-        await self._application(scope, receive, send_any)
+        with suppress(ClientDisconnect):  # in the middle of its body: nothing is wrong, nobody to answer
+            await self._application(scope, receive, send_any)
 
     async def _send_files(self, cycle: Any, message: Message) -> None:  # noqa: ANN401 - uvicorn's
         """Send parts of files as a part of an answer's body."""

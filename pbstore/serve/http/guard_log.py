@@ -10,6 +10,7 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pbstore.serve.http.connection import EXTENTS, ZERO_COPY
@@ -21,7 +22,7 @@ ROUTE = "pbcast.route"
 """Key of the scope under which a request's route is named."""
 _MOST_TEXT = 512
 _CUT_SHORT = 499
-"""Code of an answer whose client went away before its end, as nginx counts it."""
+"""Code where the client went away before the end of its body or of the answer, as nginx counts it."""
 log = logging.getLogger(ACCESS_LOG)
 
 
@@ -52,8 +53,9 @@ class Observer:
         seen = _Seen(scope, send)
         try:
             await self._app(scope, receive, seen.send)
-        except BaseException:
-            seen.code = seen.code if seen.started else 500
+        except BaseException as error:
+            left = isinstance(error, ClientDisconnect)  # in the middle of its body
+            seen.code = _CUT_SHORT if left else seen.code if seen.started else 500
             raise
         finally:
             self._note(scope, seen)
