@@ -7,6 +7,9 @@ SIZE ?= small
 OUT ?= out/$(SIZE)
 SEED ?= 0
 
+# Where the machine forbids it, each of many processes would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup demo dashboard docs test test-slow test-thorough origin-tools lint format bench serve-peers lock clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12

@@ -1,14 +1,26 @@
 """Laws are about results, not about time: a busy machine must not fail them. In CI every run draws alike."""
 
+import gc
 import os
 import signal
+import sys
 from collections import Counter
+from collections.abc import Generator
+from functools import cache
 
+import httpx._transports.default as transports
 import pytest
 from hypothesis import HealthCheck, settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: no more threads than cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Some machines forbid it: then each worker and each process of a test compiles all modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# Every client of httpx reads the certificates of all the world, for 40 ms of CPU, to speak plain HTTP here.
+transports.create_ssl_context = cache(transports.create_ssl_context)
 
 settings.register_profile(
     "pbcast",
@@ -20,6 +32,17 @@ settings.load_profile("pbcast")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job, which children inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported stays: no garbage is sought while it comes, nor among it later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
