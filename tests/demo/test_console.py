@@ -123,7 +123,8 @@ def test_in_a_pipe_nothing_is_cut(rows: list[tuple[str, int]]) -> None:
     assert_tame(pipe.getvalue())
 
 
-@pytest.mark.parametrize("label", ["x[/b]y", "\x1b[2J\x1b]0;t\x07", "\udcff"])
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("label", ["\x1b[2J\x1b]0;t\x07", "x[/b]y", "\udcff"])
 def test_every_verb_of_the_store_prints_names_as_text(
     label: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from pbstore import DiskBlockStore, Manifest, open_store
 from pbstore.errors import BadFileError, ManifestError, PBStoreError
 from pbstore.manifest import FileEntry
 from tests.pbstore.folders import base_tensors, folder_content, safetensors_bytes, write_model
+from tests.thoroughness import TIMES
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +96,23 @@ def make(path: Path, node: object, elsewhere: Path) -> None:
         path.chmod(mode)
 
 
-@settings(max_examples=60, deadline=None)
-@given(tree=st.dictionaries(GOOD, NODE, max_size=5), mask=st.sampled_from([0o022, 0o077, 0o002]))
+trees = given(tree=st.dictionaries(GOOD, NODE, max_size=5), mask=st.sampled_from([0o022, 0o077, 0o002]))
+
+
+@settings(max_examples=20, deadline=None)
+@trees
 def test_any_folder_comes_back(store: DiskBlockStore, tree: dict[str, object], mask: int) -> None:
+    comes_back(store, tree, mask)
+
+
+@pytest.mark.slow
+@settings(max_examples=60 * TIMES, deadline=None)
+@trees
+def test_any_of_many_folders_comes_back(store: DiskBlockStore, tree: dict[str, object], mask: int) -> None:
+    comes_back(store, tree, mask)
+
+
+def comes_back(store: DiskBlockStore, tree: dict[str, object], mask: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         (root / "elsewhere").mkdir()

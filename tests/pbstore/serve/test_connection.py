@@ -77,7 +77,7 @@ async def echo(request: Request) -> PlainTextResponse:
 
 async def stand(request: Request) -> PlainTextResponse:
     """All of the server stands still, as where its machine is busy or its process is stopped."""
-    time.sleep(1.5 * STALL_S)
+    time.sleep(1.5 * IMPATIENT.head_s)
     return PlainTextResponse("on")
 
 

@@ -253,6 +253,7 @@ def test_advantages_match_a_case_worked_by_hand() -> None:
     torch.testing.assert_close(advantages(cost, value, 0.5, 0.9), torch.tensor([[first], [last]]))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ACTORS)
 def test_an_actor_plays_and_fits(name: str) -> None:
     torch.manual_seed(0)
