@@ -197,7 +197,7 @@ def test_code_that_knows_no_sheaf_refuses(store: DiskBlockStore, monkeypatch: py
 
 
 @pytest.mark.sampled(3)
-@pytest.mark.parametrize("stride", [13, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [27, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("tear", "lose_index"),
     [(False, False), (True, False), (False, True), (True, True)],

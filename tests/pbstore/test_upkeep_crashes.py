@@ -70,7 +70,7 @@ def die_at(path: Path, journal: Path, stop_at: int) -> int:
 
 
 @pytest.mark.sampled(2)
-@pytest.mark.parametrize("stride", [14, pytest.param(one_step_in(5), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [29, pytest.param(one_step_in(5), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("lose_index", [False, True])
 def test_death_at_every_step_of_giving_room_back(
     folders: dict[str, Path], tmp_path: Path, lose_index: bool, stride: int
