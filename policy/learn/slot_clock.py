@@ -1,13 +1,13 @@
 """How long users wait in a slot, in a few numbers: a small network distilled from served slots.
 
 The pipelined clock of `policy.serving` is a search; deciding what to cache needs its answer for thousands of
-placements. Users are served one after another, those with least to wait for first: with a placement, the one
-who misses least of what was not sent yet (`ImaginedSlots.in_turn`). By the time that one of them is done,
-band and links have done all work up to there: its delay is the largest of a few sums over the blocks sent so
-far (a maxout network, Goodfellow et al., 2013). In each unit a block counts its seconds on the band, on a
-backhaul link and from the cloud at the unit's prices, with the holders that are cheapest at these prices.
-Prices that are at most 1 together, a link's once for each node, give a lower bound on what any serving takes
-(weak duality); trained ones are near the mean of what ours takes.
+placements. Users are served one after another, those with least to wait for first, and many who wait for the
+same before few (`ImaginedSlots.in_turn`). By the time that one of them is done, band and links have done all
+work up to there: its delay is the largest of a few sums over the blocks sent so far (a maxout network,
+Goodfellow et al., 2013). In each unit a block counts its seconds on the band, on a backhaul link and from the
+cloud at the unit's prices, with the holders that are cheapest at these prices. Prices that are at most 1
+together, a link's once for each node, give a lower bound on what any serving takes (weak duality); trained
+ones are near the mean of what ours takes.
 """
 
 from collections.abc import Mapping
@@ -84,7 +84,9 @@ class ImaginedSlots:
         """The same slots with users in the order that suits a placement.
 
         Always the one comes next whose blocks, as far as they were not sent to others, take least at the mean
-        of all prices (ties: the first user): who finds all in the caches does not wait for who does not.
+        of all prices for what they bring: a user counts with the part of what it still misses that comes with
+        them. So who finds all in the caches does not wait for who does not, and few do not go before many
+        who miss the same. Ties: the first user.
 
         Args:
             bits: Bits of each class that each set of nodes holds, (2^nodes, classes).
@@ -96,8 +98,13 @@ class ImaginedSlots:
         rows, sent = np.arange(len(work)), np.empty_like(self.sent)
         done: Single = np.zeros_like(work)
         for turn in range(sent.shape[1]):
-            left = (seconds @ (1.0 - done)[:, :, None])[:, :, 0]
-            user = np.where(waiting > 0, left, np.inf).argmin(axis=1)
+            still = 1.0 - done
+            left = np.einsum("suc,sc->su", seconds, still)
+            each = np.divide(waiting, left, out=np.zeros_like(left), where=left > 0)
+            brought = np.einsum("su,suc->sc", each, seconds) * still  # parts of users, a class
+            users = np.einsum("suc,sc->su", self.misses, brought)
+            cost = np.divide(left, users, out=np.zeros_like(left), where=users > 0)
+            user = np.where(waiting > 0, cost, np.inf).argmin(axis=1)
             waiting[rows, user] = 0.0
             done = np.maximum(done, self.misses[rows, user])
             sent[:, turn] = done

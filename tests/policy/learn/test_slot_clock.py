@@ -90,7 +90,7 @@ def test_a_further_copy_and_a_faster_link_never_cost_more() -> None:
     assert (fast <= slow).all()
 
 
-def _two_users(sizes: tuple[float, ...], needs: tuple[tuple[int, ...], ...]) -> ImaginedSlots:
+def _slot_of(sizes: tuple[float, ...], needs: tuple[tuple[int, ...], ...]) -> ImaginedSlots:
     """Users of one sampled slot; a class costs 1 s a bit if nobody holds it, 0.1 s if node 0 does."""
     misses = np.array([needs], dtype=np.float32)
     users, classes = misses.shape[1:]
@@ -107,7 +107,7 @@ def _two_users(sizes: tuple[float, ...], needs: tuple[tuple[int, ...], ...]) -> 
 @pytest.mark.parametrize("holder", [0, 1])
 def test_who_finds_all_in_the_caches_does_not_wait_for_who_does_not(holder: int) -> None:
     sizes = (2.0, 3.0)  # user 0 misses the smaller class, user 1 the larger one
-    slots, held = _two_users(sizes, ((1, 0), (0, 1))), np.diag([0.0, 0.0])
+    slots, held = _slot_of(sizes, ((1, 0), (0, 1))), np.diag([0.0, 0.0])
     held[0], held[1] = sizes, 0.0
     held[:, holder] = held[::-1, holder]
     cached, fetched = 0.1 * sizes[holder], sizes[1 - holder]
@@ -117,10 +117,17 @@ def test_who_finds_all_in_the_caches_does_not_wait_for_who_does_not(holder: int)
 
 
 def test_what_others_are_sent_already_takes_nothing_more() -> None:
-    # user 0 asks for classes 0 and 1, user 1 for class 2, user 2 for 0, 1 and 3: after 0, user 2 misses 1 bit
-    slots = _two_users((2.0, 2.0, 5.0, 1.0), ((1, 1, 0, 0), (0, 0, 1, 0), (1, 1, 0, 1)))
-    held = np.array([[2.0, 2.0, 5.0, 1.0], np.zeros(4)])
+    # user 0 asks for class 0, user 1 for class 1, user 2 for 0 and 2: after class 0 it misses 1 bit
+    slots = _slot_of((4.0, 5.0, 1.0), ((1, 0, 0), (0, 1, 0), (1, 0, 1)))
+    held = np.array([[4.0, 5.0, 1.0], np.zeros(3)])
     np.testing.assert_allclose(slots.in_turn(held).waits(held)[0, 0], [4.0, 5.0, 10.0])
+
+
+@pytest.mark.parametrize(("many", "waits"), [(1, [2.0, 5.0]), (3, [3.0, 3.0, 3.0, 5.0])])
+def test_many_who_wait_for_the_same_go_before_few(many: int, waits: list[float]) -> None:
+    slots = _slot_of((2.0, 3.0), ((1, 0), *[(0, 1)] * many))  # user 0 alone takes less than the others
+    held = np.array([[2.0, 3.0], np.zeros(2)])
+    np.testing.assert_allclose(slots.in_turn(held).waits(held)[0, 0], waits)
 
 
 @pytest.mark.parametrize("slot", range(4))
@@ -161,7 +168,7 @@ def test_links_bring_all_that_it_decides() -> None:
 
 @pytest.mark.parametrize(("sure", "follows"), [(1e9, True), (-1e9, False)])
 def test_a_placement_that_is_not_clearly_better_gives_way_to_the_rivals(sure: float, follows: bool) -> None:
-    config, world = PipelinedConfig(sure=sure, judges=8), SCENARIO.world(4)
+    config, world = PipelinedConfig(sure=sure, judges=48), SCENARIO.world(5)
     parts = Learned.untrained(CONFIG.num_nodes)
     rival = PooledCoverage(SCENARIO, np.random.default_rng(0))
     guarded = AugurPipelined(SCENARIO, np.random.default_rng(0), parts, config, rival)
