@@ -50,6 +50,11 @@ def shortened(text: str, width: int) -> str:
     return f"{text[:head]}…{text[len(text) - tail :]}"
 
 
+def counted(number: int, what: str) -> str:
+    """How many there are of something: 1 file, 12 files."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 class PlainConsole(Console):
     """A console to which every text is text: nothing in it is markup, an emoji or an escape sequence."""
 

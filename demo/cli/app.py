@@ -57,12 +57,20 @@ class LazyGroup(TyperGroup):
 
 
 def _reflow(command: Any) -> None:  # noqa: ANN401
-    """Let lines of help break where the terminal ends, not where they do in the source."""
+    """Let lines of help break where the terminal ends, not where they do in the source; brackets are text."""
     if command.help:
         paragraphs = re.split(r"\n\s*\n", command.help)
-        command.help = "\n\n".join(" ".join(part.split()) for part in paragraphs)
+        command.help = _as_text("\n\n".join(" ".join(part.split()) for part in paragraphs))
+    for one in command.params:
+        if getattr(one, "help", None):
+            one.help = _as_text(one.help)
     for one in getattr(command, "commands", {}).values():
         _reflow(one)
+
+
+def _as_text(help_text: str) -> str:
+    """A help without markup: `[mount]` in it is no style."""
+    return re.sub(r"\[(?=[a-z#/@])", r"\\[", help_text)
 
 
 def meant(word: str, known: Iterable[str]) -> str:

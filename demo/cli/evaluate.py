@@ -101,7 +101,7 @@ def evaluate(
         int, typer.Option(min=0, help="Worlds the bounds are computed on; 0: none.")
     ] = 16,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
-    ray: Annotated[bool, typer.Option("--ray", help="Run on Ray (pip install 'pbcast\\[ray]').")] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="Run on Ray (pip install 'pbcast[ray]').")] = False,
     cache: Annotated[
         Path | None, typer.Option(help="Where finished episodes are kept; default: in pbcast's cache folder.")
     ] = None,

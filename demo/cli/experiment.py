@@ -22,7 +22,7 @@ def experiment(
         int, typer.Option(min=0, help="Number of the first world in split `test`.")
     ] = 10_000,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
-    ray: Annotated[bool, typer.Option("--ray", help="Run on Ray (pip install 'pbcast\\[ray]').")] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="Run on Ray (pip install 'pbcast[ray]').")] = False,
     out: Annotated[Path, typer.Option(help="Folder for NAME.csv, .svg, .pdf and .md.")] = Path("out"),
     quick: Annotated[
         bool,

@@ -9,7 +9,7 @@ import typer
 
 from demo.cli.app import EXIT_CODES
 from demo.cli.store_shared import DryRunOption, JsonOption, YesOption, agree, human, print_json, show
-from demo.console import busy, say, warn
+from demo.console import busy, counted, say, warn
 
 if TYPE_CHECKING:
     from pbstore.serve.origin.catalog import Catalog
@@ -115,7 +115,8 @@ def check(origin: OriginOption, as_json: JsonOption = False) -> int:
     if as_json:
         print_json(asdict(report))
     else:
-        what = f"{report.models} models, {report.packs} packs, {report.blocks} blocks"
+        counts = (report.models, "model"), (report.packs, "pack"), (report.blocks, "block")
+        what = ", ".join(counted(number, kind) for number, kind in counts)
         say(f"{what}, {human(report.read_bytes)}: {'damaged' if report.damaged else 'all as written'}")
         warn(*(f"pbcast: {line}" for line in report.damaged))
     return 3 if report.damaged else 0

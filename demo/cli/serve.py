@@ -14,8 +14,9 @@ from demo.cli.store_shared import (
     TokenOption,
     existing,
     parse_size,
+    some_of,
 )
-from demo.console import say, warn
+from demo.console import counted, say, warn
 from pbstore import open_store
 
 if TYPE_CHECKING:
@@ -68,8 +69,13 @@ def serve(
         guards = guards_of(opened, host, tokens, access_log, key)
         library = library_of(opened, node, guards)
 
+        hidden = [name for name in opened.models() if name.count("/") > 1]
+
         def tell(url: str) -> None:
-            say(f"serving {count} models of {store}{node.behind} at {url}")
+            if hidden:
+                names = ", ".join(some_of(hidden))
+                warn(f"pbcast: clients of the Hub ask for ORG/MODEL only (`store rename`), not for {names}")
+            say(f"serving {counted(count, 'model')} of {store}{node.behind} at {url}")
 
         groups, beside = pushing(opened, library, index_chunks)
         groups = [put_routes(StoreSink(opened)), *groups]

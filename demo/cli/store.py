@@ -30,7 +30,7 @@ from demo.cli.store_shared import show as print_result
 from demo.cli.store_tools import tools
 from demo.cli.store_trust import trust
 from demo.cli.store_upkeep import upkeep
-from demo.console import Sheet, busy, say, visible
+from demo.console import Sheet, busy, counted, say, visible
 from demo.show.figure import check_figure
 from demo.show.savings_picture import CAUSES, draw_savings
 
@@ -105,7 +105,9 @@ def savings(
         report = opened.savings()
         rows = _causes(opened, by or "model") if by or picture else {}
     if picture is not None:
-        draw_savings(rows, picture, f"{report.models} models: {human(report.disk_bytes)} on the disk")
+        draw_savings(
+            rows, picture, f"{counted(report.models, 'model')}: {human(report.disk_bytes)} on the disk"
+        )
     if as_json:
         detail = {"by": {label: asdict(causes) for label, causes in rows.items()}} if rows else {}
         print_json({**asdict(report), "ratio": report.ratio, **detail})
@@ -132,7 +134,9 @@ def _print_causes(rows: "dict[str, Causes]", by: str) -> None:
 
 
 def _print_steps(report: "Savings") -> None:
-    table = Sheet("", "#bytes", "#of raw", title=f"{report.models} models, {report.blocks} blocks")
+    table = Sheet(
+        "", "#bytes", "#of raw", title=f"{counted(report.models, 'model')}, {counted(report.blocks, 'block')}"
+    )
     steps = (
         ("plain copies", report.raw_bytes),
         ("each file once", report.file_dedup_bytes),
@@ -175,7 +179,7 @@ def checkout(
             for path in replaced_files(opened.manifest(name), place)
         ]
         if lost:
-            agree(f"replace {len(lost)} files in {folder}", some_of(lost), yes)
+            agree(f"replace {counted(len(lost), 'file')} in {folder}", some_of(lost), yes)
         with progress(sum(opened.disk.model_row(name).raw_bytes for name in wanted)) as advance:
             reports = {
                 name: opened.checkout(name, place, force=force, progress=lambda _, size: advance(size))
@@ -185,7 +189,7 @@ def checkout(
         print_json(one_or_list([asdict(report) for report in reports.values()]))
         return
     for name, report in reports.items():
-        line = f"wrote {name} to {folders[name]}: {report.files} files, all checked"
+        line = f"wrote {name} to {folders[name]}: {counted(report.files, 'file')}, all checked"
         print_result(asdict(report), as_json, line)
 
 

@@ -33,7 +33,7 @@ from demo.cli.store_shared import (
     tell_exceptions,
     told,
 )
-from demo.console import Sheet, say, warn
+from demo.console import Sheet, counted, say, warn
 
 if TYPE_CHECKING:
     from pbstore import AddReport, DiskBlockStore
@@ -66,7 +66,8 @@ def add(
         bool, typer.Option("--recursive", "-r", help="Add all models under the folder.")
     ] = False,
     org: Annotated[
-        str | None, typer.Option("--org", help="With --recursive: ORG of all names; else their path.")
+        str | None,
+        typer.Option("--org", help="With --recursive: ORG of all names; else the first part of the path."),
     ] = None,
     base: Annotated[str | None, typer.Option("--base", help="Stored model that it was made from.")] = None,
     hot: Annotated[bool, typer.Option("--hot", help="Store all blocks raw, to be mapped.")] = False,
@@ -131,6 +132,7 @@ def add(
                 progress=lambda _, size: advance(size),
             )
             _tell_optimizer(opened, [report])
+        _tell_several(Path(source), select)
     show(asdict(report), as_json, told(report))
     tell_exceptions(report)
     return 0
@@ -143,6 +145,19 @@ def _add_from_hub(source: str, name: str | None, capacity: str | None, store: Pa
     address = HubAddress.parse(source)
     with open_store(store, parse_size(capacity)) as opened, progress(None) as advance:
         return add_from_hub(opened, address, name, progress=advance)
+
+
+def _tell_several(source: Path, select: "Selection") -> None:
+    """Say so if a folder that was added as one model seems to hold several."""
+    from pbstore.bulk import find_models
+
+    try:
+        found = find_models(source, select=select).models if source.is_dir() else ()
+    except (OSError, ValueError):
+        return
+    if len(found) > 1 and all(item.folder != source for item in found):
+        names = ", ".join(some_of([str(item.folder.relative_to(source)) for item in found]))
+        warn(f"pbcast: {source} seems to hold {len(found)} models, stored as one ({names}): see --recursive")
 
 
 MUCH = 0.1
@@ -231,7 +246,7 @@ def _print_plan(models: "Found", as_json: bool) -> None:
     for item in models.models:
         table.row(item.name, item.place)
     table.print()
-    say(f"{len(models.models)} models")
+    say(f"{counted(len(models.models), 'model')}")
     _tell_rest(models, None)
 
 
@@ -243,7 +258,7 @@ def _print_summary(report: "BulkReport", disk_bytes: int) -> None:
         (len(report.failed), "not added"),
     )
     parts = [f"{count} {what}" for count, what in counts if count]
-    say(f"{len(report.models) + len(report.failed)} models: {', '.join(parts)}")
+    say(f"{counted(len(report.models) + len(report.failed), 'model')}: {', '.join(parts)}")
     say(f"  {human(report.raw_bytes)} in all, {human(report.stored_bytes)} new in the store")
     say(f"  the store on the disk: {human(disk_bytes)}")
 

@@ -21,7 +21,7 @@ from demo.cli.store_shared import (
     source_bytes,
     told,
 )
-from demo.console import say, warn
+from demo.console import counted, say, warn
 
 if TYPE_CHECKING:
     from pbstore import AddReport
@@ -107,5 +107,5 @@ def export_hf_cache(
         print_json([asdict(item) for item in exported])
         return
     for item in exported:
-        say(f"{item.name}: {item.files} files, {human(item.written_bytes)} new in the cache")
+        say(f"{item.name}: {counted(item.files, 'file')}, {human(item.written_bytes)} new in the cache")
         say(f"  {item.folder}")

@@ -24,7 +24,7 @@ from demo.cli.store_shared import (
     room,
     some_of,
 )
-from demo.console import Sheet, busy, say, visible
+from demo.console import Sheet, busy, counted, say, visible
 
 if TYPE_CHECKING:
     from pbstore import DiskBlockStore
@@ -104,7 +104,7 @@ def _print_difference(difference: "Difference") -> None:
         table.print()
     if len(difference.tensors) > MOST_TENSORS:
         say(f"and {len(difference.tensors) - MOST_TENSORS} more tensors: --json lists all")
-    say(f"the same: {difference.same_files} files, {difference.same_tensors} tensors")
+    say(f"the same: {counted(difference.same_files, 'file')}, {counted(difference.same_tensors, 'tensor')}")
 
 
 @history.command(epilog=EXIT_CODES, rich_help_panel=HISTORY_PANEL)
@@ -260,14 +260,14 @@ def collect(plan: "Plan[GcReport]", dry_run: bool, yes: bool, as_json: bool) -> 
 
 def _collect_lines(report: "GcReport") -> list[str]:
     gone = [f"for good: {_some(report.trashed_models)}"] if report.trashed_models else []
-    blocks = f"{report.orphan_blocks} blocks that no model needs, {human(report.orphan_bytes)}"
+    blocks = f"{counted(report.orphan_blocks, 'block')} that no model needs, {human(report.orphan_bytes)}"
     return [*gone, blocks, room(report.before, report.after)]
 
 
 def print_collected(report: "GcReport", as_json: bool) -> None:
     """Say what a collection did or would do."""
     verb = "would delete" if report.dry_run else "deleted"
-    line = f"{verb} {report.orphan_blocks} blocks, {human(report.orphan_bytes)}"
+    line = f"{verb} {counted(report.orphan_blocks, 'block')}, {human(report.orphan_bytes)}"
     if as_json:
         print_json(asdict(report))
         return

@@ -22,7 +22,7 @@ from demo.cli.store_shared import (
     human,
     print_json,
 )
-from demo.console import Sheet, say, visible
+from demo.console import Sheet, counted, say, visible
 
 if TYPE_CHECKING:
     from pbstore import Savings
@@ -108,7 +108,7 @@ def _print_table(items: "Sequence[ListedModel]", total: "Savings", *, only_some:
         ratio = f" ({total.disk_bytes / total.raw_bytes:.0%})" if saves else ""
         trash = f"; {human(total.trash_bytes)} of it in the trash" if total.trash_bytes else ""
         disk = f"{human(total.disk_bytes)} on the disk{ratio}{trash}"
-        count = "1 model" if total.models == 1 else f"{total.models} models"
+        count = counted(total.models, "model")
         say(f"{count}, {human(total.raw_bytes)} in all revisions: {disk}")
 
 

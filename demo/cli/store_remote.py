@@ -24,7 +24,7 @@ from demo.cli.store_shared import (
     print_json,
     progress,
 )
-from demo.console import say, warn
+from demo.console import counted, say, warn
 from pbstore import ModelMissingError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _sync(
     else:
         for model in report.models:
             if model.blocks or not model.was_there:
-                say(f"{model.name}: {model.blocks} blocks, {human(model.sent_bytes)}")
+                say(f"{model.name}: {counted(model.blocks, 'block')}, {human(model.sent_bytes)}")
         verb = "would be sent" if dry_run else "sent"
         say(f"{len(report.models)} models are the same on both sides, {human(report.sent_bytes)} {verb}")
     for item in report.failed:
@@ -132,7 +132,7 @@ def _tell(report: "TransferReport", what: str, as_json: bool) -> None:
         return
     verb = "would copy" if report.dry_run else "copied"
     say(f"{verb} {what}: {human(report.raw_bytes)} of files")
-    say(f"  {human(report.sent_bytes)} on the wire in {report.blocks} blocks")
+    say(f"  {human(report.sent_bytes)} on the wire in {counted(report.blocks, 'block')}")
     say(f"  {report.kept_blocks} of its blocks were there already")
 
 

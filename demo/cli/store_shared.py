@@ -18,7 +18,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from demo.console import answers_yes, errors, say, warn
+from demo.console import answers_yes, counted, errors, say, warn
 from demo.console import print_json as print_json  # commands take it from here
 from pbstore import ModelMissingError, PBStoreError
 from pbstore.folders.select import ALL, LEFT_OUT, Selection
@@ -148,7 +148,7 @@ def source_bytes(folder: Path, store: Path, select: Selection = ALL, missing: in
 
 def told(report: "AddReport") -> str:
     """What an add did, in a line."""
-    what = f"{report.files} files, {report.blocks} blocks"
+    what = f"{counted(report.files, 'file')}, {counted(report.blocks, 'block')}"
     if report.already_there:
         return f"{report.name} is already there: {what}, revision {report.commit[:12]}"
     if report.follows:

@@ -31,7 +31,7 @@ from demo.cli.store_shared import (
     source_bytes,
     tell_exceptions,
 )
-from demo.console import busy, say
+from demo.console import busy, counted, say
 
 if TYPE_CHECKING:
     pass
@@ -120,7 +120,7 @@ def mount(
     from pbstore.mount import mount as mount_store
 
     with existing(store) as opened:
-        line = f"{len(opened.models())} models at {folder}, for reading; Ctrl-C ends it"
+        line = f"{counted(len(opened.models()), 'model')} at {folder}, for reading; Ctrl-C ends it"
         mount_store(opened, folder, on_ready=lambda: say(line))
 
 
@@ -140,7 +140,9 @@ def repair(
         else:
             with existing(source) as other:
                 report = opened.repair(other)
-    line = f"mended {report.mended_blocks} blocks and {report.mended_manifests} manifests"
+    line = (
+        f"mended {counted(report.mended_blocks, 'block')} and {counted(report.mended_manifests, 'manifest')}"
+    )
     hint = " (--from STORE takes good copies from another store)" if report.left and source is None else ""
     if mended is not None and not as_json:
         say(mended)

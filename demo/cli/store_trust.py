@@ -24,7 +24,7 @@ from demo.cli.store_shared import (
     progress,
     some_of,
 )
-from demo.console import Sheet, say, warn
+from demo.console import Sheet, counted, say, warn
 
 if TYPE_CHECKING:
     from pbstore.disk.upkeep.scrub import ScrubReport
@@ -64,7 +64,7 @@ def verify(
     if as_json:
         print_json({**asdict(report), "ok": report.ok})
     else:
-        say(f"verified {report.blocks} blocks of {report.models} models")
+        say(f"verified {counted(report.blocks, 'block')} of {counted(report.models, 'model')}")
     return _tell_problems(report, as_json)
 
 
@@ -110,7 +110,7 @@ def scrub(
         print_json({**asdict(report), "ok": report.ok})
     else:
         end = "the pass is done" if report.is_whole else "the next scrub goes on from here"
-        say(f"checked {report.blocks} blocks, {human(report.raw_bytes)}: {end}")
+        say(f"checked {counted(report.blocks, 'block')}, {human(report.raw_bytes)}: {end}")
     return _tell_problems(report, as_json)
 
 
@@ -159,7 +159,8 @@ def export(
         print_json(asdict(report))
     else:
         size = human(file.stat().st_size)
-        say(f"wrote {len(report.models)} models, {report.revisions} revisions to {file}: {size}")
+        what = f"{counted(len(report.models), 'model')}, {counted(report.revisions, 'revision')}"
+        say(f"wrote {what} to {file}: {size}")
 
 
 @trust.command("import", epilog=EXIT_CODES, rich_help_panel=COPIES_PANEL)
@@ -180,7 +181,7 @@ def import_file(
         print_json(asdict(report))
     else:
         new = f"{report.new_revisions} of {report.revisions} revisions new"
-        say(f"{len(report.models)} models: {new}, {human(report.stored_bytes)} more in the store")
+        say(f"{counted(len(report.models), 'model')}: {new}, {human(report.stored_bytes)} more in the store")
 
 
 @trust.command(epilog=EXIT_CODES, rich_help_panel=TRUST_PANEL)

@@ -25,7 +25,7 @@ from demo.cli.store_shared import (
     room,
     some_of,
 )
-from demo.console import busy, say, table_of
+from demo.console import busy, counted, say, table_of
 
 if TYPE_CHECKING:
     from pbstore import DiskBlockStore
@@ -52,7 +52,7 @@ def remove(
         dependents = dict(zip(going, opened.trash.dependents_of_all(going), strict=True))
         lines = [line for name in going for line in _removal_lines(opened, name, dependents[name])]
         lines.append(f"`restore` brings back for {days:g} days" if days else "nothing can be brought back")
-        what = f"remove {going[0] if len(going) == 1 else f'{len(going)} models'}"
+        what = f"remove {going[0] if len(going) == 1 else counted(len(going), 'model')}"
         if not dry_run:
             agree(what, lines, yes)
             opened.trash.put(going)
@@ -69,7 +69,7 @@ def _removal_lines(opened: "DiskBlockStore", name: str, dependents: "Dependents"
     row = opened.disk.model_row(name)
     earlier = len(opened.disk.revisions_of(name)) - 1 if row.key.past_ms is None and "@" not in name else 0
     more = f", and {earlier} earlier revisions" if earlier else ""
-    line = f"{name}: {human(row.raw_bytes)} in {row.num_files} files{more}"
+    line = f"{name}: {human(row.raw_bytes)} in {counted(row.num_files, 'file')}{more}"
     return [line, *(f"  {one}" for one in _dependent_lines(dependents))]
 
 
@@ -169,13 +169,16 @@ def evict(
         count = len(report.models) + len(report.trashed_models)
         if not dry_run:
             if count:
-                agree(f"remove {count} models for good", lines, yes)
+                agree(f"remove {counted(count, 'model')} for good", lines, yes)
             with busy("evict"):
                 report = plan.apply()
     if as_json:
         print_json(asdict(report))
         return
-    say(f"{'would remove' if dry_run else 'removed'} {count} models", *(f"  {line}" for line in lines[:-1]))
+    say(
+        f"{'would remove' if dry_run else 'removed'} {counted(count, 'model')}",
+        *(f"  {line}" for line in lines[:-1]),
+    )
     say(f"  {human(report.freed_bytes)} of payloads; {room(report.before, report.after)}")
 
 

@@ -30,7 +30,7 @@ def train(
     workers: Annotated[int, typer.Option(min=1, help="Processes, for several seeds.")] = 1,
     ray: Annotated[
         bool,
-        typer.Option("--ray", help="Seeds on Ray (pip install 'pbcast\\[ray]'), at RAY_ADDRESS if set."),
+        typer.Option("--ray", help="Seeds on Ray (pip install 'pbcast[ray]'), at RAY_ADDRESS if set."),
     ] = False,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Most optimiser steps (learned) or episodes (others).")

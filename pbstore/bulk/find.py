@@ -9,6 +9,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from pbstore.bulk.add import ToAdd
+from pbstore.bulk.order import in_order
 from pbstore.folders.nesting import is_store
 from pbstore.folders.select import ALL, Selection
 from pbstore.manifest import check_name
@@ -17,6 +18,8 @@ CONFIGS = ("config.json", "adapter_config.json", "params.json", "open_clip_confi
 """A folder with weights and one of these is a model, wherever it lies."""
 PIPELINES = ("model_index.json", "modules.json")
 """A folder with one of these is a model with all that lies in it."""
+PROCESSORS = ("tokenizer_config.json", "tokenizer.json", "preprocessor_config.json")
+"""A folder without weights that has one of these is a model, too: a tokenizer has a repository of its own."""
 _INDEX = ".index.json"
 _WEIGHTS = re.compile(r".*\.(safetensors|gguf|bin|pt|pth|ckpt|onnx|h5|msgpack|npz)")
 _LOOSE = re.compile(r".*\.(safetensors|gguf)")
@@ -57,7 +60,7 @@ class Found:
     """What lies under a folder."""
 
     models: tuple[FoundModel, ...]
-    """Adapters last, so that their bases are there before them."""
+    """Bases that others name first, and adapters behind their bases: see `in_order`."""
     of_none: tuple[str, ...]
     """Files and folders that are of no model, relative to the folder that was looked through."""
     hub_caches: tuple[str, ...]
@@ -78,12 +81,14 @@ class _Search:
 def find_models(root: Path, org: str | None = None, select: Selection = ALL) -> Found:
     """Look a folder through for models.
 
-    A folder is one if it has weights and a configuration, or is all of a pipeline; models in it are models
-    of their own. In a folder without a configuration each file of weights is one, with those called as it is.
+    A folder is one if it has weights and a configuration, or a tokenizer and no weights, or is all of a
+    pipeline; models in it are models of their own. In a folder without a configuration each file of weights
+    is one, with those called as it is.
 
     Args:
         root: Where to look.
-        org: First part of all names; the rest is the path below `root`, with `-` for `/`. None: the path.
+        org: First part of all names; the rest is the path below `root`, with `-` for `/`. None: the first
+            part of the path. So no name has more than the two parts that clients of the Hub can ask for.
         select: What is left out.
 
     Raises:
@@ -100,9 +105,10 @@ def find_models(root: Path, org: str | None = None, select: Selection = ALL) -> 
         FoundModel(name=name, folder=folder, files=files, apart=apart, is_adapter=is_adapter)
         for name, (_, folder, files, apart, is_adapter) in zip(names, search.models, strict=True)
     ]
-    models.sort(key=lambda item: item.is_adapter)
     return Found(
-        models=tuple(models), of_none=tuple(search.of_none), hub_caches=tuple(sorted(search.hub_caches))
+        models=tuple(in_order(models)),
+        of_none=tuple(search.of_none),
+        hub_caches=tuple(sorted(search.hub_caches)),
     )
 
 
@@ -129,10 +135,10 @@ def _look(search: _Search, folder: Path, path: str, above: tuple[tuple[int, int]
 
 
 def _is_model(files: Sequence[str]) -> bool:
-    """Whether the files of a folder make one model of it: weights that are not each for themselves."""
+    """Whether the files of a folder make one model of it: a tokenizer, or weights not each for themselves."""
     weights = [name for name in files if _WEIGHTS.fullmatch(name)]
     if not weights:
-        return False
+        return bool(set(files) & set(PROCESSORS))
     one = any(_SHARD.fullmatch(name) for name in weights) or any(name.endswith(_INDEX) for name in files)
     return bool(set(files) & set(CONFIGS)) or one or not any(map(_LOOSE.fullmatch, weights))
 
@@ -205,7 +211,9 @@ def _names(paths: Sequence[str], root: Path, org: str | None) -> list[str]:
     names = []
     for path in paths:
         parts = [_name_part(part) for part in (path or root.resolve().name).split("/")]
-        name = "/".join(parts[:8]) if org is None else f"{check_name(org)}/{_name_part('-'.join(parts))}"
+        first = [*parts[: len(parts) > 1]] if org is None else [check_name(org)]
+        rest = parts[len(first) :] if org is None else parts
+        name = "/".join([*first, _name_part("-".join(rest))])
         if name in taken:
             name = f"{name[: _LONGEST_NAME - 9]}-{blake3(path.encode('utf-8', 'surrogatepass')).hexdigest(4)}"
         taken.add(name)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from pbstore.blocks import PAGE_BYTES, PIECE_BYTES
 from pbstore.codecs.types import TensorSpec
 from pbstore.errors import CheckpointError, SourceChangedError
+from pbstore.folders.complete import missing_shards, told
 from pbstore.folders.feed import FreshBlock, Sink, UnwantedError
 from pbstore.folders.nesting import OwnStore
 from pbstore.folders.select import ALL, Selection
@@ -158,7 +159,7 @@ def scan_folder(origin: Origin, sink: Sink) -> Reading:
         SourceChangedError: If anything in the folder changes meanwhile.
     """
     source = list_source(origin.folder, origin.own, origin.select)
-    plans, damaged = _plan(source, origin.keep_damaged, origin.known and cache(origin.known))
+    plans, damaged = _plan(source, origin)
     scan = _Scan(sink, origin.progress)
     try:
         with Pool(1, "pbstore-hash") as pool:
@@ -179,12 +180,16 @@ def scan_folder(origin: Origin, sink: Sink) -> Reading:
     return Reading(manifest, source.skipped, damaged, source.left_out, source.fingerprint())
 
 
-def _plan(
-    source: Source, keep_damaged: bool, known: Known | None
-) -> tuple[list[tuple[SourceFile, list[FilePiece]]], tuple[str, ...]]:
+def _plan(source: Source, origin: Origin) -> tuple[list[tuple[SourceFile, list[FilePiece]]], tuple[str, ...]]:
     """Where to cut each file, and which files are not what their names say."""
     plans, damaged = [], []
+    keep_damaged, known = origin.keep_damaged, origin.known and cache(origin.known)
+    there = {file.path for file in source.files}
     for file in source.files:
+        if missing := missing_shards(file, there, origin.select.leaves_out):
+            if not keep_damaged:
+                raise CheckpointError(told(file.path, missing))
+            damaged.append(file.path)
         with opened(file) as fd, os.fdopen(fd, "rb", closefd=False) as stream:
             try:
                 pieces = split_stream(stream, file.stamp.size, file.path, known)

@@ -157,7 +157,9 @@ def _must_write(target: Path, entry: FileEntry, force: bool) -> bool:
             if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256:
                 return False
     if not force:
-        raise FileExistsError(f"{target} is there with other bytes: choose an empty folder, or force")
+        raise FileExistsError(
+            f"{target} is there with other bytes: choose an empty folder, or force it (`--force`)"
+        )
     return True
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from pbstore import DiskBlockStore, Manifest, open_store
 from pbstore.errors import BadFileError, ManifestError, PBStoreError
+from pbstore.folders.select import Selection
 from pbstore.manifest import FileEntry
 from tests.pbstore.folders import base_tensors, folder_content, safetensors_bytes, write_model
 from tests.thoroughness import TIMES
@@ -314,6 +315,54 @@ def test_damaged_files_are_refused_by_name_or_kept(
     assert report.damaged == ("part/adapter_model.safetensors",)
     assert sorted(tensors) == sorted(whole)
     assert folder_content(tmp_path / "out") == folder_content(model)
+
+
+def sharded(folder: Path, suffix: str, *there: int) -> Path:
+    """A folder with an index of three shards, of which some are there."""
+    folder.mkdir(parents=True)
+    names = [f"model-0000{number}-of-00003.{suffix}" for number in (1, 2, 3)]
+    index = {"weight_map": {f"layer.{number}.weight": name for number, name in enumerate(names)}}
+    (folder / f"model.{suffix}.index.json").write_text(json.dumps(index))
+    for number in there:
+        data = safetensors_bytes(base_tensors(number, rows=4)) if suffix == "safetensors" else b"x" * number
+        (folder / names[number - 1]).write_bytes(data)
+    return folder
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+@pytest.mark.parametrize("inside", ["", "unet"])
+def test_a_checkpoint_that_came_in_part_is_refused_or_kept(
+    store: DiskBlockStore, tmp_path: Path, suffix: str, inside: str
+) -> None:
+    folder = tmp_path / "model"
+    model = sharded(folder / inside, suffix, 1, 3)
+    path = f"{inside}/" * bool(inside) + f"model.{suffix}.index.json"
+    with pytest.raises(
+        PBStoreError, match=rf"index\.json names shards that .*: {inside}/?model-00002-of-00003"
+    ):
+        store.add(folder, "org/part")
+    left_out = Selection(exclude=("model-00002*",))
+    assert store.add(folder, "org/chosen", select=left_out).damaged == ()
+    assert store.add(folder, "org/part", keep_damaged=True).damaged == (path,)
+    store.checkout("org/part", tmp_path / "out")
+    assert folder_content(tmp_path / "out") == folder_content(folder)
+    sharded(tmp_path / "whole", suffix, 1, 2, 3)
+    (model / f"model-00002-of-00003.{suffix}").write_bytes(
+        (tmp_path / "whole" / f"model-00002-of-00003.{suffix}").read_bytes()
+    )
+    assert store.add(folder, "org/part").follows
+    for name in ("org/part", "org/chosen"):
+        store.remove(name, trash=False)
+
+
+@pytest.mark.parametrize(
+    "text", [b"{", b"[]", b'{"weight_map": [1]}', b'{"weight_map": {"a": 3}}', b"[" * 9999]
+)
+def test_what_is_no_index_names_no_shards(store: DiskBlockStore, tmp_path: Path, text: bytes) -> None:
+    model = write_model(tmp_path / "model", base_tensors(rows=4))
+    (model / "model.safetensors.index.json").write_bytes(text)
+    sharded(tmp_path / "model" / "other form", "bin")  # of which nothing was fetched
+    assert store.add(model, "org/any").damaged == ()
 
 
 # --- what manifests of earlier versions do not tell -------------------------------------------------------

@@ -48,6 +48,10 @@ def tree(tmp_path: Path) -> Path:
         (loose / f"{name}.safetensors").write_bytes(safetensors_bytes(base_tensors(20 + number, rows=3)))
         (loose / f"{name}.preview.png").write_bytes(name.encode())
     (loose / "README.md").write_bytes(b"of none")
+    tokenizer = root / "a tokenizer"
+    tokenizer.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tokenizer / name).write_bytes(b"{}")
     pipe = write_model(root / "pipe" / "unet", base_tensors(5, rows=ROWS)).parent
     (pipe / "model_index.json").write_bytes(b"{}")
     shards = root / "shards"
@@ -60,6 +64,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 NAMES = {
+    "me/a-tokenizer",
     "me/a-first-adapter",
     "me/base",
     "me/loras-cat",
@@ -83,7 +88,7 @@ def store(tmp_path: Path) -> Iterator[DiskBlockStore]:
 def test_every_file_is_of_one_model_or_named_as_of_none(tree: Path, store: DiskBlockStore) -> None:
     found = find_models(tree, "me", SELECT)
     assert {item.name for item in found.models} == NAMES
-    assert found.models[-1].name == "me/a-first-adapter"  # behind its base
+    assert [item.name for item in found.models[:2]] == ["me/base", "me/a-first-adapter"]  # behind its base
     assert (found.of_none, found.hub_caches) == (("loras/README.md",), ("hub/models--org--m",))
     report = add_all(store, [item.to_add(SELECT) for item in found.models])
     assert (report.added, report.failed) == (len(NAMES), ())
@@ -107,6 +112,35 @@ def test_names_are_those_of_the_paths_and_all_different(tmp_path: Path, org: str
     assert len(set(names)) == len(names) == 6
     assert ("org/x-y" if org is None else "me/org-x-y") in names
     assert names == [item.name for item in find_models(tmp_path, org).models]
+
+
+def test_names_are_what_clients_of_the_hub_can_ask_for(tmp_path: Path) -> None:
+    for path in ("a", "b/c", "d/e/f", "g/h/i/j"):
+        write_model(tmp_path / path, base_tensors(rows=1))
+    names = {item.name for item in find_models(tmp_path).models}
+    assert names == {"a", "b/c", "d/e-f", "g/h-i-j"}
+
+
+def named_model(folder: Path, base: str | None = None) -> None:
+    """A model whose configuration says where its base lay."""
+    write_model(folder, base_tensors(rows=1))
+    (folder / "config.json").write_text(json.dumps({} if base is None else {"_name_or_path": base}))
+
+
+def test_what_others_were_made_from_is_added_before_them(tmp_path: Path) -> None:
+    named_model(tmp_path / "z" / "Base-7B")
+    named_model(tmp_path / "b" / "chat", "some/where/base-7b/")
+    named_model(tmp_path / "a" / "merged", "chat")
+    named_model(tmp_path / "c" / "itself", "c/itself")
+    named_model(tmp_path / "d" / "circle", "elcric")
+    named_model(tmp_path / "d" / "elcric", "circle")
+    adapter(tmp_path / "a" / "lora", 1)
+    (tmp_path / "a" / "lora" / "adapter_config.json").write_text('{"base_model_name_or_path": "Org/Base-7B"}')
+    adapter(tmp_path / "a" / "stray", 2)
+    names = [item.name for item in find_models(tmp_path).models]
+    assert names[:2] == ["z/Base-7B", "b/chat"]
+    assert names[4:] == ["a/lora", "a/merged", "c/itself", "a/stray"]
+    assert set(names[2:4]) == {"d/circle", "d/elcric"}
 
 
 def reads(call: object) -> int:

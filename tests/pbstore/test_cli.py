@@ -63,7 +63,7 @@ def test_checkout_gives_every_byte(run: Run, tmp_path: Path) -> None:
     (tmp_path / "out" / "config.json").write_text("changed")
     assert main(["store", "checkout", "org/child", str(tmp_path / "out")]) == 1
     refused = run("checkout", "org/child", tmp_path / "out", "--force", code=1)
-    assert "replace 1 files" in refused["error"]["message"]
+    assert "replace 1 file in" in refused["error"]["message"]
     assert (tmp_path / "out" / "config.json").read_text() == "changed"
     assert run("checkout", "org/child", tmp_path / "out", "--force", "--yes")["written_bytes"] == 21
     assert run("checkout", "org/child", tmp_path / "out", "--force")["written_bytes"] == 0

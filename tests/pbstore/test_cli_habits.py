@@ -1,14 +1,19 @@
 """Verbs of people with many models: revisions, patterns, all models under a folder, the cache."""
 
 import json
+import re
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from demo.cli import main
+from demo.cli.commands import COMMANDS
 from demo.cli.names import age, parse_duration
+from demo.console import counted
 from tests.pbstore.folders import base_tensors, folder_content, tuned, write_model
 
 Run = Callable[..., Any]
@@ -129,3 +134,51 @@ def test_times_have_a_unit(text: str, seconds: float) -> None:
         with pytest.raises(ValueError, match="expected a time"):
             parse_duration(bad)
     assert [age(one) for one in (5, 90, 7200, 3 * 86400)] == ["5 s", "2 min", "2 h", "3 d"]
+
+
+def commands() -> dict[tuple[str, ...], Any]:
+    """Each command by its words, as its module declares it."""
+    found: dict[tuple[str, ...], Any] = {}
+
+    def walk(words: tuple[str, ...], command: Any) -> None:  # noqa: ANN401
+        found[words] = command
+        for name, one in getattr(command, "commands", {}).items():
+            walk((*words, name), one)
+
+    for name, known in COMMANDS.items():
+        walk((name,), typer.main.get_command(import_module(known.module).app))
+    return found
+
+
+def test_no_help_loses_what_stands_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    told = 0
+    for words, command in commands().items():
+        texts = [command.help, *(getattr(one, "help", None) for one in command.params)]
+        brackets = [part for text in texts if text for part in re.findall(r"\[\w+\]", text)]
+        if brackets:
+            told += 1
+            capsys.readouterr()
+            assert main([*words, "--help"]) == 0
+            text = capsys.readouterr().out
+            assert all(part in text for part in brackets), words
+    assert told > 0
+
+
+def test_a_folder_of_many_models_that_is_added_as_one_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        write_model(tmp_path / "models" / name, base_tensors(rows=4))
+    store = ["--store", str(tmp_path / "store")]
+    assert main(["store", "add", str(tmp_path / "models"), "--name", "org/all", *store]) == 0
+    assert "seems to hold 2 models, stored as one (a, b): see --recursive" in capsys.readouterr().err
+    run_with_steps = write_model(tmp_path / "run", base_tensors(rows=4))
+    write_model(run_with_steps / "checkpoint-1", base_tensors(rows=4))
+    for folder in ("models/a", "run"):
+        assert main(["store", "add", str(tmp_path / folder), "--name", "org/one", *store]) == 0
+        assert "seems to hold" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 files"), (1, "1 file"), (2, "2 files")])
+def test_one_is_one(number: int, said: str) -> None:
+    assert counted(number, "file") == said

@@ -37,7 +37,9 @@ def parts(seed: int = 0, dtype: torch.dtype = torch.float32) -> list[Rows]:
 
 def by_heads(tensors: list[Rows]) -> Rows:
     """Heads of each in turn, as some layers have them."""
-    return torch.cat([rows for head in zip(*(one.split(24) for one in tensors), strict=False) for rows in head])
+    return torch.cat(
+        [rows for head in zip(*(one.split(24) for one in tensors), strict=False) for rows in head]
+    )
 
 
 LAYOUTS = {

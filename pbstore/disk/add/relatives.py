@@ -169,7 +169,7 @@ class Relatives:
     def beside(
         self, wanted: Wanted, spec: TensorSpec, near: int | None, bases: Sequence[BlockId]
     ) -> list[BlockId]:
-        """Tensors of which this one may be joined, or a part: near a place, bases, and what was made of these."""
+        """Tensors of which this one may be joined, or a part: near a place or bases, or made of these."""
         led = [*self.places, *([] if self.last is None else [self.last])]
         places = [*led, near, *(self.place_of(base) for base in bases)]
         for base in bases:
