@@ -152,12 +152,12 @@ def _tell_several(source: Path, select: "Selection") -> None:
     from pbstore.bulk import find_models
 
     try:
-        found = find_models(source, select=select).models if source.is_dir() else ()
+        models = find_models(source, select=select).models if source.is_dir() else ()
     except (OSError, ValueError):
         return
-    if len(found) > 1 and all(item.folder != source for item in found):
-        names = ", ".join(some_of([str(item.folder.relative_to(source)) for item in found]))
-        warn(f"pbcast: {source} seems to hold {len(found)} models, stored as one ({names}): see --recursive")
+    if len(models) > 1 and all(item.folder != source for item in models):
+        names = ", ".join(some_of([str(item.folder.relative_to(source)) for item in models]))
+        warn(f"pbcast: {source} seems to hold {len(models)} models, stored as one ({names}): see --recursive")
 
 
 MUCH = 0.1
