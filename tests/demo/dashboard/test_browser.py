@@ -1,7 +1,6 @@
 """The page in a real browser: it shows what the log says, through restarts, floods and hostile names."""
 
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from demo.dashboard import LogFeed, create_app
 from demo.emulation.log import fold, read_log
 from pbstore.serve.run import serving
 from tests.demo.dashboard.logs import SAMPLE, write_log, write_slowly
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.slow
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (`make setup`)")
@@ -140,14 +140,8 @@ def test_names_and_answers_are_text(browser: Any, tmp_path: Path) -> None:  # no
         assert watched.faults == []
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_the_page_outlives_its_server(browser: Any, tmp_path: Path) -> None:  # noqa: ANN401
-    path, port = tmp_path / "events.jsonl", free_port()
+    path, (port,) = tmp_path / "events.jsonl", free_ports(1)
     path.write_text("".join(LINES[:200]))
     with server(path, port) as url:
         watched = Watched(browser, url)

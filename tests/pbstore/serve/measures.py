@@ -6,7 +6,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pbstore import DiskBlockStore
-from tests.pbstore.serve.nodes import Proxy, edge_node, free_ports, store_node
+from tests.pbstore.serve.nodes import Proxy, edge_node, store_node
+from tests.ports import free_ports
 
 Pull = Callable[[str, str], None]
 """Gets a model from a node, by the URL of the node and the model's name, and checks it."""

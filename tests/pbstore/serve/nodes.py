@@ -1,7 +1,6 @@
 """Nodes on real sockets for tests: servers in threads, and bytes counted on the way to them."""
 
 import asyncio
-import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -70,13 +69,6 @@ def get_file(url: str, model: str, path: str) -> bytes:
 def get_model(url: str, manifest: Manifest) -> dict[str, bytes]:
     """All files of a model, from a node."""
     return {entry.path: get_file(url, manifest.name, entry.path) for entry in manifest.files}
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    with ExitStack() as stack:
-        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in taken]
 
 
 class Counts(NoMeter):

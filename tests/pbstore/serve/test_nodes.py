@@ -26,7 +26,6 @@ from tests.pbstore.serve.nodes import (
     Node,
     Proxy,
     edge_node,
-    free_ports,
     get_file,
     get_model,
     mostly_slow,
@@ -34,6 +33,7 @@ from tests.pbstore.serve.nodes import (
     store_node,
 )
 from tests.pbstore.serve.stores import changed_byte
+from tests.ports import free_ports
 
 FAMILY = {"rows": 6_000}
 

@@ -23,8 +23,9 @@ from pbstore.serve.fetch.peers import Holdings, Speed
 from pbstore.serve.http.guard_key import KeyFileError, signer_of
 from tests.pbstore.folders import write_model
 from tests.pbstore.serve.clients import PULL, run_client, web
-from tests.pbstore.serve.nodes import Proxy, edge_node, free_ports
+from tests.pbstore.serve.nodes import Proxy, edge_node
 from tests.pbstore.serve.stores import family_store, hashes_of_folder
+from tests.ports import free_ports
 
 PBCAST = [sys.executable, "-c", "import sys; from demo.cli import main; sys.exit(main())"]
 IDS = [BlockId(f"{number:064x}") for number in range(12)]

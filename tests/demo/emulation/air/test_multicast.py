@@ -12,22 +12,17 @@ from demo.emulation.air import AirSettings, Heard, MulticastChannel, Receiver, p
 from demo.emulation.air.pace import Pacer
 from demo.emulation.air.sockets import can_join, can_segment
 from tests.demo.emulation.air.laws import cast_of, some_bytes
+from tests.ports import free_ports
 
 Open = Callable[[AirSettings], MulticastChannel]
 PATIENT_S = 30.0
 """Of tests on a busy machine, s."""
 
 
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 @pytest.fixture
 def channels() -> Iterator[Open]:
     """Channels of one group and port, closed in the end."""
-    opened, port = list[MulticastChannel](), free_port()
+    opened, (port,) = list[MulticastChannel](), free_ports(1, socket.SOCK_DGRAM)
 
     def open_one(settings: AirSettings) -> MulticastChannel:
         opened.append(MulticastChannel(port, settings=settings))

@@ -14,6 +14,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.ports import free_ports
+
 NEEDED = ("ceph-mon", "ceph-osd", "radosgw", "monmaptool", "ceph-authtool", "radosgw-admin")
 KEY, SECRET = "pbcasttest", "pbcasttestsecret"
 _CONF = """[global]
@@ -61,21 +63,16 @@ def why_not() -> str | None:
     return None if os.geteuid() == 0 else "a monitor of Ceph wants to be root here"
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 class Ceph:
     """The processes of the object store; all end with it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
+        self.folder, self.port = folder, free_ports(1)[0]
         self._conf = folder / "ceph.conf"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         fsid = str(uuid.uuid4())
-        ports = {"mon_v1": free_port(), "mon_v2": free_port(), "gateway": self.port}
+        mon_v1, mon_v2 = free_ports(2)
+        ports = {"mon_v1": mon_v1, "mon_v2": mon_v2, "gateway": self.port}
         self._conf.write_text(_CONF.format(fsid=fsid, folder=folder, **ports))
         keyring = folder / "keyring"
         self._call(

@@ -27,9 +27,10 @@ from pbstore.serve.origin.remove import remove
 from pbstore.serve.origin.writer import Writer
 from tests.pbstore.folders import folder_content
 from tests.pbstore.serve.families import NAMES, family_files
-from tests.pbstore.serve.nodes import edge_node, free_ports, get_model
+from tests.pbstore.serve.nodes import edge_node, get_model
 from tests.pbstore.serve.origin.endpoints import fake_bucket
 from tests.pbstore.serve.origin.kit import keys_of
+from tests.ports import free_ports
 
 
 async def _push(store: DiskBlockStore, place: str, names: Sequence[str]) -> list[TransferReport]:
