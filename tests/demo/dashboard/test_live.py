@@ -14,11 +14,11 @@ from tests.demo.dashboard.test_app import wait_for
 STUB = f"""
 import pathlib, shutil, sys, time
 out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
-out.mkdir(parents=True, exist_ok=True)
-(out / "words").write_text(" ".join(sys.argv[1:]))
-shutil.copy({str(SAMPLE)!r}, out / "events.jsonl")
 try:
-    time.sleep(60)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "words").write_text(" ".join(sys.argv[1:]))
+    shutil.copy({str(SAMPLE)!r}, out / "events.jsonl")
+    time.sleep(600)
 except KeyboardInterrupt:
     (out / "ended").touch()
 """

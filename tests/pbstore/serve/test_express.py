@@ -274,14 +274,16 @@ def test_no_more_is_worked_on_than_may_be(store: DiskBlockStore, taken: list[byt
 
 
 def test_an_answer_in_progress_ends_before_the_server_stops(tmp_path: Path) -> None:
-    with family_store(tmp_path) as store, serving(StoreLibrary(store)) as url:
+    patient = GuardSettings(grace_s=60)
+    with family_store(tmp_path) as store, serving(StoreLibrary(store), limits=patient) as url:
         wanted = talk(url, [get()] * 3, together=False)[0][2]
         opened = socket.socket()
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        opened.settimeout(20)
+        opened.settimeout(60)
         opened.connect(("127.0.0.1", int(url.rpartition(":")[2])))
         opened.sendall(get())
         stream = opened.makefile("rb")
+        stream.peek(1)  # it is in progress: a server that stops reads no more requests
         answers: list[Answer] = []
         reading = threading.Timer(0.3, lambda: answers.append(read_answer(stream, is_head=False)))
         reading.start()

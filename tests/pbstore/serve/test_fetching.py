@@ -247,6 +247,12 @@ def test_a_policy_says_what_is_kept(store: DiskBlockStore) -> None:
     assert set(store.block_ids()) == set(IDS[:3])
 
 
+async def get_and_keep(fetcher: Fetcher, block_id: BlockId) -> None:
+    await fetcher.get(block_id)
+    while fetcher.is_coming(block_id):  # it is kept behind who asked
+        await asyncio.sleep(0.001)
+
+
 def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     async def inside(store: DiskBlockStore) -> None:
         library, counts = StoreLibrary(store), Counts()
@@ -254,12 +260,10 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
         fetcher = Fetcher(Here(library), keeper, counts, [Lane(Memory("one", BLOCKS), Speed(), Holdings())])
         await fetcher.scout(IDS)
         for block_id in IDS[:4]:
-            await fetcher.get(block_id)
-            await asyncio.sleep(0.05)
+            await get_and_keep(fetcher, block_id)
         keeper.used([IDS[0]])
         with keeper.holding([IDS[1]]):
-            await fetcher.get(IDS[4])
-            await asyncio.sleep(0.05)
+            await get_and_keep(fetcher, IDS[4])
         await keeper.close()
         await library.close()
         assert set(store.block_ids()) == {IDS[0], IDS[1], IDS[3], IDS[4]}
