@@ -19,6 +19,8 @@ MAX_BLOCK_BYTES = 1 << 30
 """No block is larger; a claim of more is refused before any memory is taken."""
 PIECE_BYTES = 64 << 20
 """Tensors and files beyond this are cut, at a row where there are rows, so that memory stays bounded."""
+LARGE_BYTES = 1 << 22
+"""Memory of more is taken from the system, and given back to it, apart from the rest."""
 PAGE_BYTES = 4096
 """Large raw payloads start, and large tensors are cut where rows allow it, at a multiple of this."""
 MAX_NEEDS = 1024

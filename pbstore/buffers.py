@@ -1,16 +1,16 @@
-"""Memory that is used again: reading into new pages takes four times as long, in some machines forty."""
+"""Memory that is used again: reading into new pages takes four times as long, in some machines forty.
+
+Numpy is imported when memory of 64 KiB or more is taken: a look at models reads less.
+"""
 
 import threading
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from pbstore.codecs.scratch import LARGE_BYTES, new_pages
+from pbstore.blocks import LARGE_BYTES
 
 KEPT_BYTES = 96 << 20
 """Most memory that is kept while nobody uses it."""
 _LEAST_BYTES = 1 << 16
-_Array = npt.NDArray[np.uint8]
 
 
 class Buffers:
@@ -21,12 +21,18 @@ class Buffers:
     """
 
     def __init__(self) -> None:
-        self._free: dict[int, dict[int, _Array]] = {}
+        self._free: dict[int, dict[int, Any]] = {}
         """By size and `id`: one structure, which is whole wherever an interrupt hits."""
         self._mutex = threading.Lock()
 
     def take(self, num_bytes: int) -> memoryview:
         """Memory of exactly so many bytes, with undefined content."""
+        if num_bytes < _LEAST_BYTES:
+            return memoryview(bytearray(num_bytes))
+        import numpy as np
+
+        from pbstore.codecs.scratch import new_pages
+
         small = num_bytes <= LARGE_BYTES
         size = 1 << max(num_bytes - 1, _LEAST_BYTES - 1).bit_length() if small else num_bytes
         with self._mutex:
@@ -35,7 +41,8 @@ class Buffers:
                 self._make_room(size)
         if found is None:
             found = np.empty(size, np.uint8) if small else np.frombuffer(new_pages(size), np.uint8)
-        return found.data[:num_bytes]
+        data: memoryview = found.data
+        return data[:num_bytes]
 
     def give(self, memory: memoryview) -> None:
         """Take memory back that nobody reads or writes any more; memory of others is let go.
@@ -44,6 +51,10 @@ class Buffers:
             ValueError: If it was given back before: two would get it.
         """
         array = memory.obj
+        if isinstance(array, bytes | bytearray):
+            return
+        import numpy as np
+
         if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or not array.flags.writeable:
             return
         size = len(array)
@@ -70,7 +81,7 @@ class Buffers:
             while self._free_bytes() + size > KEPT_BYTES and self._pop(largest) is not None:
                 pass
 
-    def _pop(self, size: int) -> _Array | None:
+    def _pop(self, size: int) -> Any:  # noqa: ANN401 - an array of numpy, or None
         """Free memory of a size, which is not free any more; None if there is none."""
         held = self._free.get(size)
         if not held:

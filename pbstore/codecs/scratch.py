@@ -10,10 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from pbstore.blocks import LARGE_BYTES
+
 TakeMemory: TypeAlias = Callable[[int], memoryview]
 """Gives memory of so many bytes, with undefined content."""
 _LEAST_BYTES = 1 << 16
-LARGE_BYTES = 1 << 22
 _local = threading.local()
 
 

@@ -31,6 +31,22 @@ def test_a_capacity_can_be_changed(tmp_path: Path) -> None:
         assert store.capacity_bytes == 20
 
 
+def test_a_store_that_nobody_closes_ends_quietly(tmp_path: Path) -> None:
+    with open_store(tmp_path / "store") as store:
+        store.add(write_model(tmp_path / "model", base_tensors(rows=9)), "org/m")
+    code = (
+        "import sys; from pbstore import open_store, load_state_dict; store = open_store(sys.argv[1]);"
+        "load_state_dict(store, 'org/m'); store.add(sys.argv[2], 'org/n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "store", tmp_path / "model"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    with open_store(tmp_path / "store") as store:
+        assert store.models() == ("org/m", "org/n")
+        assert store.verify().ok
+
+
 def test_other_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")

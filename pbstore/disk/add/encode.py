@@ -15,7 +15,7 @@ from pbstore.coding import STEPS, check_decodes, check_hash
 from pbstore.disk.add.relatives import Relatives, Wanted
 from pbstore.disk.blocks.read import BlockReader
 from pbstore.disk.blocks.transaction import Transaction
-from pbstore.disk.index import locations, lora_pairs, names, sketches
+from pbstore.disk.index import locations, lora_pairs, names, similar, sketches
 from pbstore.disk.index.sketches import CastKeys
 from pbstore.errors import IntegrityError
 from pbstore.formats.groups import is_group
@@ -109,7 +109,7 @@ class Encoder:
                 sources = exact[:1]
             else:
                 guessed = None if likely is None else self._guessed(likely)
-                clear = guessed is not None and sketches.is_near(raw, spec, guessed[0])
+                clear = guessed is not None and similar.is_near(raw, spec, guessed[0])
                 found = (
                     () if clear else self._similar(look(), newest) or self._group(name, spec, near, newest)
                 )
@@ -176,7 +176,7 @@ class Encoder:
 
     def _similar(self, found: Sketch | None, newest: int) -> list[BlockId]:
         """Blocks that may be bases by their content, the likeliest first."""
-        return [] if found is None else sketches.similar(self._connection, found, self._look_at, newest)
+        return [] if found is None else similar.similar(self._connection, found, self._look_at, newest)
 
     def _group(self, name: str | None, spec: TensorSpec, near: int | None, newest: int) -> list[BlockId]:
         """Of a group of tiny tensors, the last one that was called so: versions that changed everywhere."""
@@ -191,7 +191,7 @@ class Encoder:
 
     def _guessed(self, likely: sketches.Neighbour) -> tuple[Sketch | None, Candidate | None]:
         """What is known of a guessed base; of a small one, its bytes."""
-        known = sketches.kept(likely.sketch)
+        known = similar.kept(likely.sketch)
         if known is None or known.has_values:
             return known, None
         candidate = self._candidate(likely.block_id, CANDIDATE_BYTES)

@@ -2,6 +2,7 @@
 
 import errno
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -69,14 +70,15 @@ class DiskBlocks(BlockReader):
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        self.close(tidily=not sys.is_finalizing())  # at the end of Python nothing can be imported any more
 
-    def close(self) -> None:
+    def close(self, *, tidily: bool = True) -> None:
         """Close files and connections; the store cannot be used afterwards."""
         if connections := getattr(self, "_connections", None):
-            self._tidy_at_close()
+            if tidily:
+                self._tidy_at_close()
             connections.close()
-            if not self.read_only and self.layout.index.exists():
+            if tidily and not self.read_only and self.layout.index.exists():
                 with suppress(OSError):  # its passing files may have taken the room
                     room.keep_reserve(self.layout, room.Sizes.of(self.layout), self.free_bytes())
         if reader := getattr(self, "_reader", None):

@@ -3,12 +3,12 @@
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from pbstore.blocks import RAW, ZSTD, BlockInfo, StoredBlock
+from pbstore.buffers import Buffers
 from pbstore.coding import check_hash, decode_block, decode_checked_parts, decode_with_needs, with_needs
 from pbstore.disk.blocks import space
 from pbstore.disk.blocks.space import DiskUse
@@ -22,9 +22,6 @@ from pbstore.disk.index.connections import Connections
 from pbstore.disk.index.locations import Location
 from pbstore.errors import BlockCorruptError, BlockMissingError, IndexCorruptError
 from pbstore.hashing import BlockId, Buffer
-
-if TYPE_CHECKING:
-    from pbstore.buffers import Buffers
 
 NOWHERE: Mapping[BlockId, Location] = MappingProxyType({})
 AtHand: TypeAlias = Callable[[BlockId], Buffer | None]
@@ -49,14 +46,9 @@ class BlockReader:
         """Of the open transaction."""
         self.checked: tuple[int, int] | None = None
         """Connection, and version of the index, that `Transaction.check_index` has found right."""
-        self.read_only, self._durable = read_only, durable
-
-    @cached_property
-    def buffers(self) -> "Buffers":
+        self.buffers = Buffers()
         """Memory into which models are read; kept between them."""
-        from pbstore.buffers import Buffers  # numpy, which a look at models does not need
-
-        return Buffers()
+        self.read_only, self._durable = read_only, durable
 
     @property
     def path(self) -> Path:

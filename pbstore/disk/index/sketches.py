@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, Self
 
 from pbstore.disk.index import database, locations, names
-from pbstore.errors import CodecError, IndexCorruptError
+from pbstore.errors import IndexCorruptError
 from pbstore.formats.groups import is_group
-from pbstore.hashing import BlockId, Buffer
+from pbstore.hashing import BlockId
 from pbstore.spec import TensorSpec
-
-if TYPE_CHECKING:  # it needs numpy, which a look at the index does not
-    from pbstore.codecs.sketch import Sketch
 
 MIN_BYTES = 4096
 """Smaller tensors get no sketch, and an add stores them raw: coding them costs more than it saves."""
@@ -29,12 +25,8 @@ SMALL_BYTES = 8192
 REACH = 12
 """How far behind the last match a tensor of the next layer is looked for."""
 NO_LIMIT = (1 << 63) - 1
-NEAR_BITS = 5.0
-"""Mean difference of sampled values up to which a guessed base is taken at once."""
 MOST_SOURCES = 2
 """Blocks that are tried as what a tensor is a cast of."""
-LONGEST_LIST = 64
-"""Blocks looked at per mark, the newest first."""
 
 
 def note_tensor(
@@ -59,12 +51,26 @@ CastKeys = Mapping[str, int]
 """See `pbstore.codecs.sketch.cast_keys`."""
 
 
+class Marked(Protocol):
+    """A sketch as the index keeps it: see `pbstore.codecs.sketch.Sketch`, which needs numpy."""
+
+    @property
+    def marks(self) -> Any:  # noqa: ANN401 - an array of numpy
+        """Hashes shared by similar tensors."""
+
+    def within(self, num_bytes: int, *, group: bool = False) -> Self:
+        """What of it is kept of a tensor of so many bytes."""
+
+    def to_bytes(self) -> bytes:
+        """As bytes."""
+
+
 class Noted(NamedTuple):
     """A tensor for the index."""
 
     block_id: BlockId
     spec: TensorSpec
-    found: Sketch | CastKeys | None
+    found: Marked | CastKeys | None
     """By what it is found: its sketch if it is stored on its own, else its cast keys."""
     tried: bool
     """Whether it has its sketch if it can have one."""
@@ -105,7 +111,7 @@ def note_many(connection: sqlite3.Connection, tensors: Sequence[Noted]) -> int:
     return number
 
 
-def _kept_of(found: Sketch, spec: TensorSpec, name: str | None) -> Sketch:
+def _kept_of(found: Marked, spec: TensorSpec, name: str | None) -> Marked:
     """What the index keeps of a tensor's sketch; of a group's less, which is found by its name, too."""
     return found.within(spec.num_bytes, group=is_group(name))
 
@@ -130,16 +136,6 @@ def as_spec(dtype: str, shape: str) -> TensorSpec:
         raise IndexCorruptError("a tensor's row has an impossible dtype or shape") from None
 
 
-def _as_sketch(stored: bytes) -> Sketch:
-    """A sketch from a tensor's row; IndexCorruptError if it is none."""
-    from pbstore.codecs.sketch import Sketch
-
-    try:
-        return Sketch.from_bytes(stored)
-    except (CodecError, TypeError, ValueError):
-        raise IndexCorruptError("a tensor's row has an impossible sketch") from None
-
-
 def untried(
     connection: sqlite3.Connection, *, other_than: str | None = None
 ) -> list[tuple[BlockId, TensorSpec]]:
@@ -158,7 +154,7 @@ def mark_tried(connection: sqlite3.Connection, block_id: BlockId, *, tried: bool
     connection.execute("UPDATE tensors SET tried = ? WHERE block = ? AND sketch IS NULL", (int(tried), key))
 
 
-def offer(connection: sqlite3.Connection, block_id: BlockId, found: Sketch | CastKeys) -> None:
+def offer(connection: sqlite3.Connection, block_id: BlockId, found: Marked | CastKeys) -> None:
     """Let a block be found as a base; nothing happens if its tensor was not noted."""
     query = "SELECT number, sketch, dtype, shape FROM tensors WHERE block = ?"
     row = connection.execute(query, (bytes.fromhex(block_id),)).fetchone()
@@ -180,7 +176,11 @@ def withdraw(connection: sqlite3.Connection, block_id: BlockId) -> None:
     query = "SELECT number, sketch FROM tensors WHERE block = ? AND sketch IS NOT NULL"
     row = connection.execute(query, (bytes.fromhex(block_id),)).fetchone()
     if row is not None:
-        marks = _as_sketch(row[1]).marks.tolist()
+        from pbstore.disk.index.stored_sketch import (
+            as_sketch,  # numpy, which a look at the index does not need
+        )
+
+        marks = as_sketch(row[1]).marks.tolist()
         connection.executemany(
             "DELETE FROM marks WHERE mark = ? AND tensor = ?", [(mark, row[0]) for mark in marks]
         )
@@ -244,18 +244,6 @@ def described(connection: sqlite3.Connection, block_id: BlockId) -> Neighbour:
     return Neighbour(block_id, *(row or (0, None)))
 
 
-def kept(stored: bytes | None) -> Sketch | None:
-    """What a tensor's row keeps to find it by; perhaps without values."""
-    return None if stored is None else _as_sketch(stored)
-
-
-def is_near(raw: Buffer, spec: TensorSpec, other: Sketch | None) -> bool:
-    """Whether a block with a sketch is so much like a tensor that no other base need be looked for."""
-    from pbstore.codecs.sketch import gap
-
-    return other is not None and other.has_values and gap(raw, spec, other) < NEAR_BITS
-
-
 def has_casts(connection: sqlite3.Connection) -> bool:
     """Whether there are blocks that `cast_sources` may find."""
     return connection.execute("SELECT 1 FROM casts LIMIT 1").fetchone() is not None
@@ -285,38 +273,3 @@ def cast_sources(
 def newest_number(connection: sqlite3.Connection) -> int:
     """Place of the tensor that came into the store last."""
     return int(connection.execute("SELECT COALESCE(MAX(number), 0) FROM tensors").fetchone()[0])
-
-
-def similar(
-    connection: sqlite3.Connection,
-    wanted: Sketch,
-    look: Callable[[BlockId], Sketch | None],
-    newest: int = NO_LIMIT,
-) -> list[BlockId]:
-    """Blocks most like a tensor, the likeliest base first.
-
-    Args:
-        connection: To the index.
-        wanted: The tensor's sketch.
-        look: Gives the sketch of a block of which only marks are kept, None if it can be no base.
-        newest: None that came into the store after this place.
-    """
-    from pbstore.codecs.sketch import MAX_HITS, rank
-
-    marks = wanted.marks.tolist()
-    some = "SELECT tensor FROM marks WHERE mark = value AND tensor <= ? ORDER BY tensor DESC LIMIT ?"
-    # one row for all marks: each row would let another thread take the interpreter
-    query = f"SELECT group_concat((SELECT group_concat(tensor) FROM ({some}))) FROM json_each(?)"
-    (joined,) = connection.execute(query, (newest, LONGEST_LIST, json.dumps(marks))).fetchone()
-    votes = Counter(map(int, joined.split(","))) if joined else Counter()
-    best = [number for number, _ in votes.most_common(MAX_HITS)]
-    query = f"SELECT number, block, sketch FROM tensors WHERE number IN ({database.placeholders(len(best))})"
-    rows = {row[0]: row for row in connection.execute(query, best).fetchall()}
-    hits = []
-    for number in (one for one in best if one in rows):
-        block_id, found = BlockId(rows[number][1].hex()), kept(rows[number][2])
-        if found is not None and not found.has_values:
-            found = look(block_id)
-        if found is not None:
-            hits.append((block_id, found))
-    return [BlockId(block_id) for block_id in rank(wanted, hits)]
