@@ -4,14 +4,18 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pbstore import DiskBlockStore, open_store
+from pbstore.codecs.derive.case import Case
+from pbstore.codecs.derive.draft import Parent, Proposal
+from pbstore.disk.add import relatives
 from pbstore.disk.blocks import writer
 from pbstore.disk.files import fsio
 from pbstore.disk.files.layout import Layout
@@ -239,6 +243,46 @@ def test_an_add_that_evicts_keeps_its_own_blocks(folders: dict[str, Path], tmp_p
         assert store.models() == ("org/other",)
         assert store.verify().ok
     assert_whole(path, folders, {"org/other"}, tmp_path)
+
+
+LAST_SHAPE = (64, 64)
+"""Of the last tensor with rows of `org/other`."""
+
+
+def test_room_is_made_though_a_parent_is_just_being_read(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is faster: what is read while room is wanted may be let go of a moment later."""
+    reading, full = threading.Event(), threading.Event()
+    looked_at: list[int] = []
+
+    def search(case: Case, parents: Sequence[Parent], *_: object) -> list[Proposal]:
+        if parents and case.spec.shape == LAST_SHAPE:
+            reading.set()
+            full.wait(30)
+        return []
+
+    def evict(missing: int) -> None:
+        try:
+            if not full.is_set():
+                reading.wait(30)
+                looked_at.append(len(tx.looked_at))
+            store.evict(missing)
+        finally:
+            full.set()
+
+    monkeypatch.setattr(relatives, "search", search)
+    with open_store(tmp_path / "trial") as trial:
+        trial.add(folders["org/base"], "org/base")
+        room = trial.used_bytes
+    with open_store(tmp_path / "store", capacity_bytes=room + 2000) as store:
+        store.add(folders["org/base"], "org/base")
+        with store.disk.writing() as tx:
+            store.disk.on_full = evict
+            store.add(folders["org/other"], "org/other")
+        assert looked_at[0] > 0
+        assert store.models() == ("org/other",)
+        assert store.verify().ok
 
 
 def test_records_behind_a_damaged_start_of_a_pack_are_found_again(

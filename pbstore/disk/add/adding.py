@@ -191,10 +191,11 @@ def _store_or_alone(
     try:
         return _store_blocks(models, tx, origin, how, tally)
     except CapacityError:
-        if how.form == HOT or not (tx.spared or tx.looked_at):
+        if how.form == HOT or not (tx.spared or tx.has_looked):
             raise
         undo.drop_unused(models, tx, tally.new_ids)
         tx.spared.clear()
+        tx.has_looked = False
         tx.looked_at.clear()
         tally.clear()
         return _store_blocks(models, tx, origin, how, tally, alone=True)

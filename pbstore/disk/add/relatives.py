@@ -73,7 +73,7 @@ class Relatives:
 
     def __init__(self, blocks: BlockReader, tx: Transaction, spared: set[BlockId]) -> None:
         self._blocks, self._connection, self._spared = blocks, tx.connection, spared
-        self._looked_at = tx.looked_at
+        self._tx, self._looked_at = tx, tx.looked_at
         self._left = float(TRIES)
         self._credit = 0
         self.any_named = False
@@ -200,6 +200,7 @@ class Relatives:
             (block_id, *record.needs)
         ):
             return None
+        self._tx.has_looked = True
         self._looked_at.update(known)
         with suppress(IntegrityError):
             raw = self._blocks.get_unchecked(block_id, 1, known)

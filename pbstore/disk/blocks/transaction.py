@@ -35,6 +35,8 @@ class Transaction:
         """Blocks that an open add counts on: a gc that makes room for it leaves them and what they need."""
         self.looked_at: set[BlockId] = set()
         """Blocks that an open add is reading, as parents that it may count on."""
+        self.has_looked = False
+        """Whether there were any since the add began."""
         self.filed_models = 0
         """Models that got a manifest in a file of its own."""
         self.depth = 1

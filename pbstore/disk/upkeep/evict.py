@@ -105,12 +105,17 @@ def take_from_trash(models: Models, tx: Transaction, wanted_bytes: int) -> None:
 
 
 def _let_go(models: Models, tx: Transaction, key: Order, start: int, wanted_bytes: int) -> list[ModelRow]:
-    """Let go of the trash, then of earlier revisions, then of models in their order, until it is enough."""
+    """Let go of the trash, then of earlier revisions, then of models in their order, until it is enough.
+
+    Where there are none, blocks may be left that were looked at by an add when their model went.
+    """
     gone = _drop_until(models, tx, revisions.trashed_models(tx.connection), start, wanted_bytes)
     rows = [row for row in model_rows.live_models(tx.connection) if not row.pinned]
     free = {row.name for row in rows}
     earlier = [row for row in revisions.earlier(tx.connection) if row.key.model in free]
     ordered = [*revisions.trashed_models(tx.connection), *earlier, *sorted(rows, key=key)]
+    if not ordered and start - models.used_bytes < wanted_bytes:
+        collect.drop_orphans(models, tx)
     return gone + _drop_until(models, tx, ordered, start, wanted_bytes)
 
 
