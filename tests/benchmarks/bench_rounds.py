@@ -1,6 +1,6 @@
 """Rounds of faults drawn by a seed, on every runtime, kept one by one: what was done is not done again.
 
-    python tests/benchmarks/bench_rounds.py --runtime threads [--rounds 100] [--minutes 30] --out FOLDER
+    python tests/benchmarks/bench_rounds.py --runtime threads [--rounds 100] [--at-once 2] --out FOLDER
 
 A round is three slots on three nodes and three users with three faults (`tests/demo/emulation/faulty.py`): it
 is right if nothing wrong is delivered and every request is served in the end. FOLDER has a file of lines for
@@ -43,11 +43,11 @@ def version() -> str:
     return digest.hexdigest()[:12]
 
 
-def lived(store: Path, folder: Path, seed: int, runtime: str) -> dict[str, Any]:
+def lived(store: Path, folder: Path, seed: int, runtime: str, at_once: int) -> dict[str, Any]:
     """One round."""
     began, said = time.monotonic(), ""
     try:
-        told, good = faulty_round(store, folder, seed, runtime), True
+        told, good = faulty_round(store, folder, seed, runtime, at_once), True
     except Exception as error:
         told, good, said = "", False, f"{type(error).__name__}: {error}"[:500]
     faults = [f"{one.what} {one.place.split()[0]}" for one in random_script(seed, SLOTS, NODES, USERS)]
@@ -108,11 +108,13 @@ def main() -> None:
     parser.add_argument("--runtime", choices=("threads", "processes", "ray"), default="threads")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--at-once", type=int, default=1, help="objects on the air at once at most")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    kept, end = options.out / f"{options.runtime}-{version()}.jsonl", time.monotonic() + 60 * options.minutes
+    kind = options.runtime if options.at_once == 1 else f"{options.runtime}-{options.at_once}"
+    kept, end = options.out / f"{kind}-{version()}.jsonl", time.monotonic() + 60 * options.minutes
     rows = read(kept)
     if options.runtime == "ray":  # one cluster for all rounds: to start one takes longer than a round
         from demo.emulation.runtime.ray_actors import STORE_BYTES, load_ray
@@ -130,11 +132,11 @@ def main() -> None:
         for seed in range(options.first, options.first + options.rounds):
             if seed in rows or time.monotonic() > end:
                 continue
-            rows[seed] = lived(store, Path(root) / "out", seed, options.runtime)
+            rows[seed] = lived(store, Path(root) / "out", seed, options.runtime, options.at_once)
             file.write(json.dumps(rows[seed]) + "\n")
             file.flush()
             shutil.rmtree(Path(root) / "out", ignore_errors=True)
-    tell(options.runtime, rows)
+    tell(kind, rows)
 
 
 if __name__ == "__main__":
