@@ -20,9 +20,8 @@ from demo.jobs.run import offer_of
 from demo.jobs.simulate import make_world
 from demo.show.timeline import spans_of
 from pbstore import open_store
-from policy.config import AirConfig
 from tests.demo.emulation.conftest import small_run
-from tests.demo.emulation.faulty import faulty_round
+from tests.demo.emulation.faulty import crowded, faulty_round
 
 Lines = list[Line]
 LIVE = ("threads", "processes", "ray")
@@ -30,10 +29,7 @@ LIVE = ("threads", "processes", "ray")
 
 def superposed(store: Path, at_once: int = 2, seed: int = 0, slots: int = 2) -> RunConfig:
     """Two nodes with antennas to spare and five users, who all ask in every slot."""
-    run = small_run(store, seed, slots)
-    requests = replace(run.scenario.requests, request_prob=1.0)
-    air = AirConfig(superpose=at_once)
-    return replace(run, antennas=8, scenario=replace(run.scenario, num_users=5, requests=requests, air=air))
+    return crowded(small_run(store, seed, slots), at_once)
 
 
 def planned(run: RunConfig, out: Path) -> Lines:
@@ -185,6 +181,8 @@ def test_in_turn_a_log_has_no_field_of_blocks_at_once(family: Path, tmp_path: Pa
 @pytest.mark.parametrize("seed", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_faults_lose_nothing_while_blocks_go_at_once(family: Path, tmp_path: Path, seed: int) -> None:
     faulty_round(family, tmp_path / "out", seed, at_once=2)
+    sent = casts(list(read_log(tmp_path / "out" / LOG_NAME)))
+    assert any(cast.together for cast in sent)
 
 
 @pytest.mark.slow
