@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from demo.experiments import evolve, settings_ten, slot_clock, what_is_left
+from demo.experiments import clock_judged, evolve, settings_ten, slot_clock, what_is_left
 from demo.experiments.ten_settings import SETTINGS, Setting
 from policy.evaluation import draw_world, evaluate
 from policy.learn.checkpoint import load_checkpoint
 from policy.learn.slot_clock import ImaginedSlots, SlotClock
+from policy.play.rollout import Course
 from policy.scenario import Scenario, World, load_scenario
+from policy.schemes.pooled import PooledCoverage
 from policy.world.looks import LookedAtError
 from policy.world.synthetic import synthetic_catalog
 
@@ -70,6 +72,31 @@ def test_the_trained_clock_is_the_one_that_decides() -> None:
 
     theirs = slot_clock.estimate(torch.tensor(np.log(clock.prices)), slot).numpy()
     np.testing.assert_allclose(mine, theirs, rtol=1e-4)
+
+
+def test_a_placement_that_is_tried_leaves_the_course_as_it_is_and_is_served_as_if_played() -> None:
+    world = SMALL.scenario().world(1)
+    one, other = Course(world), Course(world)
+    rng = np.random.default_rng(0)
+    for _ in range(world.trace.num_slots):
+        decided = PooledCoverage(world.scenario, rng).decide(one.observation())
+        before = one.placement.copy()
+        clock_judged.tried(one, replace(decided, holds=np.zeros_like(decided.holds)))
+        holds, delay_s = clock_judged.tried(one, decided)
+        np.testing.assert_array_equal(one.placement, before)
+        assert other.step(decided).mean_delay_s == delay_s == one.step(decided).mean_delay_s
+        np.testing.assert_array_equal(other.placement, holds)
+
+
+def test_the_clock_is_judged_by_what_was_served() -> None:
+    world = SMALL.scenario().world(1)
+    told = clock_judged.judged(world)
+    assert told.served.shape == told.one_order.shape == told.suits.shape == (world.trace.num_slots, 2)
+    assert (told.served > 0).any()
+    assert (told.suits > 0).any()
+    shifted = replace(told, suits=told.served + np.array([0.5, 1.0]))
+    assert "ours less by" in shifted.summary()[0]
+    assert "correlation with served 1.00" in shifted.summary()[2]
 
 
 @pytest.mark.slow
