@@ -73,7 +73,7 @@ def whole() -> str:
     return told(SWEEP, None)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=list(EXPERIMENTS))
 def test_a_description_can_be_played(experiment: Experiment) -> None:
     for point in experiment.points:

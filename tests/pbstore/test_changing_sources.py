@@ -127,7 +127,7 @@ def number_of_steps(store: DiskBlockStore, folder: Path) -> int:
     return len(count)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_a_change_at_any_step_never_gives_a_mixture(
     store: DiskBlockStore, tmp_path: Path, change: Change

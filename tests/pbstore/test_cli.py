@@ -106,7 +106,7 @@ def test_verify_repair_remove_and_gc(run: Run, tmp_path: Path) -> None:
     assert main(["store", "rm", "org/child", "--yes"]) == 1
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     "words",
     [["rm", "org/base"], ["forget", "--all"], ["evict", "--free", "1"], ["gc"]],

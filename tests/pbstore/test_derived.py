@@ -94,7 +94,7 @@ def derived(store: DiskBlockStore) -> list[str]:
     return [one for one in store.block_ids() if store.info(one).codec.startswith("derive")]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", EDITS)
 def test_each_edit_of_a_model_is_found(
     store: DiskBlockStore, folders: dict[str, Path], tmp_path: Path, kind: str

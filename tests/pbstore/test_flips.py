@@ -155,7 +155,7 @@ def assert_not_lost(path: Path, whole: Path, sure: set[str]) -> None:
             assert folder_content(out) == folder_content(whole / name.removeprefix("org/"))
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(14)
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("table", "column"), CELLS + ROWS)
 def test_nothing_is_lost_by_a_damaged_row(

@@ -263,7 +263,7 @@ def drop_child(store: DiskBlockStore) -> None:
     store.gc()
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("goes_on", [False, True], ids=["index lost at once", "index lost later"])
 @pytest.mark.parametrize("act", [heat_child, cool_child, drop_base, drop_child])
 def test_an_index_can_be_built_from_whatever_an_interrupted_step_has_written(

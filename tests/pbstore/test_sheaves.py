@@ -129,7 +129,7 @@ def test_a_lost_index_is_taken_from_its_snapshot(store: DiskBlockStore, tmp_path
         assert "index from its snapshot" in again.disk.layout.audit.read_text()
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("lose_index", [False, True])
 @pytest.mark.parametrize("seed", range(6))
 def test_damage_costs_the_model_alone_and_is_mended(

@@ -124,7 +124,7 @@ def _bound(small: Small, slots: int) -> float:
     )
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("timing", TIMINGS)
 @pytest.mark.parametrize("seed", range(3))
 def test_no_policy_that_sees_only_the_past_beats_the_bound(timing: Timing, seed: int) -> None:

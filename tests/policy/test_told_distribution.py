@@ -30,7 +30,7 @@ PROCESSES = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", PROCESSES)
 def test_chances_are_the_frequencies_of_what_is_drawn(name: str) -> None:
     config, rng = PROCESSES[name], np.random.default_rng(3)

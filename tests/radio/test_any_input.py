@@ -46,7 +46,7 @@ def assert_sound(result: BroadcastResult) -> None:
     assert (result.worst_snr <= result.upper_bound * (1 + 1e-9)).all()
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("kind", ["joint", "link"])
 @pytest.mark.parametrize("rank", RANKS)
 @pytest.mark.parametrize("share", [0.95, 1.0])
@@ -74,7 +74,7 @@ def test_estimates_at_low_power_are_all_solved() -> None:
         assert_sound(result)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("kind", ["joint", "link", None])
 @pytest.mark.parametrize(("rank", "certify"), [(1, "eig"), (2, "eig"), (2, "exact")])
 def test_a_bad_row_spoils_no_other(kind: str | None, rank: int, certify: str) -> None:

@@ -26,7 +26,7 @@ def radius(h: np.ndarray, kind: str, share: float) -> np.ndarray:
     return share * np.linalg.norm(h, axis=(-2, -1) if kind == "joint" else -1)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("kind", ["joint", "link", "none"])
 @pytest.mark.parametrize("certify", ["eig", "exact"])
 def test_a_higher_rank_is_never_worse(kind: str, certify: str) -> None:
@@ -68,7 +68,7 @@ def test_one_user_has_the_closed_form_at_every_rank(rank: int | str, share: floa
     assert result.upper_bound == pytest.approx(closed, rel=1e-6)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("kind", ["joint", "link", "none"])
 @pytest.mark.parametrize("rank", [1, 2, "full"])
 def test_an_exact_certificate_is_never_looser_nor_its_beams_worse(kind: str, rank: int | str) -> None:

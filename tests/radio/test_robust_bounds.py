@@ -68,7 +68,7 @@ def test_without_error_the_bound_of_a_beam_is_the_nominal_one(draw: Draw, size: 
         )
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("kind", ["joint", "link"])
 @pytest.mark.parametrize("rank", [1, 2, "full"])
 def test_more_error_never_raises_the_bound(draw: Draw, kind: str, rank: int) -> None:
@@ -102,7 +102,7 @@ def test_one_beam_is_proven_best_where_its_relaxation_is_tight(kind: str) -> Non
         assert np.median(one.worst_snr / full.upper_bound) < 0.99
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("kind", ["joint", "link"])
 @pytest.mark.parametrize("certify", ["eig", "exact"])
 def test_masked_rows_have_the_bound_of_the_reduced_problem(draw: Draw, kind: str, certify: str) -> None:

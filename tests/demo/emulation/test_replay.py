@@ -85,7 +85,7 @@ def make_network(cloud: DiskBlockStore, world: World, folder: Path) -> Network:
     )
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("scheme", "made", "seed"),
     [

@@ -102,7 +102,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("recipes", [(CHILD,), (ADAPTER,), (ADAPTER, MERGED), (*APART, FUSED), (BF16,)])
 def test_a_member_made_twice_is_the_same_bytes(cache: Path, recipes: tuple[Recipe, ...]) -> None:
     first = digests(made(cache, *recipes))

@@ -251,7 +251,7 @@ def halves(store_of: Bases) -> DiskBlockStore:
     return store_of({"org/half": llama().to(torch.bfloat16)})
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("which", CASES)
 def test_every_adapter_is_what_peft_loads(which: str, bases: DiskBlockStore, tmp_path: Path) -> None:
     kind, settings = ALL[which]
@@ -614,7 +614,7 @@ UNRELATED: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("kind", ["LORA", "IA3", "PROMPT_TUNING"])
 @pytest.mark.parametrize("which", UNRELATED)
 def test_an_unrelated_model_spoils_no_search(
@@ -633,7 +633,7 @@ def test_an_unrelated_model_spoils_no_search(
     assert find_base(store, "adapter") == "base"
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("kind", ["ADALORA", "IA3", "LN_TUNING", "LORA", "VERA"])
 def test_models_of_other_types_spoil_no_search(kind: str, store: DiskBlockStore, tmp_path: Path) -> None:
     """Also where the adapter names no task but the class that it was trained on."""

@@ -329,7 +329,7 @@ SOME = ("bert-mlm", "gpt2", "llama-tied", "t5", "mixtral", "vit")
 ARCHITECTURES = [pytest.param(one, marks=() if one in SOME else pytest.mark.slow) for one in NAMES]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("shards", [1, 2])
 @pytest.mark.parametrize("which", ARCHITECTURES)
 def test_a_converted_checkpoint_loads_as_its_pickles_do(

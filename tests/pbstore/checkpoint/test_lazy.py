@@ -82,7 +82,7 @@ def watched(weights: Weights) -> list[int]:
     return held
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("form", ["cold", "hot"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_answers_as_a_loaded_one_whatever_it_keeps(store: DiskBlockStore, kind: str, form: str) -> None:

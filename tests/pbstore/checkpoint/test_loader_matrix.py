@@ -97,13 +97,13 @@ def check(which: str, layout: Layout, tmp_path: Path, form: str = "hot") -> bool
 DIAGONAL = [(which, LAYOUTS[2 * number % len(LAYOUTS)]) for number, which in enumerate(NAMES)]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(("which", "layout"), DIAGONAL, ids=lambda value: getattr(value, "__name__", value))
 def test_each_architecture_in_one_layout(which: str, layout: Layout, tmp_path: Path) -> None:
     check(which, layout, tmp_path, "cold" if which > "gpt" else "hot")
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 def test_a_layout_is_loaded_or_refused_as_its_name_says(layout: Layout, tmp_path: Path) -> None:
     refused = ("missing", "another_shape", "pickled")

@@ -41,7 +41,7 @@ EDITS = edits(*TENSORS)
 F32 = DTYPES.index("F32")
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("kind", EDITS)
 def test_each_edit_takes_no_more_than_its_share(kind: str) -> None:
     make, share = EDITS[kind]

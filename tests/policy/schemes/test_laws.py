@@ -44,7 +44,7 @@ def play(world: World, name: str, seed: int = 0) -> Episode:
     return rollout(world, find_scheme(name), np.random.default_rng(seed))
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", NAMES)
 @given(seed=st.integers(0, 10**6), share=st.floats(0.05, 1.0), budget=st.sampled_from([0.05, 0.3, np.inf]))
 @settings(deadline=None, max_examples=5)
@@ -61,7 +61,7 @@ def test_capacity_and_budget_are_kept(name: str, seed: int, share: float, budget
         before = placement
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_seed_gives_the_same_episode(name: str) -> None:
     scenario = small_scenario(3, 0.4, np.inf)
@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_episode(name: str) -> None:
     np.testing.assert_array_equal(first.cost_s, second.cost_s)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", NAMES)
 def test_only_schemes_that_say_so_draw(name: str) -> None:
     world = small_scenario(3, 0.4, np.inf).world(1)
@@ -83,7 +83,7 @@ def test_only_schemes_that_say_so_draw(name: str) -> None:
         assert not same
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_future_does_not_change_a_decision(name: str) -> None:
     scenario, cut = small_scenario(5, 0.4, np.inf), 3
@@ -99,7 +99,7 @@ def test_the_future_does_not_change_a_decision(name: str) -> None:
     np.testing.assert_array_equal(known[: cut + 1], changed[: cut + 1])
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("no-cache", "random") and "whole" not in n])
 def test_a_lasting_wish_is_granted(name: str) -> None:
     """One user asks for one model for ever: with room for it, every scheme caches all of it somewhere."""

@@ -38,7 +38,7 @@ def test_any_loss_below_one_ends_with_every_user_holding_every_bit(
     assert set(sent.delay_s) == set(got)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("seed", range(100))
 def test_a_hundred_spoiled_rounds_deliver_nothing_wrong_and_leave_nobody_out(seed: int) -> None:
     data = some_bytes(1 + 437 * seed, seed)

@@ -84,7 +84,7 @@ def _trained(name: str, world_set: WorldSet, episodes: int, discount: float = 0.
     return learner
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", LEARNERS)
 def test_the_same_seed_gives_the_same_actor(name: str, world_set: WorldSet) -> None:
     first, second = (_trained(name, world_set, 2, discount=0.5) for _ in range(2))
@@ -253,7 +253,7 @@ def test_advantages_match_a_case_worked_by_hand() -> None:
     torch.testing.assert_close(advantages(cost, value, 0.5, 0.9), torch.tensor([[first], [last]]))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", ACTORS)
 def test_an_actor_plays_and_fits(name: str) -> None:
     torch.manual_seed(0)

@@ -37,7 +37,7 @@ def _config(name: str, scenario: str) -> MarlTrainConfig:
     )
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", LEARNERS)
 def test_same_seed_same_weights_even_when_interrupted(name: str, scenario: str, tmp_path: Path) -> None:
     config = _config(name, scenario)
