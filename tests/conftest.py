@@ -10,6 +10,7 @@ from functools import cache
 
 import httpx._transports.default as transports
 import pytest
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from tests.thoroughness import TIMES, takes_slow
@@ -23,6 +24,10 @@ sys.dont_write_bytecode = False
 
 # Every client of httpx reads the certificates of all the world, for 40 ms of CPU, to speak plain HTTP here.
 transports.create_ssl_context = cache(transports.create_ssl_context)
+
+# Nor does it wait five seconds only: on a busy machine a server may take longer to get its turn.
+for kind_of_wait in ("connect", "read", "write", "pool"):
+    setattr(DEFAULT_TIMEOUT_CONFIG, kind_of_wait, 60.0)
 
 settings.register_profile(
     "pbcast",

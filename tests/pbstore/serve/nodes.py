@@ -167,7 +167,7 @@ class Proxy:
 
     def __enter__(self) -> "Proxy":
         self._thread.start()
-        self._ready.wait(10)
+        assert self._ready.wait(120)
         return self
 
     def __exit__(self, *_: object) -> None:

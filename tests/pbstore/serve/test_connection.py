@@ -92,7 +92,7 @@ class Node:
         opened = socket.socket()
         if receive_bytes:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        opened.settimeout(20)
+        opened.settimeout(PATIENT_S)
         opened.connect(self.address)
         return opened
 

@@ -180,7 +180,7 @@ def test_nodes_that_ask_in_a_circle_come_to_an_end(
             nodes.append(stack.enter_context(edge_node(folder, peers=peers, upstream=upstream, port=port)))
         with ThreadPoolExecutor(6) as pool:
             asked = [pool.submit(get_file, url, "org/nobody", "config.json") for url in urls * 2]
-            assert all(one.exception(timeout=20) is not None for one in asked)
+            assert all(one.exception(timeout=120) is not None for one in asked)
 
 
 @pytest.mark.parametrize("share", mostly_slow([0.2, 0.7], [0.2]))

@@ -165,7 +165,7 @@ def test_without_its_hash_in_time_a_file_is_plain_lfs(
     begun = threading.Event()
 
     def slowly(*_: object) -> str:
-        begun.wait(10)
+        begun.wait(120)
         return ""
 
     monkeypatch.setattr("pbstore.serve.library.hasher.xet_hash", slowly)
