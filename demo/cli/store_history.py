@@ -96,14 +96,21 @@ def _print_difference(difference: "Difference") -> None:
         after = (human(item.new_bytes), human(item.shared_bytes)) if item.state != "removed" else ("", "")
         table.row(item.path, item.state, before, *after)
     table.print()
-    if difference.tensors:
+    renamed = [tensor for tensor in difference.tensors if tensor.is_same]
+    tensors = [tensor for tensor in difference.tensors if not tensor.is_same]
+    if tensors:
         table = Sheet("tensor", "", "before", "after", "#bytes")
-        for tensor in difference.tensors[:MOST_TENSORS]:
+        for tensor in tensors[:MOST_TENSORS]:
             kind = "" if tensor.old == tensor.new else tensor.new
-            table.row(tensor.name, tensor.state, tensor.old, kind, human(tensor.raw_bytes))
+            state = f"{tensor.state}, changed" if tensor.state == "renamed" else tensor.state
+            table.row(tensor.name, state, tensor.old, kind, human(tensor.raw_bytes))
         table.print()
-    if len(difference.tensors) > MOST_TENSORS:
-        say(f"and {len(difference.tensors) - MOST_TENSORS} more tensors: --json lists all")
+    if len(tensors) > MOST_TENSORS:
+        say(f"and {len(tensors) - MOST_TENSORS} more tensors: --json lists all")
+    if renamed:
+        one = renamed[0]
+        more = f"{counted(len(renamed), 'tensor')} with another name, such as {one.old_name} -> {one.name}"
+        say(f"the same bytes: {more}")
     say(f"the same: {counted(difference.same_files, 'file')}, {counted(difference.same_tensors, 'tensor')}")
 
 

@@ -327,7 +327,13 @@ class TensorFS(Peer):
 class PBStoreCold(Peer):
     """Ours, cold."""
 
-    modules = ("pbstore", "pbstore.disk.opening", "pbstore.checkpoint")
+    modules = (
+        "pbstore.checkpoint",
+        "pbstore.disk.add.adding",
+        "pbstore.disk.opening",
+        "pbstore.disk.verbs",
+        "pbstore.folders.restore",
+    )
     form = "cold"
     thorough = False
 

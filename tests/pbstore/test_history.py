@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pbstore import (
@@ -203,7 +204,7 @@ def test_tags_stay_where_they_are_until_they_are_moved(store: DiskBlockStore, fo
 def test_a_difference_names_files_and_tensors(store: DiskBlockStore, tmp_path: Path) -> None:
     tensors = base_tensors(rows=ROWS)
     store.add(write_model(tmp_path / "a", tensors, notes__txt=b"one"), "org/m")
-    changed = {**tensors, "layer.bias": tensors["layer.bias"] + 1, "head.weight": tensors["layer.weight"]}
+    changed = {**tensors, "layer.bias": tensors["layer.bias"] + 1, "head.weight": 2 * tensors["layer.weight"]}
     del changed["layer.weight"]
     store.add(write_model(tmp_path / "b", changed, more__txt=b"two"), "org/m")
 
@@ -220,6 +221,29 @@ def test_a_difference_names_files_and_tensors(store: DiskBlockStore, tmp_path: P
     }
     assert (found.same_files, found.same_tensors) == (1, 1)
     assert store.history.diff("org/m", "org/m").is_empty
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_renamed_tensors_are_told_from_changed_ones(store: DiskBlockStore, tmp_path: Path, seed: int) -> None:
+    """Names with another beginning, some tensors changed, some equal ones, some gone, some new."""
+    rng = np.random.default_rng(seed)
+    own = {f"layer.{n}.weight": rng.normal(size=(8, 4)).astype(np.float32) for n in range(6)}
+    own |= {f"layer.{n}.norm": np.ones(4, np.float32) for n in range(6)}
+    changed = set(rng.permutation(sorted(own))[:4].tolist())
+    gone, new = {"pooler.weight": own["layer.0.weight"] * 3}, {"head.weight": own["layer.0.weight"] + 2}
+    other = {f"model.{name}": value + (name in changed) for name, value in own.items()}
+    store.add(write_model(tmp_path / "a", own | gone), "org/a")
+    store.add(write_model(tmp_path / "b", other | new), "org/b")
+
+    found = {item.name: item for item in store.history.diff("org/a", "org/b").tensors}
+
+    assert set(found) == {"pooler.weight", "head.weight", *other}
+    assert (found["pooler.weight"].state, found["head.weight"].state) == ("removed", "added")
+    for name in own:
+        item = found[f"model.{name}"]
+        assert (item.state, item.old_name, item.is_same) == ("renamed", name, name not in changed)
+    back = store.history.diff("org/b", "org/a")
+    assert back.same_tensors == store.history.diff("org/a", "org/b").same_tensors == len(own) - len(changed)
 
 
 def test_a_base_is_found_among_earlier_revisions(store: DiskBlockStore, folders: list[Path]) -> None:

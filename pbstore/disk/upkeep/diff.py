@@ -4,6 +4,7 @@ Equality is that of bytes, which the ids of blocks tell: of the weights nothing 
 ones.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 from pbstore.disk.models import Models
@@ -11,7 +12,11 @@ from pbstore.hashing import BlockId, hash_block
 from pbstore.manifest import FileEntry, Manifest
 from pbstore.tensors import StoredTensor, with_parts
 
-SAME, CHANGED, ADDED, REMOVED = "same", "changed", "added", "removed"
+CHANGED, ADDED, REMOVED, RENAMED = "changed", "added", "removed", "renamed"
+
+
+MOST_ALIKE = 32
+"""Equal tensors, or changes of a name's beginning, among which the nearest is looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +38,16 @@ class TensorDifference:
 
     name: str
     state: str
+    """`changed`, `added`, `removed`, or `renamed`: the same bytes, or others under a name of the same end."""
     old: str
     """Dtype and shape, as in `F32 30522x384`; empty if it is not there."""
     new: str
     raw_bytes: int
     """Of the new one, or of the old one if there is none."""
+    old_name: str = ""
+    """What a renamed one was called before."""
+    is_same: bool = False
+    """Whether dtype, shape and bytes of a renamed one are the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +59,7 @@ class Difference:
     """Both as `NAME@COMMIT`."""
     same_files: int
     same_tensors: int
+    """Those with another name too."""
     shared_bytes: int
     """Bytes of the second in blocks that the first has."""
     raw_bytes: int
@@ -82,7 +93,7 @@ def diff(models: Models, first: str, second: str) -> Difference:
         first=titles[0],
         second=titles[1],
         same_files=len(new.files) - sum(item.state != REMOVED for item in files),
-        same_tensors=len(after) - sum(item.state != REMOVED for item in tensors),
+        same_tensors=len(after) - sum(item.state != REMOVED and not item.is_same for item in tensors),
         shared_bytes=sum(piece.raw_bytes for piece in new.pieces() if piece.block_id in held),
         raw_bytes=new.raw_bytes,
         files=files,
@@ -140,18 +151,70 @@ def _ids(tensor: StoredTensor, part: memoryview | None) -> tuple[BlockId, ...]:
 def _tensor_differences(
     before: dict[str, _Tensor], after: dict[str, _Tensor]
 ) -> tuple[TensorDifference, ...]:
+    renamed = _renamed(before, after)
+    gone = set(renamed.values())
     found = []
     for name in dict.fromkeys([*before, *after]):
-        one, other = before.get(name), after.get(name)
-        if one != other:
-            some = other or one
-            found.append(
-                TensorDifference(
-                    name=name,
-                    state=ADDED if one is None else REMOVED if other is None else CHANGED,
-                    old="" if one is None else one.kind,
-                    new="" if other is None else other.kind,
-                    raw_bytes=0 if some is None else some.raw_bytes,
-                )
+        old_name = renamed.get(name, name)
+        one, other = before.get(old_name), after.get(name)
+        if (one == other and name not in renamed) or (name in gone and name not in renamed):
+            continue
+        some = other or one
+        state = ADDED if one is None else REMOVED if other is None else CHANGED
+        found.append(
+            TensorDifference(
+                name=name,
+                state=RENAMED if name in renamed else state,
+                old="" if one is None else one.kind,
+                new="" if other is None else other.kind,
+                raw_bytes=0 if some is None else some.raw_bytes,
+                old_name=old_name if name in renamed else "",
+                is_same=name in renamed and one == other,
             )
+        )
     return tuple(found)
+
+
+def _renamed(before: dict[str, _Tensor], after: dict[str, _Tensor]) -> dict[str, str]:
+    """Old names by new ones, of tensors whose name is on one side only.
+
+    First those with the same bytes; then others, whose names begin as those of these have changed.
+    """
+    free: dict[_Tensor, list[str]] = {}
+    for name, tensor in before.items():
+        if name not in after:
+            free.setdefault(tensor, []).append(name)
+    renamed: dict[str, str] = {}
+    for name, tensor in after.items():
+        if name not in before and (names := free.get(tensor)):
+            best = max(names[:MOST_ALIKE], key=lambda old, name=name: len(_common_end(old, name)))
+            names.remove(best)
+            renamed[name] = best
+    starts = Counter(_starts(old, name) for name, old in renamed.items())
+    left = {name for names in free.values() for name in names} - set(renamed.values())
+    for name in after:
+        if name in before or name in renamed:
+            continue
+        for (old_start, new_start), _ in starts.most_common(MOST_ALIKE):
+            old = old_start + name.removeprefix(new_start)
+            if name.startswith(new_start) and old in left:
+                renamed[name] = old
+                left.discard(old)
+                break
+    return renamed
+
+
+def _common_end(one: str, other: str) -> str:
+    """The end that two names share, in whole parts."""
+    parts = []
+    for first, second in zip(reversed(one.split(".")), reversed(other.split(".")), strict=False):
+        if first != second:
+            break
+        parts.append(first)
+    return ".".join(reversed(parts))
+
+
+def _starts(old: str, new: str) -> tuple[str, str]:
+    """What two names have before their common end."""
+    end = _common_end(old, new)
+    return old[: len(old) - len(end)], new[: len(new) - len(end)]
