@@ -53,9 +53,9 @@ def merged(case: Case, first: Parent, others: Sequence[Parent]) -> Proposal | No
     values, base = case.floats, case.of(first)
     with np.errstate(all="ignore"):
         moved = values - base
-    noise = float(np.sum((_NOISE[dtype] * values) ** 2)) * 1.5
-    known = [(other, case.of(other) - base) for other in others if other.spec.dtype in _NOISE]
-    known = [(other, step) for other, step in known if np.any(step)]
+        noise = float(np.sum((_NOISE[dtype] * values) ** 2)) * 1.5
+        known = [(other, case.of(other) - base) for other in others if other.spec.dtype in _NOISE]
+    known = [(other, step) for other, step in known if np.any(step) and np.all(np.isfinite(step))]
     if not known or not np.all(np.isfinite(moved)):
         return None
     for count in (1, 2):

@@ -177,6 +177,7 @@ def rounded(values: F64, dtype: str) -> F64:
     return single.astype(np.float64) if dtype == "F32" else as_floats(cast(single, "F32", dtype), dtype)
 
 
+@np.errstate(all="ignore")
 def likely(wanted: F64, base: F64, others: Sequence[tuple[T, F64]], dtype: str) -> list[T]:
     """At most two tensors whose differences to a base explain that of a wanted one; none if none do.
 
@@ -201,7 +202,10 @@ def likely(wanted: F64, base: F64, others: Sequence[tuple[T, F64]], dtype: str) 
         gains = (steps @ rest) ** 2 / np.where(sizes > 0, sizes, 1)
         chosen.append(known[int(np.argmax(gains))])
         basis = np.stack([step for _, step in chosen], axis=1)
-        factors, *_ = np.linalg.lstsq(basis, moved, rcond=None)
+        try:
+            factors, *_ = np.linalg.lstsq(basis, moved, rcond=None)
+        except np.linalg.LinAlgError:  # numbers too far apart
+            return []
         rest = moved - basis @ factors
         sizes_left.append(float(rest @ rest) / total)
     for count, left in enumerate(sizes_left, 1):
@@ -216,8 +220,7 @@ def _masked(wanted: F64, moved: F64, known: Sequence[tuple[T, F64]]) -> list[T]:
     if np.count_nonzero(clear) < _LEAST_HITS or np.all(clear):
         return []
     for one, step in known:
-        with np.errstate(all="ignore"):
-            ratio = moved[clear] / step[clear]
+        ratio = moved[clear] / step[clear]
         middle = np.median(ratio)
         if np.isfinite(middle) and np.mean(np.abs(ratio / middle - 1) < _SAME) > 0.8:
             return [one]

@@ -187,7 +187,7 @@ def _renamed(before: dict[str, _Tensor], after: dict[str, _Tensor]) -> dict[str,
     renamed: dict[str, str] = {}
     for name, tensor in after.items():
         if name not in before and (names := free.get(tensor)):
-            best = max(names[:MOST_ALIKE], key=lambda old, name=name: len(_common_end(old, name)))
+            best = max((len(_common_end(old, name)), old) for old in names[:MOST_ALIKE])[1]
             names.remove(best)
             renamed[name] = best
     starts = Counter(_starts(old, name) for name, old in renamed.items())

@@ -68,6 +68,22 @@ def test_nothing_is_found_for_weights_of_another_kind() -> None:
     assert search(Case(memoryview(y.raw), y.spec), [x], lambda _: [z]) == []
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 3e38, 1e-44, 0.0])
+def test_numbers_of_any_size_are_searched_without_a_word(
+    value: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    x, y, _ = TENSORS
+    odd = y.clone()
+    odd[::3, ::2] = value
+    raw, spec = raw_of((x + y) / 2)
+    first, second = Parent("x", *raw_of(x)), Parent("odd", *raw_of(odd))
+
+    search(Case(memoryview(raw), spec), [first], lambda _: [second])
+    search(Case(memoryview(second.raw), second.spec), [first], lambda _: [Parent("y", *raw_of(y))])
+
+    assert capfd.readouterr() == ("", "")
+
+
 terms = st.builds(
     Term, st.integers(-40, 40), st.sampled_from([0, 1, 2, 3, 7, 12, -1]), st.integers(1, 4), st.none()
 )

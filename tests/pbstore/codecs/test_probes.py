@@ -1,9 +1,10 @@
 """Laws of probes: relatives show by a few elements, and what is none is not read."""
 
+import numpy as np
 import pytest
 import torch
 
-from pbstore.codecs.derive.probes import UNKNOWN, holding, unlikeness
+from pbstore.codecs.derive.probes import UNKNOWN, holding, likely, unlikeness
 from pbstore.codecs.sketch import probe
 from pbstore.codecs.types import TensorSpec
 from tests.pbstore.codecs.edits import int8, raw_of, weights
@@ -58,3 +59,12 @@ def test_of_what_probes_cannot_tell_anything_may_be() -> None:
     assert holding(b"", "F32", []) == []
     assert unlikeness(*probe_of(X), None, "F32") == UNKNOWN
     assert spec == TensorSpec("F32", (192, 256))
+
+
+@pytest.mark.parametrize(
+    "moved", [[1.0, -1, 1, -1, 0], [1e-300, -1e-300, 1e300, 1e-300, 0], [np.inf, 1, -1, 1, 0]]
+)
+@pytest.mark.parametrize("step", [[1.0] * 5, [1e300, -1e300, 1, 1e-300, 0], [0.0, 0, 0, 0, 1]])
+def test_differences_of_any_size_are_compared_without_a_word(moved: list[float], step: list[float]) -> None:
+    base = np.zeros(5)
+    assert likely(np.array(moved), base, [("other", np.array(step))], "F64") == []
