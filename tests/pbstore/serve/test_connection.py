@@ -144,10 +144,10 @@ def comes_true(what: Callable[[], bool]) -> bool:
     return so
 
 
-def is_ended(client: socket.socket) -> bool:
-    """Whether the server, which is this process, has closed its end of a connection."""
-    ends = psutil.Process().net_connections("tcp4")
-    return client.getsockname() not in [tuple(one.raddr) for one in ends]
+def are_ended(*clients: tuple[str, int]) -> bool:
+    """Whether the server, which is this process, has closed its ends of the connections of clients."""
+    ends = {tuple(one.raddr) for one in psutil.Process().net_connections("tcp4")}
+    return ends.isdisjoint(clients)
 
 
 def open_files() -> int:
@@ -301,7 +301,9 @@ def test_who_stops_reading_is_ended_and_who_reads_slowly_is_not(impatient: Node,
                 got += len(part)
                 time.sleep(0.02 if time.monotonic() < start + STALL_S + 0.5 else 0)
         assert got > 36 << 20
-        assert comes_true(lambda: is_ended(stopped))  # a server that stood still itself waits for longer
+        assert comes_true(
+            lambda: are_ended(stopped.getsockname())
+        )  # not after a time: a server may stand still
         assert len(read_all(stopped)) < 36 << 20
 
 
@@ -317,6 +319,7 @@ def test_time_in_which_the_server_itself_stands_still_counts_against_nobody(impa
 
 def test_one_connection_too_many_is_told_to_come_again(served: Node) -> None:
     held = [served.connect() for _ in range(LIMITS.connections)]
+    names = [opened.getsockname() for opened in held]
     try:
         for opened in held:
             opened.sendall(b"GET /echo HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -328,7 +331,7 @@ def test_one_connection_too_many_is_told_to_come_again(served: Node) -> None:
     finally:
         for opened in held:
             opened.close()
-    time.sleep(0.1)
+    assert comes_true(lambda: are_ended(*names))
 
 
 def test_clients_that_vanish_in_mid_download_leave_nothing(served: Node) -> None:
@@ -357,11 +360,12 @@ def test_who_leaves_in_mid_body_is_counted_and_is_no_error(
     assert [line["code"] for line in lines if line["path"] == "/echo"] == [499]
 
 
-def slow_download(made: Node, seconds: float, hurry: threading.Event) -> int:
-    """Bytes that came when a download was to take so long."""
+def slow_download(made: Node, seconds: float, begun: threading.Event, hurry: threading.Event) -> int:
+    """Bytes that came when a download was to take so long; tells when it has begun."""
     with made.connect(receive_bytes=1 << 16) as opened:
         opened.sendall(f"GET /files/k-0-{SIZE} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
         part = opened.recv(1000)
+        begun.set()
         size = len(part) - part.index(b"\r\n\r\n") - 4
         end = time.monotonic() + seconds
         while size < SIZE and (part := opened.recv(1 << 18)):
@@ -372,13 +376,13 @@ def slow_download(made: Node, seconds: float, hurry: threading.Event) -> int:
 
 
 @pytest.mark.sampled(2)
-@pytest.mark.parametrize(("grace_s", "whole"), [(5, True), (1, False)])
+@pytest.mark.parametrize(("grace_s", "whole"), [(PATIENT_S, True), (1, False)])
 def test_a_download_has_the_grace_to_end_and_no_more(tmp_path: Path, grace_s: float, whole: bool) -> None:
-    hurry = threading.Event()
+    begun, hurry = threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool:
         with node(tmp_path, GuardSettings(grace_s=grace_s)) as made:
-            download = pool.submit(slow_download, made, 1.0 if whole else PATIENT_S, hurry)
-            time.sleep(0.3)
+            download = pool.submit(slow_download, made, 1.0 if whole else PATIENT_S, begun, hurry)
+            assert begun.wait(PATIENT_S)
             start = time.monotonic()
         assert time.monotonic() - start < PATIENT_S / 2
         hurry.set()
