@@ -23,7 +23,7 @@ from demo.experiments.papers.load_orders import (
     load_times,
 )
 from demo.experiments.papers.partialloading import tasks_in_time
-from demo.experiments.papers.play import QUICK, Extent, merged, play_experiment
+from demo.experiments.papers.play import QUICK, Extent, merged, play_experiment, scenario_at
 from demo.experiments.papers.redraw import rows_from
 from demo.experiments.papers.registry import EXPERIMENTS
 from demo.experiments.papers.run import quick, run_experiment
@@ -33,6 +33,7 @@ from demo.experiments.papers.write import MOST_PLACES, draw, table
 from demo.show.figure import numbers_text
 from policy.config import config_from_dict
 from policy.evaluation.closure import function_digest
+from policy.evaluation.results import scenario_digest
 from policy.interfaces import BlockCatalog
 from policy.scenario import Scenario, load_scenario
 from policy.schemes import find_scheme
@@ -181,6 +182,19 @@ def test_the_files_of_an_experiment(tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in answer.files if path.suffix != ".md"}
     again = run_experiment(SWEEP, EXTENT, tmp_path, kept=tmp_path / "kept", command="")
     assert {path: path.read_bytes() for path in again.files if path.suffix != ".md"} == before
+
+
+def test_the_setting_that_sweeps_have_in_common_is_one_and_played_once() -> None:
+    common = {"users": 12, "antennas": 8, "bandwidth": 100, "backhaul": 1.0, "cloud": 200, "zipf": 0.8}
+    places = (common | {"load": 0.3, "csi": 0.0}).items()
+    kept_under = {
+        (scenario_digest(scenario_at(EXPERIMENTS[name], point)), function_digest(point.air.make_world()))
+        for name, x in places
+        for point in EXPERIMENTS[name].points
+        if point.x == x
+    }
+    assert len(kept_under) == 1
+    assert None not in next(iter(kept_under))
 
 
 @pytest.mark.slow
