@@ -209,7 +209,7 @@ class Transaction:
         except BaseException:
             self._writer.go_back(mark)
             raise
-        self._writer.forget(mark)
+        self._writer.forget_mark()
 
     def close(self) -> None:
         """Nothing more can be written: it is committed or rolled back."""

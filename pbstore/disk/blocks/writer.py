@@ -121,14 +121,13 @@ class PackWriter:
         self._marks += 1
         return Mark(self._placed.copy(), self._removed.copy(), self._leaving.copy())
 
-    def forget(self, mark: Mark) -> None:
-        """Let what was done since a mark be a part of the transaction like the rest."""
-        del mark
+    def forget_mark(self) -> None:
+        """Let what was done since the newest mark be a part of the transaction like the rest."""
         self._marks -= 1
         database.release_savepoint(self._connection)
 
     def go_back(self, mark: Mark) -> None:
-        """Take back what was done since a mark; records that were appended stay in packs, without rows."""
+        """Take back what was done since the newest mark; records that were appended stay, without rows."""
         self._marks -= 1
         database.go_back_to_savepoint(self._connection)
         self._placed, self._removed, self._leaving = mark
@@ -139,7 +138,7 @@ class PackWriter:
                 packs.set_end(self._connection, number, end)
             else:
                 packs.insert(self._connection, number, end)
-                packs.note_last(self._connection, max(number, packs.last_number(self._connection)))
+                packs.note_last(self._connection, packs.last_number(self._connection))
 
     def has_room(self, wanted_bytes: int) -> bool:
         """Whether so many bytes may be appended."""

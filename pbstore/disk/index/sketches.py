@@ -176,9 +176,7 @@ def withdraw(connection: sqlite3.Connection, block_id: BlockId) -> None:
     query = "SELECT number, sketch FROM tensors WHERE block = ? AND sketch IS NOT NULL"
     row = connection.execute(query, (bytes.fromhex(block_id),)).fetchone()
     if row is not None:
-        from pbstore.disk.index.stored_sketch import (
-            as_sketch,  # numpy, which a look at the index does not need
-        )
+        from pbstore.disk.index.stored_sketch import as_sketch  # it needs numpy
 
         marks = as_sketch(row[1]).marks.tolist()
         connection.executemany(
