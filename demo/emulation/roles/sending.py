@@ -124,7 +124,7 @@ class Sending:
             "loss": [[user, share] for user, share in loss.items()],
         }
         if flight.rates and pace:
-            question |= {"tempo": [flight.slot, cast.number], "most_bit_s": flight.alone_bit_s * pace}
+            question |= self._tempo(flight)
         for node in flight.holders:
             flight.sender = node  # before its rate is read: who sets another from now on tells the sender
             rate = flight.rate_bit_s * pace
@@ -139,8 +139,13 @@ class Sending:
         flight.rates.append((self._teller.now_s(), rate_bit_s))
         pace = self._settings.pace
         if pace and flight.sender >= 0:
-            told = {"tempo": [flight.slot, flight.cast.number], "most_bit_s": flight.alone_bit_s * pace}
+            told = self._tempo(flight)
             self._neighbours.ask_node(flight.sender, "tempo", 2.0, rate_bit_s=rate_bit_s * pace, **told)
+
+    def _tempo(self, flight: Flight) -> dict[str, Any]:
+        """How a sender knows an object whose rate may change, and the most that it may be."""
+        most = flight.alone_bit_s * self._settings.pace
+        return {"tempo": [flight.slot, flight.cast.number], "most_bit_s": most}
 
     def losses(self, rows: Sequence[Row], flights: Sequence[Flight]) -> list[dict[int, float]]:
         """Shares that users of objects at once lose, each by its margin; empty if none are to be lost so."""
