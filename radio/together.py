@@ -1,10 +1,11 @@
 """Many sets of broadcasts, each set on the air at once: fast beams for a scheduler that tries many sets."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from radio.errors import BadInputError
 from radio.inputs import as_complex, as_mask, as_real
@@ -44,9 +45,10 @@ def solve_together(
     Weighted minimum mean square error (Christensen et al., IEEE TWC 7(12), 2008) as in `superpose`, with
     holders of each group and many sets at a time. Beams lie in the span of the channels of the set's users,
     so each step solves systems of as many unknowns as the set has users, not antennas. Not convex: a good
-    point, not a proven one; no group is faster than `solve_broadcast`'s bound for it alone. SINRs are
-    computed from w. With CSI error, beams are those of the estimate, and `worst_sinr` is guaranteed: the
-    user's own beam at its weakest, all others at their strongest, which need not occur together.
+    point, not a proven one; no group is faster than `solve_broadcast`'s bound for it alone. What a set gets
+    does not depend on the others, bit for bit. SINRs are computed from w. With CSI error, beams are those of
+    the estimate, and `worst_sinr` is guaranteed: the user's own beam at its weakest, all others at their
+    strongest, which need not occur together.
 
     Args:
         h: CSI, (all users, nodes, antennas).
@@ -83,10 +85,27 @@ def solve_together(
     if radius is not None and not (radius >= 0).all():
         raise BadInputError("csi_error", "numbers >= 0", "something else")
     g = csi * np.sqrt(power)[:, None] / np.sqrt(noise)[:, None, None]
-    v = _beams(g, hold & (power > 0), hear, target, num_iterations)
-    w = v * np.sqrt(power)[:, None]
-    sinr, worst = _sinr(csi, w, hear, noise, radius)
+    can: BoolArray = np.asarray(hold & (power > 0))
+    w = np.zeros((*hold.shape, csi.shape[2]), dtype=np.complex128)
+    sinr, worst = np.zeros((len(hold), count)), np.zeros((len(hold), count))
+    for rows, groups in _alike(hear):
+        some = rows[:, None], groups
+        v = _beams(g, can[some], hear[some], target[some], num_iterations)
+        w[some] = v * np.sqrt(power)[:, None]
+        sinr[rows], worst[rows] = _sinr(csi, w[some], hear[some], noise, radius)
     return Together(w=w, sinr=sinr, worst_sinr=worst)
+
+
+def _alike(hear: BoolArray) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Sets with equal numbers of users and of groups that have any: rows, and these groups, (rows, groups).
+
+    Nothing is padded, so that the last bits of a set's answer do not depend on the sets beside it.
+    """
+    live: BoolArray = np.asarray(hear.any(axis=2))
+    sizes = np.stack([hear.sum(axis=(1, 2)), live.sum(axis=1)], axis=1)
+    for size in np.unique(sizes[sizes[:, 1] > 0], axis=0):
+        rows = np.flatnonzero((sizes == size).all(axis=1))
+        yield rows, np.argsort(~live[rows], axis=1, kind="stable")[:, : size[1]]
 
 
 def _sinr(
@@ -108,7 +127,7 @@ def _sinr(
 
 
 class _Sets(NamedTuple):
-    """Sets with the users that each serves, padded to the largest; masks as numbers."""
+    """Sets with the users that each serves, as many in each; masks as numbers."""
 
     gram: ComplexArray
     """Products of the users' channels over each node, (sets, nodes, users, users)."""
@@ -116,8 +135,6 @@ class _Sets(NamedTuple):
     """(sets, groups, nodes)."""
     mine: FloatArray
     """Whether a user is of a group, (sets, users, groups)."""
-    live: BoolArray
-    """Whether there is such a user, (sets, users)."""
     target: FloatArray
     """Of each user, (sets, users)."""
 
@@ -125,37 +142,47 @@ class _Sets(NamedTuple):
 def _beams(
     g: ComplexArray, hold: BoolArray, hear: BoolArray, target: FloatArray, num_iterations: int
 ) -> ComplexArray:
-    """Best beams seen, (sets, groups, nodes, antennas), within unit power at every node."""
-    some = hear.any(axis=1)
-    most = max(int(some.sum(axis=1).max(initial=0)), 1)
-    which = np.argsort(~some, axis=1, kind="stable")[:, :most]
-    live = np.take_along_axis(some, which, axis=1)
-    near = g[which] * live[..., None, None]  # (sets, most, nodes, antennas)
+    """Best beams seen, (sets, groups, nodes, antennas), within unit power at every node; see `_alike`."""
+    which = np.nonzero(hear.any(axis=1))[1].reshape(len(hear), -1)
+    near = g[which]  # (sets, users, nodes, antennas)
     per_node = np.swapaxes(near, 1, 2)
     mine = np.take_along_axis(hear, which[:, None, :], axis=2).swapaxes(1, 2).astype(np.float64)
     batch = _Sets(
         gram=per_node @ per_node.conj().swapaxes(2, 3),
         hold=hold.astype(np.float64),
         mine=mine,
-        live=live,
-        target=np.where(live, (mine * target[:, None, :]).sum(axis=2), 1.0),
+        target=(mine * target[:, None, :]).sum(axis=2),
     )
-    x, price = _climb(batch, num_iterations)
+    x, price = _climb_apart(batch, num_iterations)
     v = np.einsum("skna,sgk->sgna", near.conj(), x) / price[:, None, :, None]
     return np.where(np.isfinite(v), v, 0.0) * hold[..., None]
+
+
+def _climb_apart(batch: _Sets, num_iterations: int) -> tuple[ComplexArray, FloatArray]:
+    """As `_climb`; where an equation has no solution by halves, so that such a set stops no other."""
+    try:
+        return _climb(batch, num_iterations)
+    except np.linalg.LinAlgError:
+        middle = len(batch.hold) // 2
+        halves = slice(middle), slice(middle, None)
+        ends = [_climb_apart(_Sets._make(part[rows] for part in batch), num_iterations) for rows in halves]
+        return np.concatenate([x for x, _ in ends]), np.concatenate([price for _, price in ends])
 
 
 def _climb(batch: _Sets, num_iterations: int) -> tuple[ComplexArray, FloatArray]:
     """Coefficients of the channels in the best beams, (sets, groups, users), and prices of node power.
 
     The beam of a group at a node is the sum of its users' conjugated channels times x, over the price.
+
+    Raises:
+        LinAlgError: If an equation of one of several sets has no solution.
     """
     sets, _, nodes = batch.hold.shape
     own = np.einsum("sgn,snkk->sgk", batch.hold, batch.gram).real
     wanted = batch.mine.swapaxes(1, 2)
     x = (wanted / np.sqrt(np.maximum(own, _TINY))).astype(np.complex128)
     price = np.ones((sets, nodes))
-    weights = batch.live / np.maximum(batch.live.sum(axis=1, keepdims=True), 1)
+    weights = np.full(batch.target.shape, 1.0 / batch.target.shape[1])
     best, top = (np.zeros_like(x), price), np.full(sets, 0.0)
     for step in range(num_iterations + 1):
         heard, used = _heard(batch, x, price)
@@ -164,14 +191,14 @@ def _climb(batch: _Sets, num_iterations: int) -> tuple[ComplexArray, FloatArray]
         power = np.abs(heard) ** 2
         total, signal = 1.0 + power.sum(axis=2), (power * batch.mine).sum(axis=2)
         rate = rate_bit_s_hz(signal / (total - signal)) / batch.target
-        least = np.where(batch.live, rate, np.inf).min(axis=1)
+        least = rate.min(axis=1)
         better = least > top
         best = (np.where(better[:, None, None], x, best[0]), np.where(better[:, None], price, best[1]))
         top = np.where(better, least, top)
         if step == num_iterations:
             break
-        weights = weights * np.where(batch.live, least[:, None] / np.maximum(rate, _TINY), 0.0) ** 0.5
-        weights = np.where(batch.live, np.maximum(weights / weights.sum(axis=1, keepdims=True), 1e-7), 0.0)
+        weights = weights * (least[:, None] / np.maximum(rate, _TINY)) ** 0.5
+        weights = np.maximum(weights / weights.sum(axis=1, keepdims=True), 1e-7)
         amplitude = (heard * batch.mine).sum(axis=2)
         gain, receiver = weights * total / (total - signal), amplitude.conj() / total
         load = gain * np.abs(receiver) ** 2
@@ -180,6 +207,8 @@ def _climb(batch: _Sets, num_iterations: int) -> tuple[ComplexArray, FloatArray]
         try:
             x = _solved(batch, load, price, np.sqrt(gain) * np.exp(-1j * np.angle(receiver)))
         except np.linalg.LinAlgError:  # ranges beyond double precision: the best so far stands
+            if sets > 1:
+                raise
             break
     return best
 

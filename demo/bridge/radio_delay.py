@@ -12,6 +12,7 @@ from demo.bridge.csi import CsiError, delivered
 from policy.interfaces import Bool, Float
 from policy.play.growing import Places
 from radio import (
+    DEFAULT_EFFORT,
     RadioConfig,
     Together,
     broadcast_snr,
@@ -29,9 +30,10 @@ class RadioDelay:
     """Rates of real CoMP beamformers over TR 38.901 channels: the `DelayModel` of a trace.
 
     Large-scale fading follows the users through one deployment; small-scale fading is fresh in every slot,
-    since a slot is much longer than the coherence time. Answers are remembered: schemes ask alike. The rate
-    is that of the config's `link`; with phase or timing errors between nodes it is at the mean SNR over them.
-    With CSI error the beams are designed on estimates, and the true channel decides, see `demo.bridge.csi`.
+    since a slot is much longer than the coherence time. Answers are remembered: schemes ask alike. What one
+    is does not depend on what is asked beside it or before, bit for bit. The rate is that of the config's
+    `link`; with phase or timing errors between nodes it is at the mean SNR over them. With CSI error the
+    beams are designed on estimates, and the true channel decides, see `demo.bridge.csi`.
     """
 
     def __init__(self, config: RadioConfig, trace: Places, seed: int, csi: CsiError | None = None) -> None:
@@ -180,6 +182,7 @@ class RadioDelay:
             users=users,
             csi_error=None if error is None else np.tile(error, (holders.shape[0], 1, 1)),
             rng=rng,
+            effort=DEFAULT_EFFORT,  # told, as one broadcast alone would be searched in another way
         )
         coded_for: NDArray[Any] = result.worst_snr
         true: NDArray[Any] = np.empty((len(users), 0))

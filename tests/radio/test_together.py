@@ -13,6 +13,7 @@ from radio import (
     solve_broadcast,
     solve_together,
     superpose,
+    together,
 )
 
 CONFIG = RadioConfig(num_users=8, num_antennas=4)
@@ -111,6 +112,47 @@ def test_extreme_and_dead_channels_give_numbers() -> None:
     assert np.isfinite(result.w).all()
     assert np.isfinite(result.sinr).all()
     assert result.sinr[0, 0] == 0
+
+
+@pytest.mark.parametrize("radius", [None, 1e-6])
+def test_a_set_gets_the_same_whatever_is_beside_it(radius: float | None) -> None:
+    h, rng = channels(2), np.random.default_rng(2)
+    holders, users, targets = random_sets(rng, 24)
+
+    def ask(rows: np.ndarray, padding: int = 0) -> list[bytes]:
+        sets = [
+            np.pad(part[rows], [(0, 0), (0, padding)] + [(0, 0)] * (part.ndim - 2), constant_values=fill)
+            for part, fill in ((holders, False), (users, False), (targets, 1.0))
+        ]
+        found = solve_together(h, CONFIG.power_w, CONFIG.noise_w, *sets, csi_error=radius)
+        numbers = found.w[:, :3], found.sinr, found.worst_sinr
+        return [b"".join(part[row].tobytes() for part in numbers) for row in range(len(rows))]
+
+    order = rng.permutation(24)
+    once = ask(order)
+    assert [ask(order[row : row + 1], padding=row % 3)[0] for row in range(24)] == once
+    assert [row for part in np.array_split(order, 5) for row in ask(part, padding=1)] == once
+
+
+def test_a_set_without_a_solution_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    h, rng = channels(4), np.random.default_rng(4)
+    users = np.array([np.eye(8, dtype=bool)[[first, first + 1]] for first in range(6)])
+    holders, targets = np.ones((6, 2, CONFIG.num_nodes), dtype=bool), rng.uniform(1.0, 4.0, (6, 2))
+    holders[3, 0, 1:] = False
+    real = together._solved
+
+    def fails_on_one(batch: together._Sets, *rest: np.ndarray) -> np.ndarray:
+        if (batch.hold.sum(axis=(1, 2)) < 2 * CONFIG.num_nodes).any():
+            raise np.linalg.LinAlgError
+        return real(batch, *rest)
+
+    clean = solve_together(h, CONFIG.power_w, CONFIG.noise_w, holders, users, targets)
+    monkeypatch.setattr(together, "_solved", fails_on_one)
+    found = solve_together(h, CONFIG.power_w, CONFIG.noise_w, holders, users, targets)
+
+    others = [0, 1, 2, 4, 5]
+    assert (found.w[others] == clean.w[others]).all()
+    assert (found.sinr[3, 3:5] > 0).all()  # what it had before
 
 
 @pytest.mark.parametrize(
