@@ -8,8 +8,8 @@ the best placement for the mean of what came so far, then the order that suits i
 binding. Only copies that the links can bring are planned, `policy.place.reach`.
 
 A placement made for samples looks better on them than it is. So it has to beat a plain rival (pooled
-coverage) on fresh samples, the same for both, by more than the standard error of the difference; else the
-rival's is taken.
+coverage) on fresh samples, the same for both, by more than so many standard errors of the difference; else
+the rival's is taken.
 """
 
 from dataclasses import dataclass, replace
@@ -44,8 +44,6 @@ class PipelinedConfig:
     """Placements tried against the shares of the resources."""
     judges: int = 48
     """Fresh slots on which the placement must beat the rival's."""
-    sure: float = 1.0
-    """By how many standard errors."""
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.rounds < 1 or self.judges < 2:
@@ -149,7 +147,7 @@ class AugurPipelined:
             return own
         other, fresh = self._rival.decide(observation), self._imagine(observation, outlook, self._judges)
         ours, theirs = (self._judged(placement, observation, outlook, fresh) for placement in (own, other))
-        if clearly_less(ours, theirs, self._config.sure):
+        if clearly_less(ours, theirs, outlook.trade.sure):
             return own
         if self.reasons is not None:
             self.reasons = replace(self.reasons, holds=other.holds)
@@ -159,7 +157,7 @@ class AugurPipelined:
         chance, later = self._forecaster.chance(observation.history, observation.slot)
         kept = observation.history.devices()
         kept = None if kept is None else kept[:, self._first]
-        trade = self._learned.decisions.at(circumstances(self._scenario, observation.idle_s))
+        trade = self._learned.decisions.at(circumstances(self._scenario, observation.idle_s, chance))
         wanted, after = (needed_chance(part, self._classes.members, kept) for part in (chance, later))
         return Outlook(chance, kept, wanted, after, trade)
 
