@@ -110,7 +110,7 @@ class ResponseSurface:
         solved = torch.cholesky_solve(self._y[:, None], root)
         fit = 0.5 * (self._y[None] @ solved)[0, 0] + root.diagonal().log().sum()
         prior = ((torch.cat([raw.change, raw.feature]) - np.log(2.0)) ** 2).sum() / 2
-        return (fit + prior) / len(self._y)
+        return torch.div(fit + prior, len(self._y))
 
     def _covariance(self, raw: _Raw) -> Tensor:
         signal = self._kernel(raw, self._x, self._f, self._x, self._f)
@@ -119,10 +119,9 @@ class ResponseSurface:
 
     @staticmethod
     def _kernel(raw: _Raw, x: Tensor, f: Tensor, other_x: Tensor, other_f: Tensor) -> Tensor:
-        alike, by_feature, _ = raw.scale.exp()
-        circumstances = alike + by_feature * _squared_exponential(f, other_f, raw.feature)
-        product: Tensor = _on_changes(x, other_x, raw.change) * circumstances
-        return product
+        alike, by_feature, _ = raw.scale.exp().unbind()
+        circumstances: Tensor = alike + by_feature * _squared_exponential(f, other_f, raw.feature)
+        return torch.mul(_on_changes(x, other_x, raw.change), circumstances)
 
 
 def _on_changes(x: Tensor, other: Tensor, log_length: Tensor) -> Tensor:

@@ -66,7 +66,8 @@ class DecisionWeights:
 
     def at(self, features: Float) -> Tradeoffs:
         """The trade-offs in some circumstances, (features,)."""
-        update, near, work, patience, sure = np.clip(self.weights @ features, -20.0, 6.0).tolist()
+        *logs, sure = (self.weights @ features).tolist()
+        update, near, work, patience = np.clip(logs, -20.0, 6.0).tolist()
         return Tradeoffs(
             update=float(np.exp(update)),
             near=float(1 / (1 + np.exp(-near))),

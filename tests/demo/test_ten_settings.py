@@ -1,4 +1,4 @@
-"""Ten settings are distinct; the clock that is trained is the one that decides; evolution goes on."""
+"""Ten settings are distinct; the clock that is trained is the one that decides."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from demo.experiments import clock_judged, evolve, settings_ten, slot_clock, what_is_left
+from demo.experiments import clock_judged, settings_ten, slot_clock, what_is_left
 from demo.experiments.ten_settings import SETTINGS, Setting
 from policy.evaluation import draw_world, evaluate
-from policy.learn.checkpoint import load_checkpoint
 from policy.learn.slot_clock import ImaginedSlots, SlotClock
 from policy.play.rollout import Course
 from policy.scenario import Scenario, World, load_scenario
@@ -108,17 +107,6 @@ def test_prices_are_fitted_alike_and_served_slots_are_kept(tmp_path: Path) -> No
     np.testing.assert_array_equal(first, second)
     row = slot_clock.report(first, slots)["small"]
     assert 0 <= row["error"] < 1
-
-
-def test_evolution_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    config = evolve.EvolveConfig(pairs=1, slots=2)
-    evolve.evolve([SMALL], config, 2, tmp_path / "whole.safetensors")
-    for generations in (1, 2):
-        evolve.evolve([SMALL], config, generations, tmp_path / "parts.safetensors")
-    whole, parts = (load_checkpoint(tmp_path / f"{name}.safetensors") for name in ("whole", "parts"))
-
-    np.testing.assert_array_equal(whole.tensors["decisions.weights"], parts.tensors["decisions.weights"])
-    assert whole.about["scores"] == parts.about["scores"]
 
 
 @pytest.mark.slow

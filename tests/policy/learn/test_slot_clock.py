@@ -8,7 +8,8 @@ import pytest
 from policy.config import PRESETS, LinkConfig
 from policy.interfaces import Bool, Float
 from policy.learn.augur_pipelined import AugurPipelined, Learned, PipelinedConfig, clearly_less
-from policy.learn.decisions import MOST_PATIENCE, DecisionWeights, circumstances
+from policy.learn.decisions import FEATURES, MOST_PATIENCE, DecisionWeights, certainty, circumstances
+from policy.learn.decisions import UNTRAINED as UNTRAINED_DECISIONS
 from policy.learn.sampling import as_likely, needed_chance
 from policy.learn.slot_clock import ImaginedSlots, SlotClock, turns_of
 from policy.learn.value import class_times, classes_of
@@ -168,8 +169,10 @@ def test_links_bring_all_that_it_decides() -> None:
 
 @pytest.mark.parametrize(("sure", "follows"), [(1e9, True), (-1e9, False)])
 def test_a_placement_that_is_not_clearly_better_gives_way_to_the_rivals(sure: float, follows: bool) -> None:
-    config, world = PipelinedConfig(sure=sure, judges=48), SCENARIO.world(5)
-    parts = Learned.untrained(CONFIG.num_nodes)
+    config, world = PipelinedConfig(judges=48), SCENARIO.world(5)
+    weights = np.array(UNTRAINED_DECISIONS)
+    weights[-1, 0] = sure
+    parts = replace(Learned.untrained(CONFIG.num_nodes), decisions=DecisionWeights(weights))
     rival = PooledCoverage(SCENARIO, np.random.default_rng(0))
     guarded = AugurPipelined(SCENARIO, np.random.default_rng(0), parts, config, rival)
     alone = AugurPipelined(SCENARIO, np.random.default_rng(0), parts, config)
@@ -223,20 +226,36 @@ def test_parts_are_switched_on_one_by_one() -> None:
         PipelinedConfig(samples=0)
 
 
-def test_circumstances_are_finite_before_the_first_slot() -> None:
+def test_circumstances_are_finite_before_the_first_slot_and_where_nobody_asks() -> None:
     idle = np.full(CONFIG.num_nodes, np.inf)
-    features = circumstances(SCENARIO, idle)
-    assert features[0] == 1.0
-    assert features[2] == 0.0
-    assert np.isfinite(features).all()
+    for chance in (np.full((3, 5), 0.1), np.zeros((3, 5))):
+        features = circumstances(SCENARIO, idle, chance)
+        assert features.shape == (len(FEATURES),)
+        assert features[0] == 1.0
+        assert features[2] == 0.0
+        assert np.isfinite(features).all()
 
 
-def test_weights_of_before_patience_are_read_and_have_none() -> None:
+def test_certainty_goes_from_any_model_alike_to_one_model_a_user() -> None:
+    rng = np.random.default_rng(0)
+    chance = rng.dirichlet(np.full(6, 0.3), size=4) * rng.uniform(0.1, 0.9, (4, 1))
+
+    assert certainty(np.full((4, 6), 0.1)) == pytest.approx(0.0)
+    assert certainty(np.eye(4, 6) * 0.3) == pytest.approx(1.0)
+    assert 0.0 < certainty(chance) < 1.0
+    assert certainty(chance[:, rng.permutation(6)]) == pytest.approx(certainty(chance))
+    assert certainty(chance / 2) == pytest.approx(certainty(chance))  # how often is not which
+    rare = np.vstack([chance, np.full((1, 6), 1e-9)])  # who hardly asks hardly counts
+    assert certainty(rare) == pytest.approx(certainty(chance), abs=1e-6)
+
+
+def test_weights_of_older_files_are_read_and_decide_as_they_did() -> None:
     old = np.array([[-5.5, 0.0, 1.0], [0.0, 0.0, -2.0], [-0.5, 0.35, 2.0]], dtype=np.float32)
     new = np.vstack([old, [[2.0, -3.0, 0.0]]]).astype(np.float32)
-    scarce, ample = np.array([1.0, -0.3, 0.5]), np.array([1.0, 1.3, 0.5])
+    scarce, ample = np.array([1.0, -0.3, 0.5, 0.2, 1.0]), np.array([1.0, 1.3, 0.5, 0.7, -1.0])
     before, after = (DecisionWeights.from_tensors({"decisions.weights": each}) for each in (old, new))
 
     assert before.at(scarce).patience == pytest.approx(0.0, abs=1e-6)
-    assert before.at(scarce).work == after.at(scarce).work
+    assert before.at(scarce).work == after.at(scarce).work == pytest.approx(np.exp(-0.5 - 0.105 + 1.0))
+    assert before.at(ample).sure == after.at(scarce).sure == 1.0
     assert before.at(ample).patience < after.at(ample).patience < after.at(scarce).patience < MOST_PATIENCE
