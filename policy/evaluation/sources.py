@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import policy
-from policy.evaluation.closure import closure_of, function_digest
+from policy.evaluation.closure import closure_of, find_module, function_digest
 from policy.evaluation.oracles import BOUNDS
 from policy.learn.checkpoint import own_weights
 from policy.play.own_files import file_of
@@ -20,10 +20,12 @@ ANY = ("policy.schemes.unshared", "policy.schemes.settings")
 """What settings and ablations go through."""
 APART = frozenset({"policy.schemes", "policy.evaluation.oracles"})
 """Modules that name all others: followed only where asked for."""
+READER = "policy.learn.checkpoint"
+"""What reads weights: no code that does not reach it plays any."""
 
 
 def code_version(scheme: str | SchemeEntry) -> str | None:
-    """SHA-256 over all code that a scheme or bound runs through, and over weights if it is learned.
+    """SHA-256 over all code that a scheme or bound runs through, and over weights if it reads any.
 
     None for an entry that is given as an object and whose code nothing can name, see `function_digest`.
     """
@@ -56,7 +58,7 @@ def _own_weights() -> tuple[str, ...]:
 def _version(modules: tuple[str | Path, ...], rules: str, own: tuple[str, ...]) -> str:
     closure = closure_of((*PLAY, *modules), APART)
     hasher = hashlib.sha256(f"{rules}\n{closure.digest}".encode())
-    if any(path.is_relative_to(ROOT / "learn") for path in closure.files):
+    if find_module(READER) in closure.files:
         hasher.update("\n".join(own).encode())
         shipped = sorted(path for path in (ROOT / "weights").rglob("*") if path.is_file())
         for path in shipped:

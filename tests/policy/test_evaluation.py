@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,14 +12,15 @@ import policy.evaluation.harness as harness
 from policy.config import FINDINGS
 from policy.errors import SchemeError
 from policy.evaluation import evaluate, playable
-from policy.evaluation.closure import closure_of, function_digest
+from policy.evaluation.closure import closure_of, find_module, function_digest
 from policy.evaluation.episodes import EpisodeResult, Job, WorldMaker, run_job
 from policy.evaluation.oracles import BOUNDS, bounds_for, is_additive
 from policy.evaluation.results import ResultFolder, scenario_digest
-from policy.evaluation.sources import APART, PLAY, code_version
+from policy.evaluation.sources import APART, PLAY, READER, code_version
+from policy.learn.checkpoint import OWN, SHIPPED
 from policy.play.rollout import rollout
 from policy.scenario import Scenario, World
-from policy.schemes import find_scheme
+from policy.schemes import HOMES, find_scheme
 from policy.world.splits import Split, world_seed
 from policy.world.synthetic import synthetic_catalog
 
@@ -209,6 +211,21 @@ def test_results_depend_on_the_code_they_run_through_and_no_other() -> None:
     assert code_version("lfu") == code_version("lfu:memory=0.5") != code_version("lru")
     assert code_version("lru") != code_version("lru+no-comp")
     assert {"horizon.py", "oracles.py"} <= oracles
+
+
+def test_weights_count_for_what_reads_them_and_for_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = find_module(READER)
+    assert reader is not None
+    opens = re.compile("^ *(from|import) safetensors", re.MULTILINE)
+    everything = reader.parent.parent.rglob("*.py")
+    assert [path for path in everything if opens.search(path.read_text())] == [reader]
+
+    before = {name: code_version(name) for name in HOMES}
+    monkeypatch.setenv(OWN, str(SHIPPED / "augur.safetensors"))
+    changed = {name for name in HOMES if code_version(name) != before[name]}
+
+    assert {"learned", "planner-clock", "m-pso-clock", "maasn-da"} <= changed
+    assert not {"lru", "ewma-greedy", "pooled"} & changed  # pooled forecasts with code of `learn`, untrained
 
 
 def test_the_report_is_json_with_the_agreed_fields() -> None:

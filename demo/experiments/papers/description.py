@@ -87,6 +87,8 @@ class Point:
     air: Air = field(default_factory=Air)
     settings: Mapping[str, Any] = field(default_factory=dict)
     """For a player."""
+    plays: tuple[str, ...] = ()
+    """Schemes that a player looks up by name: their code and weights count for what is kept of it."""
     arm: str = ""
     """What tells curves of one scheme apart that are played in several ways."""
     most_worlds: int | None = None

@@ -151,7 +151,12 @@ CHAIN = Experiment(
     paper="PARTEL: superposed parts of models; here each block for users of its own, in every slot",
     axis="scenario and scheme",
     points=tuple(
-        Point(x=f"{name} {scheme}", changes={"base": name, "num_slots": 12}, settings={"scheme": scheme})
+        Point(
+            x=f"{name} {scheme}",
+            changes={"base": name, "num_slots": 12},
+            settings={"scheme": scheme},
+            plays=(scheme,),
+        )
         for name in ("p2", "v30", "default")
         for scheme in ("no-cache", "ewma-greedy", "pooled", "learned")
     ),

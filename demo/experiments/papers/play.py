@@ -14,6 +14,7 @@ from policy.config import config_from_dict
 from policy.evaluation import EpisodeResult, Match, Progress, check_playable, play
 from policy.evaluation.closure import function_digest
 from policy.evaluation.results import scenario_digest
+from policy.evaluation.sources import code_version
 from policy.kept import KeptRows
 from policy.parallel import spread
 from policy.scenario import Scenario
@@ -193,9 +194,15 @@ def _play_by(
 def _kept_rows(
     player: Player, code: str | None, point: Point, scenario: Scenario, folder: Path | None
 ) -> KeptRows | None:
-    if folder is None or code is None:
+    schemes = {name: code_version(name) for name in point.plays}
+    if folder is None or code is None or None in schemes.values():
         return None
-    made_by = {"player": code, "scenario": scenario_digest(scenario), "settings": dict(point.settings)}
+    made_by = {
+        "player": code,
+        "schemes": schemes,
+        "scenario": scenario_digest(scenario),
+        "settings": dict(point.settings),
+    }
     return KeptRows(folder, f"experiment-{getattr(player, '__name__', 'player')}", made_by)
 
 

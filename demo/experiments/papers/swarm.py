@@ -24,6 +24,7 @@ STILL = {
     ADDITIVE: "m-pso",
 }
 """What the effort of the swarms does not touch."""
+PLAYS = ("m-pso-clock", *STILL.values())
 PARTICLES = 30
 """Placements that a round of three swarms of ten tries."""
 _DONE: dict[tuple[str, int, str], Values] = {}
@@ -81,8 +82,8 @@ SWARMS = Experiment(
     paper=f"M-PSO, compared with in {ORIGIN}",
     axis="placements that the swarms try in a slot",
     points=(
-        *(Point(x=tries, settings={"tries": tries}) for tries in (30, 60, 120, 480)),
-        Point(x=1920, settings={"tries": 1920}, most_worlds=4),
+        *(Point(x=tries, settings={"tries": tries}, plays=PLAYS) for tries in (30, 60, 120, 480)),
+        Point(x=1920, settings={"tries": 1920}, plays=PLAYS, most_worlds=4),
     ),
     schemes=(SWARM, *STILL),
     references=(OURS,),
