@@ -15,7 +15,7 @@ from demo.experiments.papers.models.nested import cut, layer_of
 from demo.experiments.papers.models.received import ORDERS, Device, order_of, pieces_of, received
 from demo.experiments.papers.models.tiers import AT_ONCE, TIERS, tiered
 from demo.experiments.papers.models.versions import staleness
-from demo.experiments.papers.superposed import BETTER, ONCE, TURN, times_of_two
+from demo.experiments.papers.two_blocks import BESIDE, BETTER, ONCE, TURN, beside_s_hz, times_of_two
 from policy.scenario import Scenario, load_scenario
 
 
@@ -157,8 +157,25 @@ def test_two_blocks_take_the_better_way() -> None:
     for seed in range(2):
         times = times_of_two(scenario, {"antennas": 8, "users": 2}, seed)
         assert times[BETTER]["air_s"] == min(times[TURN]["air_s"], times[ONCE]["air_s"]) > 0
+        assert times[BESIDE]["air_s"] <= times[TURN]["air_s"] * (1 + 1e-9)
     again = times_of_two(scenario, {"antennas": 8, "users": 2}, 1)
     assert again == times
+
+
+@pytest.mark.parametrize("one", [0.01, 1.0, 300.0])
+@pytest.mark.parametrize("other", [0.01, 1.0, 3000.0])
+def test_subbands_never_take_longer_than_turns_and_gain_by_unequal_power_alone(
+    one: float, other: float
+) -> None:
+    alone = 1.0 / np.log2(1.0 + np.array([one, other]))
+    beside = beside_s_hz(one, other)
+
+    assert max(alone) < beside <= alone.sum() * (1 + 1e-12)
+    assert beside == pytest.approx(beside_s_hz(other, one), rel=1e-9)
+    if one == other:  # nothing to share unequally
+        assert beside == pytest.approx(alone.sum())
+    elif other / one > 100 and one >= 1.0:  # power goes to the weak
+        assert beside < 0.97 * alone.sum()
 
 
 def test_the_chain_is_played_each_way_on_one_world() -> None:

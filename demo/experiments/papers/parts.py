@@ -9,7 +9,8 @@ from demo.experiments.papers.models.nested import score_nested
 from demo.experiments.papers.models.received import FILE, ORDERS, score_received
 from demo.experiments.papers.models.tiers import TIERS, score_tier
 from demo.experiments.papers.models.versions import BLOCKS, DELTAS, WHOLE, staleness_of
-from demo.experiments.papers.superposed import AT_ONCE, BETTER, ONCE, TURN, chain_with, times_of_two
+from demo.experiments.papers.superposed import AT_ONCE, chain_with
+from demo.experiments.papers.two_blocks import BESIDE, BETTER, ONCE, TURN, times_of_two
 from policy.scenario import Scenario
 
 UNUSED = {"base": "default", "catalog": "findings", "num_slots": 1}
@@ -112,17 +113,18 @@ FRESHNESS = Experiment(
 )
 TOGETHER = Experiment(
     name="together",
-    question="When do two blocks at once, each for its own users, beat one after the other?",
+    question="When do two blocks at once, or on subbands, each for its own users, beat one after the other?",
     paper="PARTEL: superposed parts of models, with unequal power",
     axis="users of each of two blocks",
     points=tuple(Point(x=users, settings={"users": users, "antennas": 8}) for users in (1, 2, 4, 6, 10)),
-    schemes=(TURN, ONCE, BETTER),
+    schemes=(TURN, BESIDE, ONCE, BETTER),
     references=(TURN,),
     scenario=UNUSED,
     measures=("air_s",),
     log_y=True,
     note="Two blocks of 4 MB, 4 nodes of 8 antennas that all hold both, 100 MHz, TR 38.901 UMi. At once: "
-    "weighted MMSE beams, interference as noise, a good point, not a proven one. In turn: `solve_broadcast`.",
+    "weighted MMSE beams, interference as noise, a good point, not a proven one. In turn: `solve_broadcast`. "
+    "Subbands: each block on its share of the band with its share of every node's power, both chosen.",
     player=times_of_two,
 )
 FUSED = Experiment(
