@@ -1,8 +1,10 @@
 """Which code and weights a scheme's result depends on; their hash is part of the result's name."""
 
 import hashlib
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import policy
 from policy.evaluation.closure import closure_of, find_module, function_digest
@@ -31,13 +33,22 @@ def code_version(scheme: str | SchemeEntry) -> str | None:
     """
     if isinstance(scheme, SchemeEntry):
         start = function_digest(scheme.start)
-        return (
-            None if start is None else _version((), f"{scheme.rules} {scheme.random} {start}", _own_weights())
+        if start is None:
+            return None
+        return _version(
+            (_module_of(scheme.start),), f"{scheme.rules} {scheme.random} {start}", _own_weights()
         )
     if scheme in BOUNDS:
         return _version(("policy.evaluation.oracles",), "", ())
     base = parts_of(scheme)[0]
     return _version((*_modules(base), *ANY), repr(find_scheme(scheme).rules), _own_weights())
+
+
+def _module_of(function: Callable[..., Any]) -> str:
+    """Where a function, or what a partial is one of, is written."""
+    while isinstance(function, partial):
+        function = function.func
+    return function.__module__
 
 
 def _modules(base: str) -> tuple[str | Path, ...]:
