@@ -1,12 +1,12 @@
 """What is left to win in the ten settings: planners that are told more, beside ours, on the same worlds.
 
-    python -m demo.experiments.what_is_left --worlds 4 --first-world 72
+    python -m demo.experiments.what_is_left --worlds 4 --first-world p1=160,others=148
 
 `told:distribution` knows the true chances of all requests and how users move, `told:future` the coming slots
 (`policy.bounds.told_distribution`); both decide as `learned` does. `planner-clock` is the same planner with
 nothing trained. What `demo.experiments.settings_ten` has played is taken from where it keeps its episodes, so
 run that first: this refuses held-out worlds that are not on record. Each world is kept as it is done, under a
-hash of the code; the same command goes on.
+hash of code and weights; the same command goes on.
 """
 
 import argparse
@@ -19,14 +19,18 @@ from typing import Any, get_args
 
 import numpy as np
 
+from demo.experiments.by_setting import at_least_one, by_setting, settings_chosen
 from demo.experiments.options import experiment_parser
-from demo.experiments.settings_ten import OURS, RESULTS, UNTRAINED, Table
+from demo.experiments.settings_ten import RESULTS, UNTRAINED, Table
 from demo.experiments.ten_settings import SETTINGS
+from demo.experiments.training_seeds import OURS
 from policy.bounds.told_distribution import Told, told_entry
 from policy.evaluation.closure import closure_of
 from policy.evaluation.results import scenario_digest
+from policy.evaluation.sources import code_version
 from policy.evaluation.statistics import bootstrap, paired
-from policy.kept import write_json
+from policy.kept import replace_text, write_json
+from policy.parallel import spread
 from policy.play.rollout import rollout
 from policy.world.looks import past_looks
 from policy.world.splits import Split, world_seed
@@ -52,19 +56,26 @@ class Kept:
 
     @classmethod
     def at(cls, path: Path, split: Split) -> "Kept":
-        """What a file has of the same code and split, else nothing."""
-        code = f"{split} {closure_of(['demo.experiments.what_is_left']).digest[:16]}"
+        """What a file has of the same code, weights and split, else nothing."""
+        own, weights = closure_of(["demo.experiments.what_is_left"]).digest, code_version(OURS)
+        code = f"{split} {own[:16]} {str(weights)[:16]}"
         if path.is_file():
             old = json.loads(path.read_text(encoding="utf-8"))
             if old.get("code") == code:
                 return cls(path, code, old["rows"])
+            print(f"{path} is of other code, weights or split: played anew", file=sys.stderr)
         return cls(path, code)
 
     def add(self, setting: str, world: int, row: dict[str, float]) -> None:
-        """Keep one more world."""
+        """Keep one more world; settings and worlds stay in order, whoever is done first."""
         self.rows.setdefault(setting, {})[str(world)] = row
+        order = [each.name for each in SETTINGS]
+        self.rows = {
+            name: dict(sorted(self.rows[name].items(), key=lambda item: int(item[0])))
+            for name in sorted(self.rows, key=order.index)
+        }
         write_json(self.path, {"code": self.code, "rows": self.rows, "summary": summary(self.rows)})
-        self.path.with_suffix(".md").write_text(markdown(self.rows), encoding="utf-8")
+        replace_text(self.path.with_suffix(".md"), markdown(self.rows))
 
 
 def play(table: Table, split: Split, number: int) -> dict[str, float]:
@@ -118,23 +129,43 @@ def markdown(rows: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Play the worlds that are missing, world by world, and print the table."""
-    options = _parser().parse_args(argv)
+    """Play the worlds that are missing, the first of every setting first, and print the table."""
+    parser = _parser()
+    options = parser.parse_args(argv)
     tables = [
         Table(setting=setting, scenario=setting.scenario())
-        for setting in SETTINGS
-        if setting.name in (options.settings or [each.name for each in SETTINGS])
+        for setting in settings_chosen(parser, options, SETTINGS)
     ]
+    wanted = [(table, number) for table in tables for number in _numbers(table, options)]
+    if options.split == "held-out":
+        for table, number in wanted:
+            _check_recorded(table, number)
     kept = Kept.at((options.out / options.name).with_suffix(".json"), options.split)
-    for number in range(options.first_world, options.first_world + options.worlds):
-        for table in tables:
-            if options.split == "held-out":
-                _check_recorded(table, number)
-            if str(number) not in kept.rows.get(table.setting.name, {}):
-                kept.add(table.setting.name, number, play(table, options.split, number))
-                print(table.setting.name, number, file=sys.stderr, flush=True)
+    items = [
+        (table, options.split, number)
+        for table, number in sorted(wanted, key=lambda pair: pair[1] - options.first_world.of(_name(pair[0])))
+        if str(number) not in kept.rows.get(_name(table), {})
+    ]
+    for name, number, row in spread(_play_item, items, options.workers):
+        kept.add(name, number, row)
+        print(name, number, file=sys.stderr, flush=True)
     print(markdown(kept.rows))
     return 0
+
+
+def _play_item(item: tuple[Table, Split, int]) -> tuple[str, int, dict[str, float]]:
+    table, split, number = item
+    return _name(table), number, play(table, split, number)
+
+
+def _name(table: Table) -> str:
+    return table.setting.name
+
+
+def _numbers(table: Table, options: argparse.Namespace) -> range:
+    """The worlds of a setting that are asked for."""
+    first: int = options.first_world.of(_name(table))
+    return range(first, first + options.worlds.of(_name(table)))
 
 
 def _check_recorded(table: Table, number: int) -> None:
@@ -148,8 +179,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", default="what-is-left", help="of the files (%(default)s)")
     parser.add_argument("--settings", type=lambda text: text.split(","), help="names; default: all ten")
     parser.add_argument("--split", choices=get_args(Split), default="held-out")
-    parser.add_argument("--worlds", type=int, default=4)
-    parser.add_argument("--first-world", type=int, default=72)
+    for name, default in {"worlds": "4", "first-world": "72"}.items():
+        text = "a number, or name=number,...,others=number (%(default)s)"
+        parser.add_argument(f"--{name}", type=by_setting, default=default, help=text)
+    parser.add_argument("--workers", type=at_least_one, default=1, help="processes (%(default)s)")
     return parser
 
 
