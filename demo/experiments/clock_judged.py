@@ -19,7 +19,7 @@ import numpy as np
 from demo.experiments.ten_settings import SETTINGS, Setting
 from policy.interfaces import Bool, Float
 from policy.learn.augur_pipelined import AugurPipelined, Draws, Outlook
-from policy.learn.slot_clock import ImaginedSlots, turns_of
+from policy.learn.slot_clock import ImaginedSlots, alone_of, turns_of
 from policy.learn.value import class_times, seconds_per_bit
 from policy.play.rollout import Course
 from policy.play.scheme import Observation, Placement
@@ -51,7 +51,8 @@ class _Knowing(AugurPipelined):
         times = class_times(asked, air, self._classes, kept, course.rules)
         sent, weight, misses = turns_of(asked, air[..., -1], self._classes, self._class_bits, kept)
         costs = self._learned.clock.costs(times, links, course.rules.migration)
-        slots = ImaginedSlots(cost_s=costs, sent=sent, weight=weight, misses=misses)
+        alone = alone_of(asked, self._classes)
+        slots = ImaginedSlots(cost_s=costs, sent=sent, weight=weight, misses=misses, alone=alone)
         told = []
         for placement in holds:
             held = self._held_bits(to_masks(placement))

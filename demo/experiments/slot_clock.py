@@ -27,7 +27,10 @@ from demo.experiments.ten_settings import SETTINGS, Setting
 from policy.config import LinkConfig
 from policy.interfaces import Bool, Float, Int
 from policy.learn.checkpoint import load_checkpoint, save_checkpoint, versions, weights_of
+from policy.learn.other_forms import forms_of
+from policy.learn.request_statistics import Single
 from policy.learn.single_rates import user_air
+from policy.learn.slot_clock import ImaginedSlots
 from policy.play.migration import serve_best
 from policy.scenario import Scenario, World
 from policy.schemes.static_distinct import first_copies, further_copies, whole_models_first
@@ -46,7 +49,7 @@ SMALL_S = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Served:
-    """One slot, served from several placements; blocks are those that somebody misses."""
+    """One slot, served from several placements; blocks are those that somebody may be sent."""
 
     name: str
     air_s: Float
@@ -54,8 +57,8 @@ class Served:
     hop_s: Float
     cloud_s: Float
     """(blocks,), s."""
-    turn: Int
-    """First turn in which a block is sent, (blocks,)."""
+    misses: Bool
+    """What each user who misses something may be sent, (forms, users, blocks)."""
     masks: Int
     """Caching nodes, (placements, blocks)."""
     users: int
@@ -111,67 +114,126 @@ def placements(world: World, asked: Bool, rng: np.random.Generator) -> list[Bool
 def served(setting: Setting, world: World, slot: int, rng: np.random.Generator) -> Served | None:
     """A slot served from ten placements on idle links; None if nobody misses anything."""
     needs, config = world.needs(slot), world.scenario.config
-    users, blocks = np.flatnonzero(needs.any(axis=1)), np.flatnonzero(needs.any(axis=0))
+    users = np.flatnonzero(needs.any(axis=1))
     if users.size == 0:
         return None
-    bits, miss = 8.0 * world.sizes(slot).astype(np.float64), needs[users]
-    air = user_air(world, slot, users)
-    order = np.argsort((miss @ bits) * air[:, -1], kind="stable")
-    turn = miss[order][:, blocks].argmax(axis=0)
-    slowest = np.where(miss[:, blocks, None], air[:, None, :], 0.0).max(axis=0)
+    forms = forms_of(world.scenario.catalog) if world.devices(slot) is None else None
+    misses, sizes = needs[None], world.sizes(slot)
+    if forms is not None:
+        misses, sizes = forms.needs[:, world.trace.requests[slot]], forms.sizes_bytes
+    misses, bits = misses[:, users], 8.0 * sizes.astype(np.float64)
+    either: Bool = np.asarray(misses.any(axis=0))
+    blocks = np.flatnonzero(either.any(axis=0))
+    reach = either[:, blocks, None]
+    slowest = np.where(reach, user_air(world, slot, users)[:, None, :], 0.0).max(axis=0)
     tried = placements(world, np.asarray(needs.any(axis=0)), rng)
     delay = [serve_best(world, slot, holds, ServiceRules()).mean_delay_s for holds in tried]
+    caching = [to_masks(holds) if forms is None else forms.masks(to_masks(holds)) for holds in tried]
     return Served(
         name=setting.name,
         air_s=slowest * bits[blocks, None],
         hop_s=bits[blocks] / config.links.backhaul_bit_s,
         cloud_s=bits[blocks] / config.links.cloud_bit_s,
-        turn=turn,
-        masks=np.stack([to_masks(holds)[blocks] for holds in tried]),
+        misses=misses[:, :, blocks],
+        masks=np.stack(caching)[:, blocks],
         users=int(world.asked(slot).sum()),
         delay_s=np.array(delay),
     )
 
 
-def estimate(log_prices: Tensor, slot: Served) -> Tensor:
-    """What the clock says of the mean delay under each placement, (placements,), s."""
-    price = log_prices.exp()
+def block_costs(prices: Tensor, slot: Served) -> Tensor:
+    """Priced seconds of each block under each placement, (units, placements, blocks), s."""
     air, hop, cloud = (torch.as_tensor(part) for part in (slot.air_s, slot.hop_s, slot.cloud_s))
     blocks, sets = air.shape
     nodes = sets.bit_length() - 1
-    cost = price[:, 0, None, None] * air
+    cost = prices[:, 0, None, None] * air
     for node in range(nodes):
-        view = cost.reshape(len(price), blocks, sets >> (node + 1), 2, 1 << node)
-        fetched = view[:, :, :, 1] + (price[:, 1, None] * hop)[:, :, None, None]
+        view = cost.reshape(len(prices), blocks, sets >> (node + 1), 2, 1 << node)
+        fetched = view[:, :, :, 1] + (prices[:, 1, None] * hop)[:, :, None, None]
         both = torch.stack([torch.minimum(view[:, :, :, 0], fetched), view[:, :, :, 1]], dim=3)
-        cost = both.reshape(len(price), blocks, sets)
-    first = cost[:, :, [1 << node for node in range(nodes)]].amin(dim=2) + price[:, 2, None] * cloud
+        cost = both.reshape(len(prices), blocks, sets)
+    first = cost[:, :, [1 << node for node in range(nodes)]].amin(dim=2) + prices[:, 2, None] * cloud
     cost = torch.cat([first[:, :, None], cost[:, :, 1:]], dim=2)
-    work = cost[:, torch.arange(blocks)[None], torch.as_tensor(slot.masks)]
-    turns = int(slot.turn.max()) + 1
-    sums = torch.zeros(*work.shape[:2], turns, dtype=work.dtype)
-    done = sums.index_add(2, torch.as_tensor(slot.turn), work).cumsum(dim=2)
+    return cost[:, torch.arange(blocks)[None], torch.as_tensor(slot.masks)]
+
+
+def in_turn(prices: Float, slot: Served) -> Single:
+    """What is sent by the end of each turn under each placement, (placements, turns, blocks), 0 or 1.
+
+    The order and the forms are those that the clock takes at these prices.
+    """
+    work = block_costs(torch.as_tensor(prices), slot).numpy().astype(np.float32)
+    tried, blocks = work.shape[1:]
+    turns = slot.misses.shape[1]
+    forms = np.repeat(slot.misses[:, None].astype(np.float32), tried, axis=1)
+    slots = ImaginedSlots(  # each placement is a sample; what it costs is known, so all hold one bit
+        cost_s=np.ascontiguousarray(work.transpose(0, 2, 1))[:, None],
+        sent=np.zeros((tried, turns, blocks), dtype=np.float32),
+        weight=np.full((tried, turns), 1.0 / slot.users, dtype=np.float32),
+        misses=forms[0],
+        alone=forms[1] if len(forms) > 1 else None,
+    )
+    return slots.in_turn(np.ones((1, blocks))).sent
+
+
+def in_one_order(slot: Served) -> Single:
+    """As `in_turn`, in one order for all placements: least to wait for first if all nodes held all."""
+    alone_s = slot.misses[0] @ slot.air_s[:, -1]
+    sent = np.maximum.accumulate(slot.misses[0][np.argsort(alone_s, kind="stable")], axis=0)
+    return np.repeat(sent[None], len(slot.masks), axis=0).astype(np.float32)
+
+
+def estimate(log_prices: Tensor, slot: Served, sent: Single) -> Tensor:
+    """What the clock says of the mean delay under each placement, (placements,), s; `sent` of `in_turn`."""
+    work = block_costs(log_prices.exp(), slot)
+    done = torch.einsum("ptb,upb->upt", torch.as_tensor(sent, dtype=work.dtype), work)
     return torch.as_tensor(done.amax(dim=0).sum(dim=1) / slot.users)
 
 
-def errors(log_prices: Tensor, slot: Served) -> Tensor:
+def errors(log_prices: Tensor, slot: Served, sent: Single) -> Tensor:
     """Log of the served over the estimated delay, (placements,)."""
     real = torch.as_tensor(slot.delay_s)
-    return torch.log(real + SMALL_S) - torch.log(estimate(log_prices, slot) + SMALL_S)
+    return torch.log(real + SMALL_S) - torch.log(estimate(log_prices, slot, sent) + SMALL_S)
 
 
-def fit(slots: Sequence[Served], seed: int, rounds: int = 16) -> Float:
-    """Prices, (units, 3), by Adam; differences within a slot count ten times the slot's mean error."""
+def _loss(error: Tensor) -> Tensor:
+    """Differences within a slot count ten times the slot's mean error."""
+    return error.var(unbiased=False) + 0.1 * error.mean() ** 2
+
+
+def loss_of(prices: Float, slots: Sequence[Served]) -> float:
+    """What is fitted, with orders and forms as the clock takes them at these prices."""
+    log_prices = torch.tensor(np.log(prices))
+    return float(np.mean([float(_loss(errors(log_prices, slot, in_turn(prices, slot)))) for slot in slots]))
+
+
+def fit(slots: Sequence[Served], seed: int, rounds: int = 16, orders: int = 6) -> Float:
+    """Prices, (units, 3): orders at the prices of now, Adam's steps on the prices, and so on; the best.
+
+    Args:
+        slots: Served slots.
+        seed: Of the order in which they are taken.
+        rounds: Passes over the slots.
+        orders: How often users are put in order anew, evenly over the passes.
+    """
     log_prices = torch.tensor(np.log(np.array(START) + 0.01), requires_grad=True)
     adam, rng = torch.optim.Adam([log_prices], 3e-2), np.random.default_rng(seed)
-    for _ in range(rounds):
+    tried = []
+    for turn in range(rounds):
+        if turn % max(1, rounds // orders) == 0:
+            tried.append(_prices(log_prices))
+            sent = [in_turn(tried[-1], slot) for slot in slots]
         for part in np.array_split(rng.permutation(len(slots)), max(1, len(slots) // 24)):
-            parts = [errors(log_prices, slots[place]) for place in part.tolist()]
-            loss = torch.stack([e.var(unbiased=False) + 0.1 * e.mean() ** 2 for e in parts]).mean()
+            parts = [_loss(errors(log_prices, slots[place], sent[place])) for place in part.tolist()]
+            loss = torch.stack(parts).mean()
             adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             adam.step()
-    return np.asarray(log_prices.detach().exp().numpy())
+    return min([*tried, _prices(log_prices)], key=lambda prices: loss_of(prices, slots))
+
+
+def _prices(log_prices: Tensor) -> Float:
+    return np.asarray(log_prices.detach().exp().numpy()).copy()
 
 
 def report(prices: Float, slots: Sequence[Served]) -> dict[str, dict[str, float]]:
@@ -179,7 +241,7 @@ def report(prices: Float, slots: Sequence[Served]) -> dict[str, dict[str, float]
     rows: dict[str, dict[str, float]] = {}
     for name in dict.fromkeys(slot.name for slot in slots):
         mine = [slot for slot in slots if slot.name == name]
-        left = [errors(torch.tensor(np.log(prices)), slot).numpy() for slot in mine]
+        left = [errors(torch.tensor(np.log(prices)), slot, in_turn(prices, slot)).numpy() for slot in mine]
         real = [np.log(slot.delay_s + SMALL_S) for slot in mine]
         rows[name] = {
             "spread": float(np.sqrt(np.mean([part.var() for part in real]))),
@@ -203,7 +265,7 @@ def gathered(settings: Sequence[Setting], worlds: int, seed: int, folder: Path) 
     return slots
 
 
-ARRAYS = ("air_s", "hop_s", "cloud_s", "turn", "masks", "delay_s")
+ARRAYS = ("air_s", "hop_s", "cloud_s", "misses", "masks", "delay_s")
 
 
 def _keep(file: Path, slots: Sequence[Served]) -> None:

@@ -22,9 +22,10 @@ from policy.learn.decisions import DecisionWeights, Tradeoffs, circumstances
 from policy.learn.demand import DemandModel
 from policy.learn.forecast import Forecaster
 from policy.learn.motion import PlaceDraws, place_draws
+from policy.learn.other_forms import forms_of
 from policy.learn.request_statistics import Single
 from policy.learn.sampling import as_likely, first_need, needed_chance
-from policy.learn.slot_clock import ImaginedSlots, SlotClock, turns_of
+from policy.learn.slot_clock import ImaginedSlots, SlotClock, alone_of, turns_of
 from policy.learn.value import class_times, classes_of, draw_requests, seconds_per_bit, spread_draws
 from policy.place.reach import keep_at_hand, reachable_masks
 from policy.place.worth import worth_in_turn
@@ -127,10 +128,15 @@ class AugurPipelined:
         self._scenario, self._learned, self._config = scenario, learned, config or PipelinedConfig()
         self._forecaster = forecaster or Forecaster(scenario, learned.demand)
         catalog, users = scenario.catalog, scenario.config.num_users
-        self._classes = classes_of(catalog.members)
-        self._first = np.unique(self._classes.of_block, return_index=True)[1]
         self._bits = 8.0 * catalog.sizes_bytes.astype(np.float64)
-        bits = np.bincount(self._classes.of_block, weights=self._bits)
+        self._forms = None if scenario.config.requests.keep_downloads else forms_of(catalog)
+        need = (catalog.members,) if self._forms is None else self._forms.needs[:, :-1]
+        self._classes = classes_of(*need)
+        self._of_block = self._classes.of_block[: self._bits.size]
+        sizes = catalog.sizes_bytes if self._forms is None else self._forms.sizes_bytes
+        self._form_bits = 8.0 * sizes.astype(np.float64)
+        self._first = np.unique(self._classes.of_block, return_index=True)[1]
+        bits = np.bincount(self._classes.of_block, weights=self._form_bits)
         self._class_bits: Float = bits.astype(np.float64)
         self._draws = Draws.make(rng, self._config.samples, users)
         self._judges = Draws.make(rng, self._config.judges, users)
@@ -170,7 +176,7 @@ class AugurPipelined:
         counts = slots.counts(np.broadcast_to(slots.weight / units, (units, *slots.weight.shape)))
         for turn in range(self._config.rounds):
             value = self._value(slots, counts, outlook)
-            table = (value[self._classes.of_block] + update_s) * self._bits[:, None]
+            table = (value[self._of_block] + update_s) * self._bits[:, None]
             masks = self._place(table, observation)
             step = 1.0 / (turn + 2)
             held = self._held_bits(masks)
@@ -184,7 +190,7 @@ class AugurPipelined:
         least = np.where(holds, np.maximum(worth, 0.0), np.inf).min(axis=1)
         self.reasons = Reasons(
             chance=outlook.chance,
-            class_of_block=self._classes.of_block,
+            class_of_block=self._of_block,
             next_s=slots.priced(counts).T,
             value_s=value,
             update_s=trade.update * self._update_s,
@@ -214,8 +220,7 @@ class AugurPipelined:
             scenario.config.links,
         )
         held = self._held_bits(to_masks(holds))
-        waits = slots.in_turn(held).waits(held).max(axis=0)
-        delay = (waits * slots.weight).sum(axis=1) * len(slots.weight)
+        delay = slots.in_turn(held).delays(held)
         return np.asarray(delay + self._work_s(outlook) @ held[0], dtype=np.float64)
 
     def _imagine(self, observation: Observation, outlook: Outlook, draws: Draws) -> ImaginedSlots:
@@ -227,7 +232,8 @@ class AugurPipelined:
         times = class_times(asked, air, self._classes, outlook.kept, rules)
         sent, weight, misses = turns_of(asked, air[..., -1], self._classes, self._class_bits, outlook.kept)
         costs = self._learned.clock.costs(times, config.links, rules.migration)
-        return ImaginedSlots(cost_s=costs, sent=sent, weight=weight, misses=misses)
+        alone = alone_of(asked, self._classes)
+        return ImaginedSlots(cost_s=costs, sent=sent, weight=weight, misses=misses, alone=alone)
 
     def _work_s(self, outlook: Outlook) -> Float:
         """Price of a bit of each class that lies nowhere, beyond its delay in this slot, (classes,), s."""
@@ -238,8 +244,9 @@ class AugurPipelined:
     def _value(self, slots: ImaginedSlots, counts: Single, outlook: Outlook) -> Float:
         """Seconds a bit of each class under each set of nodes, (classes, 2^nodes)."""
         seen: Float = np.asarray((slots.sent[:, -1] > 0).mean(axis=0, dtype=np.float64))
+        kept: Bool = np.asarray(self._classes.members.any(axis=0))  # what is sent alone is never placed
         value = as_likely(
-            slots.priced(counts).T,
+            kept[:, None] * slots.priced(counts).T,
             seen,
             outlook.wanted,
             self._class_bits,
@@ -264,9 +271,10 @@ class AugurPipelined:
         return reachable_masks(table, sizes, scenario.capacity_bytes, room, scenario.config.links)
 
     def _held_bits(self, masks: Int) -> Float:
-        """Bits of each class that each set of nodes holds, (2^nodes, classes)."""
+        """Bits of each class that each set of nodes can send, (2^nodes, classes); masks are (blocks,)."""
         held = np.zeros((self._update_s.shape[0], self._class_bits.size))
-        np.add.at(held, (masks, self._classes.of_block), self._bits)
+        caching = masks if self._forms is None else self._forms.masks(masks)
+        np.add.at(held, (caching, self._classes.of_block), self._form_bits)
         return held
 
 

@@ -79,6 +79,8 @@ class ImaginedSlots:
     """What each turn's delay counts in the mean over users and samples, (samples, turns)."""
     misses: Single | None = None
     """1 for classes that a user misses, (samples, users, classes); None: turns stay as they are."""
+    alone: Single | None = None
+    """The same if the user is sent blocks in their other form; None: they have one."""
 
     def in_turn(self, bits: Float) -> "ImaginedSlots":
         """The same slots with users in the order that suits a placement.
@@ -94,21 +96,13 @@ class ImaginedSlots:
         if self.misses is None:
             return self
         work = np.einsum("umcs,mc->sc", self.cost_s, bits.astype(np.float32), optimize=True)
-        seconds, waiting = self.misses * work[:, None, :], self.misses.max(axis=2)
-        rows, sent = np.arange(len(work)), np.empty_like(self.sent)
-        done: Single = np.zeros_like(work)
-        for turn in range(sent.shape[1]):
-            still = 1.0 - done
-            left = np.einsum("suc,sc->su", seconds, still)
-            each = np.divide(waiting, left, out=np.zeros_like(left), where=left > 0)
-            brought = np.einsum("su,suc->sc", each, seconds) * still  # parts of users, a class
-            users = np.einsum("suc,sc->su", self.misses, brought)
-            cost = np.divide(left, users, out=np.zeros_like(left), where=users > 0)
-            user = np.where(waiting > 0, cost, np.inf).argmin(axis=1)
-            waiting[rows, user] = 0.0
-            done = np.maximum(done, self.misses[rows, user])
-            sent[:, turn] = done
-        return replace(self, sent=sent)
+        best = replace(self, sent=_in_turn(work, self.misses[:, None], self.sent.shape[1]))
+        if self.alone is None:
+            return best
+        both = np.stack([self.misses, self.alone], axis=1)
+        other = replace(self, sent=_in_turn(work, both, self.sent.shape[1]))
+        less = other.delays(bits) < best.delays(bits)
+        return replace(self, sent=np.where(less[:, None, None], other.sent, best.sent))
 
     def waits(self, bits: Float) -> Single:
         """What each unit says of the delay of each turn, (units, samples, turns), s.
@@ -119,9 +113,14 @@ class ImaginedSlots:
         work = np.einsum("umcs,mc->ucs", self.cost_s, bits.astype(np.float32), optimize=True)
         return np.asarray(np.einsum("stc,ucs->ust", self.sent, work, optimize=True))
 
+    def delays(self, bits: Float) -> Single:
+        """Mean delay of a user in each sample, (samples,), s: the largest of the units counts."""
+        each = (self.waits(bits).max(axis=0) * self.weight).sum(axis=1)
+        return np.asarray(each * len(self.weight))
+
     def mean_delay_s(self, bits: Float) -> float:
-        """Mean delay of a user: the largest of the units counts."""
-        return float((self.waits(bits).max(axis=0) * self.weight).sum())
+        """Mean delay of a user over all samples, s."""
+        return float(self.delays(bits).mean())
 
     def marginal(self, share: Single) -> Float:
         """Seconds a bit of each class under each set of nodes, (2^nodes, classes).
@@ -144,6 +143,35 @@ class ImaginedSlots:
         waits = self.waits(bits)
         largest = np.arange(waits.shape[0])[:, None, None] == waits.argmax(axis=0)
         return np.asarray(largest * self.weight)
+
+
+def _in_turn(work: Single, forms: Single, turns: int) -> Single:
+    """What is sent by the end of each turn, see `ImaginedSlots.in_turn`, (samples, turns, classes).
+
+    Args:
+        work: What each class takes, (samples, classes), s.
+        forms: 1 for classes that a user misses in each form, (samples, forms, users, classes).
+        turns: How many.
+    """
+    samples, _, users, classes = forms.shape
+    forms, waiting = forms.reshape(samples, -1, classes), forms[:, 0].max(axis=2)
+    seconds, rows = forms * work[:, None, :], np.arange(samples)
+    sent, done = np.empty((samples, turns, classes), dtype=work.dtype), np.zeros_like(work)
+    for turn in range(turns):
+        still = 1.0 - done
+        left = np.matmul(seconds, still[:, :, None]).reshape(samples, -1, users)
+        first = np.arange(left.shape[1])[:, None] == left.argmin(axis=1)[:, None]  # the cheaper form counts
+        each = np.divide(first * waiting[:, None], left, out=np.zeros_like(left), where=left > 0)
+        part = np.matmul(each.reshape(samples, 1, -1), seconds)[:, 0] * still  # parts of users, a class
+        brought = np.matmul(forms, part[:, :, None]).reshape(left.shape)
+        cost = np.divide(left, brought, out=np.zeros_like(left), where=brought > 0)
+        cost[(brought <= 0) & (left > 0) | (waiting[:, None] <= 0)] = np.inf
+        chosen = cost.reshape(samples, -1).argmin(axis=1)
+        waits = waiting[rows, chosen % users, None]  # 0 where nobody waits any more
+        done = np.maximum(done, waits * forms[rows, chosen])
+        waiting[rows, chosen % users] = 0.0
+        sent[:, turn] = done
+    return sent
 
 
 def turns_of(
@@ -172,3 +200,16 @@ def turns_of(
     users = np.maximum((asked >= 0).sum(axis=1, keepdims=True), 1)
     weight = misses[rows, order] / (users * asked.shape[0])
     return sent, weight.astype(np.float32), needs.astype(np.float32)
+
+
+def alone_of(asked: Int, of: Classes) -> Single | None:
+    """`alone` of `ImaginedSlots`; None where classes have one form.
+
+    Args:
+        asked: Model of each user, -1 for none, (samples, users).
+        of: The classes.
+    """
+    if of.alone is None:
+        return None
+    needs = np.vstack([of.alone, np.zeros((1, of.alone.shape[1]), dtype=bool)])[asked]
+    return needs.astype(np.float32)

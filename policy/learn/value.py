@@ -26,15 +26,22 @@ class Classes:
     members: Bool
     """Which model needs which class, (models, classes)."""
     models_of: Int
-    """Models that need each class, padded with the number of models, (classes, most models)."""
+    """Models that need each class in any form, padded with the number of models, (classes, most models)."""
+    alone: Bool | None = None
+    """Which model is sent which class if it is sent alone; None: blocks have one form, see `OtherForms`."""
 
 
-def classes_of(members: Bool) -> Classes:
-    """Merge blocks that the same models need; `members` is (models, blocks)."""
-    distinct, of_block = np.unique(members.T, axis=0, return_inverse=True)
+def classes_of(members: Bool, alone: Bool | None = None) -> Classes:
+    """Merge blocks that the same models need; `members` is (models, blocks), so is `alone`."""
+    both = members if alone is None else np.vstack([members, alone])
+    distinct, of_block = np.unique(both.T, axis=0, return_inverse=True)
     needed = np.ascontiguousarray(distinct.T)
+    kept, other = needed[: len(members)], needed[len(members) :]
     return Classes(
-        of_block=of_block.reshape(-1).astype(np.int64), members=needed, models_of=_padded_models(needed)
+        of_block=of_block.reshape(-1).astype(np.int64),
+        members=kept,
+        models_of=_padded_models(kept if alone is None else kept | other),
+        alone=None if alone is None else other,
     )
 
 

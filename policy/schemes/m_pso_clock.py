@@ -71,7 +71,7 @@ class SwarmOnClock(AugurPipelined):
         masks = np.einsum("pnb,n->pb", holds, 1 << np.arange(holds.shape[1]))
         moves = self._update_s[to_masks(at_hand)[None, :], masks] @ self._bits
         sets, classes = self._update_s.shape[0], self._class_bits.size
-        places = (np.arange(len(masks))[:, None] * sets + masks) * classes + self._classes.of_block
+        places = (np.arange(len(masks))[:, None] * sets + masks) * classes + self._of_block
         weights = np.broadcast_to(self._bits, places.shape)
         held = np.bincount(places.ravel(), weights.ravel(), len(masks) * sets * classes)
         bits: Float = held.astype(np.float64).reshape(len(masks), sets, classes)

@@ -11,10 +11,15 @@ import torch
 from demo.experiments import clock_judged, settings_ten, slot_clock, what_is_left
 from demo.experiments.ten_settings import SETTINGS, Setting
 from policy.evaluation import draw_world, evaluate
-from policy.learn.slot_clock import ImaginedSlots, SlotClock
+from policy.interfaces import BlockForms, Bool
+from policy.learn.augur_pipelined import AugurPipelined, Learned
+from policy.learn.single_rates import user_air
+from policy.learn.slot_clock import ImaginedSlots, SlotClock, alone_of, turns_of
+from policy.learn.value import class_times
 from policy.play.rollout import Course
 from policy.scenario import Scenario, World, load_scenario
 from policy.schemes.pooled import PooledCoverage
+from policy.slot.tables import to_masks
 from policy.world.looks import LookedAtError
 from policy.world.synthetic import synthetic_catalog
 
@@ -38,7 +43,26 @@ class Small(Setting):
         return draw_world
 
 
+class SmallForms(Small):
+    """The same, and each model but the first can be sent alone."""
+
+    def scenario(self) -> Scenario:
+        scenario = super().scenario()
+        catalog = scenario.catalog
+        rng, base = np.random.default_rng(1), np.flatnonzero(catalog.members.sum(axis=0) > 1)
+        own = np.flatnonzero(catalog.members[1:].sum(axis=0) * (catalog.members.sum(axis=0) == 1))
+        pairs = [(j, i) for j in own for i in base if catalog.members[catalog.members[:, j], i].all()]
+        tied = sorted({j for j, _ in pairs})
+        content, alone = catalog.members.copy(), catalog.sizes_bytes.copy()
+        for model in np.flatnonzero(catalog.members[:, tied].any(axis=1)):
+            content[model, base] = False
+        alone[tied] *= rng.integers(1, 3, len(tied))
+        forms = BlockForms(alone_bytes=alone, content=content, together=np.arange(catalog.num_blocks))
+        return Scenario(scenario.config, replace(catalog, requires=np.array(pairs), forms=forms))
+
+
 SMALL = Small(name="small", about="for tests")
+FORMS = SmallForms(name="small-forms", about="for tests")
 
 
 def test_ten_settings_and_most_of_them_scarce() -> None:
@@ -51,26 +75,49 @@ def test_ten_settings_and_most_of_them_scarce() -> None:
     assert sum(share < 1 for share in room.values()) >= 6
 
 
-def test_the_trained_clock_is_the_one_that_decides() -> None:
-    rng = np.random.default_rng(1)
-    world = SMALL.scenario().world(1)
-    slot = slot_clock.served(SMALL, world, 1, rng)
-    assert slot is not None
-    clock = SlotClock(rng.uniform(0.05, 1.0, (3, 3)))
-    links, bits = world.scenario.config.links, slot.hop_s * world.scenario.config.links.backhaul_bit_s
-    air = (slot.air_s / bits[:, None]).T[:, :, None].astype(np.float32)
-    turns = int(slot.turn.max()) + 1
-    sent = (slot.turn[None, None] <= np.arange(turns)[None, :, None]).astype(np.float32)
-    weight = np.full((1, turns), 1 / slot.users, dtype=np.float32)
-    slots = ImaginedSlots(cost_s=clock.costs(air, links), sent=sent, weight=weight)
-    mine = []
-    for masks in slot.masks:
-        held = np.zeros((air.shape[0], bits.size))
-        held[masks, np.arange(bits.size)] = bits
-        mine.append(slots.mean_delay_s(held))
+class _Known(AugurPipelined):
+    """Decides by the clock of one slot that is known, at prices of its own."""
 
-    theirs = slot_clock.estimate(torch.tensor(np.log(clock.prices)), slot).numpy()
-    np.testing.assert_allclose(mine, theirs, rtol=1e-4)
+    def clock_s(self, world: World, slot: int, placements: list[Bool]) -> list[float]:
+        asked, users = world.trace.requests[slot][None], np.arange(world.scenario.config.num_users)
+        air = user_air(world, slot, users)[None].astype(np.float32)
+        air[..., 0] = 0.0
+        links = world.scenario.config.links
+        sent, weight, misses = turns_of(asked, air[..., -1], self._classes, self._class_bits, None)
+        slots = ImaginedSlots(
+            cost_s=self._learned.clock.costs(class_times(asked, air, self._classes), links),
+            sent=sent,
+            weight=weight,
+            misses=misses,
+            alone=alone_of(asked, self._classes),
+        )
+        held = [self._held_bits(to_masks(holds)) for holds in placements]
+        return [slots.in_turn(each).mean_delay_s(each) for each in held]
+
+
+@pytest.mark.parametrize("small", [SMALL, FORMS])
+def test_the_trained_clock_is_the_one_that_decides(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Bool] = []
+    drawn = slot_clock.placements
+
+    def kept(world: World, asked: Bool, rng: np.random.Generator) -> list[Bool]:
+        tried[:] = drawn(world, asked, rng)
+        return tried
+
+    monkeypatch.setattr(slot_clock, "placements", kept)
+    other = 0
+    for number in range(6):
+        rng, world = np.random.default_rng(number), small.scenario().world(number)
+        slot = slot_clock.served(small, world, 1, rng)
+        assert slot is not None
+        clock = SlotClock(rng.uniform(0.05, 1.0, (3, 3)))
+        learned = replace(Learned.untrained(2), clock=clock)
+        mine = _Known(world.scenario, rng, learned).clock_s(world, 1, tried)
+        sent = slot_clock.in_turn(clock.prices, slot)
+        theirs = slot_clock.estimate(torch.tensor(np.log(clock.prices)), slot, sent).numpy()
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4)
+        other += int((sent != slot_clock.in_one_order(slot)).any())
+    assert other > 0
 
 
 def test_a_placement_that_is_tried_leaves_the_course_as_it_is_and_is_served_as_if_played() -> None:
@@ -102,11 +149,25 @@ def test_the_clock_is_judged_by_what_was_served() -> None:
 def test_prices_are_fitted_alike_and_served_slots_are_kept(tmp_path: Path) -> None:
     slots = slot_clock.gathered([SMALL], 2, 0, tmp_path)
     again = slot_clock.gathered([SMALL], 2, 0, tmp_path)
-    first, second = slot_clock.fit(slots, 0, rounds=2), slot_clock.fit(again, 0, rounds=2)
+    first, second = slot_clock.fit(slots, 0, rounds=4), slot_clock.fit(again, 0, rounds=4)
 
     np.testing.assert_array_equal(first, second)
     row = slot_clock.report(first, slots)["small"]
     assert 0 <= row["error"] < 1
+
+
+@pytest.mark.parametrize("step", [0.03, 0.5])
+def test_putting_users_in_order_anew_never_ends_at_a_larger_loss(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, step: float
+) -> None:
+    adam = torch.optim.Adam
+    monkeypatch.setattr(slot_clock.torch.optim, "Adam", lambda what, _: adam(what, step))
+    slots = slot_clock.gathered([FORMS], 1, 0, tmp_path)
+    start = np.array(slot_clock.START) + 0.01
+    losses = [slot_clock.loss_of(start, slots)]
+    for rounds in (1, 2, 4):  # an order each; each run begins as the one before
+        losses.append(slot_clock.loss_of(slot_clock.fit(slots, 0, rounds, rounds), slots))
+    assert (np.diff(losses) <= 0).all()
 
 
 @pytest.mark.slow
