@@ -35,7 +35,7 @@ from policy.interfaces import Float
 from policy.kept import KeptRows
 from policy.learn.augur_pipelined import AugurPipelined, Learned
 from policy.learn.checkpoint import load_checkpoint, save_checkpoint, versions, weights_of
-from policy.learn.decisions import FEATURES, OUTPUTS, DecisionWeights, Tradeoffs
+from policy.learn.decisions import FEATURES, DecisionWeights, Tradeoffs
 from policy.learn.slot_clock import SlotClock
 from policy.parallel import spread
 from policy.play.rollout import rollout
@@ -47,10 +47,19 @@ from policy.world.splits import world_seed
 
 START = ((-5.5, 0.0, 1.0), (0.0, 0.0, -2.0), (-0.5, 0.35, 2.0), (2.0, -3.0, 0.0))
 """Where training starts: set by hand, the first three on validation worlds, patience on training worlds."""
-REACH = (1.5, 1.5, 1.5, 1.5, 1.0)
-"""Standard deviation of the shifts tried in the first round, one an output."""
-COOLING = 0.7
-"""Factor on it from round to round."""
+DIRECTIONS = (
+    (0.0, 5.0, 0.0, 0.0, 0.0),
+    (0.0, 0.0, -4.5, -12.0, 0.0),
+    (1.0, 0.0, 0.0, 0.0, 0.0),
+    (0.0, 0.0, 0.0, 0.0, 1.0),
+)
+"""What is tried, (directions, outputs): to count further copies and near nodes in full, to give the cloud's
+work no price, dearer updates, to ask for more certainty against the rival. The first two together lead to
+about what is untrained, which is far: single small shifts do not find it."""
+TRIED = ((-0.3, 1.2), (-0.3, 1.2), (-1.0, 1.5), (-1.5, 1.5))
+"""Least and most steps along each direction in the first round."""
+LATER = 0.4
+"""Steps along each in later rounds, either way, as a share of the first round's range."""
 WORST = 0.3
 """Log ratios of delay beyond this count as this: one overloaded world shall not decide."""
 DOUBT = 1.0
@@ -133,6 +142,15 @@ def shifted(weights: Float, shift: Float) -> Float:
     return changed
 
 
+def steps_tried(number: int) -> tuple[Float, Float]:
+    """Least and most steps along each direction in a round, (directions,) each."""
+    low, high = np.array(TRIED).T
+    if number == 0:
+        return low, high
+    half = LATER * (high - low) / 2
+    return -half, half
+
+
 def delay_s(parts: Learned, decisions: DecisionWeights, world: World) -> float:
     """Mean delay in a world, s."""
     mine = replace(parts, decisions=decisions)
@@ -151,8 +169,9 @@ def played(about: Round, number: int) -> dict[str, Any]:
     rng = np.random.default_rng([config.seed, about.number, number])
     place = number % len(about.settings)
     world = jittered(about.settings[place], config.slots, rng)
-    reach = np.array(REACH) * COOLING**about.number
-    shifts = reach * rng.standard_normal((config.candidates, len(OUTPUTS)))
+    low, high = steps_tried(about.number)
+    steps = rng.uniform(low, high, (config.candidates, len(DIRECTIONS)))
+    shifts = steps @ np.array(DIRECTIONS)
     parts, weights = about.parts(), np.array(about.weights)
     noted: list[Float] = []
     base = delay_s(parts, _Noted(weights, noted), world)
@@ -164,7 +183,7 @@ def played(about: Round, number: int) -> dict[str, Any]:
         "number": number,
         "setting": place,
         "features": np.mean(noted, axis=0).tolist(),
-        "shifts": shifts.tolist(),
+        "steps": steps.tolist(),
         "log_ratios": [float(value) for value in ratios],
         "base_s": base,
     }
@@ -174,6 +193,7 @@ def rows_of(about: Round, folder: Path, workers: int) -> list[dict[str, Any]]:
     """All worlds of a round, those that are missing played."""
     made_by = {
         "code": function_digest(played),
+        "directions": [list(row) for row in DIRECTIONS],
         "round": about.number,
         "weights": [list(row) for row in about.weights],
         "settings": [setting.name for setting in about.settings],
@@ -197,13 +217,13 @@ def _digest(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def trials_of(rows: Sequence[dict[str, Any]], reach: Float) -> tuple[Trials, Float, Float]:
+def trials_of(rows: Sequence[dict[str, Any]]) -> tuple[Trials, Float, Float]:
     """Rows as the surface wants them; with mean and spread of the features, (features,) each."""
     features = np.array([row["features"] for row in rows])
     middle, spread_of = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
-    each = len(rows[0]["shifts"])
+    each = len(rows[0]["steps"])
     trials = Trials(
-        changes=np.concatenate([row["shifts"] for row in rows]) / reach,
+        changes=np.concatenate([row["steps"] for row in rows]),
         features=np.repeat((features - middle) / spread_of, each, axis=0)[:, 1:],
         log_ratios=np.clip(np.concatenate([row["log_ratios"] for row in rows]), -WORST, WORST),
         worlds=np.repeat(np.arange(len(rows)), each),
@@ -213,14 +233,14 @@ def trials_of(rows: Sequence[dict[str, Any]], reach: Float) -> tuple[Trials, Flo
 
 
 def best_shift(
-    surface: ResponseSurface, rows: Sequence[dict[str, Any]], scaling: tuple[Float, Float], reach: Float
+    surface: ResponseSurface, rows: Sequence[dict[str, Any]], scaling: tuple[Float, Float]
 ) -> tuple[Float, float]:
     """Weights to add, (outputs, features), and the log ratio that is expected of them in the mean."""
     raw = np.array([row["features"] for row in rows])
     middle, spread_of = scaling
     standard = torch.as_tensor((raw - middle) / spread_of)[:, 1:]
     inputs = torch.cat([torch.ones(len(rows), 1, dtype=torch.float64), standard], dim=1)
-    added = torch.full((len(OUTPUTS), len(FEATURES)), 1e-3, dtype=torch.float64, requires_grad=True)
+    added = torch.full((len(DIRECTIONS), len(FEATURES)), 1e-3, dtype=torch.float64, requires_grad=True)
     adam = torch.optim.Adam([added], RATE)
 
     def expected() -> tuple[Tensor, Tensor]:
@@ -233,10 +253,10 @@ def best_shift(
         adam.step()
     with torch.no_grad():
         least = float(expected()[0].mean())
-        in_units = added.numpy() * reach[:, None]
-    slopes = in_units[:, 1:] / spread_of[1:]
-    constant = in_units[:, 0] - slopes @ middle[1:]
-    return np.column_stack([constant, slopes]), least
+        along = added.numpy()
+    slopes = along[:, 1:] / spread_of[1:]
+    constant = along[:, 0] - slopes @ middle[1:]
+    return np.array(DIRECTIONS).T @ np.column_stack([constant, slopes]), least
 
 
 def train(
@@ -259,10 +279,9 @@ def train(
             settings=tuple(settings),
         )
         rows = rows_of(about, folder, workers)
-        reach = np.array(REACH) * COOLING**number
-        trials, *scaling = trials_of(rows, reach)
+        trials, *scaling = trials_of(rows)
         surface = ResponseSurface(trials)
-        added, expected = best_shift(surface, rows, (scaling[0], scaling[1]), reach)
+        added, expected = best_shift(surface, rows, (scaling[0], scaling[1]))
         weights = (weights + added).astype(np.float32).astype(np.float64)
         told.append({"expected": expected, "surface": surface.lengths})
         print(json.dumps(told[-1]), np.round(weights, 2).tolist(), file=sys.stderr)
