@@ -1,14 +1,15 @@
-"""Train the trade-offs of `learned` on the real chain: what a saving must cost, in which circumstances.
+"""Train when `learned` lets the price of work go: on training worlds of the real chain, with it and without.
 
-    python -m demo.experiments.tradeoffs --worlds 240 --workers 2 --out runs/decisions.safetensors
+    python -m demo.experiments.tradeoffs --worlds 200 --workers 2 --out runs/decisions.safetensors
 
-Training worlds of the settings, wires and room changed at random, are played with the trade-offs as they are
-and with some that are shifted at random, on the same requests, places and draws (common random numbers), with
-real beams. A Gaussian process tells how the delay answers to a shift in given circumstances
-(`demo.experiments.response_surface`). The new weights, linear in the circumstances, are those for which it
-expects least in the mean over all worlds played, a standard deviation of doubt added (so nothing is changed
-where nothing is known). `--rounds` goes on from there. Played worlds are kept beside the result: the same
-command goes on after a stop, and the same seed gives the same weights.
+Training worlds of the ten settings, wires and room changed at random, are played twice on the same requests,
+places and draws (common random numbers), with real beams: with the price of work as it is, and with none.
+Which is better depends on the circumstances (`policy.learn.decisions.FEATURES`), so learning which to take is
+a classification in which an error costs what the wrong one waits longer (Zadrozny, Langford and Abe, 2003): a
+logistic function of the circumstances, fitted to the log ratio of both delays, with a penalty on its weights
+that is chosen by cross-validation over worlds. What it gains is told on worlds that it was not fitted to;
+where it gains nothing there, the price stays. Played worlds are kept beside the result: the same command goes
+on after a stop, and the same seed gives the same weights. The other trade-offs are `START`.
 """
 
 import argparse
@@ -23,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from demo.experiments.options import experiment_parser
-from demo.experiments.response_surface import ResponseSurface, Trials
 from demo.experiments.ten_settings import SETTINGS, Setting
 from policy.config import LinkConfig
 from policy.evaluation.closure import function_digest
@@ -35,7 +35,7 @@ from policy.interfaces import Float
 from policy.kept import KeptRows
 from policy.learn.augur_pipelined import AugurPipelined, Learned
 from policy.learn.checkpoint import load_checkpoint, save_checkpoint, versions, weights_of
-from policy.learn.decisions import FEATURES, DecisionWeights, Tradeoffs
+from policy.learn.decisions import OUTPUTS, DecisionWeights, Tradeoffs
 from policy.learn.slot_clock import SlotClock
 from policy.parallel import spread
 from policy.play.rollout import rollout
@@ -46,66 +46,48 @@ from policy.schemes.pooled import PooledCoverage
 from policy.world.splits import world_seed
 
 START = ((-5.5, 0.0, 1.0), (0.0, 0.0, -2.0), (-0.5, 0.35, 2.0), (2.0, -3.0, 0.0))
-"""Where training starts: set by hand, the first three on validation worlds, patience on training worlds."""
-DIRECTIONS = (
-    (0.0, 5.0, 0.0, 0.0, 0.0),
-    (0.0, 0.0, -4.5, -12.0, 0.0),
-    (1.0, 0.0, 0.0, 0.0, 0.0),
-    (0.0, 0.0, 0.0, 0.0, 1.0),
-)
-"""What is tried, (directions, outputs): to count further copies and near nodes in full, to give the cloud's
-work no price, dearer updates, to ask for more certainty against the rival. The first two together lead to
-about what is untrained, which is far: single small shifts do not find it."""
-TRIED = ((-0.3, 1.2), (-0.3, 1.2), (-1.0, 1.5), (-1.5, 1.5))
-"""Least and most steps along each direction in the first round."""
-LATER = 0.4
-"""Steps along each in later rounds, either way, as a share of the first round's range."""
+"""Trade-offs set by hand, the first three on validation worlds, patience on training worlds."""
+NEVER, ALWAYS = -20.0, 6.0
+"""Constants of `ease`: the price of work as it is, and none."""
 WORST = 0.3
 """Log ratios of delay beyond this count as this: one overloaded world shall not decide."""
-DOUBT = 1.0
-"""Standard deviations that are added to what is expected."""
-STEPS, RATE = 300, 0.03
-"""Adam's, on the weights."""
+PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1)
+"""On the squares of the weights, tried in cross-validation."""
+FOLDS = 10
+STARTS = 4
+"""Random starts of a fit, which is not convex."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TradeoffConfig:
-    """How to train."""
+class Job:
+    """What a world needs to be played again."""
 
-    seed: int = 0
-    worlds: int = 240
-    """Training worlds of a round, the settings in turn."""
-    candidates: int = 4
-    """Shifts tried in each."""
-    rounds: int = 2
-    slots: int = 20
-    """Slots of a world."""
-
-    def __post_init__(self) -> None:
-        for name in ("worlds", "candidates", "rounds", "slots"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
-    """One round: where it starts, and what each world needs to be played again."""
-
-    number: int
-    weights: tuple[tuple[float, ...], ...]
-    config: TradeoffConfig
+    seed: int
+    slots: int
     demand: str
     clock: str
     """Files of demand network and clock."""
     settings: tuple[Setting, ...]
 
     def parts(self) -> Learned:
-        """All that is trained, trade-offs as this round starts."""
+        """All that is trained but `ease`."""
         return Learned(
             demand=model_from(Path(self.demand)),
             clock=SlotClock.from_tensors(load_checkpoint(Path(self.clock)).tensors),
-            decisions=DecisionWeights(np.array(self.weights)),
+            decisions=DecisionWeights(with_ease(NEVER)),
         )
+
+    def made_by(self) -> dict[str, Any]:
+        """All that a played world depends on, plain values."""
+        return {
+            "code": function_digest(played),
+            "settings": [setting.name for setting in self.settings],
+            "parts": [
+                hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (self.demand, self.clock)
+            ],
+            "seed": self.seed,
+            "slots": self.slots,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +99,17 @@ class _Noted(DecisionWeights):
     def at(self, features: Float) -> Tradeoffs:
         self.seen.append(features)
         return DecisionWeights.at(self, features)
+
+
+def with_ease(ease: float | Float) -> Float:
+    """Trade-offs of `START`, with a constant or a row of weights for `ease`, (outputs, features)."""
+    weights = DecisionWeights.from_tensors({"decisions.weights": np.array(START, dtype=np.float32)}).weights
+    row = weights[OUTPUTS.index("ease")]
+    row[:] = 0.0
+    row[:1] = ease if np.ndim(ease) == 0 else 0.0
+    if np.ndim(ease):
+        row[:] = ease
+    return weights
 
 
 def jittered(setting: Setting, slots: int, rng: np.random.Generator) -> World:
@@ -135,22 +128,6 @@ def jittered(setting: Setting, slots: int, rng: np.random.Generator) -> World:
     return setting.make_world()(Scenario(changed, scenario.catalog), seed)
 
 
-def shifted(weights: Float, shift: Float) -> Float:
-    """Trade-offs that are the same but for a shift of each output, (outputs,), in all circumstances."""
-    changed = weights.copy()
-    changed[:, 0] += shift
-    return changed
-
-
-def steps_tried(number: int) -> tuple[Float, Float]:
-    """Least and most steps along each direction in a round, (directions,) each."""
-    low, high = np.array(TRIED).T
-    if number == 0:
-        return low, high
-    half = LATER * (high - low) / 2
-    return -half, half
-
-
 def delay_s(parts: Learned, decisions: DecisionWeights, world: World) -> float:
     """Mean delay in a world, s."""
     mine = replace(parts, decisions=decisions)
@@ -163,171 +140,160 @@ def delay_s(parts: Learned, decisions: DecisionWeights, world: World) -> float:
     return float(rollout(world, entry, np.random.default_rng(0)).mean_cost_s)
 
 
-def played(about: Round, number: int) -> dict[str, Any]:
-    """One world: circumstances, shifts, and the log ratio of each; plain values."""
-    config = about.config
-    rng = np.random.default_rng([config.seed, about.number, number])
-    place = number % len(about.settings)
-    world = jittered(about.settings[place], config.slots, rng)
-    low, high = steps_tried(about.number)
-    steps = rng.uniform(low, high, (config.candidates, len(DIRECTIONS)))
-    shifts = steps @ np.array(DIRECTIONS)
-    parts, weights = about.parts(), np.array(about.weights)
-    noted: list[Float] = []
-    base = delay_s(parts, _Noted(weights, noted), world)
-    ratios = [
-        np.log(max(delay_s(parts, DecisionWeights(shifted(weights, shift)), world), 1e-9) / max(base, 1e-9))
-        for shift in shifts
-    ]
+def played(job: Job, number: int) -> dict[str, Any]:
+    """One world: circumstances, delay with the price of work and without; plain values."""
+    rng = np.random.default_rng([job.seed, number])
+    place = number % len(job.settings)
+    world = jittered(job.settings[place], job.slots, rng)
+    parts, noted = job.parts(), list[Float]()
+    priced = delay_s(parts, _Noted(with_ease(NEVER), noted), world)
+    free = delay_s(parts, DecisionWeights(with_ease(ALWAYS)), world)
     return {
         "number": number,
         "setting": place,
         "features": np.mean(noted, axis=0).tolist(),
-        "steps": steps.tolist(),
-        "log_ratios": [float(value) for value in ratios],
-        "base_s": base,
+        "priced_s": priced,
+        "free_s": free,
     }
 
 
-def rows_of(about: Round, folder: Path, workers: int) -> list[dict[str, Any]]:
-    """All worlds of a round, those that are missing played."""
-    made_by = {
-        "code": function_digest(played),
-        "directions": [list(row) for row in DIRECTIONS],
-        "round": about.number,
-        "weights": [list(row) for row in about.weights],
-        "settings": [setting.name for setting in about.settings],
-        "parts": [_digest(path) for path in (about.demand, about.clock)],
-        "seed": about.config.seed,
-        "candidates": about.config.candidates,
-        "slots": about.config.slots,
-    }
-    kept = KeptRows(folder, "tradeoffs", made_by)
+def rows_of(job: Job, worlds: int, folder: Path, workers: int) -> list[dict[str, Any]]:
+    """All worlds, those that are missing played."""
+    kept = KeptRows(folder, "tradeoffs", job.made_by())
     done = {row["number"]: row for row in kept}
-    missing = [number for number in range(about.config.worlds) if number not in done]
-    for row in spread(partial(played, about), missing, workers):
+    missing = [number for number in range(worlds) if number not in done]
+    for row in spread(partial(played, job), missing, workers):
         kept.append(row)
         done[row["number"]] = row
-        print(f"round {about.number + 1}: {len(done)} of {about.config.worlds} worlds", file=sys.stderr)
-    return [done[number] for number in range(about.config.worlds)]
+        print(f"{len(done)} of {worlds} worlds", file=sys.stderr, flush=True)
+    return [done[number] for number in range(worlds)]
 
 
-def _digest(path: str) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ease:
+    """When to let the price of work go: linear in standardised circumstances, then logistic."""
+
+    middle: Float
+    """(features,); the constant stays as it is."""
+    spread: Float
+    weights: Float
+
+    @property
+    def row(self) -> Float:
+        """Weights of circumstances as they are, (features,)."""
+        slopes = self.weights / self.spread
+        slopes[0] -= slopes[1:] @ self.middle[1:]
+        return slopes
+
+    def of(self, features: Float) -> Float:
+        """Part of the price that is let go, (rows,)."""
+        return np.asarray(expit(features @ self.row))
 
 
-def trials_of(rows: Sequence[dict[str, Any]]) -> tuple[Trials, Float, Float]:
-    """Rows as the surface wants them; with mean and spread of the features, (features,) each."""
+def fitted(features: Float, log_ratios: Float, penalty: float, seed: int) -> Ease:
+    """Least mean of the log ratio, as far as it is followed, and the penalty.
+
+    Args:
+        features: (worlds, features), the first 1.
+        log_ratios: Log of the delay without the price over that with it, (worlds,).
+        penalty: On squares of the weights of all but the constant.
+        seed: Of the random starts.
+    """
+    middle, scale = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
+    middle[0], scale[0] = 0.0, 1.0
+    inputs, cost = (features - middle) / scale, np.clip(log_ratios, -WORST, WORST)
+
+    def loss(weights: Float) -> tuple[float, Float]:
+        ease = expit(inputs @ weights)
+        slope = inputs.T @ (cost * ease * (1 - ease)) / len(cost)
+        shrunk = weights * (np.arange(weights.size) > 0)
+        return float((cost * ease).mean() + penalty * shrunk @ shrunk), slope + 2 * penalty * shrunk
+
+    rng = np.random.default_rng(seed)
+    starts = [np.zeros(inputs.shape[1]), *rng.normal(size=(STARTS, inputs.shape[1]))]
+    bounds = [(-8.0, 8.0)] * inputs.shape[1]
+    ends = [minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B") for start in starts]
+    best = min(ends, key=lambda one: float(one.fun))
+    return Ease(middle=middle, spread=scale, weights=np.asarray(best.x))
+
+
+def out_of_fold(features: Float, log_ratios: Float, penalty: float, seed: int) -> Float:
+    """Log ratio that following gives in each world, fitted without it, (worlds,)."""
+    gained = np.zeros(len(log_ratios))
+    order = np.random.default_rng(seed).permutation(len(log_ratios))
+    for part in np.array_split(order, min(FOLDS, len(order))):
+        others = np.setdiff1d(order, part)
+        ease = fitted(features[others], log_ratios[others], penalty, seed)
+        gained[part] = ease.of(features[part]) * np.clip(log_ratios[part], -WORST, WORST)
+    return gained
+
+
+def train(rows: Sequence[dict[str, Any]], seed: int) -> tuple[Float, dict[str, Any]]:
+    """Weights of all trade-offs, (outputs, features), and what following gives on worlds not fitted to."""
     features = np.array([row["features"] for row in rows])
-    middle, spread_of = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
-    each = len(rows[0]["steps"])
-    trials = Trials(
-        changes=np.concatenate([row["steps"] for row in rows]),
-        features=np.repeat((features - middle) / spread_of, each, axis=0)[:, 1:],
-        log_ratios=np.clip(np.concatenate([row["log_ratios"] for row in rows]), -WORST, WORST),
-        worlds=np.repeat(np.arange(len(rows)), each),
-        settings=np.repeat([row["setting"] for row in rows], each),
-    )
-    return trials, middle, spread_of
+    delays = np.array([[row["priced_s"], row["free_s"]] for row in rows])
+    log_ratios = np.log(np.maximum(delays[:, 1], 1e-9) / np.maximum(delays[:, 0], 1e-9))
+    tried = {penalty: out_of_fold(features, log_ratios, penalty, seed) for penalty in PENALTIES}
+    penalty = min(tried, key=lambda one: float(tried[one].mean()))
+    gained = tried[penalty]
+    ease = fitted(features, log_ratios, penalty, seed)
+    told = {
+        "penalty": penalty,
+        "log_ratio": float(gained.mean()),
+        "standard_error": float(gained.std(ddof=1) / np.sqrt(len(gained))),
+        "always": float(np.clip(log_ratios, -WORST, WORST).mean()),
+    }
+    return with_ease(ease.row if told["log_ratio"] < 0 else NEVER), told
 
 
-def best_shift(
-    surface: ResponseSurface, rows: Sequence[dict[str, Any]], scaling: tuple[Float, Float]
-) -> tuple[Float, float]:
-    """Weights to add, (outputs, features), and the log ratio that is expected of them in the mean."""
-    raw = np.array([row["features"] for row in rows])
-    middle, spread_of = scaling
-    standard = torch.as_tensor((raw - middle) / spread_of)[:, 1:]
-    inputs = torch.cat([torch.ones(len(rows), 1, dtype=torch.float64), standard], dim=1)
-    added = torch.full((len(DIRECTIONS), len(FEATURES)), 1e-3, dtype=torch.float64, requires_grad=True)
-    adam = torch.optim.Adam([added], RATE)
-
-    def expected() -> tuple[Tensor, Tensor]:
-        return surface.expected(inputs @ added.T, standard)
-
-    for _ in range(STEPS):
-        adam.zero_grad()
-        mean, doubt = expected()
-        (mean + DOUBT * doubt).mean().backward()  # type: ignore[no-untyped-call]
-        adam.step()
-    with torch.no_grad():
-        least = float(expected()[0].mean())
-        along = added.numpy()
-    slopes = along[:, 1:] / spread_of[1:]
-    constant = along[:, 0] - slopes @ middle[1:]
-    return np.array(DIRECTIONS).T @ np.column_stack([constant, slopes]), least
-
-
-def train(
-    start: Float,
-    config: TradeoffConfig,
-    settings: Sequence[Setting],
-    folder: Path,
-    parts: tuple[str, str],
-    workers: int = 1,
-) -> tuple[Float, dict[str, Any]]:
-    """Round after round; the weights, and what was expected of each round."""
-    weights, told = start, []
-    for number in range(config.rounds):
-        about = Round(
-            number=number,
-            weights=tuple(tuple(row) for row in weights.tolist()),
-            config=config,
-            demand=parts[0],
-            clock=parts[1],
-            settings=tuple(settings),
-        )
-        rows = rows_of(about, folder, workers)
-        trials, *scaling = trials_of(rows)
-        surface = ResponseSurface(trials)
-        added, expected = best_shift(surface, rows, (scaling[0], scaling[1]))
-        weights = (weights + added).astype(np.float32).astype(np.float64)
-        told.append({"expected": expected, "surface": surface.lengths})
-        print(json.dumps(told[-1]), np.round(weights, 2).tolist(), file=sys.stderr)
-    return weights, {"rounds": told}
+def by_setting(rows: Sequence[dict[str, Any]], weights: Float, names: Sequence[str]) -> dict[str, Any]:
+    """Of each setting: worlds, log ratio without the price (standard error), and part that is let go."""
+    told = {}
+    for place, name in enumerate(names):
+        mine = [row for row in rows if row["setting"] == place]
+        ratios = np.log([row["free_s"] / row["priced_s"] for row in mine])
+        go = expit(np.array([row["features"] for row in mine]) @ weights[OUTPUTS.index("ease")])
+        error = float(ratios.std(ddof=1) / np.sqrt(len(mine))) if len(mine) > 1 else None
+        told[name] = {
+            "worlds": len(mine),
+            "log_ratio": float(ratios.mean()),
+            "standard_error": error,
+            "let_go": float(go.mean()),
+        }
+    return told
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train, or go on."""
+    """Play what is missing, fit, keep the weights beside the clock that they were trained with."""
     options = _parser().parse_args(argv)
-    torch.set_num_threads(1)
     began = time.process_time()
-    chosen = [one for one in SETTINGS if one.name in options.settings]
-    config = TradeoffConfig(
+    chosen = tuple(one for one in SETTINGS if one.name in options.settings)
+    job = Job(
         seed=options.seed,
-        worlds=options.worlds,
-        candidates=options.candidates,
-        rounds=options.rounds,
         slots=options.slots,
+        demand=str(options.demand),
+        clock=str(options.clock),
+        settings=chosen,
     )
-    start = np.array(DecisionWeights.from_tensors({"decisions.weights": np.array(START)}).weights)
-    weights, told = train(
-        start,
-        config,
-        chosen,
-        options.out.with_suffix(".played"),
-        (str(options.demand), str(options.clock)),
-        options.workers,
-    )
+    rows = rows_of(job, options.worlds, options.out.with_suffix(".played"), options.workers)
+    weights, told = train(rows, options.seed)
+    names = [setting.name for setting in chosen]
+    told |= {"seed": options.seed, "worlds": options.worlds, "slots": options.slots}
+    told["settings"] = by_setting(rows, weights, names)
     now = load_checkpoint(options.clock)
-    how = {name: getattr(config, name) for name in TradeoffConfig.__slots__}
-    about = now.about | {
-        "kind": "augur-decisions",
-        "decisions": told | how | {"settings": [one.name for one in chosen], "start": start.tolist()},
-        "versions": versions(),
-    }
+    about = now.about | {"kind": "augur-decisions", "decisions": told, "versions": versions()}
     save_checkpoint(options.out, {**now.tensors, "decisions.weights": weights.astype(np.float32)}, about)
-    print(f"{time.process_time() - began:.0f} s of CPU in this process: {options.out}")
+    print(json.dumps(told, indent=1))
+    print(f"{time.process_time() - began:.0f} s of CPU in this process", file=sys.stderr)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = experiment_parser(__doc__, Path("runs/decisions.safetensors"))
-    shipped = TradeoffConfig()
-    for name in TradeoffConfig.__slots__:
-        parser.add_argument(f"--{name}", type=int, default=getattr(shipped, name), help="(%(default)s)")
     names = [setting.name for setting in SETTINGS]
+    parser.add_argument("--worlds", type=int, default=200, help="the settings in turn (%(default)s)")
+    parser.add_argument("--slots", type=int, default=20, help="of a world (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--settings", type=lambda text: text.split(","), default=names, help="default: all ten"
     )

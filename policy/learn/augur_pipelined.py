@@ -8,8 +8,8 @@ the best placement for the mean of what came so far, then the order that suits i
 binding. Only copies that the links can bring are planned, `policy.place.reach`.
 
 A placement made for samples looks better on them than it is. So it has to beat a plain rival (pooled
-coverage) on fresh samples, the same for both, by more than so many standard errors of the difference; else
-the rival's is taken.
+coverage) on fresh samples, the same for both, by more than the standard error of the difference; else the
+rival's is taken.
 """
 
 from dataclasses import dataclass, replace
@@ -45,6 +45,8 @@ class PipelinedConfig:
     """Placements tried against the shares of the resources."""
     judges: int = 48
     """Fresh slots on which the placement must beat the rival's."""
+    sure: float = 1.0
+    """By how many standard errors."""
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.rounds < 1 or self.judges < 2:
@@ -153,7 +155,7 @@ class AugurPipelined:
             return own
         other, fresh = self._rival.decide(observation), self._imagine(observation, outlook, self._judges)
         ours, theirs = (self._judged(placement, observation, outlook, fresh) for placement in (own, other))
-        if clearly_less(ours, theirs, outlook.trade.sure):
+        if clearly_less(ours, theirs, self._config.sure):
             return own
         if self.reasons is not None:
             self.reasons = replace(self.reasons, holds=other.holds)
@@ -239,7 +241,8 @@ class AugurPipelined:
         """Price of a bit of each class that lies nowhere, beyond its delay in this slot, (classes,), s."""
         links = self._scenario.config.num_nodes * self._scenario.config.links.cloud_bit_s
         need = first_need(outlook.wanted, outlook.later, outlook.trade.patience)
-        return np.asarray(outlook.trade.work * need / links)
+        price = outlook.trade.work * (1.0 - outlook.trade.ease)
+        return np.asarray(price * need / links)
 
     def _value(self, slots: ImaginedSlots, counts: Single, outlook: Outlook) -> Float:
         """Seconds a bit of each class under each set of nodes, (classes, 2^nodes)."""

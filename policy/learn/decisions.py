@@ -13,16 +13,16 @@ FEATURES = ("one", "room", "busy", "certain", "refill")
 """1; log2 of all nodes' room over the catalog, + 1, within -2..3; share of the last slot in which links were
 busy, mean over nodes; how certain the forecast is, `certainty`; log2 of the bytes that a link brings from the
 cloud in a slot, over a node's room, within -4..4."""
-OUTPUTS = ("update", "near", "work", "patience", "sure")
+OUTPUTS = ("update", "near", "work", "patience", "ease")
 UNTRAINED = (
     (-4.0, 0.0, 0.0, 0.0, 0.0),
     (4.0, 0.0, 0.0, 0.0, 0.0),
     (-4.0, 0.0, 0.0, 0.0, 0.0),
     (-20.0, 0.0, 0.0, 0.0, 0.0),
-    (1.0, 0.0, 0.0, 0.0, 0.0),
+    (-20.0, 0.0, 0.0, 0.0, 0.0),
 )
 """Nearly: updates cost 0.02 of their time, the table stands as it is, no price on the cloud's work, no
-patience; a rival's placement is left for one that is better by a standard error."""
+patience, and no ease."""
 
 MOST_PATIENCE = 0.9
 """Patience stays below this: with more, all that will ever be asked for counts alike."""
@@ -40,13 +40,13 @@ class Tradeoffs:
     """Price of a second of all nodes' links to the cloud, beyond what it delays this slot's users, > 0."""
     patience: float = 0.0
     """What a later slot counts against the one before it in that price, 0..`MOST_PATIENCE`."""
-    sure: float = 1.0
-    """By how many standard errors our placement must be better than the rival's; below 0: or may be worse."""
+    ease: float = 0.0
+    """Part of the price of work that is let go, 0..1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecisionWeights:
-    """Linear in the features, then exp, logistic, exp, logistic and as it is; (outputs, features)."""
+    """Linear in the features, then exp, logistic, exp, logistic and logistic; (outputs, features)."""
 
     weights: Float
 
@@ -66,14 +66,13 @@ class DecisionWeights:
 
     def at(self, features: Float) -> Tradeoffs:
         """The trade-offs in some circumstances, (features,)."""
-        *logs, sure = (self.weights @ features).tolist()
-        update, near, work, patience = np.clip(logs, -20.0, 6.0).tolist()
+        update, near, work, patience, ease = np.clip(self.weights @ features, -20.0, 6.0).tolist()
         return Tradeoffs(
             update=float(np.exp(update)),
             near=float(1 / (1 + np.exp(-near))),
             work=float(np.exp(work)),
             patience=float(MOST_PATIENCE / (1 + np.exp(-patience))),
-            sure=float(sure),
+            ease=float(1 / (1 + np.exp(-ease))),
         )
 
 

@@ -9,7 +9,6 @@ from policy.config import PRESETS, LinkConfig
 from policy.interfaces import Bool, Float
 from policy.learn.augur_pipelined import AugurPipelined, Learned, PipelinedConfig, clearly_less
 from policy.learn.decisions import FEATURES, MOST_PATIENCE, DecisionWeights, certainty, circumstances
-from policy.learn.decisions import UNTRAINED as UNTRAINED_DECISIONS
 from policy.learn.sampling import as_likely, needed_chance
 from policy.learn.slot_clock import ImaginedSlots, SlotClock, turns_of
 from policy.learn.value import class_times, classes_of
@@ -169,10 +168,8 @@ def test_links_bring_all_that_it_decides() -> None:
 
 @pytest.mark.parametrize(("sure", "follows"), [(1e9, True), (-1e9, False)])
 def test_a_placement_that_is_not_clearly_better_gives_way_to_the_rivals(sure: float, follows: bool) -> None:
-    config, world = PipelinedConfig(judges=48), SCENARIO.world(5)
-    weights = np.array(UNTRAINED_DECISIONS)
-    weights[-1, 0] = sure
-    parts = replace(Learned.untrained(CONFIG.num_nodes), decisions=DecisionWeights(weights))
+    config, world = PipelinedConfig(sure=sure, judges=48), SCENARIO.world(5)
+    parts = Learned.untrained(CONFIG.num_nodes)
     rival = PooledCoverage(SCENARIO, np.random.default_rng(0))
     guarded = AugurPipelined(SCENARIO, np.random.default_rng(0), parts, config, rival)
     alone = AugurPipelined(SCENARIO, np.random.default_rng(0), parts, config)
@@ -257,5 +254,5 @@ def test_weights_of_older_files_are_read_and_decide_as_they_did() -> None:
 
     assert before.at(scarce).patience == pytest.approx(0.0, abs=1e-6)
     assert before.at(scarce).work == after.at(scarce).work == pytest.approx(np.exp(-0.5 - 0.105 + 1.0))
-    assert before.at(ample).sure == after.at(scarce).sure == 1.0
+    assert before.at(ample).ease == after.at(scarce).ease < 1e-8
     assert before.at(ample).patience < after.at(ample).patience < after.at(scarce).patience < MOST_PATIENCE
