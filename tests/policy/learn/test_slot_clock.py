@@ -7,8 +7,15 @@ import pytest
 
 from policy.config import PRESETS, LinkConfig
 from policy.interfaces import Bool, Float
-from policy.learn.augur_pipelined import AugurPipelined, Learned, PipelinedConfig, clearly_less
-from policy.learn.decisions import FEATURES, MOST_PATIENCE, DecisionWeights, certainty, circumstances
+from policy.learn.augur_pipelined import AugurPipelined, Learned, Outlook, PipelinedConfig, clearly_less
+from policy.learn.decisions import (
+    FEATURES,
+    MOST_PATIENCE,
+    DecisionWeights,
+    Tradeoffs,
+    certainty,
+    circumstances,
+)
 from policy.learn.sampling import as_likely, needed_chance
 from policy.learn.slot_clock import ImaginedSlots, SlotClock, turns_of
 from policy.learn.value import class_times, classes_of
@@ -256,3 +263,17 @@ def test_weights_of_older_files_are_read_and_decide_as_they_did() -> None:
     assert before.at(scarce).work == after.at(scarce).work == pytest.approx(np.exp(-0.5 - 0.105 + 1.0))
     assert before.at(ample).ease == after.at(scarce).ease < 1e-8
     assert before.at(ample).patience < after.at(ample).patience < after.at(scarce).patience < MOST_PATIENCE
+
+
+def test_ease_lets_the_price_of_work_go() -> None:
+    augur = AugurPipelined(SCENARIO, np.random.default_rng(0), Learned.untrained(CONFIG.num_nodes))
+    wanted, later = np.random.default_rng(1).uniform(0.1, 0.9, (2, 7))
+
+    def price(ease: float) -> Float:
+        trade = Tradeoffs(update=0.1, near=0.5, work=2.0, patience=0.3, ease=ease)
+        chance = np.zeros((1, 1))
+        return augur._work_s(Outlook(chance, None, wanted, later, trade))
+
+    assert (price(0.0) > 0).all()
+    np.testing.assert_allclose(price(0.25), 0.75 * price(0.0))
+    np.testing.assert_array_equal(price(1.0), 0.0)
