@@ -51,7 +51,7 @@ NEVER, ALWAYS = -20.0, 6.0
 """Constants of `ease`: the price of work as it is, and none."""
 WORST = 0.3
 """Log ratios of delay beyond this count as this: one overloaded world shall not decide."""
-PENALTIES = (0.0001, 0.0003, 0.001, 0.003, 0.01)
+PENALTIES = (0.00003, 0.0001, 0.0003, 0.001, 0.003)
 """On the squares of the weights, tried in cross-validation."""
 FOLDS = 10
 STARTS = 4
