@@ -165,7 +165,7 @@ class AugurPipelined:
         chance, later = self._forecaster.chance(observation.history, observation.slot)
         kept = observation.history.devices()
         kept = None if kept is None else kept[:, self._first]
-        trade = self._learned.decisions.at(circumstances(self._scenario, observation.idle_s, chance))
+        trade = self._learned.decisions.at(circumstances(self._scenario, observation.idle_s))
         wanted, after = (needed_chance(part, self._classes.members, kept) for part in (chance, later))
         return Outlook(chance, kept, wanted, after, trade)
 
@@ -241,8 +241,7 @@ class AugurPipelined:
         """Price of a bit of each class that lies nowhere, beyond its delay in this slot, (classes,), s."""
         links = self._scenario.config.num_nodes * self._scenario.config.links.cloud_bit_s
         need = first_need(outlook.wanted, outlook.later, outlook.trade.patience)
-        price = outlook.trade.work * (1.0 - outlook.trade.ease)
-        return np.asarray(price * need / links)
+        return np.asarray(outlook.trade.work * need / links)
 
     def _value(self, slots: ImaginedSlots, counts: Single, outlook: Outlook) -> Float:
         """Seconds a bit of each class under each set of nodes, (classes, 2^nodes)."""

@@ -2,7 +2,7 @@
 
 What `learned` is ahead of this scheme is what training brings. Settings switch single parts on: `demand`, the
 network that corrects the forecast; `clock`, the prices distilled from served slots in place of those of a
-lower bound; `decisions`, the trade-offs that were trained.
+lower bound; `decisions`, the trade-offs set by hand.
 """
 
 from dataclasses import replace
