@@ -16,7 +16,7 @@ from demo.jobs.emulate import LOG_NAME, emulate
 from demo.jobs.emulate_config import EmulateConfig
 from policy.play.growing import GrowingPlaces
 from policy.world.mobility import grid_nodes
-from radio import RadioConfig, broadcast_snr, draw_channel, solve_broadcast
+from radio import DEFAULT_EFFORT, RadioConfig, broadcast_snr, draw_channel, solve_broadcast
 from tests.demo.emulation.conftest import small_run
 
 HOLDERS, USERS = (0, 2), (0, 1, 4)
@@ -35,7 +35,9 @@ def test_the_weakest_user_has_no_margin_and_the_others_theirs(delay: RadioDelay)
     rng = np.random.default_rng([7, 1, 0])
     h = draw_channel(delay._deployment, delay._trace.user_xy[0], rng)
     sends, hears = np.isin(np.arange(4), HOLDERS)[None], np.isin(np.arange(5), USERS)[None]
-    beams = solve_broadcast(h, config.power_w, config.noise_w, holders=sends, users=hears, rng=rng).w
+    beams = solve_broadcast(
+        h, config.power_w, config.noise_w, holders=sends, users=hears, rng=rng, effort=DEFAULT_EFFORT
+    ).w
     snr = broadcast_snr(h, beams, config.noise_w)[0, list(USERS)]
     np.testing.assert_allclose(list(told.values()), 10 * np.log10(snr / snr.min()), atol=1e-6)
     assert tuple(told) == USERS
