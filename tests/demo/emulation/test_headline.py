@@ -60,6 +60,13 @@ def from_device(world: World, user: int, model: str, base: str | None) -> Answer
     return ask_client([Question(model, base)], world.urls[device_place(user)])[0]
 
 
+def all_wait(world: World, users: int) -> None:
+    """Return when as many users wait for a model; fails after a minute."""
+    waiting = world.walk_ins
+    with waiting._changed:
+        assert waiting._changed.wait_for(lambda: len(waiting._waiting) == users, 60.0)
+
+
 def test_from_pretrained_on_each_device_needs_no_unicast(llamas: Path, tmp_path: Path) -> None:
     asked = {0: ("org/base", None), 1: ("org/child", None), 2: ("org/adapter", "org/base")}
     config = EmulateConfig(run=small_run(llamas / "store"), loss=0.05)
@@ -74,10 +81,14 @@ def test_from_pretrained_on_each_device_needs_no_unicast(llamas: Path, tmp_path:
         about = about_run(stage, originals, 1)
         with runtime_of(stage, store) as runtime, World(runtime, about, log) as world:
             life = threading.Thread(target=world.serve_clients, args=(np.full((3, 2), 250.0), over.is_set))
-            life.start()
             try:
                 with ThreadPoolExecutor(3) as pool:
-                    answers = list(pool.map(lambda user: from_device(world, user, *asked[user]), asked))
+                    coming = [pool.submit(from_device, world, user, *asked[user]) for user in asked]
+                    try:
+                        all_wait(world, len(asked))  # else a busy machine serves them in slots of their own
+                    finally:
+                        life.start()  # or nobody who waits is ever done
+                    answers = [one.result() for one in coming]
                 fetched = [(world.ask(device_place(user), "ping") or {})["block_bytes"] for user in asked]
             finally:
                 over.set()
