@@ -165,8 +165,9 @@ class AugurPipelined:
         chance, later = self._forecaster.chance(observation.history, observation.slot)
         kept = observation.history.devices()
         kept = None if kept is None else kept[:, self._first]
-        trade = self._learned.decisions.at(circumstances(self._scenario, observation.idle_s))
         wanted, after = (needed_chance(part, self._classes.members, kept) for part in (chance, later))
+        missed_bits = float(wanted @ self._class_bits)
+        trade = self._learned.decisions.at(circumstances(self._scenario, observation.idle_s, missed_bits))
         return Outlook(chance, kept, wanted, after, trade)
 
     def _own(self, observation: Observation, outlook: Outlook) -> Placement:
@@ -241,7 +242,7 @@ class AugurPipelined:
         """Price of a bit of each class that lies nowhere, beyond its delay in this slot, (classes,), s."""
         links = self._scenario.config.num_nodes * self._scenario.config.links.cloud_bit_s
         need = first_need(outlook.wanted, outlook.later, outlook.trade.patience)
-        return np.asarray(outlook.trade.work * need / links)
+        return np.asarray((1.0 - outlook.trade.ease) * outlook.trade.work * need / links)
 
     def _value(self, slots: ImaginedSlots, counts: Single, outlook: Outlook) -> Float:
         """Seconds a bit of each class under each set of nodes, (classes, 2^nodes)."""

@@ -7,8 +7,8 @@ import pytest
 
 from policy.config import PRESETS, LinkConfig
 from policy.interfaces import Bool, Float
-from policy.learn.augur_pipelined import AugurPipelined, Learned, PipelinedConfig, clearly_less
-from policy.learn.decisions import MOST_PATIENCE, DecisionWeights, circumstances
+from policy.learn.augur_pipelined import AugurPipelined, Learned, Outlook, PipelinedConfig, clearly_less
+from policy.learn.decisions import FEATURES, MOST_PATIENCE, DecisionWeights, Tradeoffs, circumstances
 from policy.learn.sampling import as_likely, needed_chance
 from policy.learn.slot_clock import ImaginedSlots, SlotClock, turns_of
 from policy.learn.value import class_times, classes_of
@@ -223,20 +223,47 @@ def test_parts_are_switched_on_one_by_one() -> None:
         PipelinedConfig(samples=0)
 
 
-def test_circumstances_are_finite_before_the_first_slot() -> None:
+def test_circumstances_are_finite_before_the_first_slot_and_where_nobody_asks() -> None:
     idle = np.full(CONFIG.num_nodes, np.inf)
-    features = circumstances(SCENARIO, idle)
-    assert features[0] == 1.0
-    assert features[2] == 0.0
-    assert np.isfinite(features).all()
+    for bits in (1e9, 0.0):
+        features = circumstances(SCENARIO, idle, bits)
+        assert features.shape == (len(FEATURES),)
+        assert features[0] == 1.0
+        assert features[2] == 0.0
+        assert np.isfinite(features).all()
 
 
-def test_weights_of_before_patience_are_read_and_have_none() -> None:
+def test_load_is_how_often_links_to_the_cloud_could_bring_what_is_missed() -> None:
+    slot_bits = CONFIG.num_nodes * CONFIG.links.cloud_bit_s * CONFIG.slot_s
+    idle = np.zeros(CONFIG.num_nodes)
+    at = FEATURES.index("load")
+    once, twice = (circumstances(SCENARIO, idle, times * slot_bits) for times in (1.0, 2.0))
+
+    assert once[at] == pytest.approx(0.0)
+    assert twice[at] == pytest.approx(1.0)
+    np.testing.assert_allclose(twice[4:], [once[1] ** 2, once[1]])
+
+
+def test_weights_of_older_files_are_read_and_decide_as_they_did() -> None:
     old = np.array([[-5.5, 0.0, 1.0], [0.0, 0.0, -2.0], [-0.5, 0.35, 2.0]], dtype=np.float32)
     new = np.vstack([old, [[2.0, -3.0, 0.0]]]).astype(np.float32)
-    scarce, ample = np.array([1.0, -0.3, 0.5]), np.array([1.0, 1.3, 0.5])
+    scarce, ample = np.array([1.0, -0.3, 0.5, 0.2, 0.1, 0.0]), np.array([1.0, 1.3, 0.5, -2.0, 1.7, -2.6])
     before, after = (DecisionWeights.from_tensors({"decisions.weights": each}) for each in (old, new))
 
     assert before.at(scarce).patience == pytest.approx(0.0, abs=1e-6)
-    assert before.at(scarce).work == after.at(scarce).work
+    assert before.at(scarce).work == after.at(scarce).work == pytest.approx(np.exp(-0.5 - 0.105 + 1.0))
+    assert before.at(ample).ease == after.at(scarce).ease < 1e-8
     assert before.at(ample).patience < after.at(ample).patience < after.at(scarce).patience < MOST_PATIENCE
+
+
+def test_ease_lets_the_price_of_work_go() -> None:
+    augur = AugurPipelined(SCENARIO, np.random.default_rng(0), Learned.untrained(CONFIG.num_nodes))
+    wanted, later = np.random.default_rng(1).uniform(0.1, 0.9, (2, 7))
+
+    def price(ease: float) -> Float:
+        trade = Tradeoffs(update=0.1, near=0.5, work=2.0, patience=0.3, ease=ease)
+        return augur._work_s(Outlook(np.zeros((1, 1)), None, wanted, later, trade))
+
+    assert (price(0.0) > 0).all()
+    np.testing.assert_allclose(price(0.25), 0.75 * price(0.0))
+    np.testing.assert_array_equal(price(1.0), 0.0)
