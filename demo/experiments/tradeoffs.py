@@ -1,17 +1,18 @@
 """Train when `learned` lets the price of work go: on training worlds of the real chain, with it and without.
 
-    python -m demo.experiments.tradeoffs --worlds 160 --workers 2 --out runs/decisions.safetensors
+    python -m demo.experiments.tradeoffs --worlds 200 --workers 2 --out runs/decisions.safetensors
 
-Training worlds of eight of the ten settings, wires and room changed at random, are played twice on the same
-requests, places and draws (common random numbers), with real beams: with the price of work as it is, and with
-none. Which is better depends on how much work is wanted of the links to the cloud, and on room
+Training worlds of the ten settings, wires and room changed at random, are played twice on the same requests,
+places and draws (common random numbers), with real beams: with the price of work as it is, and with none.
+Which is better depends on how much work is wanted of the links to the cloud, and on room
 (`policy.learn.decisions.FEATURES`), so learning which to take is a classification in which an error costs
 what the wrong one waits longer (Zadrozny, Langford and Abe, 2003): a logistic function of the circumstances,
-fitted to the log ratio of both delays. How much its weights are penalised is chosen, and what it gains is
-told, on settings that it was not fitted to, one left out after the other; where it gains nothing there, the
-price stays. How busy links are is not looked at: that is itself an answer to what was placed. Played worlds
-are kept beside the result: the same command goes on after a stop, and the same seed gives the same weights.
-The other trade-offs are `START`.
+fitted to the log ratio of both delays. How busy links are is not looked at: that is itself an answer to what
+was placed. How much the weights are penalised is chosen, and what they gain is told, on settings that they
+were not fitted to, one left out after the other; where they gain nothing there, the price stays. They are
+never fitted to the settings in `FOREIGN`, which only tell what is gained there. Played worlds are kept beside
+the result: the same command goes on after a stop, and the same seed gives the same weights. The other
+trade-offs are `START`.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
@@ -33,7 +35,7 @@ from demo.experiments.options import experiment_parser
 from demo.experiments.ten_settings import SETTINGS, Setting
 from policy.config import LinkConfig
 from policy.evaluation.closure import function_digest
-from policy.interfaces import Float, Int
+from policy.interfaces import Float
 from policy.kept import KeptRows
 from policy.learn.augur_pipelined import AugurPipelined, Learned
 from policy.learn.checkpoint import load_checkpoint, save_checkpoint, versions, weights_of
@@ -56,7 +58,7 @@ WORST = 0.3
 PENALTIES = (0.00001, 0.00003, 0.0001, 0.0003, 0.001)
 """On the squares of the weights, tried on settings left out."""
 FOREIGN = ("p1", "bursts")
-"""Settings that it is never trained on: other models and links, and another request process."""
+"""Settings that it is never fitted to: other models and links, and another request process."""
 USED = tuple(place for place, name in enumerate(FEATURES) if name != "busy")
 """Features that `ease` looks at; the first is 1."""
 STARTS = 4
@@ -223,7 +225,7 @@ def fitted(features: Float, log_ratios: Float, penalty: float, seed: int) -> Eas
     return Ease(middle=middle, spread=scale, weights=np.asarray(best.x))
 
 
-def left_out(features: Float, log_ratios: Float, group: Int, penalty: float, seed: int) -> Float:
+def left_out(features: Float, log_ratios: Float, group: NDArray[Any], penalty: float, seed: int) -> Float:
     """Log ratio that following gives in each world, fitted without all worlds of its group, (worlds,)."""
     gained = np.zeros(len(log_ratios))
     for one in np.unique(group):
@@ -233,46 +235,46 @@ def left_out(features: Float, log_ratios: Float, group: Int, penalty: float, see
     return gained
 
 
-def train(rows: Sequence[dict[str, Any]], seed: int) -> tuple[Float, dict[str, Any]]:
+def train(rows: Sequence[dict[str, Any]], names: Sequence[str], seed: int) -> tuple[Float, dict[str, Any]]:
     """Weights of all trade-offs, (outputs, features), and what following gives in settings left out.
 
+    Args:
+        rows: Of `played`.
+        names: Of the settings.
+        seed: Of the random starts.
+
     Raises:
-        ValueError: If there are fewer than two settings.
+        ValueError: If there are fewer than two settings to fit to.
     """
-    features, group = np.array([row["features"] for row in rows]), np.array([row["setting"] for row in rows])
-    if np.unique(group).size < 2:
-        raise ValueError("need two settings or more, to leave one out")
+    every = np.array([names[row["setting"]] for row in rows])
+    known = ~np.isin(every, FOREIGN)
+    if np.unique(every[known]).size < 2:
+        raise ValueError("need two settings or more that are not foreign, to leave one out")
+    features = np.array([row["features"] for row in rows])
     delays = np.maximum([[row["priced_s"], row["free_s"]] for row in rows], 1e-9)
-    log_ratios = np.log(delays[:, 1] / delays[:, 0])
-    tried = {penalty: left_out(features, log_ratios, group, penalty, seed) for penalty in PENALTIES}
+    ratios = np.asarray(np.log(delays[:, 1] / delays[:, 0]))
+    fit = features[known], ratios[known]
+    tried = {penalty: left_out(*fit, every[known], penalty, seed) for penalty in PENALTIES}
     penalty = min(tried, key=lambda one: float(tried[one].mean()))
-    gained, reached = tried[penalty], float(tried[penalty].mean())
-    ease = fitted(features, log_ratios, penalty, seed)
+    ease = fitted(*fit, penalty, seed)
+    gained = ease.of(features) * np.clip(ratios, -WORST, WORST)  # in foreign settings; elsewhere left out
+    gained[known] = tried[penalty]
+    reached = float(gained[known].mean())
     told = {
         "penalty": penalty,
         "log_ratio": reached,
-        "standard_error": float(gained.std(ddof=1) / np.sqrt(len(gained))),
-        "by_setting": [round(float(gained[group == one].mean()), 4) for one in np.unique(group)],
-        "always": float(np.clip(log_ratios, -WORST, WORST).mean()),
+        "standard_error": float(gained[known].std(ddof=1) / np.sqrt(known.sum())),
+        "always": float(np.clip(ratios[known], -WORST, WORST).mean()),
+        "settings": {
+            name: {
+                "worlds": int((every == name).sum()),
+                "log_ratio": round(float(gained[every == name].mean()), 5),
+            }
+            for name in names
+            if name in every
+        },
     }
     return with_ease(ease.row if reached < 0 else NEVER), told
-
-
-def by_setting(rows: Sequence[dict[str, Any]], weights: Float, names: Sequence[str]) -> dict[str, Any]:
-    """Of each setting: worlds, log ratio without the price (standard error), and part that is let go."""
-    told = {}
-    for place, name in enumerate(names):
-        mine = [row for row in rows if row["setting"] == place]
-        ratios = np.log([row["free_s"] / row["priced_s"] for row in mine])
-        go = expit(np.array([row["features"] for row in mine]) @ weights[OUTPUTS.index("ease")])
-        error = float(ratios.std(ddof=1) / np.sqrt(len(mine))) if len(mine) > 1 else None
-        told[name] = {
-            "worlds": len(mine),
-            "log_ratio": float(ratios.mean()),
-            "standard_error": error,
-            "let_go": float(go.mean()),
-        }
-    return told
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -288,10 +290,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings=chosen,
     )
     rows = rows_of(job, options.worlds, options.out.with_suffix(".played"), options.workers)
-    weights, told = train(rows, options.seed)
-    names = [setting.name for setting in chosen]
+    weights, told = train(rows, [setting.name for setting in chosen], options.seed)
     told |= {"seed": options.seed, "worlds": options.worlds, "slots": options.slots}
-    told["settings"] = by_setting(rows, weights, names)
     now = load_checkpoint(options.clock)
     about = now.about | {"kind": "augur-decisions", "decisions": told, "versions": versions()}
     save_checkpoint(options.out, {**now.tensors, "decisions.weights": weights.astype(np.float32)}, about)
@@ -302,15 +302,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = experiment_parser(__doc__, Path("runs/decisions.safetensors"))
-    names = [setting.name for setting in SETTINGS if setting.name not in FOREIGN]
-    parser.add_argument("--worlds", type=int, default=160, help="the settings in turn (%(default)s)")
+    names = [setting.name for setting in SETTINGS]
+    parser.add_argument("--worlds", type=int, default=200, help="the settings in turn (%(default)s)")
     parser.add_argument("--slots", type=int, default=20, help="of a world (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--settings",
         type=lambda text: text.split(","),
         default=names,
-        help="default: all but the foreign ones",
+        help="default: all ten",
     )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--demand", type=Path, default=weights_of("augur-demand"))

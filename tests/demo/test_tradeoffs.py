@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,8 +32,8 @@ def test_training_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch, tmp_
     assert at_once == in_parts
     assert before
     assert all(path.read_bytes().startswith(text) for path, text in before.items())  # nothing played twice
-    fits = [tradeoffs.train(rows, 3)[0] for rows in (at_once, in_parts)]
-    np.testing.assert_array_equal(*fits)
+    whole, parts = (tradeoffs.train(rows, ("one", "other"), 3)[0] for rows in (at_once, in_parts))
+    np.testing.assert_array_equal(whole, parts)
 
 
 def test_a_played_world_has_its_circumstances_and_both_delays() -> None:
@@ -44,6 +45,9 @@ def test_a_played_world_has_its_circumstances_and_both_delays() -> None:
     assert row["free_s"] > 0
     assert tradeoffs.played(JOB, 0) == row
     assert tradeoffs.played(JOB, 1) != row
+
+
+NAMES = tuple(f"setting {place}" for place in range(6))
 
 
 def answers(rows: int, noise: float) -> tuple[Float, Float, Int]:
@@ -103,18 +107,37 @@ def test_weights_are_those_of_circumstances_as_they_are() -> None:
 @pytest.mark.parametrize("more", [0.05, 0.0])
 def test_where_it_gains_nothing_the_price_stays(more: float) -> None:
     features, _, group = answers(60, 0.0)
-    rows = [
-        {"setting": int(one), "features": row.tolist(), "priced_s": 1.0, "free_s": float(np.exp(more))}
-        for one, row in zip(group, features, strict=True)
-    ]
-    weights, told = tradeoffs.train(rows, 0)
+    rows = _rows(features, np.full(60, more), group)
+    weights, told = tradeoffs.train(rows, NAMES, 0)
 
     assert told["log_ratio"] >= 0
     assert DecisionWeights(weights).at(np.array(rows[0]["features"])).ease < 1e-6
     assert weights.shape == (len(OUTPUTS), len(FEATURES))
 
 
+def _rows(features: Float, ratios: Float, group: Int) -> list[dict[str, Any]]:
+    every = zip(group, features, ratios, strict=True)
+    return [
+        {"setting": int(one), "features": row.tolist(), "priced_s": 1.0, "free_s": float(np.exp(ratio))}
+        for one, row, ratio in every
+    ]
+
+
+def test_foreign_settings_are_told_of_and_never_fitted_to() -> None:
+    features, ratios, group = answers(300, 0.0)
+    names = (*NAMES[:5], "bursts")
+    plain, told = tradeoffs.train(_rows(features, ratios, group), names, 0)
+    turned, other = tradeoffs.train(_rows(features, np.where(group == 5, -ratios, ratios), group), names, 0)
+
+    np.testing.assert_array_equal(plain, turned)
+    assert told["log_ratio"] == other["log_ratio"] < 0
+    assert told["settings"]["bursts"]["log_ratio"] < 0 < other["settings"]["bursts"]["log_ratio"]
+    assert told["settings"]["bursts"]["worlds"] == int((group == 5).sum())
+
+
 def test_one_setting_alone_is_refused() -> None:
-    rows = [{"setting": 0, "features": [1.0] * len(FEATURES), "priced_s": 1.0, "free_s": 1.0}] * 4
-    with pytest.raises(ValueError, match="two settings or more"):
-        tradeoffs.train(rows, 0)
+    features, ratios, _ = answers(20, 0.0)
+    for names in (["room-5"], ["room-5", "bursts", "p1"]):
+        group = np.arange(20) % len(names)
+        with pytest.raises(ValueError, match="two settings or more"):
+            tradeoffs.train(_rows(features, ratios, group), names, 0)
