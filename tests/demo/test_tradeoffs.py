@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from demo.experiments import tradeoffs
+from demo.experiments.settings_ten import RESULTS
+from policy.evaluation.closure import closure_of
 from policy.interfaces import Float, Int
 from policy.learn.checkpoint import weights_of
 from policy.learn.decisions import FEATURES, OUTPUTS, DecisionWeights
@@ -22,8 +24,7 @@ JOB = tradeoffs.Job(
 )
 
 
-def test_training_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tradeoffs, "function_digest", lambda _: "code")
+def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
     at_once = tradeoffs.rows_of(JOB, 4, tmp_path / "whole", 1)
     tradeoffs.rows_of(JOB, 2, tmp_path / "parts", 1)
     before = {path: path.read_bytes() for path in (tmp_path / "parts").iterdir()}
@@ -34,6 +35,14 @@ def test_training_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch, tmp_
     assert all(path.read_bytes().startswith(text) for path, text in before.items())  # nothing played twice
     whole, parts = (tradeoffs.train(rows, ("one", "other"), 3)[0] for rows in (at_once, in_parts))
     np.testing.assert_array_equal(whole, parts)
+
+
+def test_what_is_kept_depends_on_code_and_weights_also_as_a_program() -> None:
+    made_by = JOB.made_by()
+    other = replace(JOB, clock=str(RESULTS / "decisions-seed-1.safetensors")).made_by()
+
+    assert made_by["code"] == closure_of(["demo.experiments.tradeoffs"]).digest
+    assert [name for name in made_by if made_by[name] != other[name]] == ["prices"]
 
 
 def test_a_played_world_has_its_circumstances_and_both_delays() -> None:
@@ -131,8 +140,7 @@ def test_foreign_settings_are_told_of_and_never_fitted_to() -> None:
 
     np.testing.assert_array_equal(plain, turned)
     assert told["log_ratio"] == other["log_ratio"] < 0
-    assert told["settings"]["bursts"]["log_ratio"] < 0 < other["settings"]["bursts"]["log_ratio"]
-    assert told["settings"]["bursts"]["worlds"] == int((group == 5).sum())
+    assert told["not_fitted_to"]["bursts"] < 0 < other["not_fitted_to"]["bursts"]
 
 
 def test_one_setting_alone_is_refused() -> None:
