@@ -3,7 +3,8 @@
 For evaluation only. `told:distribution` is told the hidden state of the world before each slot and the
 process that goes on from it, but not the draws: nobody who does not see the future can forecast better.
 `told:future` is told requests and places of the slots to come. Both decide as `learned` does, with the same
-trained clock and trade-offs and a `pooled` rival of the same knowledge. So the first tells what better
+trained clock and trade-offs and a `pooled` rival of the same knowledge; pooled coverage alone where nodes are
+too many for tables. So the first tells what better
 forecasts could win with the same search, the second what foresight could; neither is a bound
 (`policy.bounds.causal` is one, and is loose).
 """
@@ -25,6 +26,7 @@ from policy.play.scheme import History, Scheme, SchemeEntry
 from policy.scenario import Scenario, World
 from policy.schemes.learned import learned_from
 from policy.schemes.pooled import PooledCoverage
+from policy.slot.tables import MAX_TABLE_NODES
 from policy.world.mobility import MobilityState, step_mobility
 from policy.world.processes import request_chances
 from policy.world.trace import Trace, WorldState, nearest, step_world
@@ -115,6 +117,8 @@ class ToldPooled(PooledCoverage):
 
 def _start(scenario: Scenario, rng: np.random.Generator, world: World, told: Told) -> Scheme:
     rival = ToldPooled(scenario, rng, world, told)
+    if scenario.config.num_nodes > MAX_TABLE_NODES:
+        return rival
     own = true_forecaster(world, told)
     return AugurPipelined(scenario, rng, learned_from(), rival=rival, forecaster=own)
 

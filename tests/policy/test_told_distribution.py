@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from policy.bounds.told_distribution import AHEAD, Told, TrueChances, TrueFuture, told_entry
+from policy.bounds.told_distribution import AHEAD, Told, ToldPooled, TrueChances, TrueFuture, told_entry
 from policy.config import PRESETS, LinkConfig, RequestConfig
 from policy.errors import PolicyError
 from policy.learn.motion import place_draws
@@ -14,6 +14,7 @@ from policy.learn.sampling import first_need
 from policy.play.rollout import rollout
 from policy.play.scheme import History
 from policy.scenario import Scenario
+from policy.schemes import find_scheme
 from policy.slot.tables import ServiceRules
 from policy.world.processes import request_chances, start_requests, step_requests
 from policy.world.synthetic import synthetic_catalog
@@ -141,3 +142,13 @@ def test_first_need_is_the_discounted_chance_of_the_first_slot_with_a_miss() -> 
     assert first_need(coming, later, patience) == pytest.approx(told)
     assert first_need(coming, later, 0.0) == pytest.approx(coming)
     assert (first_need(coming, later, patience) <= 1).all()
+
+
+def test_with_too_many_nodes_for_tables_the_told_one_covers_the_pool() -> None:
+    many = Scenario(replace(SMALL.config, num_nodes=9, capacity_share=0.06), SMALL.catalog)
+    world = many.world(3)
+    scheme = told_entry(world, "future").start(many, np.random.default_rng(0))
+
+    assert isinstance(scheme, ToldPooled)
+    told = rollout(world, told_entry(world, "future"), np.random.default_rng(0))
+    assert told.mean_cost_s <= rollout(world, find_scheme("pooled"), np.random.default_rng(0)).mean_cost_s
