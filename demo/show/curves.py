@@ -45,6 +45,8 @@ class Panel:
     curves: Sequence[Curve]
     percent: bool = False
     log: bool = False
+    joined: bool = True
+    """Whether a line joins neighbouring places; not where their order means nothing."""
 
 
 def draw_curves(
@@ -91,7 +93,8 @@ def _draw_panel(ax: Any, panel: Panel) -> None:  # noqa: ANN401
 
     middle = (len(panel.curves) - 1) / 2
     for number, (curve, marker) in enumerate(zip(panel.curves, cycle(MARKERS), strict=False)):
-        (line,) = ax.plot(curve.x, curve.mean, marker=marker, mfc="none", ms=3.5, lw=1, label=curve.name)
+        style = {"marker": marker, "mfc": "none", "ms": 3.5, "lw": 1, "ls": "-" if panel.joined else ""}
+        (line,) = ax.plot(curve.x, curve.mean, label=curve.name, **style)
         bars = ax.vlines(curve.x, curve.low, curve.high, color=line.get_color(), lw=0.8)
         aside = ScaledTranslation((number - middle) * ASIDE_PT / 72, 0, ax.figure.dpi_scale_trans)
         for drawn in (line, bars):  # once the axes know how far they reach

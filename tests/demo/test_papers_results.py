@@ -13,6 +13,9 @@ from demo.show.figure import pyplot
 RESULTS = Path(__file__).parents[2] / "demo" / "experiments" / "results" / "papers"
 DESIGNS = ("robust", "nominal")
 COMMITTED = sorted(RESULTS.glob("*.csv"))
+CACHED = tuple(
+    f"{base} {name}" for base in ("p2", "v30", "default") for name in ("ewma-greedy", "pooled", "learned")
+)
 
 
 def committed(name: str) -> list[dict[str, str]]:
@@ -71,6 +74,68 @@ def test_markers_are_not_cut_and_ticks_have_room(means: tuple[float, ...], log: 
     assert max(means) * 1.02 < high
     assert 2 <= len(ticks) <= 11
     pyplot().close(fig)
+
+
+def test_no_line_joins_places_whose_order_means_nothing() -> None:
+    curve = Curve(name="a", x=(0.0, 1.0), mean=(1.0, 2.0), low=(1.0, 2.0), high=(1.0, 2.0))
+    fig, axes = pyplot().subplots(2)
+    for ax, joined in zip(axes, (True, False), strict=True):
+        _draw_panel(ax, Panel(label="b", curves=[curve], joined=joined))
+
+    assert [ax.get_lines()[0].get_linestyle() for ax in axes] == ["-", "None"]
+    assert not EXPERIMENTS["superposed-chain"].joined
+    pyplot().close(fig)
+
+
+CLEAR = (
+    ("csi", "ewma-greedy, robust", ("0.05", "0.1", "0.2"), "delay_s_less_than_ewma-greedy, nominal"),
+    ("granularity", "ewma-greedy", None, "delay_s_less_than_whole-model"),
+    ("granularity", "ewma-greedy", None, "delay_s_less_than_whole-model-shared-air"),
+    ("deadline", "trimcaching-spec", None, "hit_ratio_more_than_independent caching"),
+    ("loading", "most tasks a second, shared", None, "tasks_in_time_more_than_most tasks a second, whole"),
+    ("loading", "most tasks a second, shared", None, "tasks_in_time_more_than_as asked, shared"),
+    ("together", "at once", None, "air_s_less_than_in turn"),
+    ("superposed-chain", "two at once", CACHED, "user_delay_s_less_than_in turn"),
+    ("superposed-chain", "three at once", CACHED, "user_delay_s_less_than_in turn"),
+    ("arrival", "by change", ("5", "10", "25", "50", "75"), "score_more_than_as in the file"),
+    ("versions", "changed blocks", None, "stale_s_less_than_whole model"),
+    ("versions", "deltas", None, "stale_s_less_than_whole model"),
+    (
+        "fusion",
+        "neurons matched first, trained apart",
+        ("50",),
+        "score_more_than_plain average, trained apart",
+    ),
+)
+"""Experiment, curve, places (None: all) and comparison: what the page says is clear of zero."""
+
+
+@pytest.mark.parametrize(("name", "curve", "places", "measure"), CLEAR)
+def test_what_is_said_to_be_clear_is(
+    name: str, curve: str, places: tuple[str, ...] | None, measure: str
+) -> None:
+    rows = [row for row in committed(name) if row["curve"] == curve]
+    rows = [row for row in rows if places is None or row["x"] in places]
+    assert len(rows) == len(places or {row["x"] for row in committed(name)})
+    assert all(float(row[f"{measure}_low"]) > 0 for row in rows)
+
+
+def test_who_goes_on_to_the_very_bits_pays_little_for_a_tier_first() -> None:
+    rows = committed("tiers")
+    for model in {row["curve"] for row in rows}:
+        first, exact = (
+            {row["x"]: float(row[key]) for row in rows if row["curve"] == model}
+            for key in ("first_mb", "exact_mb")
+        )
+        assert first["int4"] < first["int8"] < first["bf16"] < first["exact at once"]
+        assert max(exact.values()) < 1.07 * first["exact at once"]
+
+
+def test_a_nested_model_costs_a_store_with_the_whole_next_to_nothing() -> None:
+    rows = committed("nested")
+    assert len(rows) == 12
+    for row in rows:
+        assert float(row["added_mb"]) < 0.01 < float(row["upgrade_mb"]) <= float(row["first_mb"])
 
 
 def test_matched_parents_average_well_and_strangers_do_not() -> None:

@@ -135,6 +135,8 @@ class Experiment:
     """Drawn, with intervals and comparison, the first one first."""
     log_x: bool = False
     log_y: bool = False
+    joined: bool = True
+    """Whether the figure joins neighbouring places by lines; not where their order means nothing."""
     note: str = ""
     """What one must know to read it, in a sentence or two."""
     player: Player | None = None

@@ -166,6 +166,7 @@ CHAIN = Experiment(
     references=(TURN,),
     measures=("user_delay_s", "p95_s"),
     log_y=True,
+    joined=False,
     note="Caches start empty, 12 slots a world. Beams treat one another as noise; the plan of each slot is "
     "searched for blocks at once, and a block waits for its own copies only. `band` of the CSV is the time "
     "in which anything is on the air, as a share of a slot.",

@@ -59,7 +59,8 @@ def panels_of(experiment: Experiment, rows: Sequence[Row]) -> tuple[list[Panel],
             _curve(curve, [(at[row.x], row.means[name]) for row in rows if row.curve == curve])
             for curve in dict.fromkeys(row.curve for row in rows)
         ]
-        panels.append(Panel(label=measure.label, curves=curves, percent=measure.share, log=experiment.log_y))
+        how = {"percent": measure.share, "log": experiment.log_y, "joined": experiment.joined}
+        panels.append(Panel(label=measure.label, curves=curves, **how))
     return panels, named or None
 
 
