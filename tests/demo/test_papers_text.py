@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 RESULTS = Path(__file__).parents[2] / "demo" / "experiments" / "results" / "papers"
+DEMO = Path(__file__).parents[2] / "demo" / "README.md"
 NUMBER = r"-?\d+(?:\.\d+)?"
 SAID = re.compile(rf"({NUMBER}) (?:%|points|s a slot|s) \(({NUMBER}) to ({NUMBER})\)")
 """A number with its interval, such as `1.8 % (0.8 to 2.8)`."""
@@ -22,6 +23,14 @@ def paragraphs() -> Iterator[tuple[tuple[str, ...], str]]:
         start = re.match(rf"(?:{ABOUT.pattern}(?:, )?)+", text)
         if start:
             yield tuple(ABOUT.findall(start.group())), text
+
+
+def features() -> Iterator[tuple[tuple[str, ...], str]]:
+    """Rows of the demo's README with the tables that they are about."""
+    for line in DEMO.read_text().splitlines():
+        names = re.findall(r"\(experiments/results/papers/([a-z-]+)\.md\)", line)
+        if names and line.startswith("|"):
+            yield tuple(names), line
 
 
 def held(name: str) -> list[tuple[float, float, float]]:
@@ -48,7 +57,7 @@ def is_said(said: tuple[str, ...], value: tuple[float, float, float]) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("names", "text"), list(paragraphs()), ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("names", "text"), [*paragraphs(), *features()], ids=lambda value: str(value)[:40])
 def test_each_interval_of_the_text_is_in_the_table_beside_it(names: tuple[str, ...], text: str) -> None:
     there = [value for name in names for value in held(name)]
     wrong = [said for said in SAID.findall(text) if not any(is_said(said, value) for value in there)]
@@ -61,3 +70,4 @@ def test_a_wrong_number_would_be_seen() -> None:
     assert not is_said(("1.8", "0.8", "2.9"), (0.0182, 0.0079, 0.0283))
     assert not is_said(("2", "1", "3"), (0.0182, 0.0079, 0.0361))
     assert sum(len(SAID.findall(text)) for _, text in paragraphs()) > 20
+    assert sum(len(SAID.findall(text)) for _, text in features()) > 8
